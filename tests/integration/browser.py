@@ -1,6 +1,6 @@
 """
-Chromium, and somebody who looks at a page in it, clicks and types: WebDriver
-(W3C), which is JSON over HTTP.
+Chromium, and a user who reads a page in it, clicks and types: WebDriver (W3C),
+which is JSON over HTTP.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tests.integration.programs import Program
 from xferd.interfaces.reactor import IReactor
 
 PATIENCE: Final = 20.0
-"""Seconds after which what is waited for on a page will not come any more."""
+"""Seconds for which a change of a page is awaited."""
 
 ENTER: Final = "\ue007"
 TAB: Final = "\ue004"
-"""What WebDriver types for these keys."""
+"""The characters that WebDriver uses for these keys."""
 
 _ELEMENT: Final = "element-6066-11e4-a52e-4f735466cecf"
 """The key under which WebDriver names an element of the page."""
@@ -100,24 +100,24 @@ class Browser(Program):
 
     async def quit(self) -> None:
         """
-        Close the window, and end the driver.
+        Close the window, and end the driver process.
         """
         if self._session:
             await self._ask("DELETE", "")
         await self.stop()
 
-    # ----------------------------------------------------- what a person sees
+    # -------------------------------------------------- the text of the page
 
     async def read(self, selector: str) -> list[str]:
         """
-        The text of what can be seen, for each element, without line breaks.
+        The visible text of each element, without line breaks.
         """
         found: list[str] = await self.run(_READ, selector)
         return found
 
     async def reads(self, selector: str, pattern: str) -> str:
         """
-        Wait until something that can be seen reads so.
+        Wait until the text of a visible element matches.
 
         @return: the text of the first such element.
         """
@@ -133,7 +133,7 @@ class Browser(Program):
 
     async def gone(self, selector: str) -> None:
         """
-        Wait until nothing of this can be seen any more.
+        Wait until no visible element matches.
         """
         seen: list[str] = []
         deadline = self._clock.seconds() + PATIENCE
@@ -144,7 +144,7 @@ class Browser(Program):
             await deferLater(self._clock, 0.05)
         raise AssertionError(f"{selector!r} is still there: {seen}")
 
-    # ----------------------------------------------------- what a person does
+    # -------------------------------------------------- clicks and keys
 
     async def click(self, selector: str) -> None:
         """
@@ -154,44 +154,46 @@ class Browser(Program):
 
     async def type(self, text: str) -> None:
         """
-        Type where the focus is.
+        Type into the element that has the focus.
         """
         keys = [{"type": kind, "value": key} for key in text for kind in ("keyDown", "keyUp")]
         await self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": keys}]})
 
-    # ------------------------------------------------------- behind the scenes
+    # -------------------------------------------------- scripts and the log
 
     async def run(self, script: str, *arguments: object) -> Any:
         """
-        Run a script in the page; gives what it returns.
+        Run a script in the page.
+
+        @return: its result.
         """
         return await self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
     async def complaints(self) -> list[str]:
         """
-        What the browser has to say of the page: violations of its policy,
-        errors of its scripts, files that it could not load.
+        The browser's messages about the page: violations of its policy, errors
+        of its scripts, files that failed to load.
         """
         return [entry["message"] for entry in await self._ask("POST", "/se/log", {"type": "browser"})]
 
     async def devtools(self, command: str, parameters: dict[str, Any]) -> Any:
         """
-        Have something done by the DevTools protocol.
+        Send a command of the DevTools protocol.
         """
         return await self._ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     async def _find(self, selector: str) -> str:
         """
-        An element, by WebDriver's name for it.
+        WebDriver's identifier of an element.
         """
         found = await self._ask("POST", "/element", {"using": "css selector", "value": selector})
         return str(found[_ELEMENT])
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """
-        Ask the driver.
+        Send a request to the driver.
 
-        @raise PeerFailed: it refuses.
+        @raise PeerFailed: it refused.
         """
         match = re.search(r"successfully on port ([0-9]+)", self.output)
         assert match is not None, "start it first"

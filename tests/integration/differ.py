@@ -1,11 +1,14 @@
 """
-Random tars of odd headers, unpacked by xferd and by umoci: do the trees
-differ?  Run by hand, as root::
+Compares the trees that xferd and umoci make of random tars with unusual
+headers.
+
+Run by hand, as root::
 
     python -m tests.integration.differ [COUNT [SEED]]
 
-It prints each layer stack on which the two differ, and counts the rest by who
-refuses it, and why.  What it finds becomes a case of C{test_unpack_peers}.
+It prints each layer stack whose trees differ, and counts the others by the
+program that refused them and by its reason. A difference becomes a case of
+C{test_unpack_peers}.
 """
 
 from __future__ import annotations
@@ -64,7 +67,7 @@ RECORDS = {
     b"gid": (b"6", b"0"),
     b"mtime": (b"7.5", b"-1.5", b"8"),
     b"size": (b"3", b"0"),
-    # Go drops xattrs without a value, and does not read libarchive's: GNU tar and bsdtar do.
+    # Go drops xattrs without a value, and does not read libarchive's records; GNU tar and bsdtar do both.
     b"SCHILY.xattr.user.a": (b"v", b"\0"),
     b"RHT.security.selinux": (b"x\0",),
     b"comment": (b"c",),
@@ -80,7 +83,7 @@ RECORDS = {
 
 def entry(chance: Random, *, links: bool) -> bytes:
     """
-    One entry, with what may stand in front of it.
+    One entry, with the headers that may precede it.
 
     @param links: whether it may be a symbolic link.
     """
@@ -131,11 +134,12 @@ def layer(chance: Random, *, links: bool) -> bytes:
 
 def lower() -> bytes:
     """
-    A layer with something to remove and to replace.
+    A layer with entries that the next one removes or replaces.
 
-    It has no links: umoci follows those of lower layers, others do not.  Its
-    directories have the mode of implied ones: whether a directory that a
-    layer implies and removes keeps its attributes goes by the order in umoci.
+    It has no links: umoci follows those of lower layers, other programs do not.
+    Its directories have the mode of implied ones, because in umoci the order of
+    the entries decides whether a directory that a layer implies and removes
+    keeps its attributes.
     """
     folders = b"".join(header(n, b"5", mode=0o755) for n in (b"d", b"d/e"))
     files = b"".join(header(n, b"0", 1) + padded(b"o") for n in (b"a", b"d/x", b"d/e/f", b"d/e/g"))
@@ -144,9 +148,10 @@ def lower() -> bytes:
 
 def differences(place: str, tars: list[bytes]) -> tuple[str, list[str]]:
     """
-    Unpack some layers twice.
+    Unpack some layers with both programs.
 
-    @return: who refuses them, and why, or C{same} or C{other}; and what differs.
+    @return: the program that refused them, and its reason, or C{same} or
+        C{other}; and the differences.
     """
     theirs, said = umoci_unpack(os.path.join(place, "theirs"), tars)
     why = ""

@@ -1,6 +1,7 @@
 """
-Two servers for a network namespace: a registry that leads each request
-elsewhere, and another server that prints who asks it.
+Two servers for a network namespace: a registry that redirects each request to
+another host, and a server that prints the host of each request that it
+receives.
 
     python -m tests.integration.leading FIFO
 """
@@ -19,14 +20,14 @@ SECRET = b"internal secret: hunter2"
 
 class Leading(BaseHTTPRequestHandler):
     """
-    A registry whose C{/v2/HOST/...} leads to C{HOST}.
+    A registry that redirects C{/v2/HOST/...} to C{HOST}.
     """
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """
-        Lead elsewhere.
+        Redirect to another host.
         """
         self.send_response(307)
         self.send_header("Location", f"http://{self.path.split('/')[2]}:{OTHER}/secret")
@@ -43,12 +44,12 @@ class Leading(BaseHTTPRequestHandler):
 
 class Asked(Leading):
     """
-    Another server.
+    The server at the other addresses.
     """
 
     def do_GET(self) -> None:
         """
-        Print for whom it was asked, and refuse.
+        Print the host of the request, and refuse it.
         """
         print(f"asked for {self.headers['Host']}", flush=True)
         self.send_response(500)
@@ -59,7 +60,7 @@ class Asked(Leading):
 
 def main() -> None:
     """
-    Serve until killed; write a line into a FIFO once both listen.
+    Serve until killed; write a line into a FIFO once both servers listen.
     """
     registry = ThreadingHTTPServer(("", REGISTRY), Leading)
     other = ThreadingHTTPServer(("", OTHER), Asked)

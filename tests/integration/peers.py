@@ -27,10 +27,10 @@ from xferd.testing.images import SampleImage, SampleIndex, write_layout
 USER: Final = "ann"
 PASSWORD: Final = "secret"
 _HTPASSWD: Final = "ann:$2y$04$eJcKjjQg5n9v.9J4MNaf6eveJAMjLoLTO8TOCTBfpl7HHIU6.64GO\n"
-"""These credentials; Debian's registry takes bcrypt only."""
+"""The user's password, as a bcrypt hash: Debian's registry accepts no other kind."""
 
 _LIMIT: Final = "90"
-"""Seconds that a program may run."""
+"""Seconds for which a program may run."""
 
 
 def require(name: str) -> str:
@@ -52,7 +52,7 @@ def require(name: str) -> str:
 
 class PeerFailed(AssertionError):
     """
-    A program did not do what it was asked.
+    A program failed or did not respond as expected.
     """
 
 
@@ -64,7 +64,7 @@ async def run(reactor: IReactorProcess, argv: Sequence[str], *, directory: str |
     @param directory: where to run it; here by default.
     @return: what it wrote to stdout.
     @raise SkipTest: as L{require}.
-    @raise PeerFailed: it failed, or took too long; with all that it said.
+    @raise PeerFailed: it failed, or took too long; with its output.
     """
     program, *arguments = argv
     limited = [_LIMIT, require(program), *arguments]
@@ -91,7 +91,7 @@ async def push(
 
     @param reference: C{host:port/repository:tag}; plain HTTP or TLS.
     @param directory: a scratch directory; the image's layout stays there.
-    @param options: more of skopeo's, C{--dest-creds} for example.
+    @param options: further options of skopeo, C{--dest-creds} for example.
     """
     write_layout(directory, {"pushed": image})
     argv = ["skopeo", "--insecure-policy", "copy", "--all", "--quiet", *options]
@@ -102,14 +102,14 @@ async def push(
 
 class DockerRegistry(ProcessProtocol):
     """
-    Debian's C{docker-registry}, on a loopback port of its own choice.
+    Debian's C{docker-registry}, on a free loopback port.
 
-    Life cycle: made, started, stopped.  What it holds stays in its directory.
+    Life cycle: made, started, stopped.  Its content stays in its directory.
 
     @ivar host: C{127.0.0.1:<port>}, once it is started.
-    @ivar log: the requests that it answered so far, as method, path with
-        query and status; complete once it is stopped.
-    @ivar authority: who vouches for its certificate, with TLS.
+    @ivar log: the requests that it has answered, as method, path with query and
+        status; complete once it is stopped.
+    @ivar authority: the authority that signed its certificate, with TLS.
     """
 
     def __init__(
@@ -122,9 +122,9 @@ class DockerRegistry(ProcessProtocol):
         remote: str = "",
     ) -> None:
         """
-        @param directory: is made, for its storage and its configuration.
-        @param tls: whether it speaks TLS, with a certificate of C{authority}.
-        @param htpasswd: whether it lets in only L{USER} with L{PASSWORD}.
+        @param directory: is created, for its storage and its configuration.
+        @param tls: whether it uses TLS, with a certificate of C{authority}.
+        @param htpasswd: whether it admits only L{USER} with L{PASSWORD}.
         @param remote: the URL of the registry that it is a mirror of.
         """
         self.host = ""
@@ -137,14 +137,14 @@ class DockerRegistry(ProcessProtocol):
         self._output = self._errors = b""
         self._process: IProcessTransport | None = None
         self._started: Deferred[None] = Deferred(lambda _: self._kill())
-        self._ended: Deferred[None] = Deferred()  # A process that was killed does end.
+        self._ended: Deferred[None] = Deferred()  # A killed process ends.
 
     async def start(self) -> None:
         """
         Start it, and wait until it listens.
 
         @raise SkipTest: as L{require}.
-        @raise PeerFailed: it ended at once; with all that it said.
+        @raise PeerFailed: it ended at once; with its output.
         """
         program = require("docker-registry")
         argv = [program, "serve", self._configure()]
@@ -153,7 +153,7 @@ class DockerRegistry(ProcessProtocol):
 
     async def stop(self) -> None:
         """
-        End it, and wait until it is gone.
+        End it, and wait for its end.
         """
         self._kill()
         if self._process is not None:
@@ -163,15 +163,14 @@ class DockerRegistry(ProcessProtocol):
     @property
     def certificates(self) -> str:
         """
-        A directory with the authority's certificate, as skopeo and docker
-        want it.
+        A directory with the authority's certificate, in the layout of skopeo
+        and docker.
         """
         return str(self._directory / "certs")
 
     def count(self, method: str, wanted: object) -> int:
         """
-        How many requests of a method there were for a tag or digest that
-        were answered with content.
+        Count the successful requests of a method for a tag or digest.
         """
         return sum(
             1
@@ -181,21 +180,21 @@ class DockerRegistry(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         """
-        Read its log.
+        Read the log.
         """
         *lines, self._output = (self._output + data).split(b"\n")
         self._read(lines)
 
     def errReceived(self, data: bytes) -> None:
         """
-        Its log goes to stderr in parts.
+        Read a part of the log from stderr.
         """
         *lines, self._errors = (self._errors + data).split(b"\n")
         self._read(lines)
 
     def _read(self, lines: list[bytes]) -> None:
         """
-        Note what some lines of its log say.
+        Record the requests in some lines of the log.
         """
         for line in lines:
             text = line.decode(errors="replace")
@@ -209,7 +208,7 @@ class DockerRegistry(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is gone.
+        Record the end of the process.
         """
         reason.trap(ProcessDone, ProcessTerminated)
         if not self._started.called:
@@ -218,7 +217,7 @@ class DockerRegistry(ProcessProtocol):
 
     def _kill(self) -> None:
         """
-        End the process, if it has not ended yet.
+        End the process, unless it has ended.
         """
         try:
             if self._process is not None:
@@ -228,7 +227,7 @@ class DockerRegistry(ProcessProtocol):
 
     def _configure(self) -> str:
         """
-        Write its configuration; JSON is YAML too.
+        Write the configuration, as JSON, which is YAML.
         """
         self._directory.mkdir(parents=True)
         certs = Path(self.certificates)

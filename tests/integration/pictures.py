@@ -46,24 +46,24 @@ IMAGES: Final = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 APP: Final = ["/usr/lib/python3", "/usr/share/perl", "/usr/share/zoneinfo", "/usr/include", "/usr/share/doc"]
 TOOLS: Final = ["/usr/lib/python3", "/usr/share/locale", "/usr/share/man"]
-"""The directories whose files are the images: one layer for each.  Both have the first one."""
+"""The directories whose files make up the images, one layer for each. Both images have the first one."""
 
 RATE: Final = 3_000_000
-"""Bytes per second of each response: slow enough to be seen."""
+"""Bytes per second of each response: slow enough to be visible."""
 
 LAYER: Final = 24_000_000
 """Bytes of files in one layer, at most."""
 
 COLUMNS: Final = 102
 STEPS: Final = 20
-"""How many states of the terminal the picture has."""
+"""Number of states of the terminal in the picture."""
 
 LAST: Final = 3.0
-"""Seconds for which the last state stays."""
+"""Seconds for which the last state is shown."""
 
 _PAD: Final = 16
 _REDRAW = re.compile(r"\r\x1b\[2K(?:\x1b\[1A\x1b\[2K)*")
-"""What rich writes before it draws the same lines again."""
+"""The escape sequence that rich writes before it draws the same lines again."""
 
 _SVG: Final = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img">
@@ -143,7 +143,7 @@ def picture(written: Sequence[tuple[float, str]], command: str) -> str:
         rules, matrix = drawn.split("\0")
         matrix = re.sub(r' clip-path="[^"]*"| textLength="[^"]*"', "", matrix)
         matrix = re.sub(r"<text [^>]*>\s*</text>", "", matrix)
-        # Each state names its styles from r1 on; the picture has one set of them.
+        # Each state names its styles from r1 upwards; the picture has one set of them.
         names = dict(re.findall(r"\.(t-r\d+) \{ (.+?) \}", rules))
         for name, rule in names.items():
             matrix = matrix.replace(f'"{name}"', f'"{styles.setdefault(rule, f"c{len(styles)}")}"')
@@ -164,7 +164,7 @@ def picture(written: Sequence[tuple[float, str]], command: str) -> str:
 
 def begin(page: str, client: str, reference: str) -> None:
     """
-    Begin a pull as one of several clients.
+    Start a pull for one of several clients.
     """
     body = json.dumps({"kind": "pull", "reference": reference}).encode()
     headers = {"Content-Type": "application/json", "X-Xferd-Client": client}

@@ -1,6 +1,6 @@
 """
-What stands between a daemon and its registries: nginx that wants client
-certificates, and tinyproxy.
+Servers between a daemon and its registries: nginx that requires client
+certificates, and the proxy tinyproxy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xferd.testing.certificates import Authority
 
 def free_port() -> int:
     """
-    A port for a program that cannot choose one by itself.
+    A port for a program that cannot choose one itself.
     """
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -25,16 +25,17 @@ def free_port() -> int:
 
 class Nginx(Program):
     """
-    nginx in front of a registry, by TLS, for who has a client certificate.
+    nginx with TLS in front of a registry; it requires a client certificate.
 
     @ivar host: C{127.0.0.1:<port>}.
-    @ivar authority: who signs its certificate, and those that it wants.
+    @ivar authority: the authority that signs its certificate and the clients'
+        certificates.
     """
 
     def __init__(self, reactor: IReactorProcess, directory: str, upstream: str) -> None:
         """
-        @param directory: is made.
-        @param upstream: C{host:port} of the registry, by plain HTTP.
+        @param directory: is created.
+        @param upstream: C{host:port} of the registry, over plain HTTP.
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True)
@@ -72,14 +73,14 @@ class Nginx(Program):
     @property
     def log(self) -> str:
         """
-        The requests that it answered.
+        The requests that it has answered.
         """
         return self._log.read_text() if self._log.exists() else ""
 
 
 class Tinyproxy(Program):
     """
-    A proxy that leads anywhere, for whom it knows.
+    A proxy to every host.
 
     @ivar host: C{127.0.0.1:<port>}.
     """
@@ -88,8 +89,8 @@ class Tinyproxy(Program):
         self, reactor: IReactorProcess, directory: str, login: tuple[str, str] | None = None
     ) -> None:
         """
-        @param directory: is made.
-        @param login: the user and password that it wants.
+        @param directory: is created.
+        @param login: the user and password that it requires.
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True)

@@ -1,5 +1,5 @@
 """
-Programs that run until they are stopped: the daemon itself, and dockerd.
+Programs that run until they are stopped: the daemon, and dockerd.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from tests.integration.peers import PeerFailed, require, run
 
 ROOT = str(Path(__file__).resolve().parents[2])
-"""Where the packages C{xferd} and C{tests} are."""
+"""The directory of the packages C{xferd} and C{tests}."""
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 XFERCTL = [sys.executable, "-c", "from xferd.ctl.main import console; raise SystemExit(console())"]
@@ -30,9 +30,10 @@ XFERCTL = [sys.executable, "-c", "from xferd.ctl.main import console; raise Syst
 
 def environment() -> dict[str, str]:
     """
-    The environment of our own programs: that of the test, and these packages.
+    The environment of xferd's own programs: that of the test, and these
+    packages.
     """
-    # The tests bring no credentials of the user who runs them, unless they say so.
+    # The tests do not use the credentials of the user who runs them, unless they name them.
     own = os.environ.get("DOCKER_CONFIG", os.devnull)
     return {
         **os.environ,
@@ -47,22 +48,22 @@ class Program(ProcessProtocol):
     """
     A program that runs in the background.
 
-    Life cycle: made; started, once it has printed what shows that it is
-    ready; ended, by itself or by us.
+    Life cycle: made; started, once it has printed the text that shows that it
+    is ready; ended.
 
-    @ivar environment: what it is to have for its environment.
-    @ivar descriptors: what it is to have open, as C{spawnProcess} takes it.
-    @ivar output: what it printed so far, stdout and stderr together.
+    @ivar environment: its environment.
+    @ivar descriptors: its file descriptors, as for C{spawnProcess}.
+    @ivar output: its output so far, stdout and stderr together.
     @ivar ended: fires when it has ended.
     """
 
     def __init__(self, reactor: IReactorProcess, argv: Sequence[str], ready: str, directory: str) -> None:
         """
-        @param ready: what it prints when it is ready.
+        @param ready: the text that it prints when it is ready.
         @param directory: where to run it.
         """
         self.output = ""
-        self.ended: Deferred[None] = Deferred()  # It ends, and nobody cancels that.
+        self.ended: Deferred[None] = Deferred()  # Nothing cancels the end of a process.
         self._reactor = reactor
         self._argv = list(argv)
         self._ready = ready
@@ -76,7 +77,7 @@ class Program(ProcessProtocol):
         """
         Start it, and wait until it is ready.
 
-        @raise PeerFailed: it ended before; with all that it said.
+        @raise PeerFailed: it ended before; with its output.
         """
         program = require(self._argv[0])
         self._process = self._reactor.spawnProcess(
@@ -91,7 +92,7 @@ class Program(ProcessProtocol):
 
     def signal(self, name: str) -> None:
         """
-        Send a signal, if it has not ended.
+        Send a signal, unless it has ended.
         """
         try:
             if self._process is not None:
@@ -101,7 +102,7 @@ class Program(ProcessProtocol):
 
     async def stop(self, signal: str = "TERM") -> None:
         """
-        End it, and wait until it is gone.
+        End it, and wait for its end.
         """
         self.signal(signal)
         if self._process is not None:
@@ -119,7 +120,7 @@ class Program(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         """
-        Look for the sign.
+        Look for the text that shows that it is ready.
         """
         self.output += data.decode(errors="replace")
         if self._ready in self.output and not self._starting.called:
@@ -127,13 +128,13 @@ class Program(ProcessProtocol):
 
     def errReceived(self, data: bytes) -> None:
         """
-        It may come on stderr too.
+        Look for it on stderr as well.
         """
         self.outReceived(data)
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is gone.
+        Record the end of the process.
         """
         reason.trap(ProcessDone, ProcessTerminated)
         if not self._starting.called:
@@ -153,8 +154,8 @@ class Xferd(Program):
         self, reactor: IReactorProcess, directory: str, *options: str, before: Sequence[str] = ()
     ) -> None:
         """
-        @param directory: is made; what is in it stays for the next daemon.
-        @param options: more options of C{twistd xferd}.
+        @param directory: is created; its content stays for the next daemon.
+        @param options: further options of C{twistd xferd}.
         @param before: a program that runs the rest of its command line.
         """
         place = Path(directory).absolute()
@@ -170,7 +171,7 @@ class Xferd(Program):
     @property
     def page(self) -> str:
         """
-        Where its status page is, once it listens.
+        The address of its status page, once it listens.
         """
         match = re.search(r"WebSite starting on ([0-9]+)", self.output)
         assert match is not None, self.output
@@ -180,7 +181,7 @@ class Xferd(Program):
         """
         Run xferctl.
 
-        @return: what it printed.
+        @return: its output.
         @raise PeerFailed: it failed.
         """
         output, errors, code = await self.try_ctl(*arguments)
@@ -192,7 +193,7 @@ class Xferd(Program):
         """
         Run xferctl.
 
-        @return: what it printed, what it complained of, and its status.
+        @return: its stdout, its stderr, and its exit status.
         """
         program, *options = XFERCTL
         output, errors, code = await getProcessOutputAndValue(
@@ -203,6 +204,8 @@ class Xferd(Program):
     async def show(self, *arguments: str) -> list[Mapping[str, Any]]:
         """
         Run xferctl with C{--json}.
+
+        @return: the decoded output.
         """
         return [json.loads(line) for line in (await self.ctl(*arguments, "--json")).splitlines()]
 
@@ -211,18 +214,18 @@ class Dockerd(Program):
     """
     Debian's dockerd, with a data directory and a socket of its own.
 
-    @ivar command: docker, as it is to be called to speak to this one.
+    @ivar command: the command line of docker for this daemon.
     """
 
     def __init__(self, reactor: IReactorProcess, directory: str) -> None:
         """
-        @param directory: is made.
+        @param directory: is created.
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True)
         self._host = f"unix://{place}/s"
-        # Without any of its own, the client would ask whatever credential
-        # helper is installed, which may want a desktop.
+        # Without a configuration of its own, the client would run any installed credential helper, which
+        # may need a desktop.
         config = place / "config"
         config.mkdir()
         (config / "config.json").write_text('{"auths": {"registry.invalid": {}}}')
@@ -255,7 +258,7 @@ class Dockerd(Program):
 
     async def layers(self, reference: str) -> list[str]:
         """
-        Where the image's layers are unpacked, the bottom one first.
+        The directories of the image's unpacked layers, the bottom one first.
         """
         (image,) = json.loads(await self.run("image", "inspect", reference))
         driver = image["GraphDriver"]["Data"]

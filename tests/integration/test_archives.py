@@ -33,7 +33,7 @@ SKOPEO = ["skopeo", "--insecure-policy"]
 
 class ArchiveCase(TestCase):
     """
-    A daemon, and a place for archives.
+    Tests with a daemon and a directory for archives.
     """
 
     timeout = 180
@@ -42,7 +42,7 @@ class ArchiveCase(TestCase):
         """
         Start the daemon.
         """
-        # Not below the working directory: the paths of sockets are short.
+        # Outside the working directory: the paths of sockets have to be short.
         self.place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.place)
         self.daemon = Xferd(reactor, str(self.place / "xferd"))
@@ -51,13 +51,13 @@ class ArchiveCase(TestCase):
 
     def path(self, name: str) -> str:
         """
-        Where an archive is to be.
+        The path of an archive.
         """
         return str(self.place / name)
 
     async def image(self, name: str) -> Any:
         """
-        An image of the daemon's, as it lists it.
+        An image, as the daemon lists it.
         """
         (found,) = [image for image in await self.daemon.show("images") if image["reference"] == name]
         return found
@@ -71,13 +71,13 @@ class ArchiveCase(TestCase):
 
     def ctl(self, *arguments: str) -> str:
         """
-        An xferctl for a shell.
+        The command line of xferctl, for a shell.
         """
         return shlex.join([*XFERCTL, "--host", self.daemon.url, *arguments])
 
     async def shell(self, line: str) -> str:
         """
-        Run a pipe in a shell.
+        Run a pipeline in a shell.
         """
         return await run(
             reactor,
@@ -87,12 +87,12 @@ class ArchiveCase(TestCase):
 
 class SkopeoTests(ArchiveCase):
     """
-    skopeo and umoci.
+    Archives of skopeo and umoci.
     """
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Have an image in a layout.
+        Make an image in a layout.
         """
         await super().setUp()
         self.sample: SampleImage = sample_image(3, size=200_000)
@@ -101,14 +101,14 @@ class SkopeoTests(ArchiveCase):
 
     async def copied(self, target: str) -> None:
         """
-        Have skopeo write the image somewhere.
+        Let skopeo copy the image to an archive.
         """
         await run(reactor, [*SKOPEO, "copy", "--quiet", f"oci:{self.layout}:made", target])
 
     async def test_oci_archive(self) -> None:
         """
-        What skopeo writes as an OCI archive is imported with its digest, also
-        packed, and also the directory that it was made of.
+        An OCI archive of skopeo's is imported with its digest, also if it is
+        compressed, and so is the directory from which it was made.
         """
         archive = self.path("a.tar")
         await self.copied(f"oci-archive:{archive}:quay.io/me/app:1")
@@ -127,7 +127,7 @@ class SkopeoTests(ArchiveCase):
 
     async def test_docker_archive(self) -> None:
         """
-        What skopeo writes as docker's archive is imported as the same image.
+        A docker archive of skopeo's is imported as the same image.
         """
         archive = self.path("d.tar")
         await self.copied(f"docker-archive:{archive}:quay.io/me/app:1")
@@ -139,14 +139,14 @@ class SkopeoTests(ArchiveCase):
 
     def blob(self, digest: str) -> bytes:
         """
-        A blob of the daemon's store.
+        A blob in the daemon's store.
         """
         return Path(self.daemon.data, "content", "blobs", *digest.split(":")).read_bytes()
 
     async def test_export(self) -> None:
         """
-        One file is read by skopeo in both of its forms, a directory by skopeo
-        and umoci, and all have the image's layers.
+        skopeo reads an exported file in both formats, and skopeo and umoci read
+        an exported directory; each has the image's layers.
         """
         await self.daemon.ctl("import", self.layout, "quay.io/me/app:1")
         archive, directory = self.path("out.tar"), self.path("out")
@@ -176,8 +176,8 @@ class SkopeoTests(ArchiveCase):
 
     async def test_through_a_pipe(self) -> None:
         """
-        What one daemon exports another one imports, byte for byte, also an
-        image of Docker's.
+        An export of one daemon is imported by another one through a pipe, byte
+        for byte, also for an image in Docker's format.
         """
         docker = sample_image(2, seed="docker", docker=True)
         layout = self.path("docker")
@@ -197,7 +197,7 @@ class SkopeoTests(ArchiveCase):
 
     async def test_damaged(self) -> None:
         """
-        A file that breaks off is refused in one sentence, and names nothing.
+        A truncated file is refused with one sentence, and sets no name.
         """
         archive = self.path("a.tar")
         await self.copied(f"oci-archive:{archive}:quay.io/me/app:1")
@@ -210,8 +210,8 @@ class SkopeoTests(ArchiveCase):
 
     async def test_blob_lost(self) -> None:
         """
-        An image of which the store has lost a blob is not exported, and
-        nothing is written.
+        An image with a blob that is missing from the store is not exported, and
+        no file is written.
         """
         await self.daemon.ctl("import", self.layout, "127.0.0.1:1/app:1")
         digest = self.sample.layers[1].blob.digest
@@ -224,9 +224,9 @@ class SkopeoTests(ArchiveCase):
 
 def odd_archives() -> dict[str, tuple[bytes, SampleImage]]:
     """
-    Archives with odd names, links and packings, all of the name C{odd:1}.
+    Archives with unusual names, links and compression, all named C{odd:1}.
 
-    @return: what each is, and the image in it.
+    @return: a description of each, and its image.
     """
     found: dict[str, tuple[bytes, SampleImage]] = {}
 
@@ -267,12 +267,12 @@ def odd_archives() -> dict[str, tuple[bytes, SampleImage]]:
 
 class OddTests(ArchiveCase):
     """
-    Archives that are odd, and that skopeo and podman take.
+    Unusual archives that skopeo and podman accept.
     """
 
     async def test_odd_archives(self) -> None:
         """
-        The image has the config and the files that skopeo and podman see.
+        The image has the same config and files as in skopeo and podman.
         """
         storage = [f"--root={self.place}/root", f"--runroot={self.place}/run", "--storage-driver=vfs"]
         podman = ["podman", *storage, "--cgroup-manager=cgroupfs", "--events-backend=none"]
@@ -293,12 +293,12 @@ class OddTests(ArchiveCase):
 
 class EngineTests(ArchiveCase):
     """
-    docker and podman.
+    Archives of docker and podman.
     """
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Have the engines' own image.
+        Write the build context of an image.
         """
         if os.geteuid() != 0:
             raise SkipTest("dockerd needs root")
@@ -323,8 +323,8 @@ class EngineTests(ArchiveCase):
 
     async def test_docker(self) -> None:
         """
-        What docker saves is imported as the same image with the same trees,
-        two images in one archive; and what is exported docker loads again,
+        An archive of C{docker save} is imported as the same image with the same
+        trees, also two images in one archive; docker loads an exported archive
         with the same ID.
         """
         docker = await self.docker()
@@ -337,7 +337,7 @@ class EngineTests(ArchiveCase):
         self.assertEqual(said.splitlines()[-2:], ["docker.io/made/by-docker:1", "docker.io/made/by-docker:2"])
         image = await self.image("docker.io/made/by-docker:1")
         self.assertEqual(image["image_id"], inspected["Id"])
-        # What it has built bears marks of the file system; what it loads does not.
+        # Trees that docker has built carry marks of the file system; those that it has loaded do not.
         await docker.run("image", "rm", "--force", inspected["Id"])
         await docker.run("load", "--quiet", "--input", archive)
         theirs = await docker.layers("made/by-docker:1")
@@ -356,8 +356,8 @@ class EngineTests(ArchiveCase):
 
     async def test_podman(self) -> None:
         """
-        podman loads what is exported, in either format, and what it saves in
-        either format is imported.
+        podman loads an exported archive in either format, and an archive that
+        podman saves in either format is imported.
         """
         sample = sample_image(2)
         layout = self.path("layout")

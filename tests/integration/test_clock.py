@@ -1,5 +1,5 @@
 """
-The time of day of a daemon's machine is set while transfers run.
+Changes of the machine's time of day while transfers run.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ def find_library() -> str:
 
 class ClockTests(DaemonCase):
     """
-    A daemon with a limited bandwidth, whose wall clock is the test's.  Its
+    A daemon with limited bandwidth, whose wall clock the test sets. Its
     monotonic clock is the machine's.
     """
 
     async def start(self, *options: str) -> Xferd:
         """
-        Start a daemon whose time of day is off by what a file says.
+        Start a daemon whose time of day has an offset, which it reads from a
+        file.
         """
         self.offset = self.place / "offset"
         self.set_clock(timedelta())
@@ -58,7 +59,7 @@ class ClockTests(DaemonCase):
             "FAKETIME_TIMESTAMP_FILE": str(self.offset),
             "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            # Files keep the times that they have.
+            # libfaketime leaves the time stamps of files as they are.
             "NO_FAKE_STAT": "1",
         }
         await daemon.start()
@@ -71,7 +72,7 @@ class ClockTests(DaemonCase):
         """
         Set the daemon's time of day.
 
-        @param offset: from the machine's.
+        @param offset: seconds after the machine's time.
         """
         new = Path(f"{self.offset}.new")
         new.write_text(f"{int(offset.total_seconds()):+d}")
@@ -79,7 +80,7 @@ class ClockTests(DaemonCase):
 
     async def pull_across(self, offset: timedelta) -> tuple[SampleImage, Mapping[str, Any]]:
         """
-        Pull an image; while its layer arrives, the time of day is set.
+        Pull an image, and set the time of day while its layer is transferred.
         """
         image, reference = self.add(1, SIZE, compression="tar")
         began = reactor.seconds()
@@ -105,7 +106,7 @@ class ClockTests(DaemonCase):
     async def test_set_forward(self) -> None:
         """
         A clock that is set forward by a day breaks no connection, lifts no
-        limit and ends no wait, and the next transfer is like any other.
+        limit, ends no delay, and leaves the next transfer unchanged.
         """
         image, _ = await self.pull_across(timedelta(days=1))
         self.assertEqual(self.registry.count("GET", image.layers[0].blob.digest), 1)

@@ -1,6 +1,6 @@
 """
-Removal and collection through the daemon itself, beside pulls, a mount and a
-kill.
+Removal and garbage collection in the daemon, during pulls, with a mounted
+image, and after C{kill -9}.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from xferd.testing.images import SampleImage, image_of, sample_image, sample_lay
 
 class CollectTests(DaemonCase):
     """
-    A daemon that makes room.
+    A daemon that frees space.
     """
 
     timeout = 120
 
     def image(self, name: str, image: SampleImage) -> str:
         """
-        Put an image into the registry; gives its reference.
+        Add an image to the registry.
+
+        @return: its reference.
         """
         self.registry.add(image, name, "1")
         return f"{self.registry.host}/{name}:1"
 
     def files(self) -> set[str]:
         """
-        What is in the store: blobs, partial blobs, records and trees.
+        The content of the store: blobs, partial blobs, records and trees.
         """
         data = Path(self.daemon.data)
         places = [*data.glob("content/blobs/*/*"), *data.glob("ingest/*"), *data.glob("layers/*/*")]
@@ -42,7 +44,7 @@ class CollectTests(DaemonCase):
 
     def held(self, image: SampleImage) -> set[str]:
         """
-        What is in the store for an image.
+        The files of an image in the store.
         """
         return {
             *(f"content/blobs/sha256/{d.hex}" for d in (image.digest, *(b.digest for b in image.blobs))),
@@ -52,14 +54,15 @@ class CollectTests(DaemonCase):
 
     async def swept(self) -> None:
         """
-        Wait until nothing is left of what was removed.
+        Wait until removed files are deleted.
         """
         await self.until(lambda: not os.listdir(os.path.join(self.daemon.data, "staging")))
 
     async def test_shared(self) -> None:
         """
-        Of two images that share a layer, each takes with it what only it has;
-        then the store is empty, and everything can be pulled again.
+        Removing one of two images that share a layer frees its own files alone;
+        after the second removal the store is empty, and both can be pulled
+        again.
         """
         base = sample_layer(200_000, "base")
         one, two = (image_of([base, sample_layer(100_000, seed)]) for seed in ("one", "two"))
@@ -86,8 +89,8 @@ class CollectTests(DaemonCase):
 
     async def test_while_pulls_run(self) -> None:
         """
-        A store that is collected again and again loses nothing of what is
-        pulled, nor of what is removed and pulled at the same time.
+        Repeated collection deletes nothing that is being pulled, also if images
+        are removed and pulled at the same time.
         """
         base = sample_layer(300_000, "base")
         images = [image_of([base, *(sample_layer(60_000, f"{n} {m}") for m in range(3))]) for n in range(8)]
@@ -115,15 +118,15 @@ class CollectTests(DaemonCase):
         await self.daemon.ctl("gc")
         held = set().union(*(self.held(image) for image in images))
         self.assertEqual(self.files() - held, set())
-        # Where a tree was there still, its blob was not fetched again.
+        # A layer whose tree was still in the store was not fetched again.
         missing = held - self.files()
         layers = {f"content/blobs/sha256/{layer.blob.digest.hex}" for i in images for layer in i.layers}
         self.assertEqual(missing - layers, set())
 
     async def test_in_the_middle(self) -> None:
         """
-        A collection while a pull stalls spares what is there of it; what a
-        cancelled pull left goes, but for the partial blob.
+        A collection keeps the files of a stalled pull; it deletes those of a
+        cancelled pull, except for the partial blob.
         """
         image = sample_image(3, 300_000)
         name = self.image("app", image)
@@ -146,8 +149,8 @@ class CollectTests(DaemonCase):
 
     async def test_killed(self) -> None:
         """
-        A daemon that is killed while it collects leaves a store that the next
-        one takes, with all that is named.
+        After a daemon was killed during a collection, the next one opens the
+        store, with all named images.
         """
         kept = sample_image(2, seed="kept")
         name = self.image("kept", kept)
@@ -171,7 +174,8 @@ class CollectTests(DaemonCase):
 
     async def test_skopeo(self) -> None:
         """
-        What skopeo put into the layout stays, and can be read.
+        Images that skopeo has written into the layout are kept, and stay
+        readable.
         """
         require("skopeo")
         ours, theirs = sample_image(1, seed="ours"), sample_image(2, seed="theirs", compression="gzip")
@@ -188,7 +192,7 @@ class CollectTests(DaemonCase):
 
     async def test_mounted(self) -> None:
         """
-        What is mounted stays readable, until it is unmounted.
+        The files of a mounted image stay readable until it is unmounted.
         """
         if os.geteuid() != 0:
             raise SkipTest("only root can mount")
@@ -217,7 +221,7 @@ class CollectTests(DaemonCase):
 
     async def start_again(self) -> None:
         """
-        Have another daemon on the same data.
+        Start another daemon on the same data.
         """
         await self.daemon.stop()
         await self.start()

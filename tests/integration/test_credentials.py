@@ -1,6 +1,6 @@
 """
-Credentials with real parts: Debian's registry that lets in one user, a
-helper in a process of its own, and a token server that knows no OAuth2.
+Credentials with real programs: Debian's registry with one user, a credential
+helper, and a token server without OAuth2.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ json.dump(kept, open(path, "w"))
 
 class CredentialsTests(TestCase):
     """
-    A daemon, and a file for its credentials.
+    Tests with a daemon and its credentials file.
     """
 
     timeout = 60
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Start it.
+        Start the daemon.
         """
         self.place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.place)
@@ -78,7 +78,9 @@ class CredentialsTests(TestCase):
 
     async def private(self) -> str:
         """
-        Start a registry that lets in one user; gives an image's reference.
+        Start a registry for one user.
+
+        @return: the reference of an image in it.
         """
         server = DockerRegistry(reactor, str(self.place / "registry"), htpasswd=True)
         await server.start()
@@ -91,7 +93,7 @@ class CredentialsTests(TestCase):
 
     async def login(self, host: str, password: str) -> tuple[str, int]:
         """
-        Log in as someone with a password in a file.
+        Log in with a password from a file.
         """
         (self.place / "password").write_text(password + "\n")
         command = f'exec "$@" < {self.place}/password'
@@ -107,7 +109,7 @@ class CredentialsTests(TestCase):
 
     async def denied(self, reference: str, *options: str) -> str:
         """
-        Pull something that is not given; why.
+        The error of a pull that is denied.
         """
         _, errors, code = await self.daemon.try_ctl("pull", reference, *options)
         self.assertEqual(code, 1)
@@ -131,13 +133,15 @@ class CredentialsTests(TestCase):
 
     def kept(self) -> list[bytes]:
         """
-        All that the daemon has in files: its data, with the journal, and what is beside its socket.
+        The content of all files of the daemon: its data, with the journal, and
+        the files beside its socket.
         """
         return [path.read_bytes() for path in (self.place / "x").rglob("*") if path.is_file()]
 
     def own(self, **auths: Any) -> Path:
         """
-        Give the user who runs xferctl a file that the daemon does not read.
+        Write a credentials file of the user who runs xferctl, which the daemon
+        does not read.
         """
         file = self.place / "own/config.json"
         file.parent.mkdir(exist_ok=True)
@@ -147,15 +151,16 @@ class CredentialsTests(TestCase):
 
     async def test_own(self) -> None:
         """
-        xferctl brings the credentials of the user who runs it, for pull, copy, push and export; the
-        daemon keeps none of them, and has its own for those who bring none.
+        xferctl sends the credentials of the user who runs it, for pull, copy,
+        push and export; the daemon stores none of them, and uses its own for
+        clients without any.
         """
         reference = await self.private()
         host = reference.partition("/")[0]
         self.own(**{host: {"username": USER, "password": PASSWORD}})
         await self.daemon.ctl("pull", reference)
         await self.daemon.ctl("copy", reference, f"{host}/team/copy:1")
-        # A job that outlives its client has them still.
+        # A job that outlives its client keeps them.
         job_id = await self.daemon.ctl("pull", "--detach", f"{host}/team/copy:1")
         await self.daemon.ctl("job", "--follow", job_id.strip())
         await self.daemon.ctl("push", reference, f"{host}/other/push:1")
@@ -175,7 +180,8 @@ class CredentialsTests(TestCase):
 
     async def test_own_helper_is_broken(self) -> None:
         """
-        A public image comes all the same, with a warning.
+        If the user's credential helper fails, a public image is pulled with a
+        warning.
         """
         registry = Registry(reactor)
         await registry.listen(reactor)
@@ -189,8 +195,8 @@ class CredentialsTests(TestCase):
 
     async def test_login(self) -> None:
         """
-        A private image comes after a login with the right password, and not
-        after one with a wrong one, nor after a logout.
+        A private image can be pulled after a login with the right password, but
+        neither after one with a wrong password nor after a logout.
         """
         reference = await self.private()
         host = reference.partition("/")[0]
@@ -217,7 +223,7 @@ class CredentialsTests(TestCase):
 
     async def test_header(self) -> None:
         """
-        A client's own credentials are good for its job alone.
+        The credentials of a client apply to its job alone.
         """
         reference = await self.private()
         value = {"username": USER, "password": PASSWORD, "serveraddress": reference.partition("/")[0]}
@@ -242,8 +248,8 @@ class CredentialsTests(TestCase):
 
     async def test_helper(self) -> None:
         """
-        A helper keeps what C{login} stores and gives it to the daemon; no
-        command line of any process has it.
+        A credential helper stores the credentials of C{login} and returns them
+        to the daemon; no command line of a process contains them.
         """
         reference = await self.private()
         host = reference.partition("/")[0]
@@ -261,7 +267,7 @@ class CredentialsTests(TestCase):
                     continue
             await deferLater(reactor, 0.02)
         await pulling
-        # Others may run on this machine.
+        # Other processes may run on this machine.
         ours = [line for line in seen if str(self.place).encode() in line]
         helpers = [line for line in ours if b"docker-credential-test" in line]
         self.assertTrue(helpers)
@@ -275,8 +281,8 @@ class CredentialsTests(TestCase):
 
     async def test_identity_token(self) -> None:
         """
-        An identity token is good for a token server with OAuth2 and for one
-        without; an expired one is told with its file and the remedy.
+        An identity token is accepted by a token server with OAuth2 and by one
+        without; the error of an expired one names its file and the remedy.
         """
         tokens = TokenServer(reactor, users={USER: PASSWORD}, anonymous=False)
         await tokens.listen(reactor)
@@ -300,14 +306,14 @@ class CredentialsTests(TestCase):
 
 class StartTests(TestCase):
     """
-    A daemon with a file that it cannot use.
+    A daemon with an invalid credentials file.
     """
 
     timeout = 30
 
     async def test_malformed(self) -> None:
         """
-        It does not start, and says where the fault is.
+        It does not start, and reports the position of the error.
         """
         place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, place)

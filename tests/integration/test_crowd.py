@@ -1,5 +1,5 @@
 """
-Another user of the machine, who takes all the connections that there are.
+Another user of the machine, who occupies all connections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.integration.test_daemon import reactor
 from tests.integration.test_door import NOBODY, as_user
 
 FILES = 256
-"""How many files the daemon may have open."""
+"""Number of files that the daemon may open."""
 
 CROWD = """
 import time
@@ -51,22 +51,22 @@ while not os.path.exists(asked["done"]):
 json.dump([len(connections), count()], sys.stdout)
 """
 """
-Connects and asks nothing, until the test is done; prints how many connections
-it made, and how many are left.
+Opens connections without requests until the test ends; prints how many it
+opened, and how many are left.
 """
 
 
 class CrowdTests(TestCase):
     """
-    A daemon of root's that may have few files open.
+    A daemon of root's with a low limit on open files.
     """
 
     timeout = 60
 
     async def test_idle_connections(self) -> None:
         """
-        A user who connects again and again, and asks nothing, gets some
-        connections; root's are answered meanwhile, by socket and port.
+        A user who opens idle connections repeatedly gets a limited number;
+        requests of root are answered meanwhile, by socket and port.
         """
         if os.geteuid() != 0:
             raise SkipTest("only root can be another user")
@@ -98,5 +98,5 @@ class CrowdTests(TestCase):
             done.touch()
         made, left = await crowd
         self.assertGreater(made, FILES // 2)
-        # A quarter of half of the files, or fewer where ten seconds have passed.
+        # A quarter of half of the files, or fewer if ten seconds have passed.
         self.assertLessEqual(left, FILES // 8)

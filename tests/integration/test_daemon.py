@@ -1,6 +1,6 @@
 """
-The daemon itself: twistd, xferctl and a registry on real sockets, when clients
-leave, signals come and things go wrong.
+The daemon: twistd, xferctl and a registry on real sockets, with clients that
+disconnect, signals and errors.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from xferd.testing.registry import Registry
 reactor = cast(IReactor, installed)
 
 PATIENCE = 15.0
-"""Seconds after which what a test waits for will not come any more."""
+"""Seconds after which a test that waits fails."""
 
 
 @implementer(IAgentEndpointFactory)
 class _Socket:
     """
-    Every URL leads to one unix socket.
+    Connects every URL to one unix socket.
     """
 
     def __init__(self, path: str) -> None:
@@ -51,7 +51,7 @@ class _Socket:
 
     def endpointForURI(self, _: object) -> UNIXClientEndpoint:
         """
-        The socket.
+        The endpoint of the socket.
         """
         return UNIXClientEndpoint(reactor, self._path)
 
@@ -67,7 +67,7 @@ class API:
 
     async def __call__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """
-        Ask for something under C{/api/v1}.
+        Send a request for a path under C{/api/v1}.
         """
         producer = None
         if body is not None:
@@ -82,7 +82,9 @@ class API:
 
     async def pull(self, reference: str) -> str:
         """
-        Begin to pull; gives the job's id.
+        Start a pull.
+
+        @return: the job's id.
         """
         job = await self("POST", "jobs", {"kind": "pull", "reference": reference})
         return str(job["id"])
@@ -90,7 +92,7 @@ class API:
 
 class DaemonCase(TestCase):
     """
-    A daemon and a registry.
+    Tests with a daemon and a registry.
     """
 
     timeout = 60
@@ -118,7 +120,9 @@ class DaemonCase(TestCase):
 
     def add(self, layers: int = 2, size: int = 200_000, **how: Any) -> tuple[SampleImage, str]:
         """
-        Put an image into the registry; gives it and its reference.
+        Add an image to the registry.
+
+        @return: the image and its reference.
         """
         image = sample_image(layers, size, **how)
         self.registry.add(image, "team/app", "1")
@@ -126,7 +130,7 @@ class DaemonCase(TestCase):
 
     async def until(self, check: Callable[[], Any]) -> Any:
         """
-        Wait for something to become true, looking often.
+        Poll until a condition is true.
         """
         deadline = reactor.seconds() + PATIENCE
         while True:
@@ -151,7 +155,7 @@ class DaemonCase(TestCase):
 
     async def fetched(self, job_id: str, size: int) -> None:
         """
-        Wait until a job's first layer has so many bytes.
+        Wait until a number of bytes of a job's first layer is downloaded.
         """
 
         async def look() -> bool:
@@ -163,13 +167,13 @@ class DaemonCase(TestCase):
 
 class SharingTests(DaemonCase):
     """
-    Fifty clients, one image.
+    Fifty clients and one image.
     """
 
     async def test_forty_nine_leave(self) -> None:
         """
-        Forty-nine of fifty clients leave: the pull completes for the last, and
-        each blob was asked for once.
+        Forty-nine of fifty clients disconnect: the pull completes for the last
+        one, and each blob is requested once.
         """
         image, reference = self.add()
         blob = image.layers[0].blob.digest
@@ -187,8 +191,8 @@ class SharingTests(DaemonCase):
 
     async def test_all_leave(self) -> None:
         """
-        All leave: the connection is closed, the slot is free, and a later pull
-        goes on where they ended.
+        All clients disconnect: the connection is closed, the slot is free, and
+        a later pull resumes at the same byte.
         """
         image, reference = self.add(1)
         blob = image.layers[0].blob.digest
@@ -212,8 +216,8 @@ class LifeTests(DaemonCase):
 
     async def test_killed(self) -> None:
         """
-        After kill -9 in the middle of a pull the next daemon knows that the
-        job failed, and a new pull fetches only what is missing.
+        After C{kill -9} during a pull, the next daemon reports that the job
+        failed, and a new pull fetches only the missing bytes.
         """
         image, reference = self.add(2)
         blob = image.layers[0].blob.digest
@@ -232,8 +236,8 @@ class LifeTests(DaemonCase):
 
     async def test_stopped(self) -> None:
         """
-        SIGTERM in the middle of a pull ends client and daemon at once; what
-        was fetched is kept.
+        C{SIGTERM} during a pull ends client and daemon at once; the downloaded
+        bytes are kept.
         """
         image, reference = self.add(1)
         blob = image.layers[0].blob.digest
@@ -255,7 +259,7 @@ class LifeTests(DaemonCase):
 
     async def test_nothing_is_left(self) -> None:
         """
-        A daemon that ends leaves no worker, no socket and no lock.
+        A daemon that ends leaves no worker process, no socket and no lock.
         """
         _, reference = self.add(1)
         await self.daemon.ctl("pull", reference)
@@ -270,12 +274,14 @@ class LifeTests(DaemonCase):
 
 class RefusedTests(DaemonCase):
     """
-    What goes wrong is told alike by the API, xferctl and the journal.
+    The API, xferctl and the journal report errors with the same text.
     """
 
     async def refused(self, reference: str, code: str, *options: str) -> str:
         """
-        Pull something that fails; gives what xferctl says.
+        Pull an image that fails.
+
+        @return: the message of xferctl.
         """
         _, errors, status = await self.daemon.try_ctl("pull", reference, *options)
         self.assertEqual(status, 1, errors)
@@ -287,14 +293,14 @@ class RefusedTests(DaemonCase):
 
     async def test_missing(self) -> None:
         """
-        A missing image is named.
+        The error names a missing image.
         """
         reference = f"{self.registry.host}/no/such:thing"
         self.assertIn(reference, await self.refused(reference, "MANIFEST_UNKNOWN"))
 
     async def test_bad_reference(self) -> None:
         """
-        A reference that is none is refused before anything is asked.
+        An invalid reference is refused before any request is sent.
         """
         said = await self.refused("No Such", "NAME_INVALID")
         self.assertIn("'No Such' is not an image reference", said)
@@ -302,7 +308,7 @@ class RefusedTests(DaemonCase):
 
     async def test_wrong_bytes(self) -> None:
         """
-        A registry that lies is found out.
+        A blob with a wrong digest is detected.
         """
         image, reference = self.add(1)
         self.registry.faults.plant(Flip(100), str(image.layers[0].blob.digest), times=None)
@@ -310,8 +316,8 @@ class RefusedTests(DaemonCase):
 
     async def test_hostile_layers(self) -> None:
         """
-        A layer that leads out of its tree, is cut short, or is a bomb, is
-        refused in one sentence, and nothing of it is left.
+        A layer with a path outside its tree, a truncated one, and a
+        decompression bomb are refused with one sentence, and leave no file.
         """
         escaping = LayerBuilder().hardlink("escaped", "../../../x").finish()
         tar = LayerBuilder("tar").file("file", b"x" * 100_000).finish().blob.read()
@@ -330,7 +336,7 @@ class RefusedTests(DaemonCase):
 
     async def test_platform(self) -> None:
         """
-        An image for another platform is refused to who names one.
+        An image without the requested platform is refused.
         """
         _, reference = self.add(1)
         said = await self.refused(reference, "PLATFORM_UNKNOWN", "--platform", "linux/s390x")
@@ -338,7 +344,7 @@ class RefusedTests(DaemonCase):
 
     async def test_goes_on(self) -> None:
         """
-        After all that, the daemon pulls what is right.
+        After all these errors, the daemon pulls a correct image.
         """
         await self.test_missing()
         _, reference = self.add(1)
@@ -347,7 +353,8 @@ class RefusedTests(DaemonCase):
 
 class StartTests(TestCase):
     """
-    A daemon that cannot start says why in one line, and ends with 1.
+    A daemon that cannot start prints the reason in one line, and exits with
+    status 1.
     """
 
     timeout = 30
@@ -361,7 +368,9 @@ class StartTests(TestCase):
 
     async def said(self, *options: str) -> str:
         """
-        Try to start one; gives its last line.
+        Try to start a daemon.
+
+        @return: its last line.
         """
         program, *arguments = TWISTD
         defaults = [f"--data-dir={self.place}/data", f"--socket={self.place}/s"]
@@ -377,12 +386,12 @@ class StartTests(TestCase):
         said: str = (output + errors).decode()
         self.assertEqual(code, 1, said)
         self.assertNotIn("Traceback", said)
-        # Without the time, and where it comes from.
+        # Without the time and the name of the logger.
         return said.splitlines()[-1].split("#error] ")[-1]
 
     async def test_port_in_use(self) -> None:
         """
-        A port that somebody else has.
+        A port that is in use.
         """
         registry = Registry(reactor)
         await registry.listen(reactor)
@@ -393,7 +402,7 @@ class StartTests(TestCase):
 
     async def test_socket_in_use(self) -> None:
         """
-        A unix socket that another daemon has.
+        A unix socket that another daemon uses.
         """
         first = Xferd(reactor, str(self.place / "first"))
         await first.start()
@@ -408,7 +417,7 @@ class StartTests(TestCase):
 
     async def test_second_daemon(self) -> None:
         """
-        A data directory that another daemon has.
+        A data directory that another daemon uses.
         """
         first = Xferd(reactor, str(self.place / "first"))
         await first.start()
@@ -421,14 +430,14 @@ class StartTests(TestCase):
 
     async def test_directory(self) -> None:
         """
-        A data directory that cannot be made.
+        A data directory that cannot be created.
         """
         self.assertIn("/proc/nothing", await self.said("--data-dir=/proc/nothing"))
 
     async def test_directory_of_others(self) -> None:
         """
-        A data directory that other users can write to; one that the settings
-        trust is used, and goes wrong only for what comes after.
+        A data directory that other users can write to is refused; if the
+        settings permit it, the daemon fails only at the next step.
         """
         data = self.place / "data"
         data.mkdir()
@@ -447,7 +456,7 @@ class StartTests(TestCase):
 
     async def test_options(self) -> None:
         """
-        Options and settings that are wrong.
+        Invalid options and settings.
         """
         self.assertIn("--nope", await self.said("--nope"))
         (self.place / "x.toml").write_text("lisen = []")

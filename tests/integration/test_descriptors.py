@@ -1,5 +1,5 @@
 """
-A daemon with few file descriptors and much to do.
+A daemon with few file descriptors and many transfers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class FewDescriptorsTests(DaemonCase):
 
     async def start(self, *options: str) -> Xferd:
         """
-        Start a daemon that may open so many files.
+        Start a daemon with a limit on open files.
         """
         before = ["prlimit", f"--nofile={LIMIT}:{LIMIT}"]
         daemon = self.daemon = Xferd(reactor, str(self.place / "x"), *options, before=before)
@@ -37,8 +37,8 @@ class FewDescriptorsTests(DaemonCase):
 
     async def test_all_complete(self) -> None:
         """
-        Every one of 1,000 queued layers arrives, and is unpacked; what is
-        queued has no descriptor.
+        All of 1,000 queued layers are downloaded and unpacked; a queued layer
+        has no descriptor.
         """
         open_files = f"/proc/{self.daemon.pid}/fd"
         jobs = []

@@ -1,6 +1,6 @@
 """
-A docker-made image, pulled from Debian's registry by the daemon itself, held
-against what docker and umoci make of it.
+An image made by docker, pulled from Debian's registry by the daemon, compared
+with the trees of docker and umoci.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CMD ["/bin/sh"]
 
 def odd_tar() -> bytes:
     """
-    Names and attributes that docker's C{COPY} would not carry.
+    Names and attributes that docker's C{COPY} does not preserve.
     """
     builder = LayerBuilder("tar")
     builder.directory("names")
@@ -70,7 +70,8 @@ def odd_tar() -> bytes:
 
 class DockerImageTests(TestCase):
     """
-    An image of seven layers with all that a Dockerfile can do to a file.
+    An image of seven layers with every change that a Dockerfile can make to a
+    file.
     """
 
     timeout = 120
@@ -81,7 +82,7 @@ class DockerImageTests(TestCase):
         """
         if os.geteuid() != 0:
             raise SkipTest("dockerd needs root")
-        # Not below the working directory: the paths of sockets are short.
+        # Outside the working directory: the paths of sockets have to be short.
         self.place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.place)
         self.registry = DockerRegistry(reactor, str(self.place / "registry"))
@@ -114,8 +115,8 @@ class DockerImageTests(TestCase):
 
     async def test_pull(self) -> None:
         """
-        It is pulled, listed, and read by skopeo where it lies; every tree is
-        what docker unpacks, and the stack of them what umoci does.
+        It is pulled and listed, and skopeo reads it in the store; each tree
+        equals that of docker, and the stack of them that of umoci.
         """
         await self.daemon.ctl("pull", self.reference)
         (image,) = await self.daemon.show("images")
@@ -140,7 +141,7 @@ class DockerImageTests(TestCase):
         bundle, mount = self.place / "bundle", self.place / "mount"
         await run(reactor, ["umoci", "unpack", "--image", f"{copy}:x", str(bundle)])
         mount.mkdir()
-        # In a directory with a short name: the kernel takes a page of options.
+        # In a directory with a short name: the kernel limits the options to a page.
         lower = ":".join(os.path.relpath(tree, self.daemon.data) for _, tree in reversed(layers))
         options = ["-t", "overlay", "overlay", "-o", f"ro,lowerdir={lower}", str(mount)]
         await run(reactor, ["mount", *options], directory=self.daemon.data)
@@ -162,8 +163,8 @@ class DockerImageTests(TestCase):
 
     async def test_run(self) -> None:
         """
-        runc starts a bundle of it, copied or mounted, and what it prints is
-        what was asked.
+        runc starts a bundle of it, copied or mounted, which prints the expected
+        text.
         """
         await self.daemon.ctl("pull", self.reference)
         runc = ["runc", "--root", str(self.place / "runc"), "run", "--bundle"]

@@ -1,5 +1,5 @@
 """
-C{xferctl doctor} and a real daemon, with things broken on purpose.
+C{xferctl doctor} with a real daemon and faulty installations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class DoctorTests(DaemonCase):
 
     async def start(self, *options: str) -> object:  # type: ignore[override]
         """
-        Start it with a configuration file and a file of credentials.
+        Start it with a configuration file and a credentials file.
         """
         self.file = self.place / "xferd.toml"
         self.file.write_text("grace = 5\n")
@@ -30,8 +30,10 @@ class DoctorTests(DaemonCase):
 
     async def examine(self) -> dict[str, str]:
         """
-        What C{xferctl doctor} finds: remedies by check, those that depend on
-        this machine left out.
+        Run C{xferctl doctor}.
+
+        @return: the remedies by check, without those that depend on this
+            machine.
         """
         output, errors, status = await self.daemon.try_ctl("doctor", "--json")
         checks = [json.loads(line) for line in output.splitlines()]
@@ -47,7 +49,8 @@ class DoctorTests(DaemonCase):
 
     async def test_sandbox(self) -> None:
         """
-        The sandbox's problems are the measures that the status names as missing.
+        The problems of the sandbox are the measures that the status names as
+        missing.
         """
         sandbox = None
         while sandbox is None:  # until the worker has reported
@@ -59,8 +62,8 @@ class DoctorTests(DaemonCase):
 
     async def test_broken(self) -> None:
         """
-        A sound installation has no problem; each thing that is broken is
-        found with what to change, and following that mends it.
+        A correct installation has no problem; each fault is found with its
+        remedy, and the remedy removes it.
         """
         self.assertEqual(await self.examine(), {})
         data, socket = Path(self.daemon.data), Path(self.daemon.socket)

@@ -1,6 +1,6 @@
 """
-The daemon and documents that few registries have: images by sha512, and
-descriptors that bring the bytes along.
+Documents that few registries have: images with sha512 digests, and descriptors
+with embedded data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class DocumentsTests(DaemonCase):
 
     async def ended(self, kind: str, reference: str, target: str | None = None) -> dict[str, Any]:
         """
-        Do a job, and see that it was no failure.
+        Run a job, and check that it succeeded.
         """
         asked = {"kind": kind, "reference": reference} | ({} if target is None else {"target": target})
         job = await self.api("POST", "jobs", asked)
@@ -40,8 +40,8 @@ class DocumentsTests(DaemonCase):
 
     async def test_sha512(self) -> None:
         """
-        An image that is known by sha512 throughout is pulled, unpacked, kept
-        in a layout of sha512, and pushed under it.
+        An image with sha512 digests throughout is pulled, unpacked, kept in a
+        layout of sha512, and pushed under its digest.
         """
         layers = [sample_layer(200_000, seed=n).by("sha512") for n in range(2)]
         image = image_of(layers, algorithm="sha512")
@@ -66,7 +66,7 @@ class DocumentsTests(DaemonCase):
 
     async def test_warnings(self) -> None:
         """
-        What a registry warns of is told to whom it concerns, once.
+        A registry's warning is reported once to the client that it concerns.
         """
         _, reference = self.add(1)
         for _ in range(2):
@@ -79,8 +79,7 @@ class DocumentsTests(DaemonCase):
 
     async def test_data(self) -> None:
         """
-        A layer that its manifest brings along is unpacked without being asked
-        for.
+        A layer that its manifest embeds is unpacked without a request for it.
         """
         image = sample_image(1)
         value = json.loads(image.manifest.data)

@@ -1,5 +1,5 @@
 """
-Another user of the machine, who may do nothing with the daemon of root.
+Another user of the machine, who has no rights on the daemon of root.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ os.setgroups([])
 os.setgid(uid)
 os.setuid(uid)
 """
-"""Begins as root, as Python itself may be where only root can read."""
+"""Begins as root, because only root may be able to read Python's own files."""
 
 LOOKS = ("get", "head")
 
@@ -57,7 +57,7 @@ for method, path, body, headers in asked["requests"]:
     answers.append(answer.decode("utf-8", "replace"))
 json.dump(answers, sys.stdout)
 """
-"""Sends requests and prints their answers."""
+"""Sends requests and prints the responses."""
 
 LEAVE = """
 asked = json.load(sys.stdin)
@@ -96,14 +96,14 @@ with socket.socket(socket.AF_UNIX) as connection:
         opened.append(asked["socket"])
 json.dump(opened, sys.stdout)
 """
-"""Prints what it could open."""
+"""Prints which files it could open."""
 
 
 async def as_user(uid: int, program: str, asked: object) -> Any:
     """
-    Run a program of Python's as another user, while the daemon's log is read.
+    Run a Python program as another user, while the daemon's log is read.
 
-    @return: what it printed, as JSON.
+    @return: its output, decoded from JSON.
     """
     process = await deferToThread(
         subprocess.run,
@@ -123,7 +123,7 @@ async def ask_as(
     """
     Send requests as another user.
 
-    @return: statuses and answers.
+    @return: statuses and bodies.
     """
     asked = [(*request, headers) for request in requests]
     answers = await as_user(uid, ASK, {**where, "requests": asked})
@@ -132,17 +132,17 @@ async def ask_as(
 
 class DoorCase(DaemonCase):
     """
-    A daemon of root's, as it is by default, with an image.
+    A daemon of root's with its default settings and an image.
     """
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Have an image that is root's alone.
+        Make an image that only root may read.
         """
         if os.geteuid() != 0:
             self.skipTest("only root can become somebody else")
         await super().setUp()
-        # The daemon's own modes are what is in the way.
+        # The modes that the daemon sets are what denies access.
         os.chmod(self.place, 0o755)
         _, self.reference = self.add(1)
         await self.api.pull(self.reference)
@@ -152,7 +152,7 @@ class DoorCase(DaemonCase):
 
     async def address(self, user: str) -> str:
         """
-        Make an address of the page for a user.
+        The address of the page for a user.
         """
         where = f"http://127.0.0.1:{self.where['port']}"
         return (await self.daemon.ctl("page", "--print", "--user", user, "--host", where)).strip()
@@ -160,14 +160,14 @@ class DoorCase(DaemonCase):
 
 class NobodyTests(DoorCase):
     """
-    What C{nobody} can do.
+    The rights of the user C{nobody}.
     """
 
     async def ask(self, *requests: tuple[str, str, str | None], **headers: str) -> list[tuple[int, str]]:
         """
         Send requests as C{nobody}.
 
-        @return: statuses and answers.
+        @return: statuses and bodies.
         """
         return await ask_as(NOBODY, self.where, *requests, **headers)
 
@@ -185,8 +185,8 @@ class NobodyTests(DoorCase):
 
     async def test_api(self) -> None:
         """
-        Every route of the API is refused, whatever the method, and nothing of
-        the daemon's is in the answers.
+        Every route of the API is refused for every method, and the responses
+        contain no data of the daemon.
         """
         public = ("/", "/enter", "/healthz", "/readyz", f"/static/{self.reference}")
         asked = [each for each in self.everything() if each[1] not in public or each[2] is not None]
@@ -205,7 +205,7 @@ class NobodyTests(DoorCase):
 
     async def test_public(self) -> None:
         """
-        Health and an empty page that asks for the token are for everybody.
+        Health and an empty page that requires the token are public.
         """
         paths = ("/healthz", "/readyz", "/", "/static/main.js")
         asked = [(method, path, None) for path in paths for method in ("GET", "HEAD")]
@@ -215,9 +215,9 @@ class NobodyTests(DoorCase):
 
     async def test_leaves_at_once(self) -> None:
         """
-        Of a client that posts and closes at once, the kernel shows root as the
-        user, but its job is not begun, also not if the daemon sees the
-        connection only when it is closed.
+        For a client that posts a job and closes its connection at once, the
+        kernel reports root as the user; its job is not started, even if the
+        daemon accepts the connection after its end.
         """
         _, other = self.add(2)
         asked = {**self.where, "body": json.dumps({"kind": "pull", "reference": other})}
@@ -233,7 +233,7 @@ class NobodyTests(DoorCase):
 
     async def test_files(self) -> None:
         """
-        The socket, the token and the data directory are closed.
+        The socket, the token and the data directory are not accessible.
         """
         token = f"{self.daemon.socket}.token"
         self.assertTrue(os.path.exists(token))
@@ -242,7 +242,7 @@ class NobodyTests(DoorCase):
 
     async def test_token(self) -> None:
         """
-        To whom root gives the token, that one may act.
+        A user with root's token has access.
         """
         with open(f"{self.daemon.socket}.token") as file:
             token = file.read().strip()
@@ -252,7 +252,7 @@ class NobodyTests(DoorCase):
 
     async def test_ipv6(self) -> None:
         """
-        The same holds over IPv6.
+        The same rules apply over IPv6.
         """
         listen = ("--listen", r"tcp:0:interface=\:\:1")
         daemon = Xferd(reactor, str(self.place / "six"), *listen)
@@ -268,7 +268,7 @@ class NobodyTests(DoorCase):
 
     async def test_root(self) -> None:
         """
-        Root may act over loopback as before, without a token.
+        Root has access over loopback without a token.
         """
         connection = HTTPConnection(self.where["host"], self.where["port"], timeout=20)
         self.addCleanup(connection.close)
@@ -277,9 +277,8 @@ class NobodyTests(DoorCase):
 
     async def test_page_code(self) -> None:
         """
-        An address for another user's browser is of no use to C{nobody}, and
-        one that is for C{nobody} gives a cookie once, with which that user may
-        act.
+        An address of the page for another user is refused to C{nobody}; one for
+        C{nobody} yields a cookie once, which grants access.
         """
         host = f"xferd.localhost:{self.where['port']}"
         made = await self.code("root")
@@ -296,7 +295,7 @@ class NobodyTests(DoorCase):
 
     async def code(self, user: str) -> str:
         """
-        The code in an address for a user.
+        The code in the address for a user.
         """
         address = await self.address(user)
         match = re.fullmatch(rf"http://xferd\.localhost:{self.where['port']}/enter\?code=(\S+)", address)
@@ -313,7 +312,7 @@ class UserTests(TestCase):
 
     async def test_user(self) -> None:
         """
-        That user and root may act over loopback, and other users may not.
+        That user and root have access over loopback, other users have not.
         """
         if os.geteuid() != 0:
             self.skipTest("only root can become somebody else")
@@ -321,7 +320,7 @@ class UserTests(TestCase):
         self.addCleanup(shutil.rmtree, place)
         owner = 1
         os.chown(place, owner, owner)
-        # Python itself may be where only root can read.
+        # Only root may be able to read Python's own files.
         readable = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
         become = ("setpriv", f"--reuid={owner}", f"--regid={owner}", "--clear-groups", *readable)
         daemon = Xferd(reactor, str(place), before=become)
@@ -344,8 +343,8 @@ class BrowserTests(DoorCase):
 
     async def test_page(self) -> None:
         """
-        Without more, the page says how to get in and shows nothing.  By the
-        address of C{xferctl page} it is live and may act.
+        Without a token, the page explains how to log in and shows no data. With
+        the address of C{xferctl page} it shows live data and permits actions.
         """
         become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
         browser = Browser(reactor, str(self.place / "browser"), before=become)

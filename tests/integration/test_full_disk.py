@@ -1,5 +1,5 @@
 """
-The daemon on a disk that is full: a small file system in memory.
+The daemon on a full disk: a small file system in memory.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class FullDiskCase(DaemonCase):
 
 class FullDiskTests(FullDiskCase):
     """
-    What works without a free byte.
+    Operations on a disk without a free byte.
     """
 
     async def test_without_a_byte(self) -> None:
         """
-        Images are tagged, removed and collected; the daemon starts, says on
-        the page that the disk is full, and has all that was done.
+        Images are tagged, removed and collected; the daemon starts, reports on
+        the page that the disk is full, and keeps all changes.
         """
         names = []
         for name in ("one", "two"):
@@ -76,13 +76,13 @@ class FullDiskTests(FullDiskCase):
 
     async def test_pause(self) -> None:
         """
-        Pulls that find the disk full on their way wait, with the reason, and
-        complete when there is room, with each byte fetched once; documents
-        and trees are among what does not fit.
+        Pulls that fill the disk pause with the reason, and complete when there
+        is free space, with each byte fetched once; documents and trees are
+        among the data that does not fit.
         """
         image = sample_image(4, 5_000_000, compression="gzip")
         self.registry.add(image, "app", "1")
-        # The packed layers fit, and only half of what they unpack to.
+        # The compressed layers fit, but only half of their unpacked trees.
         self.disk.fill(leaving=30 * MIB)
         job_id = await self.api.pull(f"{self.registry.host}/app:1")
 
@@ -104,8 +104,8 @@ class FullDiskTests(FullDiskCase):
 
     async def test_too_large(self) -> None:
         """
-        A pull that does not fit is refused, nothing of it is fetched, and the
-        store takes others.
+        A pull that does not fit is refused before a download, and the store
+        accepts others.
         """
         names = []
         for name, size in (("large", 23_000_000), ("small", 500_000)):
@@ -120,7 +120,7 @@ class FullDiskTests(FullDiskCase):
 
     async def test_copy(self) -> None:
         """
-        A copy within one registry needs no room.
+        A copy within one registry needs no free space.
         """
         self.registry.add(sample_image(2, 300_000), "app", "1")
         host = self.registry.host
@@ -130,8 +130,8 @@ class FullDiskTests(FullDiskCase):
 
     async def test_interrupted(self) -> None:
         """
-        What a daemon was fetching when it was killed goes with the image's
-        name, although there never was an image, on a full disk, too.
+        The partial blobs of a killed daemon are removed with the image's name,
+        although no image was complete, also on a full disk.
         """
         image = sample_image(1, 2_000_000)
         self.registry.add(image, "app", "1")
@@ -152,13 +152,13 @@ class FullDiskTests(FullDiskCase):
 
 class PageTests(FullDiskCase):
     """
-    What the page shows, in a browser.
+    The status page in a browser.
     """
 
     async def test_page(self) -> None:
         """
-        The page says that the disk is full, as long as it is, and which images
-        are pinned.
+        The page reports that the disk is full while it is, and shows which
+        images are pinned.
         """
         self.registry.add(sample_image(1, 300_000), "app", "1")
         name = f"{self.registry.host}/app:1"

@@ -1,6 +1,6 @@
 """
-Registries that send without end: what a pull from one costs the daemon in
-memory and in time.
+Registries with endless responses: the memory and time that a pull from one
+costs the daemon.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT
 
 MOST_MEMORY = 32 * 1024
-"""KiB that a pull may cost on top of what the daemon has."""
+"""KiB of memory that a pull may add to the daemon's."""
 
 MOST_SECONDS = 10.0
-"""Seconds in which each of these pulls has failed; docs/peer-limits.rst has the
-times of servers that are slow, too."""
+"""
+Seconds in which each of these pulls has to fail; docs/peer-limits.rst has the
+times for slow servers as well.
+"""
 
 _OK = b"HTTP/1.1 200 OK\r\n"
 _CHUNK = b"10000\r\n" + b"{" * 0x10000 + b"\r\n"
@@ -39,14 +41,14 @@ def _whole(media_type: str, data: bytes, status: bytes = _OK, head: bytes = b"")
 
 class HostileCase(DaemonCase):
     """
-    A daemon, and registries on raw sockets.
+    Tests with a daemon and registries on raw sockets.
     """
 
     settings = "[retry]\nattempts = 2\nbase = 0.1\ncap = 0.2\n"
 
     async def start(self, *options: str):  # type: ignore[no-untyped-def]
         """
-        Start a daemon that tries twice.
+        Start a daemon with two attempts.
         """
         settings = self.place / "xferd.toml"
         settings.write_text(self.settings)
@@ -54,8 +56,10 @@ class HostileCase(DaemonCase):
 
     def serve(self, answer: Callable[[Peer, str], None]) -> str:
         """
-        Let a registry answer in some way, but for the question whether it
-        speaks plain HTTP; gives its host.
+        Serve a registry, which answers all requests but those for C{/v2/} with
+        a function.
+
+        @return: its host.
         """
 
         def first(peer: Peer, path: str) -> None:
@@ -75,10 +79,10 @@ class HostileCase(DaemonCase):
 
     async def cost(self, reference: str) -> tuple[str, int, float]:
         """
-        Pull in vain.
+        Pull from a registry, which fails.
 
-        @return: the error, the KiB that the daemon had at most more than
-            before, and the seconds that it took.
+        @return: the error, the KiB by which the daemon's memory grew at most,
+            and the seconds that the pull took.
         """
         began = reactor.seconds()
         before = self._memory("VmRSS")
@@ -91,7 +95,7 @@ class HostileCase(DaemonCase):
         """
         Serve an image of one layer of 9 bytes.
 
-        @param blob: answers when the layer is asked for.
+        @param blob: answers the request for the layer.
         """
         layer = {
             "mediaType": "application/vnd.oci.image.layer.v1.tar",
@@ -131,14 +135,14 @@ class HostileCase(DaemonCase):
 
 class EndlessTests(HostileCase):
     """
-    Registries that send without an end, as fast as they can.
+    Registries that send endlessly, at full speed.
     """
 
     async def test_endless(self) -> None:
         """
-        Heads, bodies, redirects, challenges and indexes without an end cost at
-        most 32 MB, and no time that the documentation does not name; then a
-        pull from another registry works as ever.
+        Endless heads, bodies, redirects, challenges and indexes cost at most 32
+        MB and the documented times; a later pull from another registry
+        succeeds.
         """
         _, good = self.add(1)
         await self.daemon.ctl("pull", good)
@@ -178,14 +182,14 @@ class EndlessTests(HostileCase):
             self.assertIn(expected, message, f"{name}: {message}, {memory} KiB, {seconds} s")
             self.assertLess(memory, MOST_MEMORY, f"{name}: {message}")
             self.assertLess(seconds, MOST_SECONDS, f"{name}: {message}")
-            # One that is idle may be left: that of GET /v2/.
+            # One idle connection may be left: that of GET /v2/.
             await self.until(lambda: self.listener.open <= 1)
         _, good = self.add(2)
         await self.daemon.ctl("pull", good)
 
     async def test_endless_blob(self) -> None:
         """
-        A layer that does not end is dropped at its size.
+        A layer without an end is refused at its size.
         """
         blob = endless(_OK + b"Transfer-Encoding: chunked\r\n\r\n", _CHUNK)
         message, memory, seconds = await self.cost(f"{self.serve(self.image(blob))}/team/app:1")
@@ -196,7 +200,7 @@ class EndlessTests(HostileCase):
 
 class SlowTests(HostileCase):
     """
-    Registries that send without an end, a little from time to time.
+    Registries that send endlessly, a few bytes at a time.
     """
 
     settings = (
@@ -206,8 +210,8 @@ class SlowTests(HostileCase):
 
     async def test_slow(self) -> None:
         """
-        A head, a document, a token and a layer that come byte by byte are given
-        up in the time that the settings name for each.
+        A head, a document, a token and a layer that are sent byte by byte time
+        out after the time in the settings.
         """
         body = _OK + b"Transfer-Encoding: chunked\r\n\r\n"
         json_body = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -233,13 +237,13 @@ class SlowTests(HostileCase):
             host = self.serve(answer)
             message, memory, took = await self.cost(f"{host}/team/app:1")
             self.assertLess(memory, MOST_MEMORY, f"{name}: {message}")
-            # And what this machine takes for the rest.
+            # And the time that this machine needs for the rest.
             self.assertLess(took, seconds + 2.0, f"{name}: {message}")
 
 
 def _tokens(peer: Peer, path: str) -> None:
     """
-    Name a token server whose tokens do not end.
+    Challenge with a token server whose tokens do not end.
     """
     if path.startswith("/token"):
         endless(_OK + b"Transfer-Encoding: chunked\r\n\r\n", _CHUNK)(peer, path)
@@ -252,7 +256,7 @@ def _tokens(peer: Peer, path: str) -> None:
 
 def _redirect(peer: Peer, path: str) -> None:
     """
-    Redirect to another place each time, with a large body.
+    Redirect to another URL each time, with a large body.
     """
     head = f"HTTP/1.1 307 On\r\nLocation: {path[:200]}x\r\nContent-Length: 10000000\r\n\r\n"
     peer.send(head.encode() + b"x" * 100_000)
@@ -260,7 +264,8 @@ def _redirect(peer: Peer, path: str) -> None:
 
 def _nested() -> Callable[[Peer, str], None]:
     """
-    An index of an index, a hundred deep, each with as many entries as fit.
+    Serve an index in an index, a hundred levels deep, each with as many entries
+    as fit.
     """
     documents: dict[str, bytes] = {}
     data = b'{"schemaVersion":2}'

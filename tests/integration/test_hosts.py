@@ -1,6 +1,6 @@
 """
-Registries behind private authorities, client certificates, mirrors and
-proxies: the daemon, and the real ones of these.
+The daemon with registries behind private authorities, client certificates,
+mirrors and proxies, all of them real.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from xferd.testing.images import SampleImage, sample_image
 reactor = cast(IReactor, installed)
 
 REMOTE = "registry.test"
-"""A name of a registry that no server has: only a mirror, or a proxy, can
-stand for it."""
+"""
+The name of a registry without a server, which only a mirror or a proxy can
+represent.
+"""
 
 
 class HostsCase(TestCase):
@@ -37,7 +39,7 @@ class HostsCase(TestCase):
 
     def setUp(self) -> None:
         """
-        Make room.
+        Create the directories.
         """
         self.place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.place)
@@ -56,7 +58,7 @@ class HostsCase(TestCase):
 
     async def program(self, program: Program) -> None:
         """
-        Start something.
+        Start a program.
         """
         await program.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(program.stop()))
@@ -65,7 +67,7 @@ class HostsCase(TestCase):
         """
         Start the daemon.
 
-        @param settings: more of its TOML file.
+        @param settings: further lines of its TOML file.
         """
         config = self.place / "xferd.toml"
         config.write_text(f'certs_dirs = ["{self.certs}"]\n{settings}')
@@ -75,7 +77,7 @@ class HostsCase(TestCase):
 
     def say(self, host: str, **files: str | bytes) -> Path:
         """
-        Write files for a host; C{_} in a name stands for a dot.
+        Write the files of a host; C{_} in a name represents a dot.
         """
         directory = self.certs / host
         directory.mkdir(exist_ok=True)
@@ -98,8 +100,9 @@ class TLSTests(HostsCase):
 
     async def test_private_authority(self) -> None:
         """
-        A registry whose authority nobody knows is refused, with the file that
-        would mend it; written while the daemon runs, it does.
+        A registry with an unknown authority is refused, and the error names the
+        file for its certificate; once that is written, the running daemon
+        accepts it.
         """
         registry = await self.registry("r", tls=True)
         assert registry.authority is not None
@@ -116,7 +119,7 @@ class TLSTests(HostsCase):
 
     async def test_ssl_cert_file(self) -> None:
         """
-        C{SSL_CERT_FILE} names the authorities that are trusted.
+        C{SSL_CERT_FILE} names the trusted authorities.
         """
         registry = await self.registry("r", tls=True)
         await self.push(f"{registry.host}/team/app:1")
@@ -131,8 +134,8 @@ class TLSTests(HostsCase):
 
     async def test_client_certificate(self) -> None:
         """
-        nginx lets in who shows a certificate, as containerd or as docker is
-        told of it, and gets the headers and the path that the file names.
+        nginx accepts a client certificate that is configured as for containerd
+        or as for docker, and receives the headers and the path of the file.
         """
         registry = await self.registry("r")
         await self.push(f"{registry.host}/team/app:1")
@@ -168,8 +171,8 @@ class MirrorTests(HostsCase):
 
     async def test_pull_through(self) -> None:
         """
-        A mirror gives what it has from the registry, which is not asked by
-        us, and is told whose mirror it is to be.
+        A pull-through mirror serves blobs of the registry, which receives no
+        request from the daemon, and is sent the registry's name.
         """
         origin = await self.registry("origin")
         mirror = await self.registry("mirror", remote=f"http://{origin.host}")
@@ -187,9 +190,9 @@ class MirrorTests(HostsCase):
 
     async def test_dead_mirror(self) -> None:
         """
-        A mirror that is gone, one that has nothing and one that wants a
-        password each cost one attempt, and the registry itself gives all; the
-        error, where there is one, is its own.
+        A mirror that is down, one without the image and one that requires a
+        password cost one attempt each, and the registry serves all blobs; the
+        reported error is the registry's.
         """
         origin, empty = await self.registry("origin"), await self.registry("empty")
         locked = await self.registry("locked", htpasswd=True)
@@ -212,8 +215,7 @@ class MirrorTests(HostsCase):
 
     async def test_blobs_lost(self) -> None:
         """
-        A mirror that has the manifests, and whose blobs are damaged, does not
-        keep an image from coming.
+        A mirror with manifests and damaged blobs does not fail a pull.
         """
         origin, mirror = await self.registry("origin"), await self.registry("mirror")
         for registry in (origin, mirror):
@@ -232,8 +234,8 @@ class MirrorTests(HostsCase):
 
     async def test_bad_file(self) -> None:
         """
-        A file that cannot be read keeps the daemon from starting, with its
-        line; one that becomes so while it runs is warned of.
+        An unreadable file prevents the daemon's start, and the error names its
+        line; if it becomes unreadable later, a warning is logged.
         """
         registry = await self.registry("r")
         await self.push(f"{registry.host}/team/app:1")
@@ -259,10 +261,10 @@ class ProxyTests(HostsCase):
         self, scheme: str, login: tuple[str, str] | None, userinfo: str
     ) -> tuple[str, str]:
         """
-        Pull through a proxy that the host's own file names: loopback hosts
-        are not reached through any other.
+        Pull through a proxy that the host's own file names: loopback hosts use
+        no other proxy.
 
-        @return: what xferctl and the proxy say.
+        @return: the output of xferctl and of the proxy.
         """
         registry = await self.registry("r", tls=scheme == "https")
         proxy = Tinyproxy(reactor, str(self.place / "p"), login)
@@ -286,7 +288,7 @@ class ProxyTests(HostsCase):
 
     async def test_connect(self) -> None:
         """
-        HTTPS goes through a proxy by CONNECT.
+        HTTPS uses a proxy by C{CONNECT}.
         """
         errors, said = await self.pull_through("https", None, "")
         self.assertEqual(errors, "")
@@ -294,7 +296,7 @@ class ProxyTests(HostsCase):
 
     async def test_connect_with_password(self) -> None:
         """
-        The proxy gets its password.
+        The proxy receives its password.
         """
         errors, said = await self.pull_through("https", ("ann", "s3cret"), "ann:s3cret@")
         self.assertEqual(errors, "")
@@ -302,7 +304,7 @@ class ProxyTests(HostsCase):
 
     async def test_wrong_password(self) -> None:
         """
-        A proxy that refuses is named, without its password.
+        The error names a proxy that refuses, without its password.
         """
         errors, _ = await self.pull_through("https", ("ann", "other"), "ann:s3cret@")
         self.assertIn("the proxy 127.0.0.1:", errors)
@@ -310,7 +312,7 @@ class ProxyTests(HostsCase):
 
     async def test_plain(self) -> None:
         """
-        Plain HTTP goes through it by whole URLs.
+        Plain HTTP requests have absolute URLs.
         """
         errors, said = await self.pull_through("http", ("ann", "s3cret"), "ann:s3cret@")
         self.assertEqual(errors, "")
@@ -318,7 +320,7 @@ class ProxyTests(HostsCase):
 
     async def test_plain_without_password(self) -> None:
         """
-        A proxy that wants a password and gets none is named.
+        The error names a proxy that requires a password that is not configured.
         """
         errors, _ = await self.pull_through("http", ("ann", "s3cret"), "")
         self.assertIn("the proxy 127.0.0.1:", errors)
@@ -326,7 +328,7 @@ class ProxyTests(HostsCase):
 
     async def test_settings(self) -> None:
         """
-        The settings name a proxy for all hosts but some.
+        The settings name a proxy for all hosts except some.
         """
         registry = await self.registry("r")
         await self.push(f"{registry.host}/team/app:1")

@@ -1,6 +1,6 @@
 """
-Where registries lead the daemon, by the machine's own resolver and by real
-addresses, in a network namespace.
+Redirects of registries, with the machine's own resolver and real addresses, in
+a network namespace.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ exec "$@"
 
 class LedAstrayTests(TestCase):
     """
-    A daemon in a network that has nothing but a hostile registry, at two
-    addresses, and another server, at many.
+    A daemon in a network with a hostile registry at two addresses, and another
+    server at many.
     """
 
     timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Start them.
+        Start the servers and the daemon.
         """
         if os.geteuid() != 0:
             raise SkipTest("a network namespace needs root")
@@ -65,7 +65,7 @@ class LedAstrayTests(TestCase):
         _, errors, code = await getProcessOutputAndValue(require("unshare"), ["-n", "-m", "true"])
         if code != 0:
             raise SkipTest(f"there is no network namespace to be had: {errors.decode().strip()}")
-        # A path that is short enough for a socket.
+        # The paths of sockets have to be short.
         place = Path(mkdtemp())
         self.addCleanup(rmtree, place)
         hosts, self.settings = place / "hosts", place / "xferd.toml"
@@ -85,16 +85,16 @@ class LedAstrayTests(TestCase):
         """
         Write the settings.
 
-        @param more: more of them for the registry with a public address.
+        @param more: further settings of the registry with a public address.
         """
         tables = (f'[hosts."{name}:{REGISTRY}"]\nplain_http = true\n' for name in ("corp.test", "hub.test"))
         self.settings.write_text("[retry]\nattempts = 1\n" + "".join(tables) + more)
 
     async def lead(self, registry: str, other: str) -> tuple[bool, str]:
         """
-        Have a registry lead to another server.
+        Let a registry redirect to another server.
 
-        @return: whether that was asked, and the error.
+        @return: whether that server received a request, and the error.
         """
         before = self.daemon.output.count(f"asked for {other}:{OTHER}")
         _, errors, code = await self.daemon.try_ctl("pull", f"{registry}:{REGISTRY}/{other}:1")
@@ -104,8 +104,9 @@ class LedAstrayTests(TestCase):
 
     async def test_led(self) -> None:
         """
-        A registry is led by its own address: a public one to public addresses,
-        a private one to private ones as well, and none to this machine's.
+        A registry's own address determines which redirects are followed: a
+        public registry may redirect to public addresses, a private one also to
+        private ones, and none to this machine.
         """
         for registry in ("hub.test", "corp.test"):
             for other in ("loopback.test", "six.test", "mapped.test", "metadata.test", "127.0.0.1", "127.1"):
@@ -121,7 +122,7 @@ class LedAstrayTests(TestCase):
 
     async def test_private_redirects(self) -> None:
         """
-        C{private_redirects} counts after a C{SIGHUP}.
+        C{private_redirects} is applied after C{SIGHUP}.
         """
         asked, errors = await self.lead("hub.test", "private.test")
         self.assertFalse(asked)

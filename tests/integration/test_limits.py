@@ -14,7 +14,7 @@ RATE = 800_000
 
 class BandwidthTests(DaemonCase):
     """
-    A daemon whose bandwidth is limited while it runs.
+    A daemon whose bandwidth limit changes while it runs.
     """
 
     def bytes_of(self, image: SampleImage) -> int:
@@ -25,7 +25,9 @@ class BandwidthTests(DaemonCase):
 
     async def done(self, job_id: str) -> float:
         """
-        Wait for a job's end; gives the seconds that it took from now on.
+        Wait for a job's end.
+
+        @return: the seconds until then.
         """
         began = reactor.seconds()
         job = await self.state(job_id, "done", "failed")
@@ -34,7 +36,7 @@ class BandwidthTests(DaemonCase):
 
     async def test_download(self) -> None:
         """
-        A pull of two layers at once takes the time that the rate asks for.
+        A pull of two layers at once takes the time of the limit.
         """
         image, reference = self.add(2, 500_000, compression="tar")
         await self.daemon.ctl("limits", f"download_rate={RATE}")
@@ -45,8 +47,8 @@ class BandwidthTests(DaemonCase):
 
     async def test_lifted(self) -> None:
         """
-        A pull that crawls runs once the limit is lifted, and its connection
-        is whole.
+        A slow pull speeds up when the limit is lifted, and its connection stays
+        open.
         """
         image, reference = self.add(2, 500_000, compression="tar")
         await self.api("PATCH", "limits", {"download_rate": 1000})
@@ -59,7 +61,7 @@ class BandwidthTests(DaemonCase):
 
     async def test_upload(self) -> None:
         """
-        A push does, too.
+        A push takes the time of the limit.
         """
         image, reference = self.add(2, 500_000, compression="tar")
         await self.done(await self.api.pull(reference))
@@ -70,7 +72,7 @@ class BandwidthTests(DaemonCase):
         target = f"{other.host}/team/app:1"
         job = await self.api("POST", "jobs", {"kind": "push", "reference": reference, "target": target})
         took = await self.done(job["id"])
-        # The last piece of each blob is not waited for.
+        # No delay follows the last piece of a blob.
         least = (self.bytes_of(image) - 2 * PIECE) / RATE
         self.assertGreater(took, least * 0.7)
         self.assertLess(took, least + 5)

@@ -1,5 +1,5 @@
 """
-What the daemon keeps in memory of a job that has ended.
+The data that the daemon keeps in memory of a job that has ended.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from xferd.testing.tokens import TokenServer
 reactor = cast(IReactor, installed)
 
 PATIENCE = 15.0
-"""Seconds after which what a test waits for will not come any more."""
+"""Seconds after which a test that waits fails."""
 
 
 class CredentialsTests(TestCase):
     """
-    Credentials that clients brought.
+    Credentials that clients sent.
     """
 
     timeout = 60
@@ -44,8 +44,8 @@ class CredentialsTests(TestCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Start a registry that lets in one user, another one that lets in all,
-        and a daemon in this process.
+        Start a registry for one user, a public one, and a daemon in this
+        process.
         """
         tokens = TokenServer(reactor, users={"me": "hunter2"}, anonymous=False)
         await tokens.listen(reactor)
@@ -86,7 +86,8 @@ class CredentialsTests(TestCase):
 
     async def test_forgotten(self) -> None:
         """
-        No job, transfer or registry holds them once the job has ended, well or not.
+        No job, transfer or registry refers to them once the job has ended, with
+        or without an error.
         """
         reference = f"{self.registry.host}/team/app:1"
         copy = f"{self.registry.host}/team/other:1"
@@ -105,7 +106,7 @@ class CredentialsTests(TestCase):
 
     async def gone(self, held: ref[Credentials]) -> None:
         """
-        Wait until nothing leads to some credentials.
+        Wait until no object refers to some credentials.
         """
         deadline = reactor.seconds() + PATIENCE
         while held() is not None and reactor.seconds() < deadline:
@@ -115,9 +116,9 @@ class CredentialsTests(TestCase):
 
     async def test_of_every_kind(self) -> None:
         """
-        The same holds of pushes and exports, and of jobs that are cancelled in
-        the middle of a layer, also while a client that follows everything does
-        not read.
+        The same holds for pushes and exports, and for jobs that are cancelled
+        during a layer, also while a client that follows all events does not
+        read.
         """
         host = self.registry.host
         stream = self.daemon.jobs.events(None)
@@ -139,7 +140,7 @@ class CredentialsTests(TestCase):
         reference = f"{host}/team/large:1"
         jobs = [
             self.daemon.jobs.pull(reference, None, "ci", 0, brought),
-            # Within one registry the layer would be mounted, and the copy done.
+            # Within one registry the layer would be mounted, and the copy would end at once.
             self.daemon.jobs.copy(reference, f"{self.other.host}/team/b:1", None, False, "ci", 0, brought),
         ]
         del brought
@@ -152,7 +153,7 @@ class CredentialsTests(TestCase):
 
     async def moving(self, job: Mapping[str, Any]) -> None:
         """
-        Wait until some bytes have come for a job.
+        Wait until some bytes of a job are transferred.
         """
         deadline = reactor.seconds() + PATIENCE
         while self.daemon.jobs.get(job["id"])["bytes_done"] < 40_000:
@@ -162,7 +163,7 @@ class CredentialsTests(TestCase):
 
 class IsolatedTests(CredentialsTests):
     """
-    The same where clients are kept apart.
+    The same with isolated clients.
     """
 
     sharing = "isolated"

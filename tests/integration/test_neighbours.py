@@ -1,6 +1,5 @@
 """
-The daemon with all kinds of bad neighbours at once, and a pull that has
-nothing to do with them.
+An independent pull beside all kinds of failing transfers at once.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from xferd.testing.faults import Flip, Slow, Stall, too_many_requests
 from xferd.testing.registry import Registry
 
 TRICKLE = 2_000.0
-"""Bytes a second of a layer that trickles."""
+"""Bytes per second of a slow layer."""
 
 
 class NeighboursTests(DaemonCase):
     """
-    A pull of 20 MB ends while all that came before it is still stuck.
+    A pull of 20 MB ends while all earlier transfers are still stuck.
     """
 
     timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Pull something of the same size alone.
+        Measure a pull of the same size without other transfers.
         """
         await super().setUp()
         self.stuck: list[str] = []
@@ -47,7 +46,7 @@ class NeighboursTests(DaemonCase):
 
     async def serve(self) -> Registry:
         """
-        Start one more registry.
+        Start another registry.
         """
         registry = Registry(reactor)
         await registry.listen(reactor)
@@ -56,14 +55,14 @@ class NeighboursTests(DaemonCase):
 
     async def ask(self, reference: str, **headers: str) -> str:
         """
-        Begin to pull.
+        Start a pull.
         """
         job = {"kind": "pull", "reference": reference}
         return str((await self.send("POST", "jobs", json.dumps(job).encode(), **headers))["id"])
 
     async def send(self, method: str, path: str, data: bytes, **headers: str) -> Any:
         """
-        Send something to the API.
+        Send a request to the API.
         """
         named = {name.replace("_", "-"): [value] for name, value in headers.items()}
         response = await self.api.agent.request(
@@ -78,8 +77,8 @@ class NeighboursTests(DaemonCase):
 
     async def mute(self) -> None:
         """
-        Three registries that take the request for a layer and do not answer,
-        and one that answers nothing at all, asked twelve times.
+        Three registries that accept the request for a layer and do not answer,
+        and one that answers no request, used by twelve pulls.
         """
         for n in range(3):
             registry, image = await self.serve(), of_neighbour(f"mute {n}")
@@ -93,7 +92,8 @@ class NeighboursTests(DaemonCase):
 
     async def trickle(self) -> None:
         """
-        A registry that sends four layers, slower than any limit forbids.
+        A registry that sends four layers, slower than any limit on speed
+        detects.
         """
         registry = await self.serve()
         for n in range(4):
@@ -104,7 +104,7 @@ class NeighboursTests(DaemonCase):
 
     async def limited(self) -> None:
         """
-        A client of the healthy registry that has met its rate limit.
+        A client of the healthy registry that has reached its rate limit.
         """
         image = of_neighbour("limited", 2)
         self.registry.add(image, "hers", "1")
@@ -116,8 +116,8 @@ class NeighboursTests(DaemonCase):
 
     async def stalled(self) -> None:
         """
-        Imports that end in the middle of a blob: one of their own, and one
-        that the pull wants as well.
+        Imports that stall within a blob: one of their own, and one that the
+        pull needs as well.
         """
         for name, size, part in broken_imports():
             job = {"kind": "import", "reference": name, "size": size}
@@ -133,8 +133,8 @@ class NeighboursTests(DaemonCase):
 
     async def wrong(self) -> None:
         """
-        A registry that sends other bytes than those that were asked for, also
-        of what the pull wants.
+        A registry that sends other bytes than the digest names, also for blobs
+        of the pull.
         """
         registry = await self.serve()
         for name, image in wrong_images(3):
@@ -145,7 +145,7 @@ class NeighboursTests(DaemonCase):
 
     async def beside(self, *neighbours: Any) -> None:
         """
-        Pull beside some neighbours, when they hold all slots.
+        Pull beside some transfers that hold all slots.
         """
         for neighbour in neighbours:
             await neighbour()
@@ -160,12 +160,12 @@ class NeighboursTests(DaemonCase):
 
     async def test_mute_first(self) -> None:
         """
-        Registries that do not answer came first.
+        Registries that do not answer hold the slots first.
         """
         await self.beside(self.mute, self.limited, self.stalled, self.wrong, self.trickle)
 
     async def test_trickles_first(self) -> None:
         """
-        Layers that trickle came first.
+        Slow layers hold the slots first.
         """
         await self.beside(self.trickle, self.limited, self.stalled, self.wrong, self.mute)

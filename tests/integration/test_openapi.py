@@ -1,6 +1,6 @@
 """
-The daemon's API under schemathesis, which makes requests out of the OpenAPI
-document, right ones and wrong ones, and holds the answers against it.
+The daemon's API under schemathesis, which makes valid and invalid requests from
+the OpenAPI document, and checks the responses against it.
 """
 
 from __future__ import annotations
@@ -16,28 +16,27 @@ from tests.integration.test_daemon import DaemonCase, reactor
 SCHEMATHESIS = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"]
 
 OFF = (
-    # A job that was cancelled is still shown, as cancelled.
+    # A cancelled job is still shown, as cancelled.
     "use_after_free",
-    # A schema does not say all that makes a reference one, nor that a key
-    # was used before; a 400 is a documented answer.
+    # A schema describes neither the whole grammar of references nor whether a key was used before; a 400 is
+    # a documented response.
     "positive_data_acceptance",
-    # Where an image gets another name, one whose name ends in "/tags" is shown
-    # and removed; a document has two paths for that.
+    # An image whose new name ends in "/tags" is shown and removed under two paths of the document.
     "allow_header_conformance",
 )
 
 
 class OpenAPITests(DaemonCase):
     """
-    All that can be asked for.
+    All requests that the document describes.
     """
 
     timeout = 180
 
     async def test_answers(self) -> None:
         """
-        No request gets an answer that the document does not promise, and none
-        breaks the daemon.
+        Every response conforms to the document, and no request breaks the
+        daemon.
         """
         await self.until(lambda: "starting on" in self.daemon.output)
         found = re.search(r"starting on (\d+)", self.daemon.output)
@@ -49,7 +48,7 @@ class OpenAPITests(DaemonCase):
                 *options,
                 "run",
                 f"http://127.0.0.1:{found[1]}/api/v1/openapi.json",
-                # They do not end; the tests of the web room read them.
+                # Event streams do not end; tests.web reads them.
                 "--exclude-path-regex=events$",
                 f"--exclude-checks={','.join(OFF)}",
                 "--max-examples=30",
@@ -66,7 +65,7 @@ class OpenAPITests(DaemonCase):
 
     async def described(self) -> dict[str, str]:
         """
-        What the document says of the daemon.
+        The document that the daemon serves.
         """
         info: dict[str, str] = (await self.api("GET", "openapi.json"))["info"]
         return info

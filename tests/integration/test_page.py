@@ -1,6 +1,6 @@
 """
-The status page in Chromium, with a real daemon and a real registry: what a
-person clicks, types and reads.
+The status page in Chromium, with a real daemon and a real registry: clicks,
+keys and the text of the page.
 """
 
 from __future__ import annotations
@@ -39,26 +39,27 @@ class PageCase(DaemonCase):
 
     def stall(self, image: SampleImage, *layers: int) -> None:
         """
-        Let some layers stop after their first bytes.
+        Let some layers stall after their first bytes.
         """
         for layer in layers:
             self.registry.faults.plant(Stall(1000), str(image.layers[layer].blob.digest))
 
     async def assert_quiet(self) -> None:
         """
-        The browser has no word against the page: its policy holds.
+        The browser reports no violation of its policy and no error.
         """
         self.assertEqual(await self.browser.complaints(), [])
 
 
 class SandboxTests(PageCase):
     """
-    A daemon whose layers are confined, and one of root's without rights.
+    A daemon with a sandbox, and one of root's without it.
     """
 
     async def test_missing(self) -> None:
         """
-        What the sandbox lacks is on the page, and nothing if it lacks nothing.
+        The page lists the missing parts of the sandbox, and nothing if it is
+        complete.
         """
         if os.geteuid() != 0:
             self.skipTest("only root has a sandbox that lacks nothing")
@@ -76,14 +77,13 @@ class SandboxTests(PageCase):
 
 class PullTests(PageCase):
     """
-    Somebody pulls an image.
+    Pulls from the form of the page.
     """
 
     async def test_keyboard(self) -> None:
         """
-        Who types a reference and presses Enter sees the layers come, each with
-        its size, then the job among those that ended and the image in the
-        store.
+        After a reference and Enter, the page shows the layers with their sizes,
+        then the job among the ended ones and the image in the store.
         """
         image, reference = self.add(3)
         self.stall(image, 0)
@@ -102,8 +102,8 @@ class PullTests(PageCase):
 
     async def test_refused(self) -> None:
         """
-        What the daemon does not take is told in its words, beside the field,
-        which keeps focus and text; the next try makes the words go.
+        The error of a refused reference is shown beside the field, which keeps
+        focus and text; the next submission removes it.
         """
         _, reference = self.add(1)
         await self.browser.click("#reference")
@@ -121,7 +121,7 @@ class PullTests(PageCase):
 
     async def test_cancel(self) -> None:
         """
-        A click asks whether it is meant, and the second one cancels the job.
+        A click asks for confirmation, and a second one cancels the job.
         """
         image, reference = self.add(1)
         self.stall(image, 0)
@@ -136,12 +136,12 @@ class PullTests(PageCase):
 
 class WhyTests(PageCase):
     """
-    Why a layer waits.
+    The reasons why a layer waits.
     """
 
     async def test_slot(self) -> None:
         """
-        For a slot, and at which place; who moves up reads so.
+        For a slot, with its position in the queue, which is updated.
         """
         await self.api("PATCH", "limits", {"downloads": 1})
         # Smaller layers have slots of their own.
@@ -160,7 +160,7 @@ class WhyTests(PageCase):
 
     async def test_parent(self) -> None:
         """
-        For the layer below, though all its own bytes are here and unpacked.
+        For the layer below, although its own bytes are downloaded and unpacked.
         """
         image, reference = self.add(2)
         self.stall(image, 0)
@@ -173,7 +173,7 @@ class WhyTests(PageCase):
 
     async def test_back_off(self) -> None:
         """
-        For the next try, with the reason and the seconds that are left, which
+        For the next attempt, with the reason and the remaining seconds, which
         count down.
         """
         image, reference = self.add(1)
@@ -186,8 +186,8 @@ class WhyTests(PageCase):
 
     async def test_rate_limit(self) -> None:
         """
-        For a registry that asked to be left alone, also where another transfer
-        was told so; a wait of minutes is told with its end.
+        For a registry that sent C{Retry-After}, also if another transfer
+        received it; a pause of minutes is shown with its end.
         """
         image, reference = self.add(1)
         self.registry.faults.plant(too_many_requests("300"), str(image.layers[0].blob.digest))
@@ -201,7 +201,7 @@ class WhyTests(PageCase):
 
     async def test_bandwidth(self) -> None:
         """
-        What moves is told to be slowed by the limit.
+        A transfer that the bandwidth limit slows down says so.
         """
         _, reference = self.add(1, compression="tar")
         await self.api("PATCH", "limits", {"download_rate": 20_000})
@@ -211,13 +211,13 @@ class WhyTests(PageCase):
 
 class LimitTests(PageCase):
     """
-    Somebody changes limits.
+    The form for limits.
     """
 
     async def test_change(self) -> None:
         """
-        The form shows the limits that are in force, sets what was changed, and
-        the page shows it.
+        The form shows the current limits, applies changes, and the page shows
+        them.
         """
         await self.browser.reads("#download-slots", "^0 of 3$")
         await self.api("PATCH", "limits", {"uploads": 7})
@@ -241,13 +241,13 @@ class LimitTests(PageCase):
 
 class EndedTests(PageCase):
     """
-    Somebody looks into a job that has ended.
+    The details of jobs that have ended.
     """
 
     async def test_failed(self) -> None:
         """
-        A failed job opens, and shows its layers and every attempt behind it:
-        when, from where, how often, how many bytes, and what went wrong.
+        A failed job can be opened, and shows its layers and each attempt: time,
+        source, number, bytes and error.
         """
         image, reference = self.add(2)
         blob = image.layers[1].blob.digest
@@ -272,15 +272,15 @@ class EndedTests(PageCase):
 
 class LoadTests(PageCase):
     """
-    A busy daemon.
+    A daemon under load.
     """
 
     timeout = 240
 
     async def test_smooth(self) -> None:
         """
-        With 200 jobs and 1000 transfers the page keeps answering: its frames
-        come, and most of a second is left.
+        With 200 jobs and 1000 transfers the page stays responsive: frames are
+        drawn, and most of each second is idle.
         """
         await self.browser.devtools("Performance.enable", {})
         await self.api("PATCH", "limits", {"downloads": 50, "download_rate": 200_000})
@@ -299,16 +299,16 @@ class LoadTests(PageCase):
 
     async def all_there(self) -> bool:
         """
-        Whether all downloads are asked for.
+        Whether all downloads were requested.
         """
         counted = await self.browser.run("return document.querySelector('#transfers-count').textContent")
         return int(counted or 0) >= 900
 
     async def measure(self, seconds: float) -> tuple[float, float]:
         """
-        Look at the page for a while.
+        Measure the page for a while.
 
-        @return: the part of the time that it was at work, and its frames a
+        @return: the part of the time that it was busy, and its frames per
             second.
         """
         await self.browser.run(
@@ -325,7 +325,7 @@ class LoadTests(PageCase):
 
     async def metrics(self) -> dict[str, Any]:
         """
-        What Chromium counts of the page, in seconds.
+        Chromium's metrics of the page, in seconds.
         """
         found = await self.browser.devtools("Performance.getMetrics", {})
         return {metric["name"]: metric["value"] for metric in found["metrics"]}

@@ -1,6 +1,6 @@
 """
-How many processes the daemon has for layers, and what it does when they stand
-still.
+The number of processes that unpack layers, and what happens when they are
+stopped.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ def is_filtered(pid: int) -> bool:
 
 class ProcessesTests(DaemonCase):
     """
-    An image of many layers, of which an earlier daemon has left the beginnings.
+    An image of many layers, with partial blobs of an earlier daemon.
     """
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Leave them, and start a daemon that may hold few.
+        Write the partial blobs, and start a daemon with a low limit on
+        processes.
         """
         await super().setUp()
         await self.daemon.stop()
@@ -60,14 +61,14 @@ class ProcessesTests(DaemonCase):
 
     def layer_processes(self) -> list[int]:
         """
-        The processes of layers.
+        The processes that unpack layers.
         """
         return [child for worker in children(self.daemon.pid) for child in children(worker)]
 
     async def test_bound(self) -> None:
         """
-        There are at most as many as workers and downloads that run, each behind
-        its filter, and no staging directory for a layer that is queued.
+        There are at most as many as workers and running downloads, each with
+        its filter of system calls, and a queued layer has no staging directory.
         """
         job_id = await self.api.pull(self.reference)
         await self.until(lambda: len(self.layer_processes()) >= SLOTS)
@@ -88,8 +89,7 @@ class ProcessesTests(DaemonCase):
 
     async def test_stopped_worker(self) -> None:
         """
-        With the worker stopped, a pull that is cancelled keeps none waiting
-        that comes later.
+        While the worker is stopped, a cancelled pull does not delay later ones.
         """
         job_id = await self.api.pull(self.reference)
         await self.until(lambda: len(self.layer_processes()) >= SLOTS)

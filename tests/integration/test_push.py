@@ -1,6 +1,6 @@
 """
-Pushes and copies through the daemon itself, into Debian's registry, read back
-by docker, podman and skopeo.
+Pushes and copies by the daemon into Debian's registry, read back by docker,
+podman and skopeo.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ CMD ["/bin/cat", "/said"]
 
 class PushCase(DaemonCase):
     """
-    A daemon, and two registries: ours and Debian's.
+    Tests with a daemon and two registries: the test registry and Debian's.
     """
 
     timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Start them.
+        Start the registries and the daemon.
         """
         await super().setUp()
         self.debian = DockerRegistry(reactor, str(self.place / "debian"))
@@ -49,14 +49,14 @@ class PushCase(DaemonCase):
 
     async def digest(self, reference: str) -> str:
         """
-        What skopeo says a reference stands for.
+        The digest of a reference, as skopeo reports it.
         """
         options = ["--tls-verify=false", "--format", "{{.Digest}}"]
         return (await run(reactor, ["skopeo", "inspect", *options, f"docker://{reference}"])).strip()
 
     async def raw(self, reference: str) -> str:
         """
-        The bytes of a manifest or an index, as skopeo gets them.
+        The bytes of a manifest or an index, as skopeo receives them.
         """
         return await run(
             reactor, ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}"]
@@ -65,13 +65,13 @@ class PushCase(DaemonCase):
 
 class PushTests(PushCase):
     """
-    Out of the store.
+    Pushes from the store.
     """
 
     async def test_docker_image(self) -> None:
         """
-        A docker-made image that was pulled and pushed elsewhere has the same
-        digest there, and docker and podman run it from there.
+        An image made by docker that was pulled and pushed has the same digest
+        in both registries, and docker and podman run it.
         """
         if os.geteuid() != 0:
             raise SkipTest("dockerd needs root")
@@ -100,8 +100,8 @@ class PushTests(PushCase):
 
     async def test_again(self) -> None:
         """
-        What is there is not sent again, and what another repository of the
-        registry has is mounted.
+        Blobs that exist are not sent again, and blobs in another repository of
+        the registry are mounted.
         """
         image, reference = self.add(3)
         await self.daemon.ctl("pull", reference)
@@ -117,8 +117,8 @@ class PushTests(PushCase):
 
     async def test_ten_clients(self) -> None:
         """
-        Ten clients push ten images with one base to one repository: each blob
-        is uploaded once, and there are ten right manifests.
+        Ten clients push ten images with a common base to one repository: each
+        blob is uploaded once, and there are ten correct manifests.
         """
         base = sample_layer(100_000, "base")
         images = [image_of([base, sample_layer(20_000, f"top {n}")]) for n in range(10)]
@@ -143,10 +143,10 @@ class PushTests(PushCase):
 
     async def test_tags_and_platforms(self) -> None:
         """
-        An image under another name is pushed with all platforms and three
-        tags: each is the index as it was, byte for byte, and skopeo gets
-        every platform from it.  What the store lacked came once from where
-        the image was pulled.
+        An image is pushed under another name with all platforms and three tags:
+        each is the same index, byte for byte, and skopeo copies each platform.
+        Blobs that the store lacks are fetched once from the registry of the
+        pull.
         """
         images = {
             p: sample_image(2, size=100_000, seed=str(p), platform=p)
@@ -175,7 +175,7 @@ class PushTests(PushCase):
 
     async def test_missing(self) -> None:
         """
-        An image that is not in the store is named.
+        The error names an image that is not in the store.
         """
         _, errors, code = await self.daemon.try_ctl("push", "no/such:image")
         self.assertEqual(code, 1)
@@ -183,8 +183,8 @@ class PushTests(PushCase):
 
     async def test_last_client_leaves(self) -> None:
         """
-        When the last client of an upload leaves, it stops at once and its
-        session is deleted.
+        When the last client of an upload disconnects, the upload stops at once
+        and its session is deleted.
         """
         _, reference = self.add(1, size=3_000_000)
         await self.daemon.ctl("pull", reference)
@@ -207,12 +207,12 @@ class PushTests(PushCase):
 
 class CopyTests(PushCase):
     """
-    From registry to registry.
+    Copies from registry to registry.
     """
 
     async def test_index(self) -> None:
         """
-        An index with two platforms, and zstd layers, is copied byte for byte.
+        An index with two platforms and zstd layers is copied byte for byte.
         """
         images = {
             p: sample_image(2, seed=str(p), compression="zstd", platform=p)
@@ -233,9 +233,9 @@ class CopyTests(PushCase):
 
     async def test_artifact(self) -> None:
         """
-        An artifact with a subject comes along byte for byte, with content of
-        a type that nobody knows; Debian's registry has no referrers API, so
-        the subject's tag lists it.
+        An artifact with a subject, and content of an unknown type, is copied
+        with its image byte for byte; Debian's registry has no referrers API, so
+        the tag of the subject lists it.
         """
         image, reference = self.add(1)
         made = image_of([sample_layer(1000, "signed")])
@@ -258,7 +258,7 @@ class CopyTests(PushCase):
 
     async def test_platform(self) -> None:
         """
-        One platform of an index is copied alone, if it is asked for.
+        One platform of an index is copied alone, if the client selects it.
         """
         arm = sample_image(1, seed="arm", platform=Platform("linux", "arm64"))
         index = index_of({Platform("linux", "amd64"): sample_image(1), arm.platform: arm})
@@ -283,7 +283,8 @@ class CopyTests(PushCase):
 
     async def test_skopeo_and_back(self) -> None:
         """
-        What skopeo pushed to Debian's registry is copied into ours.
+        An image that skopeo pushed to Debian's registry is copied into the test
+        registry.
         """
         image = sample_image(2, compression="gzip")
         source = f"{self.debian.host}/from/skopeo:1"
@@ -295,7 +296,7 @@ class CopyTests(PushCase):
 
 class BadLineTests(PushCase):
     """
-    A line that breaks again and again, and a daemon that is killed.
+    A connection that breaks repeatedly, and a daemon that is killed.
     """
 
     timeout = 180
@@ -303,9 +304,9 @@ class BadLineTests(PushCase):
 
     async def test_cut_and_killed(self) -> None:
         """
-        A push whose connection is cut after every seventh of the layer, and
-        whose daemon is killed twice, ends well; the registry has received at
-        most 1.3 times the layer.
+        A push whose connection breaks after every seventh of the layer, and
+        whose daemon is killed twice, succeeds; the registry received at most
+        1.3 times the layer.
         """
         image, reference = self.add(1, size=self.size, compression="tar")
         layer = image.layers[0].blob

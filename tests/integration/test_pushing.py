@@ -1,5 +1,5 @@
 """
-Pushing into Debian's registry, and what it does with pushes that break.
+Pushes into Debian's registry, and its handling of interrupted uploads.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _DIGEST = Digest.of(_DATA)
 
 class Stalled(FakeContent):
     """
-    Content that stalls in the middle of a request.
+    Content that stalls during a request.
     """
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
         """
-        Claim that all is there.
+        Claim that all bytes are available.
         """
         return succeed(min(size, self.size - offset))
 
 
 class PushingTests(TestCase):
     """
-    Debian's registry takes what is pushed.
+    Pushes into Debian's registry.
     """
 
     timeout = 60
@@ -90,8 +90,8 @@ class PushingTests(TestCase):
 
     async def test_each_way(self) -> None:
         """
-        In chunks, then not at all, then by a mount; plain, with a password and
-        over TLS.
+        A blob is pushed in chunks, then found to exist, then mounted; over
+        plain HTTP, with a password and over TLS.
         """
         for tls, htpasswd in ((False, False), (False, True), (True, False), (True, True)):
             registries = await self.start(tls, htpasswd)
@@ -102,8 +102,9 @@ class PushingTests(TestCase):
 
     async def test_broken(self) -> None:
         """
-        A push that was cut between two chunks goes on there.  One that was cut
-        within a chunk begins anew, as the registry throws its session away.
+        An upload that was interrupted between two chunks is resumed. One that
+        was interrupted within a chunk is restarted, because the registry
+        discards its session.
         """
         for content, offsets in (
             (FakeContent(_DATA, 1 << 20), [0, 1, 1, 2, 3, 4, 5]),
@@ -126,8 +127,8 @@ class PushingTests(TestCase):
 
     async def test_image(self) -> None:
         """
-        skopeo reads an image that was pushed, and the manifests about it are
-        found by their tag.
+        skopeo reads an image that was pushed, and its referrers are found by
+        their tag.
         """
         registries = await self.start()
         image = sample_image(2, size=100_000)
@@ -158,7 +159,7 @@ class PushingTests(TestCase):
 
     async def test_read_only(self) -> None:
         """
-        A registry in maintenance is named as read-only.
+        The error names a registry as read-only while it is in maintenance.
         """
         os.environ["REGISTRY_STORAGE_MAINTENANCE"] = '{"readonly": {"enabled": true}}'
         self.addCleanup(os.environ.pop, "REGISTRY_STORAGE_MAINTENANCE")

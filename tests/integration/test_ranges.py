@@ -1,6 +1,6 @@
 """
-Large blobs by several streams, from a registry on real sockets that caps each
-of them.
+Large blobs downloaded by several streams, from a registry on real sockets that
+limits each of them.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ reactor = cast(IReactor, installed)
 
 MEBI = 1024 * 1024
 RATE = 2 * MEBI
-"""Bytes a second of each stream."""
+"""Bytes per second of each stream."""
 POLICY = RangePolicy(window=0.3, least=2 * MEBI, lasting=0.5, part=2 * MEBI)
 
 
 class StreamsTests(TestCase):
     """
-    The true registry client, store and streams, with short windows.
+    The real registry client, store and streams, with short measuring windows.
     """
 
     timeout = 60
@@ -74,7 +74,7 @@ class StreamsTests(TestCase):
 
     def directory(self) -> str:
         """
-        Where there is room.
+        The data directory.
         """
         path = Path(self.mktemp())
         path.mkdir()
@@ -82,7 +82,7 @@ class StreamsTests(TestCase):
 
     async def fill(self, policy: RangePolicy = POLICY) -> float:
         """
-        Fill the partial file, and see that the blob is right.
+        Fill the partial file, and check the blob.
 
         @return: the seconds that it took.
         """
@@ -94,7 +94,7 @@ class StreamsTests(TestCase):
 
     def streams(self, policy: RangePolicy = POLICY) -> Deferred[None]:
         """
-        Begin to fill it.
+        Start the download.
         """
         repository = Reference.parse(f"{self.registry.host}/team/app:1").repository
         streams = RangedDownload(
@@ -117,8 +117,8 @@ class StreamsTests(TestCase):
 
     async def test_capped(self) -> None:
         """
-        From a registry that caps each stream, several carry nearly so many
-        times as much, and each byte is sent once.
+        If a registry limits each stream, several transfer nearly as many times
+        the bytes, and each byte is sent once.
         """
         filling = self.streams()
         while self.slots.in_use < 4 and not filling.called:
@@ -134,14 +134,14 @@ class StreamsTests(TestCase):
 
     async def test_faster(self) -> None:
         """
-        All in all it takes half of the time of one stream, or less.
+        The download takes at most half of the time of one stream.
         """
         self.assertLess(await self.fill(), self.blob.size / RATE / 2)
 
     async def test_cancelled_and_resumed(self) -> None:
         """
-        Broken off in the middle of several parts, it is gone on with where
-        each of them ended.
+        A download that was interrupted within several parts resumes at the end
+        of each.
         """
         filling = self.streams()
         while self.slots.in_use < 3 and not filling.called:
@@ -158,7 +158,7 @@ class StreamsTests(TestCase):
 
     async def test_fast(self) -> None:
         """
-        On a fast line there is one request.
+        At full speed there is one request.
         """
         self.registry.rate = None
         await self.fill()
@@ -166,8 +166,8 @@ class StreamsTests(TestCase):
 
     async def test_range_ignored(self) -> None:
         """
-        A registry that ignores Range is asked for a part once, and sends the
-        blob by one stream.
+        A registry that ignores Range receives one request for a part, and sends
+        the blob by one stream.
         """
         self.registry.rate = 4 * RATE
         self.registry.faults.plant(IgnoreRange(), self.blob.digest, times=None)
@@ -179,7 +179,7 @@ class StreamsTests(TestCase):
 
     async def test_wrong_byte(self) -> None:
         """
-        A wrong byte in a part is found out.
+        A wrong byte in a part is detected.
         """
         self.registry.faults.plant(Flip(self.blob.size - 1), self.blob.digest, times=None)
         await self.assertFailure(Deferred.fromCoroutine(self.fill()), DigestMismatch)
@@ -188,12 +188,12 @@ class StreamsTests(TestCase):
 
 class DaemonTests(DaemonCase):
     """
-    The daemon as it is.
+    The daemon as a whole.
     """
 
     async def streaming(self, digest: Digest, streams: int) -> Mapping[str, Any]:
         """
-        Wait until a blob comes by so many streams.
+        Wait until a blob is downloaded by a number of streams.
         """
 
         async def look() -> Any:
@@ -205,9 +205,9 @@ class DaemonTests(DaemonCase):
 
     async def test_killed(self) -> None:
         """
-        A large layer comes by several streams.  After kill -9 the next daemon
-        believes what was noted, fetches what is missing, and the image is
-        whole.
+        After C{kill -9}, the next daemon resumes a layer that was downloaded by
+        several streams at the recorded spans, fetches the missing bytes, and
+        the image is complete.
         """
         self.registry.rate = 4 * MEBI
         image = image_of([LayerBuilder("tar").file("data", os.urandom(48 * MEBI)).finish()])
@@ -225,6 +225,6 @@ class DaemonTests(DaemonCase):
         (named,) = await self.api("GET", "images")
         self.assertEqual(named["digest"], str(image.digest))
         sent = sum(e.bytes_sent for e in self.registry.exchanges("GET", blob.digest))
-        # Nor did it begin anew: what was not noted yet is a few mebibytes.
+        # It did not restart: at most a few mebibytes were not recorded.
         self.assertGreater(before, 14 * MEBI)
         self.assertLess(sent - blob.size, 8 * MEBI)

@@ -1,5 +1,5 @@
 """
-C{SIGHUP}, sent to the daemon itself.
+C{SIGHUP}, sent to the daemon.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class ReloadTests(DaemonCase):
 
     async def said(self, words: str) -> None:
         """
-        Wait until the daemon has said something.
+        Wait for a message in the daemon's log.
         """
         await self.until(lambda: words in self.daemon.output)
 
     async def test_reload(self) -> None:
         """
-        Limits are read again while a job runs, which goes on; a file that is
-        wrong changes nothing, and is named; what takes a restart is, too.
+        Limits are read again while a job runs; an invalid file changes nothing,
+        and the log names it; the log also names settings that need a restart.
         """
         image, reference = self.add(2, 2_000_000)
         self.registry.faults.plant(Stall(50_000), str(image.layers[0].blob.digest))
@@ -79,8 +79,8 @@ class ReloadTests(DaemonCase):
 
     async def test_quota(self) -> None:
         """
-        A quota counts from the signal on: what is over it goes, but not what
-        is pinned; a wrong one is named, and changes nothing.
+        A quota applies from the signal on: images beyond it are removed, except
+        for pinned ones; an invalid quota is logged, and changes nothing.
         """
         names = []
         for name in ("one", "two", "three"):

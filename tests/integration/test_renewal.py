@@ -1,5 +1,5 @@
 """
-Trees that an older daemon has made by other rules.
+Trees that an older daemon has made under other rules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class RenewalTests(DaemonCase):
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Pull it, and take the versions out of what the daemon wrote.
+        Pull an image, and remove the versions from the records of the daemon.
         """
         await super().setUp()
         self.image, self.reference = self.add(2)
@@ -34,21 +34,21 @@ class RenewalTests(DaemonCase):
 
     def rules(self) -> list[int]:
         """
-        The rules of the layers that are registered.
+        The versions of the rules of the registered layers.
         """
         return [json.loads(path.read_text()).get("rules", 0) for path in self.data.glob("layers/*/*")]
 
     async def trees(self) -> list[str]:
         """
-        Where the layers of the image are.
+        The trees of the image's layers.
         """
         trees: list[str] = (await self.api("GET", f"images/{self.reference}"))["trees"]
         return trees
 
     async def test_use(self) -> None:
         """
-        C{xferctl unpack} has them made again, without the registry; then
-        C{gc} frees the older ones.
+        C{xferctl unpack} makes the trees again, without the registry; then
+        C{gc} deletes the older ones.
         """
         old = await self.trees()
         await self.registry.stop()
@@ -62,8 +62,8 @@ class RenewalTests(DaemonCase):
 
     async def test_offline(self) -> None:
         """
-        Where a blob is neither here nor to be had, the older tree is used and
-        named.
+        If a blob is neither in the store nor available from the registry, the
+        older tree is used, with a warning.
         """
         blob = self.image.layers[0].blob.digest
         Path(self.data, "content", "blobs", blob.algorithm, blob.hex).unlink()
@@ -76,7 +76,7 @@ class RenewalTests(DaemonCase):
 
     async def test_pull(self) -> None:
         """
-        A pull makes them again, and fetches nothing that is here.
+        A pull makes the trees again, and fetches no blob that is in the store.
         """
         before = self.registry.count("GET", self.image.layers[0].blob.digest)
         await self.state(await self.api.pull(self.reference), "done")

@@ -1,5 +1,5 @@
 """
-Daemons that were killed, and what they left behind: the next one starts.
+Start of a daemon after an earlier one was killed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xferd.interfaces.reactor import IReactor
 reactor = cast(IReactor, installed)
 
 PATIENCE = 15.0
-"""Seconds after which what a test waits for will not come any more."""
+"""Seconds after which a test that waits fails."""
 
 NEVER_REAPS = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(1000)"
 
@@ -44,7 +44,7 @@ class RestartTests(TestCase):
 
     def setUp(self) -> None:
         """
-        Have a place for the daemons.
+        Create a directory for the daemons.
         """
         self.place = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, self.place)
@@ -54,7 +54,7 @@ class RestartTests(TestCase):
         Start a daemon there.
         """
         daemon = Xferd(reactor, self.place, before=before)
-        # unshare does not hand on SIGTERM.
+        # unshare does not forward SIGTERM.
         signal = "KILL" if before[:1] == ("unshare",) else "TERM"
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop(signal)))
         await daemon.start()
@@ -77,7 +77,7 @@ class RestartTests(TestCase):
 
     async def test_zombie(self) -> None:
         """
-        So they are while its parent has not reaped it.
+        The same holds while its parent has not reaped it.
         """
         parent = await self.start(sys.executable, "-c", NEVER_REAPS)
         pid = int(Path(parent.data, "lock").read_text().split()[0])
@@ -90,7 +90,8 @@ class RestartTests(TestCase):
 
     async def test_process_id_used_again(self) -> None:
         """
-        So they are where another process has its ID now, also by Twisted's own lock.
+        The same holds if another process has its ID now, also for Twisted's own
+        lock.
         """
         first = await self.start()
         await first.stop("KILL")
@@ -102,7 +103,7 @@ class RestartTests(TestCase):
 
     async def test_same_process_id(self) -> None:
         """
-        So they are where each daemon has the same ID, in a container.
+        The same holds if each daemon has the same ID, in a container.
         """
         _, errors, code = await getProcessOutputAndValue(NAMESPACE[0], [*NAMESPACE[1:], "true"], os.environ)
         if code != 0:
@@ -116,7 +117,7 @@ class RestartTests(TestCase):
 
     async def test_stopped(self) -> None:
         """
-        A daemon that is stopped takes its socket away.
+        A daemon that is stopped removes its socket.
         """
         first = await self.start()
         await first.stop()
@@ -126,14 +127,15 @@ class RestartTests(TestCase):
 
 class DescriptorsTests(TestCase):
     """
-    How many files the daemon and its processes may have open.
+    The limits on open files of the daemon and of its processes.
     """
 
     timeout = 60
 
     async def test_limits(self) -> None:
         """
-        The daemon raises its limit, and its processes have the one that it was started with.
+        The daemon raises its own limit, and its processes keep the original
+        one.
         """
         place = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, place)
@@ -146,7 +148,7 @@ class DescriptorsTests(TestCase):
         children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
         self.assertGreater(len(children), 0)
         for child in map(int, children):
-            # It may be the shell still, for a moment.
+            # It may still be the shell for a moment.
             deadline = reactor.seconds() + PATIENCE
             while resource.prlimit(child, resource.RLIMIT_NOFILE)[0] != 512:
                 self.assertLess(reactor.seconds(), deadline)

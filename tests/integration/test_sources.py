@@ -1,6 +1,7 @@
 """
-The daemon and several registries that have the same bytes: one goes on where
-another one ended, and each client gets what its own would give to it.
+The daemon with several registries that have the same bytes: one continues where
+another one failed, and isolated clients receive only bytes to which their own
+registry grants access.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from xferd.testing.images import SampleImage, sample_image
 from xferd.testing.registry import Registry
 
 PART = 300_000
-"""Bytes after which the first registry falls silent."""
+"""Bytes after which the first registry stalls."""
 
 
 class SourcesCase(DaemonCase):
     """
-    Two registries with one image; what the first one sends is held back.
+    Tests with two registries and one image; the first registry stalls.
     """
 
     async def setUp(self) -> None:  # type: ignore[override]
@@ -40,7 +41,7 @@ class SourcesCase(DaemonCase):
 
     async def pull(self, registry: Registry) -> str:
         """
-        Begin to pull.
+        Start a pull.
         """
         return await self.api.pull(f"{registry.host}/team/app:1")
 
@@ -52,7 +53,8 @@ class SourcesCase(DaemonCase):
 
     async def download(self, check: str, value: int) -> None:
         """
-        Wait until the layer's downloads have something, all together.
+        Wait until the downloads of the layer have transferred some bytes in
+        total.
         """
 
         async def there() -> Any:
@@ -64,13 +66,13 @@ class SourcesCase(DaemonCase):
 
 class SharedTests(SourcesCase):
     """
-    Who knows a digest shares what is on its way.
+    Clients that know a digest share its download.
     """
 
     async def test_dies_in_mid_blob(self) -> None:
         """
-        The first registry dies in the middle of the blob: both clients get
-        their image, and the second registry has sent the rest alone.
+        The first registry fails within the blob: both clients receive their
+        image, and the second registry has sent only the rest.
         """
         first = await self.pull(self.registry)
         await self.download("bytes_done", PART)
@@ -89,12 +91,12 @@ class SharedTests(SourcesCase):
 
 class IsolatedTests(SourcesCase):
     """
-    A client's own registry has to let it have every byte.
+    A client's own registry has to grant access to every byte.
     """
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
-        Let the second registry keep the layer to itself.
+        Restrict the layer of the second registry.
         """
         await super().setUp()
         await self.daemon.stop()
@@ -106,8 +108,9 @@ class IsolatedTests(SourcesCase):
 
     async def test_denied(self) -> None:
         """
-        Who has no right gets neither a running transfer nor the local blob,
-        and who has it is sent some parts of it, to be compared.
+        A client without access receives neither a running transfer nor the
+        local blob; for a client with access, some parts are downloaded and
+        compared.
         """
         first = await self.pull(self.registry)
         await self.download("bytes_done", PART)
@@ -126,7 +129,7 @@ class IsolatedTests(SourcesCase):
 
     async def test_same_identity(self) -> None:
         """
-        Clients who are the same to one repository share a transfer.
+        Clients with the same identity in one repository share a transfer.
         """
         jobs = [await self.pull(self.registry) for _ in range(3)]
         await self.download("bytes_done", PART)

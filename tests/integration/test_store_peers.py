@@ -1,5 +1,5 @@
 """
-The store beside the programs that read it: skopeo, umoci and the kernel's
+The store and the programs that read it: skopeo, umoci and the kernel's
 overlayfs.
 """
 
@@ -23,7 +23,7 @@ def run(program: str, *arguments: str) -> str:
     """
     Run a program to its end.
 
-    @return: what it wrote to stdout.
+    @return: its stdout.
     """
     path = shutil.which(program)
     if path is None:
@@ -52,12 +52,12 @@ def archive(**files: bytes) -> bytes:
 
 class LayoutTests(StoreTestCase):
     """
-    C{content/} is an image layout to everybody.
+    C{content/} is a valid image layout for other programs.
     """
 
     def setUp(self) -> None:
         """
-        Put an image into the store under two names.
+        Store an image under two names.
         """
         super().setUp()
         self.path = os.path.abspath(self.path)
@@ -71,7 +71,7 @@ class LayoutTests(StoreTestCase):
 
     def names(self) -> list[str]:
         """
-        The names of the images as other programs take them.
+        The names of the images, as other programs spell them.
         """
         return [str(each.image.reference) for each in self.wanted]
 
@@ -95,8 +95,8 @@ class LayoutTests(StoreTestCase):
 
     def test_skopeo_copies_in(self) -> None:
         """
-        What skopeo copies into the layout, under a running daemon, and what
-        the daemon has there, leave one another alone.
+        Images that skopeo copies into the layout of a running daemon, and the
+        daemon's own images, do not affect each other.
         """
         source = f"oci:{self.content}:{self.names()[0]}"
         run("skopeo", "copy", source, f"oci:{self.content}:theirs")
@@ -111,8 +111,8 @@ class LayoutTests(StoreTestCase):
 
     def test_docker_manifest(self) -> None:
         """
-        An image in Docker's own form can be read by others, and stays as it
-        came.
+        An image in Docker's format is readable by other programs, and its bytes
+        are unchanged.
         """
         wanted = docker_sample("alpine", archive(one=b"first"), archive(two=b"second"))
         self.run_now(pull(self.store, wanted))
@@ -126,7 +126,7 @@ class LayoutTests(StoreTestCase):
         run("umoci", "raw", "unpack", "--rootless", "--image", name, target)
         with open(os.path.join(target, "one"), "rb") as file:
             self.assertEqual(file.read(), b"first")
-        # What umoci takes for garbage is nothing that this image needs.
+        # Nothing that umoci collects as garbage belongs to this image.
         run("umoci", "gc", "--layout", self.content)
         self.reopen()
         self.assertEqual(self.store.images.get(image.reference), image)
@@ -146,7 +146,7 @@ class LayoutTests(StoreTestCase):
 
 class OverlayTests(StoreTestCase):
     """
-    The trees of a chain are lower directories of overlayfs as they stand.
+    The trees of a chain are valid lower directories of overlayfs.
     """
 
     def mounted(self, *layers: Layer) -> str:
@@ -164,7 +164,7 @@ class OverlayTests(StoreTestCase):
 
     def base(self, mode: int) -> Layer:
         """
-        Register a bottom layer that has C{etc} with some mode, a time and an
+        Register a bottom layer that has C{etc} with a mode, a time and an
         owner.
         """
         staged = self.successResultOf(self.store.trees.stage())
@@ -183,8 +183,8 @@ class OverlayTests(StoreTestCase):
 
     def test_implied(self) -> None:
         """
-        A layer whose tar only implies a directory leaves it as it is below,
-        on each of the chains that share the layer.
+        A layer whose tar only implies a directory leaves its metadata
+        unchanged, on each of the chains that share the layer.
         """
         wanted: Sample = sample("top", b"top")
         self.run_now(plant(self.store, b"top", b"etc", b"."))

@@ -1,9 +1,7 @@
 """
-The daemon as systemd starts it: it says when it is ready and when it stops,
-and takes the socket that it is given.
-
-systemd itself is not needed: its part is played here by what C{sd_notify(3)}
-and C{sd_listen_fds(3)} describe.
+The daemon under systemd: it reports that it is ready and that it stops, and
+uses the socket that it inherits. The tests play the part of systemd, as
+described in C{sd_notify(3)} and C{sd_listen_fds(3)}.
 """
 
 from __future__ import annotations
@@ -26,26 +24,26 @@ from xferd.interfaces.reactor import IReactor
 reactor = cast(IReactor, installed)
 
 PATIENCE = 15.0
-"""Seconds after which what a test waits for will not come any more."""
+"""Seconds after which a test that waits fails."""
 
 
 class SystemdTests(TestCase):
     """
-    What C{docs/xferd.service} and C{docs/xferd.socket} rely on.
+    The behaviour on which C{docs/xferd.service} and C{docs/xferd.socket} rely.
     """
 
     timeout = 60
 
     def setUp(self) -> None:
         """
-        Have a place for sockets.
+        Create a directory for sockets.
         """
         self.place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.place)
 
     async def start(self, daemon: Xferd) -> None:
         """
-        Start a daemon, for the time of the test.
+        Start a daemon for the duration of the test.
         """
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
         await daemon.start()
@@ -62,7 +60,9 @@ class SystemdTests(TestCase):
 
     async def heard(self, manager: socket.socket) -> list[str]:
         """
-        Wait for a datagram; gives its lines.
+        Wait for a datagram.
+
+        @return: its lines.
         """
         deadline = reactor.seconds() + PATIENCE
         while True:
@@ -74,7 +74,8 @@ class SystemdTests(TestCase):
 
     async def test_notify(self) -> None:
         """
-        Once it takes jobs it says so, and again when it was told to stop.
+        The daemon reports that it is ready once it accepts jobs, and that it is
+        stopping.
         """
         manager = self.listen("notify", socket.SOCK_DGRAM)
         daemon = Xferd(reactor, str(self.place / "x"))
@@ -86,7 +87,7 @@ class SystemdTests(TestCase):
 
     async def test_does_not_start(self) -> None:
         """
-        A daemon that cannot start does not say that it is ready.
+        A daemon that cannot start does not report that it is ready.
         """
         manager = self.listen("notify", socket.SOCK_DGRAM)
         await self.start(Xferd(reactor, str(self.place / "x")))
@@ -99,7 +100,8 @@ class SystemdTests(TestCase):
 
     async def test_socket_activation(self) -> None:
         """
-        It serves the socket that it was given, to whoever may connect to that.
+        The daemon serves the socket that it inherits, for every user who may
+        connect to it.
         """
         listener = self.listen("given", socket.SOCK_STREAM)
         listener.listen()
@@ -110,7 +112,7 @@ class SystemdTests(TestCase):
             "",
             "--listen",
             "systemd:UNIX:name=xferd.socket",
-            # Only the process itself can say which it is.
+            # Only the process itself knows its ID.
             before=["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"],
         )
         daemon.environment |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "xferd.socket"}

@@ -1,6 +1,6 @@
 """
-Our registry for tests against other people's clients, and other people's
-registry as a fixture.
+The test registry with other programs' clients, and Debian's registry as a
+fixture.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ reactor = cast(IReactor, installed)
 
 class RequireTests(SynchronousTestCase):
     """
-    Programs that are not there.
+    Missing programs.
     """
 
     def test_found(self) -> None:
         """
-        A program that is there is found.
+        An installed program is found.
         """
         self.assertTrue(Path(require("sh")).is_absolute())
 
     def test_missing(self) -> None:
         """
         A test that needs a missing program is skipped, or fails if the
-        environment says so.
+        environment requires it.
         """
         for value, error in (("0", SkipTest), ("1", AssertionError)):
             before = os.environ.get("XFERD_REQUIRE_PEERS")
@@ -69,7 +69,7 @@ class RunTests(TestCase):
 
     async def test_failure(self) -> None:
         """
-        The error has the command, the code and what the program said.
+        The error contains the command, the exit status and the output.
         """
         try:
             await run(reactor, ["sh", "-c", "echo sorry >&2; exit 3"])
@@ -82,12 +82,13 @@ class RunTests(TestCase):
 
 class PushAndPullTestCase(TestCase):
     """
-    What the tests with skopeo share.
+    Shared by the tests with skopeo.
     """
 
     def setUp(self) -> None:
         """
-        Make an image.  skopeo packs what is not packed, so all layers are.
+        Make an image. skopeo compresses uncompressed layers, so all are
+        compressed.
         """
         require("skopeo")
         kinds = ("gzip", "zstd")
@@ -95,7 +96,8 @@ class PushAndPullTestCase(TestCase):
 
     async def pull(self, host: str, *options: str) -> None:
         """
-        Pull the image with skopeo, and check that each of its blobs came.
+        Pull the image with skopeo, and check that each of its blobs was
+        received.
         """
         into = Path(self.mktemp())
         argv = ["skopeo", "--insecure-policy", "copy", "--quiet", *options]
@@ -106,7 +108,7 @@ class PushAndPullTestCase(TestCase):
 
     async def assertRefused(self, pushing: Coroutine[Any, Any, None]) -> None:
         """
-        Check that a push is refused for want of credentials.
+        Check that a push is refused without credentials.
         """
         error: Any = await self.assertFailure(Deferred.fromCoroutine(pushing), PeerFailed)
         self.assertRegex(str(error), "unauthorized|denied|authentication required")
@@ -114,7 +116,7 @@ class PushAndPullTestCase(TestCase):
 
 class OurRegistryTests(PushAndPullTestCase):
     """
-    skopeo and our registry.
+    skopeo with the test registry.
     """
 
     async def listening(self, registry: Registry) -> Registry:
@@ -127,8 +129,8 @@ class OurRegistryTests(PushAndPullTestCase):
 
     async def test_push_and_pull(self) -> None:
         """
-        What skopeo pushes is held byte for byte, and skopeo pulls it again:
-        each blob with one request.
+        An image that skopeo pushes is stored byte for byte, and skopeo pulls
+        it: each blob with one request.
         """
         registry = await self.listening(Registry(reactor, directory=Path(self.mktemp())))
         await push(reactor, self.image, f"{registry.host}/library/sample:1.0", self.mktemp())
@@ -141,7 +143,7 @@ class OurRegistryTests(PushAndPullTestCase):
 
     async def test_inspect_index(self) -> None:
         """
-        skopeo finds the right platform in an index, and the tags.
+        skopeo selects the right platform of an index, and lists the tags.
         """
         registry = await self.listening(Registry(reactor))
         platforms = [Platform("linux", name) for name in ("amd64", "arm64", "s390x")]
@@ -152,7 +154,7 @@ class OurRegistryTests(PushAndPullTestCase):
 
     async def test_basic(self) -> None:
         """
-        skopeo gives its credentials to a registry that asks for them.
+        skopeo sends its credentials to a registry that requires them.
         """
         registry = await self.listening(Registry(reactor, guard=BasicGuard({USER: PASSWORD})))
         reference = f"{registry.host}/library/sample:1.0"
@@ -164,7 +166,7 @@ class OurRegistryTests(PushAndPullTestCase):
     async def test_token(self) -> None:
         """
         skopeo fetches tokens from the token server, to push as a user and to
-        pull as nobody.
+        pull anonymously.
         """
         tokens = TokenServer(reactor, users={USER: PASSWORD})
         await tokens.listen(reactor)
@@ -180,7 +182,7 @@ class OurRegistryTests(PushAndPullTestCase):
 
 class DockerRegistryTests(PushAndPullTestCase):
     """
-    skopeo and Debian's docker-registry.
+    skopeo with Debian's docker-registry.
     """
 
     async def started(self, **options: Any) -> DockerRegistry:
@@ -194,7 +196,7 @@ class DockerRegistryTests(PushAndPullTestCase):
 
     async def test_plain(self) -> None:
         """
-        What is pushed can be pulled, and the log tells who asked for what.
+        An image that was pushed can be pulled, and the log lists the requests.
         """
         registry = await self.started()
         await push(reactor, self.image, f"{registry.host}/library/sample:1.0", self.mktemp())
@@ -206,7 +208,7 @@ class DockerRegistryTests(PushAndPullTestCase):
 
     async def test_tls_and_htpasswd(self) -> None:
         """
-        It speaks TLS with a certificate of its own authority, and knows one
+        It uses TLS with a certificate of its own authority, and accepts one
         user.
         """
         registry = await self.started(tls=True, htpasswd=True)
@@ -221,7 +223,7 @@ class DockerRegistryTests(PushAndPullTestCase):
 
     async def test_stopped_twice(self) -> None:
         """
-        A registry that has ended, or never began, can be stopped.
+        A registry that has ended, or was never started, can be stopped.
         """
         registry = await self.started()
         await registry.stop()

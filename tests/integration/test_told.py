@@ -1,5 +1,6 @@
 """
-Jobs and events after a restart of the daemon, and after clients have left.
+Jobs and events after a restart of the daemon, and after clients have
+disconnected.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from tests.integration.test_daemon import DaemonCase, reactor
 
 class ToldTests(DaemonCase):
     """
-    Clients that leave, come back, or ask late.
+    Clients that disconnect, reconnect, or connect late.
     """
 
     def send(self, method: str, path: str, **headers: str) -> socket.socket:
         """
-        Send a request without a body, and read nothing.
+        Send a request without a body, and do not read the response.
         """
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(10)
@@ -35,8 +36,8 @@ class ToldTests(DaemonCase):
         Follow the events of images after an earlier one.  Blocking.
 
         @param last: the ID of that event.
-        @param until: the name whose event is the last to wait for.
-        @return: the last word on each name, and the position behind it.
+        @param until: the name whose event ends the wait.
+        @return: the last event of each name, and the ID after it.
         """
         found: dict[str, Any] = {}
         headers = {"Accept": "application/x-ndjson", "Last-Event-ID": last}
@@ -47,14 +48,14 @@ class ToldTests(DaemonCase):
                 if event.get("kind") == "image":
                     name = event["data"]["reference"].rpartition("/")[2]
                     found[name] = "removed" in event["data"]
-                # Only the last of a batch says where to go on behind it.
+                # Only the last event of a batch has an ID from which a client can resume.
                 if until in found and found[""]:
                     return found
         raise AssertionError("the stream has ended")
 
     async def test_client_leaves(self) -> None:
         """
-        Each name that is taken away for a client that leaves has its event.
+        Each name that is removed for a client that disconnects has its event.
         """
         _, reference = self.add(1)
         await self.state(await self.api.pull(reference), "done")
@@ -66,7 +67,7 @@ class ToldTests(DaemonCase):
             connection = self.send("DELETE", f"images/{name}")
             await deferLater(reactor, n / 1000)
             connection.close()
-        # This is written behind all that have begun.
+        # This event follows those of all removals that have begun.
         await self.api("POST", f"images/{reference}/tags", {"reference": "last:1"})
         told = await deferToThread(self.images_told, told[""], "last:1")
         left = {image["reference"].rpartition("/")[2] for image in await self.api("GET", "images")}
@@ -75,8 +76,8 @@ class ToldTests(DaemonCase):
 
     async def test_after_a_kill(self) -> None:
         """
-        A daemon that was killed leaves its ended jobs, their attempts and
-        their keys to the next one.
+        A daemon that was killed leaves its ended jobs, their attempts and their
+        idempotency keys to the next one.
         """
         _, reference = self.add(1)
         done = await self.state(await self.api.pull(reference), "done")

@@ -1,6 +1,6 @@
 """
-How much memory a layer's process takes at most, whatever its tar says: real
-processes with the default configuration, and what the kernel says of them.
+The maximum memory of a process that unpacks a layer, for every kind of tar:
+real processes with the default configuration, measured by the kernel.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SPARSE = {b"GNU.sparse.major": b"0", b"GNU.sparse.minor": b"1", b"GNU.sparse.siz
 
 def deep(count: int, first: int = 0) -> Iterator[bytes]:
     """
-    Files that each imply 254 directories with long paths.
+    Files that imply 254 directories with long paths each.
     """
     for number in range(first, first + count):
         path = b"%05d/" % number + b"/".join([b"x" * 14] * 254)
@@ -61,8 +61,8 @@ def noise(size: int) -> bytes:
 
 def laden(count: int, first: int = 0, **more: Any) -> Iterator[bytes]:
     """
-    Directories that each have nearly a mebibyte of extended attributes, which
-    no file system takes, so that they are left out.
+    Directories with nearly a mebibyte of extended attributes each, which no
+    file system accepts, so that they are left out.
     """
     for number in range(first, first + count):
         records = {b"SCHILY.xattr.none.%02d" % n: noise(MAX_XATTR) for n in range(15)}
@@ -78,14 +78,14 @@ def extended(data: bytes, name: bytes = b"f") -> bytes:
 
 class MemoryTests(SynchronousTestCase):
     """
-    The most memory that a process has had, C{VmHWM}.
+    The maximum resident memory of a process, C{VmHWM}.
     """
 
     def setUp(self) -> None:
         """
         Make a scratch directory.
         """
-        # Tens of thousands of directories are made fastest in memory.
+        # Tens of thousands of directories are created fastest in memory.
         place = "/dev/shm" if IS_ROOT and os.path.isdir("/dev/shm") else None
         self.folder = tempfile.mkdtemp(prefix="xferd-memory-", dir=place)
         self.addCleanup(shutil.rmtree, self.folder)
@@ -93,7 +93,7 @@ class MemoryTests(SynchronousTestCase):
 
     def unpack(self, *parts: Iterable[bytes], window: int = 20) -> tuple[str, dict[str, Any], int]:
         """
-        Unpack a layer as the daemon does.
+        Unpack a layer as the daemon does it.
 
         @param window: the logarithm of the zstd frame's window.
         @return: what its process reported last, and the most memory that it
@@ -132,7 +132,7 @@ class MemoryTests(SynchronousTestCase):
 
     def follow(self, worker: int, reports: int) -> tuple[str, dict[str, Any], int]:
         """
-        Look at the layer's process until it has ended.
+        Measure the layer's process until it has ended.
         """
         peak, pid, lines = 0, 0, protocol.Lines()
         last: tuple[str, dict[str, Any]] = ("", {})
@@ -147,7 +147,7 @@ class MemoryTests(SynchronousTestCase):
                         found = next((line for line in status if line.startswith("VmHWM:")), "VmHWM: 0 kB")
                     peak = max(peak, int(found.split()[1]) * 1024)
             except (FileNotFoundError, ProcessLookupError):
-                pass  # it has ended
+                pass  # The process has ended.
             if not ready:
                 continue
             for line in lines.feed(os.read(reports, 1 << 16)):
@@ -159,7 +159,7 @@ class MemoryTests(SynchronousTestCase):
 
     def refused(self, *parts: Iterable[bytes], window: int = 20) -> str:
         """
-        The message of a layer that needs too much memory, and did not get it.
+        The message of a layer that is refused because it needs too much memory.
         """
         verb, body, peak = self.unpack(*parts, window=window)
         self.assertEqual((verb, body.get("code")), ("error", "LAYER_INVALID"), body)
@@ -170,7 +170,7 @@ class MemoryTests(SynchronousTestCase):
 
     def taken(self, *parts: Iterable[bytes], window: int = 20) -> int:
         """
-        The memory that a layer took that is unpacked.
+        The memory of a layer that is unpacked.
         """
         verb, body, peak = self.unpack(*parts, window=window)
         self.assertEqual(verb, "result", body)
@@ -179,8 +179,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_xattrs_of_directories(self) -> None:
         """
-        Directories whose extended attributes would pile up are refused, at
-        the first that does not fit.
+        Directories whose extended attributes would accumulate are refused, at
+        the first one that exceeds the limit.
         """
         each = len(b"d00000") + directories._DIRECTORY + directories._XATTRS
         each += 15 * (len(b"none.00") + MAX_XATTR + directories._XATTR)
@@ -190,14 +190,14 @@ class MemoryTests(SynchronousTestCase):
 
     def test_later_xattrs(self) -> None:
         """
-        Entries that list the same directory again do not pile up.
+        Entries that list the same directory again do not accumulate.
         """
         self.assertLess(self.taken(*(laden(1, mtime=n) for n in range(300))), 64 << 20)
 
     def test_implied_directories(self) -> None:
         """
-        Directories with long paths, which no entry lists, are refused, too,
-        whatever else needs memory at that time.
+        Directories with long paths, which no entry lists, are refused as well,
+        together with other uses of memory.
         """
         numbers = b",".join([b"0,0"] * 260_000)
         sparse = extended(b"".join(record(*item) for item in {**SPARSE, b"GNU.sparse.map": numbers}.items()))
@@ -206,8 +206,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_window(self) -> None:
         """
-        A zstd window counts: one of 128 MiB is taken, with as many directories
-        as there is room for beside it.
+        A zstd window counts: one of 128 MiB is accepted, with as many
+        directories as fit beside it.
         """
         bulk = [file(b"bulk%d" % n, os.urandom(1 << 20)) for n in range(134)]
         self.taken(bulk, laden(24), window=27)
@@ -216,9 +216,9 @@ class MemoryTests(SynchronousTestCase):
 
     def test_headers(self) -> None:
         """
-        What one entry's extended headers may hold needs little, however many
-        records, parts of a file or bytes of a name it is, and nothing of it is
-        kept for the next.
+        The largest extended headers of one entry need little memory, for any
+        number of records, parts of a file or bytes of a name, and nothing of
+        them is kept for the next entry.
         """
         records = b"".join(record(b"%x" % n, b"") for n in range(110_000))
         xattrs = b"".join(record(b"LIBARCHIVE.xattr.%x" % n, b"") for n in range(35_000))
@@ -248,14 +248,14 @@ class MemoryTests(SynchronousTestCase):
 
     def test_globals(self) -> None:
         """
-        Global headers, each with other records, leave nothing behind.
+        Global headers with different records do not accumulate.
         """
         large = [pax({b"key%d" % n: noise(1_000_000)}, b"g") for n in range(300)]
         self.assertLess(self.taken(large, [file(b"f")]), 64 << 20)
 
     def test_links(self) -> None:
         """
-        Hard links, symbolic links and files leave nothing behind.
+        Hard links, symbolic links and files do not accumulate.
         """
         count = 10_000
         parts = [file(b"f")]
@@ -275,7 +275,7 @@ class MemoryTests(SynchronousTestCase):
 
     def test_long_names(self) -> None:
         """
-        A name of a mebibyte is not taken apart before it is refused.
+        A name of a mebibyte is refused before it is split.
         """
         name = b"nn/" * (1 << 18)
         long = header(b"n", b"L", len(name)) + padded(name)
@@ -286,8 +286,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_estimates(self) -> None:
         """
-        What directories and whiteouts are counted for is no less than what
-        they take.
+        The estimates for directories and whiteouts are not below their real
+        use.
         """
         count = 10_000
         empty = self.taken([file(b"f")])
@@ -302,5 +302,5 @@ class MemoryTests(SynchronousTestCase):
                 [folder(b"d%05d/" % n) + file(b"d%05d/.wh.x" % n) for n in range(count)],
             ),
         ):
-            # The buffers of the tar are touched for the first time, too.
+            # The buffers of the tar are touched for the first time as well.
             self.assertLess(self.taken(parts) - empty, count * each + (4 << 20))

@@ -1,5 +1,5 @@
 """
-What xferd unpacks is what GNU tar and umoci unpack, and what overlayfs takes.
+Trees of xferd equal those of GNU tar and umoci, and are valid for overlayfs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SOURCES = (
     "/bin",
     "/etc/skel",
 )
-"""Some of these are on every machine."""
+"""Programs that every machine has."""
 
 FOLDERS = {
     "./": 0o755,
@@ -68,7 +68,7 @@ LOWER = (
     file(b"f", b"f"),
     symlink(b"l", b"f"),
 )
-"""A layer with something to remove and to replace."""
+"""A layer with entries that the next one removes or replaces."""
 
 _GNU = b"ustar  \0"
 _TIMES = b"00000000001\x0000000000002\0"
@@ -78,7 +78,7 @@ _LEAST = b"\xff\xff\xff\xff\x80" + bytes(7)
 
 def long_name(kind: bytes, name: bytes) -> bytes:
     """
-    A header of GNU's for a long name.
+    GNU's header for a long name.
     """
     return header(b"././@LongLink", kind, len(name) + 1, magic=_GNU) + padded(name + b"\0")
 
@@ -155,7 +155,7 @@ ONE_LAYER = {
     "a directory over a file": file(b"a", b"x") + folder(b"a") + file(b"a/b"),
     "a file over a directory": file(b"a/b", b"x") + file(b"a", b"y"),
 }
-"""Layers that umoci takes, without their end, by what is odd about them."""
+"""Layers that umoci accepts, without their end, by their peculiarity."""
 
 UPPER = {
     "a whiteout": (b"d/.wh.x",),
@@ -178,7 +178,8 @@ UPPER = {
 
 def require(*tools: str) -> str | None:
     """
-    Why a test cannot run here; with C{XFERD_REQUIRE_PEERS}, it runs and fails.
+    The reason to skip a test; with C{XFERD_REQUIRE_PEERS}, the test runs and
+    fails.
     """
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if os.environ.get("XFERD_REQUIRE_PEERS") == "1":
@@ -190,8 +191,8 @@ def require(*tools: str) -> str | None:
 
 def debian_like() -> bytes:
     """
-    A tar as a base image has it: some of this machine's files, and one of
-    everything that a file system knows.
+    A tar like a base image's: some of this machine's files, and one entry of
+    each kind that a file system supports.
     """
     out = io.BytesIO()
 
@@ -252,7 +253,7 @@ def debian_like() -> bytes:
 
 class PeerTests(TestCase):
     """
-    Trees beside trees.
+    Comparisons of trees.
     """
 
     timeout = 120
@@ -274,7 +275,7 @@ class PeerTests(TestCase):
 
     async def unpack(self, path: str) -> tuple[str, Unpacked]:
         """
-        What we make of a blob.
+        The tree that xferd makes of a blob.
         """
         staged = tempfile.mkdtemp(dir=self.folder)
         unpacker = Unpacker(reactor, workers=1, limits=LIMITS)  # type: ignore[arg-type]
@@ -297,7 +298,7 @@ class PeerTests(TestCase):
 
     async def test_gnu_tar(self) -> None:
         """
-        GNU tar makes the same of a base image's layer.
+        GNU tar makes the same tree of a base image's layer.
         """
         theirs = os.path.join(self.folder, "gnu")
         os.mkdir(theirs)
@@ -314,8 +315,8 @@ class PeerTests(TestCase):
 
     async def test_gnu_formats(self) -> None:
         """
-        What GNU tar writes in each of its formats, sparse files among it,
-        comes out as it went in.
+        Tars in each format of GNU tar, with sparse files, are unpacked
+        unchanged.
         """
         source = os.path.join(self.folder, "source")
         os.makedirs(os.path.join(source, "deep/" * 40))
@@ -341,7 +342,7 @@ class PeerTests(TestCase):
             subprocess.run(["tar", *options, "-czf", path, "-C", source, "."], check=True)
             ours, _ = await self.unpack(path)
             mine, other = listing(ours), listing(source)
-            if "--format=gnu" in options:  # which has whole seconds
+            if "--format=gnu" in options:  # The format has whole seconds.
                 mine, other = ({n: (*e[:4], 0, *e[5:]) for n, e in t.items()} for t in (mine, other))
             self.assertEqual(mine, other)
             if "--sparse" in options:
@@ -349,7 +350,7 @@ class PeerTests(TestCase):
 
     async def test_umoci(self) -> None:
         """
-        umoci makes the same of it.
+        umoci makes the same tree.
         """
         theirs, said = umoci_unpack(os.path.join(self.folder, "theirs"), [self.tar])
         assert theirs is not None, said
@@ -358,8 +359,8 @@ class PeerTests(TestCase):
 
     async def test_overlayfs(self) -> None:
         """
-        Linux itself, which stacks two trees, sees the whiteouts as they were
-        meant, in whatever order they stood.
+        Linux, which stacks two trees, interprets the whiteouts as intended, in
+        every order of the entries.
         """
         lower, _ = await self.unpack_tar(
             file(b"gone", b"1"),
@@ -391,7 +392,7 @@ class PeerTests(TestCase):
 
     async def unpack_tar(self, *parts: bytes) -> tuple[str, Unpacked]:
         """
-        What we make of some entries.
+        The tree that xferd makes of some entries.
         """
         path = os.path.join(self.folder, "small.tar")
         with open(path, "wb") as f:
@@ -408,27 +409,27 @@ class PeerTests(TestCase):
         ours = os.path.join(place, "ours")
         os.mkdir(ours)
         mine, other = shape(root_file_system(ours, tars)), shape(theirs)
-        if name == "the least time":  # which umoci's system call wraps around
+        if name == "the least time":  # umoci's system call wraps around at this value.
             mine, other = ({n: (*e[:3], *e[4:]) for n, e in tree.items()} for tree in (mine, other))
         self.assertEqual((name, mine), (name, other))
 
     def test_odd_headers(self) -> None:
         """
-        umoci makes the same of layers whose headers are odd.
+        umoci makes the same trees of layers with unusual headers.
         """
         for name, entries in ONE_LAYER.items():
             self.compare(name, entries + (b"" if name.startswith(("no ", "a part")) else END))
 
     def test_whiteouts(self) -> None:
         """
-        umoci, and Linux, see the same where a layer removes something of the
+        umoci and Linux show the same names where a layer removes entries of the
         one below, in each order.
         """
         lower = b"".join(LOWER) + END
         for name, files in UPPER.items():
             for order in (files, files[::-1]):
                 upper = b"".join(map(file, order)) + END
-                # What umoci makes of attributes goes by the order.
+                # In umoci, attributes depend on the order.
                 if name != "beside a new directory":
                     self.compare(name, lower, upper)
                     self.compare(name, lower, upper, upper)
@@ -454,8 +455,9 @@ class PeerTests(TestCase):
 
     def test_aufs(self) -> None:
         """
-        Hard links to what AUFS kept apart are what umoci makes of them; of
-        AUFS's own files umoci leaves some, and we none.
+        Hard links to files that AUFS stored separately are the same as in
+        umoci; umoci leaves some of AUFS's own files in the tree, xferd leaves
+        none.
         """
         entries = (
             folder(b".wh..wh.aufs"),
@@ -476,7 +478,7 @@ class PeerTests(TestCase):
 
     def test_both_refuse(self) -> None:
         """
-        What would be seen in two ways, neither takes.
+        Ambiguous layers are refused by both.
         """
         for name, entries in {
             "a NUL in a name": pax({b"path": b"a\0b"}) + file(b"f"),

@@ -1,5 +1,5 @@
 """
-Directory trees, written down so that two can be compared to the last bit.
+Lists of the content of directory trees, for an exact comparison.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 def listing(root: str, *, links: bool = True) -> dict[bytes, dict[str, Any]]:
     """
-    All that a tree holds below its root: type and mode, owner, times, sizes,
+    The content of a tree below its root: type and mode, owner, times, sizes,
     contents, links, devices, extended attributes.
 
-    @param links: whether to say which names are one file.
+    @param links: whether to include which names are one file.
     @return: the facts of each entry, by its path relative to the root.
     """
     top = os.fsencode(root)
@@ -32,7 +32,7 @@ def listing(root: str, *, links: bool = True) -> dict[bytes, dict[str, Any]]:
             facts: dict[str, Any] = {
                 "mode": oct(status.st_mode),
                 "owner": (status.st_uid, status.st_gid),
-                # A whiteout has the time at which it was made, and nobody sees it.
+                # A whiteout has the time of its creation, which nothing shows.
                 "mtime": None if is_whiteout else status.st_mtime_ns,
                 "xattrs": {
                     x: os.getxattr(full, x, follow_symlinks=False)
@@ -57,7 +57,7 @@ def listing(root: str, *, links: bool = True) -> dict[bytes, dict[str, Any]]:
 
 def differences(ours: dict[bytes, dict[str, Any]], theirs: dict[bytes, dict[str, Any]]) -> list[str]:
     """
-    What two listings disagree on, a line for each.
+    The differences of two listings, a line for each.
     """
     lines = [f"only ours: {path!r}" for path in sorted(ours.keys() - theirs.keys())]
     lines += [f"only theirs: {path!r}" for path in sorted(theirs.keys() - ours.keys())]

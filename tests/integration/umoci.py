@@ -1,5 +1,5 @@
 """
-umoci as a second opinion: what it makes of the tars of some layers.
+umoci as a reference: the trees that it makes of the tars of some layers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def write_image(path: str, tars: Sequence[bytes], compression: str = "") -> None
     Write an OCI image layout with one image, C{test}.
 
     @param tars: its layers, bottom first.
-    @param compression: what the layers' media type ends with, C{+gzip}; they
-        are written as they are.
+    @param compression: the end of the layers' media type, such as C{+gzip}; the
+        bytes are written unchanged.
     """
     blobs = os.path.join(path, "blobs/sha256")
     os.makedirs(blobs)
@@ -59,9 +59,8 @@ def umoci_unpack(place: str, tars: Sequence[bytes]) -> tuple[str | None, str]:
     """
     Let umoci unpack some layers.
 
-    @param place: a directory that is not there yet.
-    @return: the root file system, or None where umoci refuses; and what it
-        says.
+    @param place: a directory that does not exist.
+    @return: the root file system, or C{None} if umoci refuses; and its output.
     """
     image, bundle = os.path.join(place, "image"), os.path.join(place, "bundle")
     write_image(image, tars)
@@ -73,8 +72,8 @@ def umoci_unpack(place: str, tars: Sequence[bytes]) -> tuple[str | None, str]:
 
 def shape(root: str) -> dict[bytes, tuple[Any, ...]]:
     """
-    What a root file system holds, without what two tools may do differently:
-    the times of directories, which umoci sets anew with each entry.
+    The content of a root file system, without facts that differ between tools:
+    the times of directories, which umoci sets again with each entry.
 
     @return: type, mode, owner, seconds, and contents, target or device, with
         the number of links and the xattrs, by path.
