@@ -342,6 +342,15 @@ class ReadTests(_BodyCase):
         """
         self.assertEqual(self.successResultOf(self._excerpt(FakeResponse(404, body=b"no"))), b"no")
 
+    def test_excerpt_empty(self) -> None:
+        """
+        A response without a body costs neither a timer nor a protocol: no end of it
+        is waited for.
+        """
+        response = FakeResponse(404, length=0)
+        self.assertEqual(self.successResultOf(self._excerpt(response)), b"")
+        self.assertEqual(response.transport.dropped, 0)
+
     def test_excerpt_too_long(self) -> None:
         """
         A long page is dropped.

@@ -273,7 +273,10 @@ class Exchange:
         limits, where = self._timeouts, origin.host
         # Connect and TLS have limits of their own, too; all three begin now.
         seconds = limits.connect + limits.tls + limits.headers
-        late = TimedOut(f"{where} gave no answer within {seconds:g} s", phase="headers", host=host)
+
+        def late() -> TimedOut:
+            return TimedOut(f"{where} gave no answer within {seconds:g} s", phase="headers", host=host)
+
         if self._own is not None and origin == self._own:
             headers = headers.copy()
             set_already = {name.lower() for name, _ in headers.getAllRawHeaders()}
@@ -285,7 +288,7 @@ class Exchange:
             waiting = make_request(agent, method.decode("ascii"), url, headers, body, reactor=self._clock)
             if isinstance(body, ContentBody):
                 return await body.guard(waiting)
-            return await within(self._clock, seconds, waiting, lambda: late, discard)
+            return await within(self._clock, seconds, waiting, late, discard)
         except CancelledError:
             raise
         except Exception as e:

@@ -236,6 +236,9 @@ async def read_excerpt(response: IResponse, *, host: str, clock: IReactorTime, t
 
     @return: the body, or no bytes.
     """
+    if length_of(response) == 0:
+        # Its connection is in the pool again already.
+        return b""
     reading = Deferred.fromCoroutine(
         read_whole(
             response,
@@ -246,9 +249,13 @@ async def read_excerpt(response: IResponse, *, host: str, clock: IReactorTime, t
             timeouts=timeouts,
         )
     )
-    late = TimedOut("an error response without an end", phase="silence", host=host)
     try:
-        return await within(clock, timeouts.excerpt, reading, lambda: late)
+        return await within(
+            clock,
+            timeouts.excerpt,
+            reading,
+            lambda: TimedOut("an error response without an end", phase="silence", host=host),
+        )
     except CancelledError:
         raise
     except Exception:
