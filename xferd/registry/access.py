@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable
 from typing import Final
-from urllib.parse import urljoin
 from weakref import WeakValueDictionary
 
 from attrs import evolve, field, frozen
@@ -183,7 +182,7 @@ class AuthenticatedClient:
         @raise Denied: the registry demands credentials, and there are none.
         """
         base = f"{await self.url()}{self._config.path}/{repository.path}/"
-        url = urljoin(base, path)
+        url = path if "://" in path else base + path
         if self._config.namespace and url.startswith(base):
             url = with_argument(url, "ns", self._config.namespace)
         try:

@@ -116,6 +116,18 @@ class LocationTests(SynchronousTestCase):
         for host in ("a_b.example", "A-b.example.", "8.8.8.8", "[2606:4700::1]", "[fe80::1%eth0]"):
             self.assertEqual(Origin.of(f"https://{host}/").host, host.strip("[]").lower())
 
+    def test_origin(self) -> None:
+        """
+        The origin of an URL depends on nothing after its server.
+        """
+        for url in (
+            "https://A.example",
+            "HTTPS://a.example:443?x=@b",
+            "https://a.example/@b:1",
+            "https://a.example#@b",
+        ):
+            self.assertEqual(Origin.of(url), Origin("https", "a.example", 443))
+
     def test_disguised(self) -> None:
         """
         A number that stands for an address is no origin's host.

@@ -8,6 +8,7 @@ Pure.  No error quotes an URL, whose query may be a password.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote, urlencode, urljoin
 
 from attrs import frozen
@@ -26,6 +27,9 @@ MAX_HOST = 255
 """Characters of a host's name at most (RFC 1035 has 253)."""
 
 _HOST = re.compile(r"[a-z0-9._-]+|[a-f0-9.]*:[a-f0-9:.]*(?:%[a-z0-9._-]+)?")
+
+_SERVER = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+"""The scheme and the authority of an URL (RFC 3986, section 3.2)."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -47,22 +51,8 @@ class Origin:
 
         @raise ValueError: no request can be made to it.
         """
-        try:
-            split = split_url(url)
-            scheme, host, port = split.scheme, split.hostname, split.port
-        except ValueError:
-            # Without its text, which quotes the URL.
-            raise ValueError("it is not an URL") from None
-        if scheme not in _PORTS or not host or "@" in split.netloc:
-            raise ValueError("it is not an http or https URL without credentials")
-        if len(host) > MAX_HOST:
-            raise ValueError(f"its host has more than {MAX_HOST} characters")
-        if _HOST.fullmatch(host) is None:
-            # A proxy might decode what is escaped.
-            raise ValueError("its host has characters that no host has")
-        if is_disguised(host):
-            raise ValueError("its host is a number that is not written as an IPv4 address")
-        return cls(scheme, host, port or _PORTS[scheme])
+        server = _SERVER.match(url)
+        return _origin(url if server is None else server[0])
 
     @property
     def zone(self) -> Zone | None:
@@ -70,6 +60,32 @@ class Origin:
         The zone of the host, if its name alone shows it.
         """
         return Zone.named(self.host)
+
+
+@lru_cache(maxsize=1000)
+def _origin(server: str) -> Origin:
+    """
+    The origin of an URL without its path.  Thousands of requests go to one
+    server.
+
+    @raise ValueError: no request can be made to it.
+    """
+    try:
+        split = split_url(server)
+        scheme, host, port = split.scheme, split.hostname, split.port
+    except ValueError:
+        # Without its text, which quotes the URL.
+        raise ValueError("it is not an URL") from None
+    if scheme not in _PORTS or not host or "@" in split.netloc:
+        raise ValueError("it is not an http or https URL without credentials")
+    if len(host) > MAX_HOST:
+        raise ValueError(f"its host has more than {MAX_HOST} characters")
+    if _HOST.fullmatch(host) is None:
+        # A proxy might decode what is escaped.
+        raise ValueError("its host has characters that no host has")
+    if is_disguised(host):
+        raise ValueError("its host is a number that is not written as an IPv4 address")
+    return Origin(scheme, host, port or _PORTS[scheme])
 
 
 def check_target(source: Origin, target: Origin, zone: Zone) -> None:

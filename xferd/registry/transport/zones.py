@@ -9,6 +9,7 @@ A server must not lead a client to addresses that the server itself cannot reach
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
@@ -55,7 +56,7 @@ class Zone(Enum):
         @param text: C{192.0.2.1} or C{2001:db8::1}, with a scope or without.
         @raise ValueError: it is not an IP address.
         """
-        return _zone(ip_address(text.partition("%")[0]))
+        return _parsed(text.partition("%")[0])
 
     @classmethod
     def named(cls, host: str) -> Zone | None:
@@ -92,6 +93,15 @@ class OutOfZone(ValueError):
         remedy = " ('private_redirects' of the registry would allow it)" if zone is Zone.PRIVATE else ""
         super().__init__(f"it is {zone.value}{remedy}")
         self.zone = zone
+
+
+@lru_cache(maxsize=1000)
+def _parsed(text: str) -> Zone:
+    """
+    The zone of an IP address without a scope.  Thousands of responses come from
+    one address.
+    """
+    return _zone(ip_address(text))
 
 
 def _zone(address: IPv4Address | IPv6Address) -> Zone:
