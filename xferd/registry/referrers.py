@@ -22,6 +22,7 @@ from xferd.registry.manifests import ManifestChanged, Manifests
 from xferd.registry.transport.errors import Resource, header, header_values
 from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.urls import resolve
+from xferd.subjects import json_of
 
 MAX_PAGES: Final = 100
 """Pages of one list that are read, at most."""
@@ -46,31 +47,6 @@ def referrers_tag(digest: Digest) -> str:
     The referrers tag of a subject, for registries without the API.
     """
     return f"{digest.algorithm[:32]}-{digest.hex[:64]}"
-
-
-def subject_of(document: Document) -> Digest | None:
-    """
-    The digest of a manifest's subject, or L{None} without one.
-
-    @raise BadDocument: its subject is invalid.
-    """
-    value = _parsed(document)
-    subject = value.get("subject")
-    return None if subject is None else Descriptor.from_json(subject, "subject").digest
-
-
-def referrer(document: Document) -> Descriptor:
-    """
-    A manifest's entry in a list of referrers, with its artifact type and its
-    annotations.
-    """
-    value = _parsed(document)
-    config = value.get("config")
-    kind = value.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else "")
-    found = document.descriptor.to_json()
-    return Descriptor.from_json(
-        {**found, "artifactType": kind, "annotations": value.get("annotations")}, "the referrer"
-    )
 
 
 def next_page(links: list[str]) -> str | None:
@@ -170,7 +146,7 @@ class Referrers:
                 f"{repository}:{tag} should list referrers and is {document.media_type}",
                 host=self._client.host,
             )
-        value = _parsed(document)
+        value = json_of(document)
         value["manifests"] = value["manifests"] or []
         return value, etag
 
@@ -235,16 +211,3 @@ def _is_index(response: Response) -> bool:
     """
     media_type = header(response.headers, "Content-Type").partition(";")[0].strip().lower()
     return media_type in INDEXES
-
-
-def _parsed(document: Document) -> dict[str, Any]:
-    """
-    A manifest's JSON, which was parsed before, or made here.
-    """
-    try:
-        value = json.loads(document.data)
-    except (ValueError, RecursionError) as e:
-        raise BadDocument(f"manifest {document.digest} is not JSON: {e}") from e
-    if not isinstance(value, dict):
-        raise BadDocument(f"manifest {document.digest} is not a JSON object")
-    return value

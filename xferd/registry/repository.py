@@ -17,8 +17,8 @@ from xferd.oci import Descriptor, Document
 from xferd.registry.mirrors import Endpoint, Endpoints, WatchedBody
 from xferd.registry.push.session import Session
 from xferd.registry.push.target import PushAttempt
-from xferd.registry.referrers import referrer, subject_of
 from xferd.registry.transport.errors import Resource
+from xferd.subjects import referrer, subject_of
 
 
 @implementer(IRepository)
