@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from attrs import asdict, fields, has
 from docutils.core import publish_doctree
@@ -117,7 +117,9 @@ def settings(kind: type, value: Any, prefix: str = "") -> Iterator[tuple[str, An
             continue
         name, default = f"{prefix}{each.name}", getattr(value, each.name)
         if isinstance(default, dict):
-            item = get_args(hints[each.name])[1]
+            kinds = get_args(hints[each.name])
+            table = next((hint for hint in kinds if get_origin(hint) is dict), hints[each.name])
+            item = get_args(table)[1]
             yield from settings(item, item(), f'{name}."HOST".')
         elif has(type(default)):
             yield from settings(type(default), default, f"{name}.")
@@ -130,7 +132,7 @@ def flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     The settings in a TOML document.
     """
     for key, value in tables.items():
-        name = f'"{"HOST"}"' if prefix == "hosts." else key
+        name = '"HOST"' if prefix in ("hosts.", "registry.upstreams.") else key
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
         else:

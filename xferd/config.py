@@ -29,6 +29,7 @@ from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.transport.proxies import ProxySettings
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.transfer.retry import RetryPolicy
+from xferd.v2.settings import RegistrySettings
 
 T = TypeVar("T")
 
@@ -106,6 +107,7 @@ class Config:
     @ivar collect: how long unused data is kept.
     @ivar store: the size of the store.
     @ivar metrics: access to the metrics.
+    @ivar registry: the registry at C{/v2/}.
     @ivar hosts: settings of single registries, by host.
     @ivar usual_auth_files: docker's and podman's credential files; not a setting.
     """
@@ -127,6 +129,7 @@ class Config:
     collect: Collect = field(factory=Collect)
     store: StoreLimits = field(factory=StoreLimits)
     metrics: MetricsSettings = field(factory=MetricsSettings)
+    registry: RegistrySettings = field(factory=RegistrySettings)
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 
@@ -236,6 +239,8 @@ def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:
         return ConfigError(f"{path}: {key} must be {expected}, not {value!r}")
 
     if isinstance(kind, UnionType):
+        if isinstance(value, str) and str in get_args(kind):
+            return value
         kind = next(k for k in get_args(kind) if k is not type(None))
     if has(kind):
         if not isinstance(value, dict):

@@ -43,6 +43,7 @@ from xferd.store.store import Store
 from xferd.transfer.eventual import Background
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
+from xferd.v2.app import Registry
 from xferd.web.app import Web
 from xferd.web.peer_trust import Trust
 
@@ -107,6 +108,7 @@ class Daemon(Service):
         if config.socket:
             path = quoteStringArgument(config.socket)
             listeners.append(parse_endpoint(f"unix:address={path}:mode=600:backlog={BACKLOG}"))
+        served = [parse_endpoint(description) for description in config.registry.listen]
         self._exposed = tuple(each.description for each in listeners if each.trust is Trust.NONE)
         self._sockets = [UnixSocket(listener.socket) for listener in listeners if listener.socket]
         for listener in listeners:
@@ -174,13 +176,20 @@ class Daemon(Service):
             public_metrics=config.metrics.public,
             examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
+        self.registry = Registry(
+            store=self.store,
+            mirror=self.jobs.mirror,
+            registries=self.registries,
+            settings=config.registry,
+            clock=reactor,
+        )
         self.listening = MultiService()
         self._background = Background()
-        for listener in listeners:
+        sites = [(listener, self.web.site(listener.trust)) for listener in listeners]
+        sites += [(listener, self.registry.site(listener.trust)) for listener in served]
+        for listener, site in sites:
             try:
-                child = listening_service(
-                    listener.description, self.web.site(listener.trust), reactor=reactor
-                )
+                child = listening_service(listener.description, site, reactor=reactor)
             except LookupError as e:
                 if not listener.description.startswith("systemd:"):
                     raise ConfigError(f"{listener.description!r} is not an endpoint: {e}") from e

@@ -53,6 +53,7 @@ class Options(BaseOptions):
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self["registry"] = []
         self._default = self.config = Config.default(dict(os.environ), os.geteuid())
 
     def opt_listen(self, endpoint: str) -> None:
@@ -63,6 +64,15 @@ class Options(BaseOptions):
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
+
+    def opt_registry(self, endpoint: str) -> None:
+        """
+        An endpoint to serve the registry at /v2/ on, for example
+        tcp:5000:interface=127.0.0.1; repeat for more than one.
+        """
+        self["registry"].append(endpoint)
+
+    opt_r = opt_registry
 
     def opt_version(self) -> None:
         """
@@ -128,8 +138,10 @@ class Options(BaseOptions):
             changes["socket"] = self["socket"]
         if self["listen"]:
             changes["listen"] = tuple(self["listen"])
+        if self["registry"]:
+            changes["registry"] = evolve(config.registry, listen=tuple(self["registry"]))
         config = evolve(config, **changes)  # type: ignore[arg-type]
-        for endpoint in config.listen:
+        for endpoint in (*config.listen, *config.registry.listen):
             parse_endpoint(endpoint)
         config.read_tokens()
         return config

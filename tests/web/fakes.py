@@ -763,6 +763,7 @@ class FakeStore:
     trees: Any = None
     layers: Any = FakeLayers()
     gc: Any = None
+    catalog: Any = None
 
     def __init__(self, journal: FakeJournal, path: str = "/") -> None:
         self.path = path

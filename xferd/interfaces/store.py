@@ -14,6 +14,7 @@ from zope.interface import Attribute, Interface
 
 from xferd.errors import DiskFull
 from xferd.interfaces.blobs import IBlobs
+from xferd.interfaces.catalog import ICatalog
 from xferd.interfaces.journal import IJournal
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor
@@ -364,6 +365,7 @@ class IStore(Interface):
     trees: ITrees = Attribute("The trees.")
     layers: ILayers = Attribute("The layers.")
     images: IImages = Attribute("The images.")
+    catalog: ICatalog = Attribute("The repositories that xferd serves as a registry.")
     journal: IJournal = Attribute("The journal.")
     gc: IGarbageCollector = Attribute("The garbage collector.")
     free_space: IFreeSpace = Attribute("The free space on the disk.")

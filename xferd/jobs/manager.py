@@ -49,6 +49,7 @@ from xferd.jobs.images.publish import Publisher
 from xferd.jobs.isolation import SHARED
 from xferd.jobs.job import Job, in_short
 from xferd.jobs.limits import Limits
+from xferd.jobs.mirror.mirror import Mirror
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
 from xferd.jobs.runner import DELIVERING, Runner, archive_refused
@@ -133,6 +134,7 @@ class Jobs:
         )
         self._layers = self._transfers.layers
         self._uploads = self._transfers.uploads
+        self.mirror = Mirror(store, self._layers, self._documents, wall_clock=wall_clock)
         self._memory = DocumentMemory()
         self._numbers = count(1)
         self._naming = Naming(store, self._broker.named)

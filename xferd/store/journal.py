@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from attrs import define
+from attrs import define, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -128,16 +128,25 @@ _LITTLE = 256 * 1024
 """Free bytes below which these errors mean a full disk."""
 
 
+@frozen
+class Statement:
+    """
+    A statement of SQL, and its parameters by name.
+    """
+
+    sql: str
+    values: Mapping[str, Any]
+
+
 @define(eq=False)
 class _Record:
     """
-    One statement to execute.
+    Statements to execute, all of them or none.
 
-    @ivar error: the reason why it failed, after its transaction.
+    @ivar error: the reason why they failed, after their transaction.
     """
 
-    statement: str
-    values: Mapping[str, Any]
+    statements: Sequence[Statement]
     error: Exception | None = None
 
 
@@ -328,7 +337,24 @@ class Journal:
             return list(database.execute(query, values))
 
     def _add(self, statement: str, values: Mapping[str, Any]) -> Deferred[None]:
-        record = _Record(statement, values)
+        return self.write([Statement(statement, values)])
+
+    def read(self, query: str) -> Deferred[list[tuple[Any, ...]]]:
+        """
+        Read rows.
+
+        @raise StoreError: the database cannot be read.
+        """
+        return self._threads.run(self._read, query, ())
+
+    def write(self, statements: Sequence[Statement]) -> Deferred[None]:
+        """
+        Execute some statements in one transaction: all of them, or none.
+        Cancelling waits for the disk.
+
+        @raise StoreError: the disk refuses.
+        """
+        record = _Record(statements)
 
         def written(_: None) -> None:
             if record.error is not None:
@@ -356,14 +382,18 @@ class Journal:
             try:
                 for record in batch:
                     record.error = None
+                    database.execute("SAVEPOINT record")
                     try:
                         with self._trouble("write to"):
-                            database.execute(record.statement, record.values)
+                            for statement in record.statements:
+                                database.execute(statement.sql, statement.values)
                     except StoreError as e:
-                        # SQLite has rolled back the statement, or the transaction.
+                        # SQLite may have rolled back the transaction.
                         if isinstance(e, DiskFull) or not database.in_transaction:
                             raise
                         record.error = e
+                        database.execute("ROLLBACK TO record")
+                    database.execute("RELEASE record")
                 most = _PRUNE_STEP + 2 * len(batch)
                 database.execute(_PRUNE_JOBS, (KEPT_JOBS, most))
                 database.execute(_PRUNE_ATTEMPTS, (KEPT_ATTEMPTS, most))

@@ -90,5 +90,30 @@ MIGRATIONS: Final = (
     """
     ALTER TABLE upload ADD COLUMN isolated INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE catalog_manifest (
+        number INTEGER PRIMARY KEY,
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        record TEXT NOT NULL,
+        UNIQUE (host, path, digest)
+    );
+    CREATE TABLE catalog_tag (
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        checked REAL NOT NULL,
+        PRIMARY KEY (host, path, tag)
+    ) WITHOUT ROWID;
+    CREATE TABLE catalog_blob (
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (host, path, digest)
+    ) WITHOUT ROWID;
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

@@ -23,6 +23,8 @@ from xferd.interfaces.unpack import UnpackLimits
 from xferd.locks import FileLock, Held
 from xferd.store.batches import Batches
 from xferd.store.blobs.blobs import Blobs
+from xferd.store.catalog.catalog import Catalog
+from xferd.store.catalog.records import CatalogRecords
 from xferd.store.disk.file_system import (
     free_bytes,
     make_directory,
@@ -144,6 +146,7 @@ class Store:
         )
         self.layers = Layers(paths, self._threads, self.trees, leases)
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
+        self.catalog = Catalog(CatalogRecords(self.journal), leases.touch)
         self._last_used = LastUsed(self.journal, wall_clock)
         self.images = Images(
             paths,
@@ -163,6 +166,7 @@ class Store:
             trees=self.trees,
             layers=self.layers,
             images=self.images,
+            catalog=self.catalog,
             last_used=self._last_used,
             clock=reactor,
             wall_clock=wall_clock,
@@ -258,6 +262,7 @@ class Store:
         await self.trees.load()
         await self.layers.load()
         await self.images.load()
+        await self.catalog.load()
         await self._last_used.load()
         await self._threads.run(self._reserve.fill)
         self.gc.start()

@@ -8,13 +8,13 @@ C{blobs.partial}, C{partial.write}, C{partial.commit} (keys: the digest),
 C{anonymous.write}, C{anonymous.commit}, C{trees.stage}, C{trees.weigh},
 C{trees.commit} (key: the diff ID), C{trees.discard}, C{layers.register} (key: the
 diff ID), C{images.put}, C{images.pin} and C{images.remove} (key: the reference),
-C{gc.collect}, C{journal.job}, C{journal.attempt}, C{journal.jobs} and
+C{gc.collect}, C{catalog.write}, C{journal.job}, C{journal.attempt}, C{journal.jobs} and
 C{journal.interrupted}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -23,6 +23,8 @@ from zope.interface import implementer
 from xferd.interfaces.store import (
     IStore,
 )
+from xferd.store.catalog.catalog import Catalog
+from xferd.store.catalog.records import Change, Recorded
 from xferd.store.disk.free_space import FreeSpace
 from xferd.testing.fake_blobs import FakeBlobs
 from xferd.testing.fake_gc import FakeGarbageCollector
@@ -52,6 +54,7 @@ class FakeStore:
         self.images = FakeImages(self.blobs, self.layers, self.gate, leases)
         self.gc = FakeGarbageCollector(self.gate, self.blobs, self.trees, self.layers, self.images, leases)
         self.journal = FakeJournal(self.gate)
+        self.catalog = Catalog(_NoRecords(self.gate), leases.touch)
         self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
 
     def usage(self) -> Deferred[Mapping[str, int]]:
@@ -62,3 +65,24 @@ class FakeStore:
                 "trees": sum(tree.size for tree in self.trees.unpacked.values()),
             }
         )
+
+
+class _NoRecords:
+    """
+    Records of a catalog that are forgotten.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def write(self, changes: Iterable[Change]) -> Deferred[None]:
+        """
+        Take as long as the gate wants.
+        """
+        return self._gate.enter("catalog.write", next(iter(changes)).repository)
+
+    def read(self) -> Deferred[Recorded]:
+        """
+        There are none.
+        """
+        return succeed(Recorded())

@@ -173,6 +173,7 @@ class DownloadManager:
         sink: IProgressSink | None = None,
         *,
         named: bool = False,
+        held_back: int = 1,
     ) -> BlobReader:
         """
         Open a blob to be sent elsewhere.  Where it is not in the store, it is
@@ -181,6 +182,7 @@ class DownloadManager:
         @param sink: receives the progress of the download.
         @param named: whether an image of the store has the blob: all clients of
             the daemon have access to it.
+        @param held_back: see L{BlobReader}.
         """
         scope = self.scope(source)
         if (named or scope is None) and self._store.blobs.has(blob.digest):
@@ -194,6 +196,7 @@ class DownloadManager:
             lambda: self.fetch(blob, source, turn, sink),
             clock=self._downloads.clock,
             slowed=lambda: self._bandwidth.binding,
+            held_back=held_back,
         )
 
     def brought(self, digest: Digest) -> None:

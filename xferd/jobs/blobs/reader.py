@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from xferd.errors import StoreError
 from xferd.interfaces.blobs import IFollower
+from xferd.interfaces.mirror import IBlobReader
 from xferd.interfaces.registry import IContent
 from xferd.jobs.blobs.growth import Growth
 from xferd.oci import Descriptor
@@ -52,7 +53,7 @@ class _Wait:
     timer: IDelayedCall | None = None
 
 
-@implementer(IContent, IFollower)
+@implementer(IContent, IBlobReader, IFollower)
 class BlobReader:
     """
     Reads a blob's file while it grows or when it is complete.
@@ -72,13 +73,17 @@ class BlobReader:
         *,
         clock: IReactorTime,
         slowed: Callable[[], bool] = lambda: False,
+        held_back: int = 1,
     ) -> None:
         """
         @param growth: the growth of the file.
         @param fetch: begins to fetch the blob, if it is not in the store.
         @param slowed: returns whether the bandwidth limit slows downloads.
+        @param held_back: the number of bytes at the end of the blob that are read
+            only after the blob was verified.
         """
         self.size = blob.size
+        self._held_back = held_back
         self._blob = blob
         self._growth = growth
         self._fetch = fetch
@@ -93,6 +98,13 @@ class BlobReader:
         self._failure: Failure | None = None
         self._readers: list[tuple[int, int, Deferred[bytes]]] = []
         self._waits: list[_Wait] = []
+
+    @property
+    def path(self) -> str | None:
+        """
+        The path of the file, once the blob is complete and verified.
+        """
+        return self._path if self._whole else None
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
@@ -156,10 +168,10 @@ class BlobReader:
 
     def grown(self, path: str, size: int) -> None:
         """
-        More bytes can be read.  The last byte is held until the blob is verified:
-        no registry may commit wrong bytes.
+        More bytes can be read.  The last ones are held until the blob is verified:
+        no client may take wrong bytes for a complete blob.
         """
-        self._path, self._there = path, min(size, self.size - 1)
+        self._path, self._there = path, min(size, max(0, self.size - self._held_back))
         self._wake()
 
     def restarted(self) -> None:

@@ -30,6 +30,7 @@ from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import Freed, IGarbageCollector, Image
 from xferd.names import Digest, Reference
 from xferd.store.blobs.blobs import Blobs
+from xferd.store.catalog.catalog import Catalog
 from xferd.store.disk.trash import Trash
 from xferd.store.gc.survey import Survey, survey
 from xferd.store.images.images import Images
@@ -65,6 +66,7 @@ class GarbageCollector:
         trees: Trees,
         layers: Layers,
         images: Images,
+        catalog: Catalog,
         last_used: LastUsed,
         clock: IReactorTime,
         wall_clock: WallClock,
@@ -82,6 +84,7 @@ class GarbageCollector:
         self._trees = trees
         self._layers = layers
         self._images = images
+        self._catalog = catalog
         self._last_used = last_used
         self._clock = clock
         self._wall_clock = wall_clock
@@ -292,7 +295,7 @@ class GarbageCollector:
             # Includes the images whose names are being written.
             await self._images.settled()
             self._check()
-            self._named = self._images.roots()
+            self._named = self._images.roots() | self._catalog.roots()
             for number, item in enumerate(items[start : start + _BATCH]):
                 yield item, number == 0
 

@@ -1,0 +1,61 @@
+"""
+A registry over the jobs on fakes, and a client of it in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.internet.address import IPv4Address
+
+from tests.jobs.case import HOST, JobsCase
+from tests.web.fakes import Answer, Connection
+from xferd.v2.app import Registry
+from xferd.v2.settings import RegistrySettings, UpstreamSettings
+from xferd.web.peer_trust import Trust
+
+HERE = IPv4Address("TCP", "127.0.0.1", 5000)
+PEER = IPv4Address("TCP", "127.0.0.1", 40000)
+
+
+class RegistryCase(JobsCase):
+    """
+    A registry whose default upstream is the first registry of the jobs.
+    """
+
+    settings = RegistrySettings(default=HOST, upstreams={HOST: UpstreamSettings(alias="up")})
+
+    def setUp(self) -> None:
+        """
+        Make the registry.
+        """
+        super().setUp()
+        self.v2 = Registry(
+            store=self.store,
+            mirror=self.jobs.mirror,
+            registries=self.registries,
+            settings=self.settings,
+            clock=self.clock,
+        )
+
+    def connect(self) -> Connection:
+        """
+        Open a connection.
+        """
+        connection = Connection(self.v2.site(Trust.ALL), PEER, HERE)
+        self.addCleanup(connection.lose)
+        return connection
+
+    def request(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Answer:
+        """
+        Make a request, and return its whole answer.
+        """
+        connection = self.connect()
+        fields = {"Host": "localhost:5000", **(headers or {})}
+        if body:
+            fields.setdefault("Content-Length", str(len(body)))
+        connection.send(method, path, fields, body)
+        self.settle()
+        return connection.answer()

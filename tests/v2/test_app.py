@@ -1,0 +1,118 @@
+"""
+Tests for L{xferd.v2.app}: pulls through the mirror.
+"""
+
+from __future__ import annotations
+
+from tests.jobs.case import HOST
+from tests.v2.case import RegistryCase
+from xferd.names import Digest
+from xferd.testing.images import sample_image
+from xferd.testing.layers import Blob
+
+
+class PullTests(RegistryCase):
+    """
+    Manifests and blobs of an upstream.
+    """
+
+    def setUp(self) -> None:
+        """
+        Put an image into the upstream.
+        """
+        super().setUp()
+        self.image = self.add(sample_image(1))
+        self.layer: Blob = self.image.layers[0].blob
+
+    def test_ping(self) -> None:
+        """
+        The root tells that this is a registry.
+        """
+        answer = self.request("/v2/")
+        self.assertEqual((answer.status, answer.json()), (200, {}))
+        self.assertEqual(answer.headers["docker-distribution-api-version"], "registry/2.0")
+
+    def test_manifest(self) -> None:
+        """
+        A manifest comes byte for byte, with its type, length and digest, by every
+        form of the path.
+        """
+        for path in (
+            "/v2/app/manifests/latest",
+            "/v2/up/app/manifests/latest",
+            f"/v2/{HOST}/app/manifests/latest",
+            "/up/v2/app/manifests/latest",
+            f"/v2/app/manifests/latest?ns={HOST}",
+            f"/v2/app/manifests/{self.image.digest}",
+            f"/v2/app/manifests/{str(self.image.digest).replace(':', '%3A')}",
+        ):
+            answer = self.request(path)
+            self.assertEqual((answer.status, answer.body), (200, self.image.manifest.data), path)
+            self.assertEqual(answer.headers["content-type"], self.image.manifest.media_type)
+            self.assertEqual(answer.headers["content-length"], str(len(answer.body)))
+            self.assertEqual(answer.headers["docker-content-digest"], str(self.image.digest))
+            self.assertEqual(answer.headers["etag"], f'"{self.image.digest}"')
+            self.assertEqual(answer.headers["oci-namespace"], HOST if "ns=" in path else None)
+
+    def test_manifest_head(self) -> None:
+        """
+        HEAD has the same headers and no body.
+        """
+        answer = self.request("/v2/app/manifests/latest", "HEAD")
+        self.assertEqual((answer.status, answer.body), (200, b""))
+        self.assertEqual(answer.headers["content-length"], str(len(self.image.manifest.data)))
+
+    def test_blob(self) -> None:
+        """
+        A blob comes with its length, and the upstream sends it once.
+        """
+        self.request("/v2/app/manifests/latest")
+        for _ in range(2):
+            answer = self.request(f"/v2/app/blobs/{self.layer.digest}")
+            self.assertEqual((answer.status, answer.body), (200, self.layer.read()))
+            self.assertEqual(answer.headers["content-type"], "application/octet-stream")
+            self.assertEqual(answer.headers["accept-ranges"], "bytes")
+            self.assertEqual(answer.headers["docker-content-digest"], str(self.layer.digest))
+        self.assertEqual(self.gets(self.layer.digest), 1)
+        self.assert_idle()
+
+    def test_blob_range(self) -> None:
+        """
+        A range comes as 206, and one without bytes is 416.
+        """
+        self.request("/v2/app/manifests/latest")
+        path, data = f"/v2/app/blobs/{self.layer.digest}", self.layer.read()
+        answer = self.request(path, headers={"Range": "bytes=10-19"})
+        self.assertEqual((answer.status, answer.body), (206, data[10:20]))
+        self.assertEqual(answer.headers["content-range"], f"bytes 10-19/{len(data)}")
+        answer = self.request(path, headers={"Range": f"bytes={len(data)}-"})
+        self.assertEqual(answer.status, 416)
+        self.assertEqual(answer.headers["content-range"], f"bytes */{len(data)}")
+
+    def test_unknown(self) -> None:
+        """
+        What is not there is 404, with a code of the specification.
+        """
+        for path, code in (
+            ("/v2/app/manifests/none", "MANIFEST_UNKNOWN"),
+            (f"/v2/app/blobs/{Digest.of(b'x')}", "BLOB_UNKNOWN"),
+            ("/v2/quay.io/app/manifests/latest", "NAME_UNKNOWN"),
+            ("/v2/nothing", "NAME_UNKNOWN"),
+        ):
+            answer = self.request(path)
+            self.assertEqual((answer.status, answer.json()["errors"][0]["code"]), (404, code), path)
+
+    def test_client_leaves(self) -> None:
+        """
+        A client that leaves does not end the fill: the next one finds the blob.
+        """
+        self.request("/v2/app/manifests/latest")
+        self.registry.stall(self.layer.digest)
+        connection = self.connect()
+        connection.send("GET", f"/v2/app/blobs/{self.layer.digest}", {"Host": "localhost"})
+        self.settle()
+        connection.lose()
+        self.registry.finish(self.layer.digest)
+        self.settle()
+        self.assertTrue(self.store.blobs.has(self.layer.digest))
+        self.assert_idle()

@@ -1,0 +1,153 @@
+# -*- test-case-name: tests.test_interfaces -*-
+"""
+The catalog: the repositories that xferd serves as a registry, with their
+manifests, tags and blobs.
+
+The store keeps the bytes once; the catalog records which repository has them.  A
+client that may read a repository may read what the catalog lists there, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+from xferd.names import Digest, Repository
+from xferd.oci import Descriptor
+
+
+@frozen
+class CatalogManifest:
+    """
+    A manifest or an index of a repository.
+
+    @ivar descriptor: its media type, digest and size, with its C{artifactType}
+        and annotations as a list of referrers shows them.
+    @ivar blobs: the blobs that it names: config and layers.
+    @ivar manifests: the manifests that it names, if it is an index.
+    @ivar subject: the manifest that it refers to, or L{None}.
+    """
+
+    descriptor: Descriptor
+    blobs: tuple[Descriptor, ...] = ()
+    manifests: tuple[Descriptor, ...] = ()
+    subject: Digest | None = None
+
+
+@frozen
+class CatalogTag:
+    """
+    A tag of a repository.
+
+    @ivar digest: the digest of the manifest or index that it stands for.
+    @ivar checked: when the upstream registry was last known to have it, or when
+        it was pushed here, in seconds since the epoch.
+    """
+
+    digest: Digest
+    checked: float = field(eq=False)
+
+
+class ICatalog(Interface):
+    """
+    The repositories of the store.
+
+    Changes are durable when their Deferred fires, and visible at once.
+    Cancelling waits for the disk.
+    """
+
+    def repositories() -> Sequence[Repository]:
+        """
+        The repositories that have at least one manifest, in the order of their
+        names.
+        """
+
+    def tags(repository: Repository) -> Sequence[str]:
+        """
+        The tags of a repository, in lexical order.
+        """
+
+    def tag(repository: Repository, tag: str) -> CatalogTag | None:
+        """
+        A tag, or L{None}.
+        """
+
+    def manifest(repository: Repository, digest: Digest) -> CatalogManifest | None:
+        """
+        A manifest or an index of a repository, or L{None}.
+        """
+
+    def manifests(repository: Repository) -> Sequence[CatalogManifest]:
+        """
+        The manifests and indexes of a repository, in the order in which they
+        came.
+        """
+
+    def blob(repository: Repository, digest: Digest) -> Descriptor | None:
+        """
+        A blob that a manifest of the repository names, or that was pushed there;
+        else L{None}.  Its bytes may not be in the store.
+        """
+
+    def holders(digest: Digest) -> Sequence[Repository]:
+        """
+        The repositories that have a blob.
+        """
+
+    def referrers(repository: Repository, subject: Digest) -> Sequence[Descriptor]:
+        """
+        The manifests of a repository that have this one as their subject, in the
+        order in which they came.
+        """
+
+    def put_manifest(
+        repository: Repository, manifest: CatalogManifest, tags: Sequence[str], checked: float
+    ) -> Deferred[None]:
+        """
+        Add a manifest to a repository, and set tags to it.
+
+        @param checked: see L{CatalogTag}.
+        @raise StoreError: the disk refuses.
+        """
+
+    def put_blob(repository: Repository, blob: Descriptor) -> Deferred[None]:
+        """
+        Add a blob to a repository before a manifest names it.
+
+        @raise StoreError: the disk refuses.
+        """
+
+    def remove_tag(repository: Repository, tag: str) -> Deferred[None]:
+        """
+        Remove a tag.  Its manifest stays.
+
+        @raise NotFound: there is no such tag.
+        @raise StoreError: the disk refuses.
+        """
+
+    def remove_manifest(repository: Repository, digest: Digest) -> Deferred[None]:
+        """
+        Remove a manifest, and all tags of the repository that stand for it.
+
+        @raise NotFound: there is no such manifest.
+        @raise StoreError: the disk refuses.
+        """
+
+    def remove_blob(repository: Repository, digest: Digest) -> Deferred[None]:
+        """
+        Remove a blob that was pushed to a repository.
+
+        @raise NotFound: there is no such blob.
+        @raise BadInput: a manifest of the repository names it.
+        @raise StoreError: the disk refuses.
+        """
+
+    def roots() -> Set[Digest]:
+        """
+        The digests of all manifests and blobs that the catalog lists: the garbage
+        collector keeps these.
+        """

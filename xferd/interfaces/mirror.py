@@ -1,0 +1,99 @@
+# -*- test-case-name: tests.test_interfaces -*-
+"""
+The mirror: content of upstream registries, from the store where it is there, else
+fetched while it is read.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from xferd.interfaces.registry import IRepository
+from xferd.names import Digest
+from xferd.oci import Descriptor, Document
+
+
+@frozen
+class MirroredManifest:
+    """
+    A manifest or an index, as an upstream has it or had it.
+
+    @ivar document: the manifest.
+    @ivar warnings: sentences for the client: that the upstream could not be
+        asked, and this is what it had before.
+    """
+
+    document: Document
+    warnings: tuple[str, ...] = field(default=())
+
+
+class IBlobReader(Interface):
+    """
+    One client's view of a blob that is in the store or arrives.
+
+    Life cycle: made; C{ready}, then C{read} any number of times; C{close}d in any
+    case.
+    """
+
+    size: int = Attribute("The blob's size in bytes.")
+    path: str | None = Attribute("The path of the blob's file, once the blob is complete and verified.")
+
+    def read(offset: int, most: int) -> Deferred[bytes]:
+        """
+        Read at least one and at most C{most} bytes, as soon as there are some; at
+        the blob's end, none.  Cancelling ends this wait alone.
+
+        Of a blob of more than L{HELD_BACK} bytes, the last L{HELD_BACK} are
+        returned only after its digest was verified; of a smaller one, all.
+
+        @raise XferdError: no source delivers the bytes, the bytes were wrong, or
+            the disk refuses.
+        """
+
+    def close() -> None:
+        """
+        Release the file and this client's interest.  A fill that has begun goes
+        on.  Idempotent.
+        """
+
+
+class IMirror(Interface):
+    """
+    The content of upstream registries.
+
+    Concurrent requests for the same content share one request to the upstream.
+    What is fetched is kept in the store and listed in the catalog, also where the
+    client that requested it has left.
+    """
+
+    def manifest(source: IRepository, wanted: str, client: str) -> Deferred[MirroredManifest]:
+        """
+        A manifest or an index.
+
+        @param source: the upstream's repository, with the credentials to use.
+        @param wanted: a tag or a digest.
+        @param client: the name of the client, for fairness.
+        @raise ManifestUnknown: the upstream has no such manifest.
+        @raise SourceError: the upstream cannot be asked, and nothing is known
+            from before.
+        """
+
+    def describe(source: IRepository, digest: Digest, client: str) -> Deferred[Descriptor]:
+        """
+        The size and type of a blob, without fetching it.
+
+        @raise BlobUnknown: the upstream has no such blob.
+        @raise SourceError: the upstream cannot be asked.
+        """
+
+    def blob(source: IRepository, digest: Digest, client: str) -> Deferred[IBlobReader]:
+        """
+        Open a blob: from the store, or from the upstream while it arrives.
+
+        @return: fires when the first byte is here, or the blob is.
+        @raise BlobUnknown: the upstream has no such blob.
+        @raise SourceError: the upstream cannot be asked.
+        @raise StoreError: the disk refuses.
+        """

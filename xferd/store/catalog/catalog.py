@@ -1,0 +1,220 @@
+# -*- test-case-name: tests.store.catalog.test_catalog -*-
+"""
+The catalog in memory.  Every change is written to the journal's database.
+
+Requests look here first, so that a hit reads no database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
+
+from xferd.errors import BadInput, NotFound
+from xferd.interfaces.catalog import CatalogManifest, CatalogTag, ICatalog
+from xferd.names import Digest, Repository
+from xferd.oci import Descriptor
+from xferd.store.catalog.records import Change, Recorded
+
+
+class Records(Protocol):
+    """
+    Where the catalog is recorded.
+    """
+
+    def write(self, changes: Iterable[Change]) -> Deferred[None]:
+        """
+        See L{CatalogRecords.write<xferd.store.catalog.records.CatalogRecords.write>}.
+        """
+
+    def read(self) -> Deferred[Recorded]:
+        """
+        See L{CatalogRecords.read<xferd.store.catalog.records.CatalogRecords.read>}.
+        """
+
+
+@define(eq=False)
+class _Content:
+    """
+    What one repository has.
+
+    @ivar named: the blobs that manifests name, each with the number of those.
+    @ivar pushed: the blobs that were pushed.
+    """
+
+    manifests: dict[Digest, CatalogManifest] = field(factory=dict)
+    tags: dict[str, CatalogTag] = field(factory=dict)
+    blobs: dict[Digest, Descriptor] = field(factory=dict)
+    named: Counter[Digest] = field(factory=Counter)
+    pushed: dict[Digest, Descriptor] = field(factory=dict)
+    referrers: dict[Digest, dict[Digest, Descriptor]] = field(factory=dict)
+
+
+@implementer(ICatalog)
+class Catalog:
+    """
+    The catalog of a data directory.
+    """
+
+    def __init__(self, records: Records, touch: Callable[..., None] = lambda *_: None) -> None:
+        """
+        @param touch: called with the digests that a caller is told of: the
+            garbage collector spares them while a lease is held.
+        """
+        self._records = records
+        self._touch = touch
+        self._repositories: dict[Repository, _Content] = {}
+        self._holders: dict[Digest, dict[Repository, None]] = {}
+
+    async def load(self) -> None:
+        """
+        Read the records of earlier daemons.
+
+        @raise StoreError: they cannot be read.
+        """
+        recorded = await self._records.read()
+        for repository, manifest in recorded.manifests:
+            self._add_manifest(repository, manifest)
+        for repository, tag, tagged in recorded.tags:
+            self._content(repository).tags[tag] = tagged
+        for repository, blob in recorded.blobs:
+            self._add_blob(repository, blob)
+
+    def repositories(self) -> Sequence[Repository]:
+        return sorted(name for name, content in self._repositories.items() if content.manifests)
+
+    def tags(self, repository: Repository) -> Sequence[str]:
+        content = self._repositories.get(repository)
+        return [] if content is None else sorted(content.tags)
+
+    def tag(self, repository: Repository, tag: str) -> CatalogTag | None:
+        content = self._repositories.get(repository)
+        return None if content is None else content.tags.get(tag)
+
+    def manifest(self, repository: Repository, digest: Digest) -> CatalogManifest | None:
+        content = self._repositories.get(repository)
+        found = None if content is None else content.manifests.get(digest)
+        if found is not None:
+            self._touch(digest, *(blob.digest for blob in found.blobs))
+        return found
+
+    def manifests(self, repository: Repository) -> Sequence[CatalogManifest]:
+        content = self._repositories.get(repository)
+        return [] if content is None else list(content.manifests.values())
+
+    def blob(self, repository: Repository, digest: Digest) -> Descriptor | None:
+        content = self._repositories.get(repository)
+        if content is None:
+            return None
+        found = content.blobs.get(digest) or content.pushed.get(digest)
+        if found is not None:
+            self._touch(digest)
+        return found
+
+    def holders(self, digest: Digest) -> Sequence[Repository]:
+        return list(self._holders.get(digest, ()))
+
+    def referrers(self, repository: Repository, subject: Digest) -> Sequence[Descriptor]:
+        content = self._repositories.get(repository)
+        return [] if content is None else list(content.referrers.get(subject, {}).values())
+
+    def put_manifest(
+        self, repository: Repository, manifest: CatalogManifest, tags: Sequence[str], checked: float
+    ) -> Deferred[None]:
+        digest = manifest.descriptor.digest
+        tagged = CatalogTag(digest, checked)
+        self._add_manifest(repository, manifest)
+        self._content(repository).tags.update(dict.fromkeys(tags, tagged))
+        changes = [Change(repository, manifest=manifest)]
+        changes += [Change(repository, tag=tag, tagged=tagged) for tag in tags]
+        return self._records.write(changes)
+
+    def put_blob(self, repository: Repository, blob: Descriptor) -> Deferred[None]:
+        self._add_blob(repository, blob)
+        return self._records.write([Change(repository, blob=blob)])
+
+    def remove_tag(self, repository: Repository, tag: str) -> Deferred[None]:
+        content = self._content(repository)
+        if content.tags.pop(tag, None) is None:
+            return fail(NotFound(f"{repository} has no tag {tag}"))
+        return self._records.write([Change(repository, tag=tag)])
+
+    def remove_manifest(self, repository: Repository, digest: Digest) -> Deferred[None]:
+        content = self._content(repository)
+        manifest = content.manifests.get(digest)
+        if manifest is None:
+            return fail(NotFound(f"{repository} has no manifest {digest}"))
+        tags = [tag for tag, tagged in content.tags.items() if tagged.digest == digest]
+        for tag in tags:
+            del content.tags[tag]
+        self._drop_manifest(repository, content, manifest)
+        changes = [Change(repository, tag=tag) for tag in tags]
+        return self._records.write([*changes, Change(repository, digest=digest)])
+
+    def remove_blob(self, repository: Repository, digest: Digest) -> Deferred[None]:
+        content = self._content(repository)
+        if content.named[digest]:
+            return fail(
+                BadInput(f"a manifest of {repository} needs blob {digest}: delete the manifest first")
+            )
+        if content.pushed.pop(digest, None) is None:
+            return fail(NotFound(f"{repository} has no blob {digest}"))
+        self._unlink(repository, content, digest)
+        return self._records.write([Change(repository, unlinked=digest)])
+
+    def roots(self) -> Set[Digest]:
+        roots: set[Digest] = set(self._holders)
+        for content in self._repositories.values():
+            roots.update(content.manifests)
+        return roots
+
+    def _content(self, repository: Repository) -> _Content:
+        return self._repositories.setdefault(repository, _Content())
+
+    def _add_manifest(self, repository: Repository, manifest: CatalogManifest) -> None:
+        content = self._content(repository)
+        digest = manifest.descriptor.digest
+        if digest in content.manifests:
+            return
+        content.manifests[digest] = manifest
+        for blob in manifest.blobs:
+            content.named[blob.digest] += 1
+            content.blobs.setdefault(blob.digest, blob)
+            self._holders.setdefault(blob.digest, {})[repository] = None
+        if manifest.subject is not None:
+            content.referrers.setdefault(manifest.subject, {})[digest] = manifest.descriptor
+
+    def _drop_manifest(self, repository: Repository, content: _Content, manifest: CatalogManifest) -> None:
+        digest = manifest.descriptor.digest
+        del content.manifests[digest]
+        for blob in manifest.blobs:
+            content.named[blob.digest] -= 1
+            if not content.named[blob.digest]:
+                del content.named[blob.digest]
+                content.blobs.pop(blob.digest, None)
+                self._unlink(repository, content, blob.digest)
+        if manifest.subject is not None:
+            others = content.referrers[manifest.subject]
+            del others[digest]
+            if not others:
+                del content.referrers[manifest.subject]
+
+    def _add_blob(self, repository: Repository, blob: Descriptor) -> None:
+        self._content(repository).pushed[blob.digest] = blob
+        self._holders.setdefault(blob.digest, {})[repository] = None
+
+    def _unlink(self, repository: Repository, content: _Content, digest: Digest) -> None:
+        """
+        Forget that a repository has a blob, unless it still has.
+        """
+        if digest in content.pushed or content.named[digest]:
+            return
+        holders = self._holders.get(digest, {})
+        holders.pop(repository, None)
+        if not holders:
+            self._holders.pop(digest, None)

@@ -1,0 +1,165 @@
+# -*- test-case-name: tests.v2.test_app -*-
+"""
+The routes of the registry (OCI distribution-spec v1.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from klein import Klein
+from twisted.logger import Logger
+from werkzeug.exceptions import HTTPException
+
+from xferd.descriptors import own_limit
+from xferd.errors import Denied, XferdError
+from xferd.names import Digest
+from xferd.v2.blob_response import BlobResponse, RangeNotSatisfiable, span_of
+from xferd.v2.names import Names, Target
+from xferd.v2.responses import respond_error, respond_errors, respond_http_error
+from xferd.v2.settings import RegistrySettings
+from xferd.web.client_limits import ClientLimits
+from xferd.web.request import client_name, header, shown
+from xferd.web.site import WebSite
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request, Site
+
+    from xferd.interfaces.mirror import IMirror
+    from xferd.interfaces.registry import IRegistries
+    from xferd.interfaces.store import IStore
+    from xferd.web.peer_trust import Trust
+
+
+class Registry:
+    """
+    The registry of one daemon.
+
+    Life cycle: made; C{site} gives a factory for each listener.
+    """
+
+    app = Klein()
+    app.url_map.merge_slashes = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        store: IStore,
+        mirror: IMirror,
+        registries: IRegistries,
+        settings: RegistrySettings,
+        clock: IReactorTime,
+        connections: Callable[[], int] = lambda: own_limit() // 4,
+    ) -> None:
+        """
+        @param registries: the upstreams, with the credentials of the daemon's user.
+        @param connections: how many connections may be open, of all listeners.
+        """
+        self._store = store
+        self._mirror = mirror
+        self._registries = registries
+        self._names = Names(settings)
+        self._clock = clock
+        self._connections = ClientLimits(connections)
+
+    def site(self, trust: Trust) -> Site:
+        """
+        Make the factory of one listener's connections.
+        """
+        return WebSite(self.app.resource(), self._clock, places=self._connections, trust=trust)
+
+    @app.route("/v2/", methods=["GET"])
+    @app.route("/<alias>/v2/", methods=["GET"])
+    def ping(self, request: Request, alias: str = "") -> bytes:  # noqa: ARG002
+        """
+        Report that this is a registry ("Determining Support").
+        """
+        request.setHeader(b"docker-distribution-api-version", b"registry/2.0")
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-length", b"2")
+        return b"{}"
+
+    @app.route("/v2/<path:name>/manifests/<wanted>", methods=["GET"])
+    @app.route("/<alias>/v2/<path:name>/manifests/<wanted>", methods=["GET"])
+    async def manifest(self, request: Request, name: str, wanted: str, alias: str = "") -> bytes:
+        """
+        Send a manifest ("Pulling manifests").
+        """
+        target = self._target(request, name, alias)
+        found = await self._mirror.manifest(
+            self._registries.repository(target.repository), wanted, client_name(request)
+        )
+        document = found.document
+        for warning in found.warnings:
+            request.responseHeaders.addRawHeader(
+                b"warning", f'299 - "{warning}"'.encode("latin-1", "replace")
+            )
+        request.setHeader(b"content-type", document.media_type.encode("latin-1"))
+        request.setHeader(b"content-length", b"%d" % len(document.data))
+        self._describe(request, document.digest, target)
+        return b"" if request.method == b"HEAD" else document.data
+
+    @app.route("/v2/<path:name>/blobs/<digest>", methods=["GET"])
+    @app.route("/<alias>/v2/<path:name>/blobs/<digest>", methods=["GET"])
+    async def blob(self, request: Request, name: str, digest: str, alias: str = "") -> bytes | None:
+        """
+        Send a blob, or a range of it ("Pulling blobs").
+        """
+        target = self._target(request, name, alias)
+        wanted = Digest.parse(digest)
+        source, client = self._registries.repository(target.repository), client_name(request)
+        described = await self._mirror.describe(source, wanted, client)
+        try:
+            span = span_of(header(request, b"range"), described.size)
+        except RangeNotSatisfiable:
+            request.setHeader(b"content-range", b"bytes */%d" % described.size)
+            return respond_errors(
+                request, 416, "BLOB_UNKNOWN", f"{wanted} has {described.size} bytes: there is no such range"
+            )
+        self._describe(request, wanted, target)
+        request.setHeader(b"content-type", b"application/octet-stream")
+        request.setHeader(b"accept-ranges", b"bytes")
+        request.setHeader(b"content-length", b"%d" % (span.stop - span.start))
+        if span.partial:
+            request.setResponseCode(206)
+            content_range = f"bytes {span.start}-{span.stop - 1}/{described.size}"
+            request.setHeader(b"content-range", content_range.encode("ascii"))
+        if request.method == b"HEAD":
+            return b""
+        reader = await self._mirror.blob(source, wanted, client)
+        await BlobResponse(request, reader, span, self._clock).run()
+        return None
+
+    def _target(self, request: Request, name: str, alias: str) -> Target:
+        namespaces = (request.args or {}).get(b"ns", [b""])
+        target = self._names.find(name, alias, namespaces[-1].decode("ascii", "replace"))
+        if target.upstream is None:
+            raise Denied(f"{name} cannot be read yet")
+        return target
+
+    def _describe(self, request: Request, digest: Digest, target: Target) -> None:
+        """
+        Set the headers that name what is sent.
+        """
+        request.setHeader(b"docker-content-digest", str(digest).encode("ascii"))
+        request.setHeader(b"etag", f'"{digest}"'.encode("ascii"))
+        if target.namespace:
+            request.setHeader(b"oci-namespace", target.namespace.encode("ascii"))
+
+    @app.handle_errors(Exception)  # type: ignore[arg-type]  # Klein's types take self for a Klein
+    def fail(self, request: Request, failure: Failure) -> bytes:
+        """
+        Respond with an error; a bug is logged.
+        """
+        request.setHeader(b"docker-distribution-api-version", b"registry/2.0")
+        error = failure.value
+        if isinstance(error, HTTPException):
+            return respond_http_error(request, error)
+        if isinstance(error, XferdError):
+            return respond_error(request, error)
+        self._log.failure("while answering {path}", failure, path=shown(request.path))
+        return respond_errors(request, 500, "UNKNOWN", "internal error; see the daemon's log")

@@ -1,0 +1,129 @@
+# -*- test-case-name: tests.v2.test_blob_response -*-
+"""
+A blob, or a range of it, as the body of a response: written as fast as the client
+reads, and while the blob arrives.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from xferd.errors import XferdError
+from xferd.web.backpressure import Backpressure
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.server import Request
+
+    from xferd.interfaces.mirror import IBlobReader
+
+PIECE: Final = 128 * 1024
+"""Bytes that are read and written at once."""
+
+STALL: Final = 300.0
+"""Seconds after which a client that reads nothing is dropped."""
+
+_RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))")
+
+
+class RangeNotSatisfiable(Exception):
+    """
+    A range begins after the blob's end, or ends before its start.
+    """
+
+
+@frozen
+class Span:
+    """
+    The bytes of a blob to send.
+
+    @ivar stop: the exclusive end.
+    @ivar partial: whether the answer is a 206.
+    """
+
+    start: int
+    stop: int
+    partial: bool
+
+
+def span_of(header: str | None, size: int) -> Span:
+    """
+    The bytes that a C{Range} header asks for (RFC 9110, section 14.2).
+
+    A header that is malformed, or has several ranges, is ignored, as the RFC allows.
+
+    @param size: the blob's size in bytes.
+    @raise RangeNotSatisfiable: there are no such bytes.
+    """
+    match = None if header is None else _RANGE.fullmatch(header.strip())
+    if match is None:
+        return Span(0, size, partial=False)
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        start, stop = max(0, size - int(suffix)), size
+    else:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+    if start >= stop:
+        raise RangeNotSatisfiable
+    return Span(start, stop, partial=True)
+
+
+class BlobResponse:
+    """
+    The body of one response.
+
+    Life cycle: made; C{run}; over when all is written or the client has left.  The
+    reader is closed in each case.
+    """
+
+    _log = Logger()
+
+    def __init__(self, request: Request, reader: IBlobReader, span: Span, clock: IReactorTime) -> None:
+        self._flow = Backpressure(request, clock, stall=STALL, noun="blob")
+        self._reader = reader
+        self._span = span
+        self._clock = clock
+
+    async def run(self) -> None:
+        """
+        Write the bytes.
+
+        On an error the connection is aborted: the client sees that the body is
+        shorter than its Content-Length.
+        """
+        self._flow.begin()
+        offset, stop = self._span.start, self._span.stop
+        broken = False
+        try:
+            while offset < stop:
+                data = await self._reader.read(offset, min(PIECE, stop - offset))
+                if self._flow.gone:
+                    return
+                self._flow.write(data)
+                offset += len(data)
+                if self._flow.paused:
+                    await self._flow.writable()
+                else:
+                    await deferLater(self._clock, 0)
+        except CancelledError:
+            self._flow.gone = True
+            raise
+        except XferdError as e:
+            self._log.warn("a blob broke off at byte {offset}: {why}", offset=offset, why=str(e))
+            broken = True
+        except Exception:
+            self._log.failure("while a blob was sent")
+            broken = True
+        finally:
+            self._reader.close()
+            self._flow.end()
+        if broken:
+            self._flow.abort()
+            # Returning would end the response as if it were whole.
+            await Deferred()

@@ -1,0 +1,101 @@
+# -*- test-case-name: tests.v2.test_app -*-
+"""
+Errors as the OCI distribution-spec has them ("Error Codes"), and which answer sends
+a client to the upstream itself.
+
+A client of a mirror tries the registry next when it hears 404; 401 costs requests
+and may bring wrong credentials, and 429 makes containerd ask again at once.
+Therefore an upstream's refusal is 404 here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from werkzeug.exceptions import HTTPException
+
+from xferd.errors import (
+    BadDigest,
+    BadDocument,
+    BadInput,
+    BadReference,
+    BlobUnknown,
+    ConnectionFailed,
+    Denied,
+    DigestMismatch,
+    DiskFull,
+    Interrupted,
+    ManifestUnknown,
+    NotFound,
+    SizeMismatch,
+    SourceError,
+    StoreError,
+    TimedOut,
+    TooManyRequests,
+    WrongOffset,
+    XferdError,
+)
+from xferd.json_encoding import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.web.server import Request
+
+ERRORS: Final[Mapping[type[XferdError], tuple[int, str]]] = {
+    XferdError: (500, "UNKNOWN"),
+    BadInput: (400, "UNSUPPORTED"),
+    BadReference: (400, "NAME_INVALID"),
+    BadDigest: (400, "DIGEST_INVALID"),
+    NotFound: (404, "NAME_UNKNOWN"),
+    WrongOffset: (416, "BLOB_UPLOAD_INVALID"),
+    SourceError: (502, "UNAVAILABLE"),
+    Denied: (404, "NAME_UNKNOWN"),
+    ManifestUnknown: (404, "MANIFEST_UNKNOWN"),
+    BlobUnknown: (404, "BLOB_UNKNOWN"),
+    TooManyRequests: (404, "TOOMANYREQUESTS"),
+    ConnectionFailed: (502, "UNAVAILABLE"),
+    TimedOut: (504, "UNAVAILABLE"),
+    DigestMismatch: (400, "DIGEST_INVALID"),
+    SizeMismatch: (400, "SIZE_INVALID"),
+    BadDocument: (400, "MANIFEST_INVALID"),
+    StoreError: (500, "UNKNOWN"),
+    DiskFull: (507, "UNAVAILABLE"),
+    Interrupted: (503, "UNAVAILABLE"),
+}
+"""
+The status and the code of each kind of error.  A class that is not named here has
+those of its nearest ancestor.
+"""
+
+
+def respond_error(request: Request, error: XferdError) -> bytes:
+    """
+    Respond with one of our own errors.
+    """
+    status, code = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    if isinstance(error, SourceError) and error.retry_after is not None:
+        request.setHeader(b"retry-after", b"%d" % max(1, round(error.retry_after)))
+    return respond_errors(request, status, code, str(error))
+
+
+def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
+    """
+    Respond with an error of HTTP itself: unknown path, wrong method.
+    """
+    codes = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN"}
+    status = refusal.code or 500
+    return respond_errors(
+        request, status, codes.get(status, "UNSUPPORTED"), refusal.description or refusal.name
+    )
+
+
+def respond_errors(request: Request, status: int, code: str, message: str) -> bytes:
+    """
+    Respond with one error.
+    """
+    body = encode({"errors": [{"code": code, "message": message, "detail": None}]}) + b"\n"
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", b"application/json")
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return body

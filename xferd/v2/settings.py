@@ -1,0 +1,81 @@
+# -*- test-case-name: tests.test_config,tests.v2.test_names -*-
+"""
+The settings of the registry.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from attrs import Attribute, field, frozen
+
+from xferd.errors import BadReference
+from xferd.names import DOCKER_HUB, Reference
+
+ANY_PUBLIC: Final = "any-public"
+
+_PREFIX: Final = re.compile(
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*/"
+)
+_ALIAS: Final = re.compile(r"[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*")
+
+
+@frozen
+class UpstreamSettings:
+    """
+    An upstream registry.
+
+    @ivar alias: a path component that stands for the upstream's host, or the
+        empty string.
+    """
+
+    alias: str = field(default="")
+
+    @alias.validator
+    def _check_alias(self, _: Attribute[str], value: str) -> None:
+        if value and (_ALIAS.fullmatch(value) is None or value in ("v2", "localhost")):
+            raise ValueError(f"'alias' must be lower-case letters, digits, '-' and '_', not {value!r}")
+
+
+@frozen
+class RegistrySettings:
+    """
+    The registry at C{/v2/}.
+
+    @ivar listen: endpoint strings to serve it on; none by default.
+    @ivar local: the prefixes of names that can be pushed to.
+    @ivar default: the upstream of names without a registry; the empty string for
+        none.
+    @ivar upstreams: the upstreams by host, or C{any-public} for any registry with
+        a public address.
+    """
+
+    listen: tuple[str, ...] = ()
+    local: tuple[str, ...] = field(default=("local/",))
+    default: str = DOCKER_HUB
+    upstreams: dict[str, UpstreamSettings] | str = field(factory=lambda: {DOCKER_HUB: UpstreamSettings()})
+
+    @local.validator
+    def _check_local(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+        for prefix in value:
+            if _PREFIX.fullmatch(prefix) is None:
+                raise ValueError(f"'local' must be prefixes of names such as 'local/', not {prefix!r}")
+
+    @upstreams.validator
+    def _check_upstreams(
+        self,
+        _: Attribute[dict[str, UpstreamSettings] | str],
+        value: dict[str, UpstreamSettings] | str,
+    ) -> None:
+        if isinstance(value, str):
+            if value != ANY_PUBLIC:
+                raise ValueError(f"'upstreams' must be tables or {ANY_PUBLIC!r}, not {value!r}")
+            return
+        for host in value:
+            try:
+                same = Reference.parse(f"{host}/x").repository.host == host
+            except BadReference:
+                same = False
+            if not same:
+                raise ValueError(f"'upstreams' must be by the host of a registry, not {host!r}")
