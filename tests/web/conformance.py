@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_openapi -*-
 """
-Answers, held against the OpenAPI document.
+Checks responses against the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from xferd.web.openapi import document
 
 class Undocumented(AssertionError):
     """
-    An answer that the document does not know.
+    A response that the document does not describe.
     """
 
 
 def _strict(schema: Any) -> Any:
     """
-    A schema by which an object has nothing but what is written down.
+    A schema whose objects have no members but the documented ones.
     """
     if isinstance(schema, list):
         return [_strict(item) for item in schema]
@@ -40,7 +40,7 @@ def _strict(schema: Any) -> Any:
 @cache
 def api() -> dict[str, Any]:
     """
-    The document, as a client gets it.
+    The document, as a client receives it.
     """
     loaded: dict[str, Any] = json.loads(json.dumps(document("1.2.3"), default=dict))
     return loaded
@@ -49,7 +49,7 @@ def api() -> dict[str, Any]:
 @cache
 def validator(schema: str) -> Draft202012Validator:
     """
-    Checks values by a schema, given as JSON.
+    A validator for a schema in JSON.
     """
     whole = {**json.loads(schema), "components": _strict(api()["components"])}
     return Draft202012Validator(_strict(whole), format_checker=FormatChecker())
@@ -57,7 +57,7 @@ def validator(schema: str) -> Draft202012Validator:
 
 def valid(schema: Any, value: object) -> None:
     """
-    Check a value.
+    Check a value against a schema.
     """
     for error in validator(json.dumps(schema)).iter_errors(value):
         raise Undocumented(f"{error.json_path}: {error.message}")
@@ -65,18 +65,18 @@ def valid(schema: Any, value: object) -> None:
 
 def path_of(method: str, path: str) -> str | None:
     """
-    The document's name for a path, if it knows it with this method.
+    The documented path of a request's path, if it has this method.
     """
     path = path.partition("?")[0]
     if not unquote(path).strip("/"):
-        # Klein merges slashes, encoded ones too.
+        # Klein merges slashes, encoded ones as well.
         path = "/"
     paths = [known for known, methods in api()["paths"].items() if method.lower() in methods]
     if path in paths:
         return path
-    # The longest first: ".../tags" could as well belong to an image's name.
+    # The longest first: ".../tags" may also be the end of an image's name.
     for known in sorted(paths, key=len, reverse=True):
-        # Only an image's name has slashes.
+        # Only the name of an image contains slashes.
         some = ".+" if known.startswith("/api/v1/images/") else "[^/]+"
         if re.fullmatch(re.sub(r"\{\w+\}", some, known), path):
             return str(known)
@@ -85,7 +85,7 @@ def path_of(method: str, path: str) -> str | None:
 
 def conforms(method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
     """
-    Check that an answer is one that the document promises.
+    Check that a response is documented.
 
     @raise Undocumented: it is not.
     """

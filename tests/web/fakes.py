@@ -1,5 +1,5 @@
 """
-Fakes of what the web room stands on, and a client that needs no network.
+Fakes of the packages below xferd.web, and a client in memory.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ FIGURES = Figures(
 
 def job(**fields: Any) -> JobJSON:
     """
-    A job as JSON has it.
+    The JSON of a job.
     """
     return cast("JobJSON", {**JOB, **fields})
 
@@ -168,7 +168,7 @@ class FakeStream:
 
     def get(self) -> Deferred[list[Event]]:
         """
-        Give news, or wait for them.
+        Return events, or wait for them.
         """
         assert self._waiting is None, "one call at a time"
         self.asked += 1
@@ -179,28 +179,28 @@ class FakeStream:
 
     def close(self) -> None:
         """
-        End.
+        Close the stream.
         """
         self.closed += 1
         self._give()
 
     def tell(self, *events: Event) -> None:
         """
-        Have news.
+        Add events.
         """
         self._news.extend(events)
         self._give()
 
     def fail(self, error: Exception) -> None:
         """
-        Break.
+        Fail the stream.
         """
         self.broken = error
         self._give()
 
     def _give(self) -> None:
         """
-        Fire the waiting Deferred where there is a reason.
+        Fire the waiting Deferred if there is a reason.
         """
         if self._waiting is None:
             return
@@ -226,11 +226,11 @@ class FakeImageAdmin:
     """
     An L{IImageAdmin} that does nothing.
 
-    @ivar tagged: what C{tag} was called with.
-    @ivar pinned: what C{pin} was called with.
-    @ivar removed: what C{remove} was called with.
-    @ivar collected: what C{collect} was called with.
-    @ivar refuses: what every call fails with.
+    @ivar tagged: the arguments of C{tag}.
+    @ivar pinned: the arguments of C{pin}.
+    @ivar removed: the arguments of C{remove}.
+    @ivar collected: the arguments of C{collect}.
+    @ivar refuses: the error of every call.
     """
 
     def __init__(self) -> None:
@@ -242,7 +242,7 @@ class FakeImageAdmin:
 
     def tag(self, reference: str, name: str) -> Deferred[Image]:
         """
-        Remember a new name.
+        Record a new name.
         """
         if self.refuses is not None:
             return fail(self.refuses)
@@ -251,7 +251,7 @@ class FakeImageAdmin:
 
     def pin(self, reference: str, pinned: bool) -> Deferred[Image]:
         """
-        Remember a pin.
+        Record a pin.
         """
         if self.refuses is not None:
             return fail(self.refuses)
@@ -260,7 +260,7 @@ class FakeImageAdmin:
 
     def remove(self, reference: str) -> Deferred[Freed]:
         """
-        Remember a removal.
+        Record a removal.
         """
         if self.refuses is not None:
             return fail(self.refuses)
@@ -269,7 +269,7 @@ class FakeImageAdmin:
 
     def collect(self, dry_run: bool, partials: bool = False) -> Deferred[Freed]:
         """
-        Remember a collection.
+        Record a collection.
         """
         if self.refuses is not None:
             return fail(self.refuses)
@@ -280,11 +280,11 @@ class FakeImageAdmin:
 @implementer(IUploadStream)
 class FakeUploadStream:
     """
-    Takes pieces when a test says so.
+    Accepts pieces when a test permits it.
 
-    @ivar pieces: what was put.
-    @ivar whole: what C{finish} was called with.
-    @ivar waiting: those that a piece was not taken from yet.
+    @ivar pieces: the accepted pieces.
+    @ivar whole: the arguments of C{finish}.
+    @ivar waiting: the calls of C{put} that wait.
     """
 
     def __init__(self) -> None:
@@ -295,7 +295,7 @@ class FakeUploadStream:
 
     def put(self, offset: int, data: bytes) -> Deferred[int]:
         """
-        Take a piece, if it is the next.
+        Accept a piece, if it is the next one.
         """
         if offset != self.offset:
             return fail(WrongOffset("not the next", self.offset))
@@ -306,7 +306,7 @@ class FakeUploadStream:
 
     def finish(self, size: int) -> None:
         """
-        Remember the end.
+        Record the end.
         """
         if size != self.offset:
             raise WrongOffset("not the end", self.offset)
@@ -316,7 +316,7 @@ class FakeUploadStream:
 @implementer(IArchive)
 class FakeArchive:
     """
-    Some bytes, or an error in the middle of them.
+    Some bytes, or an error within them.
 
     @ivar closed: how often it was closed.
     @ivar reads: how often it was read.
@@ -331,7 +331,7 @@ class FakeArchive:
 
     def read(self, most: int) -> Deferred[bytes]:
         """
-        Read on.
+        Return the next piece.
         """
         self.reads += 1
         if self._error is not None and self._at >= self.size // 2:
@@ -353,17 +353,17 @@ class FakeJobs:
     Jobs that a test controls.
 
     @ivar older: the jobs that only the journal has.
-    @ivar reads: what C{recorded} was called with.
-    @ivar pulled: what C{pull} was called with.
-    @ivar pushed: what C{push} was called with.
-    @ivar copied: what C{copy} was called with.
+    @ivar reads: the arguments of C{recorded}.
+    @ivar pulled: the arguments of C{pull}.
+    @ivar pushed: the arguments of C{push}.
+    @ivar copied: the arguments of C{copy}.
     @ivar brought: the credentials of each of these calls.
     @ivar more: further members of C{status}.
-    @ivar imported: what C{import_archive} was called with.
+    @ivar imported: the arguments of C{import_archive}.
     @ivar upload_streams: the streams of imports, by job.
-    @ivar exported: what C{export} was called with.
-    @ivar archive: what it returns.
-    @ivar refuses: what every call raises.
+    @ivar exported: the arguments of C{export}.
+    @ivar archive: the archive that it returns.
+    @ivar refuses: the error of every call.
     @ivar image_admin: the changes of images.
     """
 
@@ -401,7 +401,7 @@ class FakeJobs:
 
     def _check(self, job_id: str | None = None) -> None:
         """
-        Raise what there is to raise.
+        Raise the error of every call, if there is one.
         """
         if self.refuses is not None:
             raise self.refuses
@@ -417,7 +417,7 @@ class FakeJobs:
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
         """
-        Remember a pull.
+        Record a pull.
         """
         self._check()
         _parse(reference, platform)
@@ -436,7 +436,7 @@ class FakeJobs:
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
         """
-        Remember a push.
+        Record a push.
         """
         self._check()
         _parse(reference, None if platform == "all" else platform, target)
@@ -457,7 +457,7 @@ class FakeJobs:
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
         """
-        Remember a copy.
+        Record a copy.
         """
         self._check()
         _parse(reference, platform, target)
@@ -469,7 +469,7 @@ class FakeJobs:
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
     ) -> JobDetailsJSON:
         """
-        Remember an import.
+        Record an import.
         """
         self._check()
         _parse(None, platform, reference)
@@ -480,7 +480,7 @@ class FakeJobs:
 
     def upload_stream(self, job_id: str) -> FakeUploadStream:
         """
-        Where the archive of an import goes.
+        The stream for the archive of an import.
         """
         self._check(job_id)
         if job_id not in self.upload_streams or self.known[job_id]["state"] in ENDED:
@@ -494,7 +494,7 @@ class FakeJobs:
         credentials: Mapping[str, Credentials] | None = None,
     ) -> Deferred[Sequence[str]]:
         """
-        Remember what was to be unpacked again.
+        Record the arguments.
         """
         try:
             self._check()
@@ -513,7 +513,7 @@ class FakeJobs:
         credentials: Mapping[str, Credentials] | None = None,
     ) -> Deferred[IArchive]:
         """
-        Remember an export.
+        Record an export.
         """
         try:
             self._check()
@@ -543,14 +543,14 @@ class FakeJobs:
 
     def get(self, job_id: str) -> JobDetailsJSON:
         """
-        Show a job.
+        Return a job.
         """
         self._check(job_id)
         return {**self.known[job_id], "layers": [], "transfers": ["t1"]}
 
     def find(self, job_id: str) -> Deferred[JobDetailsJSON]:
         """
-        Show a job, also one that only the journal has.
+        Return a job, also one that only the journal has.
         """
         if job_id in self.older:
             return succeed({**self.older[job_id], "layers": [], "transfers": []})
@@ -561,7 +561,7 @@ class FakeJobs:
 
     def recorded(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[Sequence[JobJSON]]:
         """
-        Show the jobs of the journal.
+        Return the jobs of the journal.
         """
         jobs = sorted({**self.known, **self.older}.values(), key=_age, reverse=True)
         self.reads.append(before)
@@ -569,7 +569,7 @@ class FakeJobs:
 
     def attempts(self, job_id: str) -> Deferred[list[AttemptJSON]]:
         """
-        Show the attempts that the test made.
+        Return the attempts that the test made.
         """
         try:
             self._check(job_id)
@@ -579,7 +579,7 @@ class FakeJobs:
 
     def all(self) -> Sequence[JobJSON]:
         """
-        Show all jobs.
+        Return all jobs.
         """
         self._check()
         return sorted(self.known.values(), key=lambda job: str(job["created"]), reverse=True)
@@ -594,28 +594,28 @@ class FakeJobs:
 
     def transfers(self) -> Sequence[TransferJSON]:
         """
-        Show the transfers.
+        Return the transfers.
         """
         self._check()
         return tuple(self.running)
 
     def figures(self) -> Figures:
         """
-        Give what the test made.
+        Return the figures that the test made.
         """
         self._check()
         return self.numbers
 
     def limits(self) -> Mapping[str, int]:
         """
-        Show the limits.
+        Return the limits.
         """
         self._check()
         return dict(self.limited)
 
     def change_limits(self, changes: Mapping[str, int]) -> Mapping[str, int]:
         """
-        Set some of them.
+        Change some limits.
         """
         self._check()
         try:
@@ -650,7 +650,7 @@ class FakeJobs:
 
     def status(self) -> JobsStatusJSON:
         """
-        Say something.
+        Return a status.
         """
         self._check()
         jobs = {"running": len(self.known)}
@@ -670,10 +670,11 @@ class FakeJobs:
 
 def _parse(reference: str | None, platform: str | None = None, target: str | None = None) -> None:
     """
-    Check what a job is asked for.
+    Check the arguments of a job.
 
-    @raise BadReference: one of the references is none, or the target has a digest.
-    @raise BadPlatform: the platform is none.
+    @raise BadReference: one of the references is invalid, or the target has a
+        digest.
+    @raise BadPlatform: the platform is invalid.
     """
     if reference is not None:
         Reference.parse(reference)
@@ -710,20 +711,20 @@ class FakeImages:
 
     def put(self, image: Image) -> Deferred[None]:
         """
-        Name an image.
+        Set an image's name.
         """
         self.named[image.reference] = image
         return succeed(None)
 
     def pin(self, reference: Reference, pinned: bool) -> Deferred[Image]:
         """
-        Not by the web room itself.
+        xferd.web does not call this.
         """
         raise NotImplementedError
 
     def remove(self, reference: Reference) -> Deferred[None]:
         """
-        Forget a name.
+        Remove a name.
         """
         del self.named[reference]
         return succeed(None)
@@ -736,7 +737,7 @@ class FakeBlobs:
 
     def read(self, digest: Digest) -> Deferred[bytes]:
         """
-        Give it.
+        Return it.
         """
         return succeed(json.dumps(CONFIG).encode())
 
@@ -748,7 +749,7 @@ class FakeLayers:
 
     def get(self, chain_id: Digest) -> Layer:
         """
-        Give it.
+        Return it.
         """
         return Layer(chain_id, None, chain_id, f"/trees/{chain_id.hex}", 9000)
 
@@ -756,7 +757,7 @@ class FakeLayers:
 @implementer(IStore)
 class FakeStore:
     """
-    A store with images and what belongs to them.
+    A store with images and their content.
     """
 
     blobs: Any = FakeBlobs()
@@ -774,7 +775,7 @@ class FakeStore:
 
     def usage(self) -> Deferred[Mapping[str, int]]:
         """
-        Give some.
+        Return some figures.
         """
         if self.closed:
             return fail(StoreError("the store is not open"))
@@ -784,7 +785,7 @@ class FakeStore:
 @frozen
 class Answer:
     """
-    What came back.
+    A response.
     """
 
     status: int
@@ -820,7 +821,7 @@ class Connection:
 
     def received(self) -> bytes:
         """
-        What came back since the last time.
+        The bytes received since the last call.
         """
         data: bytes = self.transport.value()
         self.transport.clear()
@@ -828,7 +829,7 @@ class Connection:
 
     def answer(self) -> Answer:
         """
-        One whole answer.
+        One complete response.
         """
         head, _, body = self.received().partition(b"\r\n\r\n")
         status, _, fields = head.partition(b"\r\n")
@@ -846,14 +847,14 @@ class Connection:
 
     def pause(self) -> None:
         """
-        Read nothing more: what the server writes now stays with it.
+        Stop reading: further output of the server stays in its transport.
         """
         assert self.transport.producer is not None
         self.transport.producer.pauseProducing()
 
     def resume(self) -> None:
         """
-        Read on.
+        Resume reading.
         """
         assert self.transport.producer is not None
         self.transport.producer.resumeProducing()
@@ -865,7 +866,7 @@ class Connection:
         if self.lost:
             return
         self.lost = True
-        # As a real transport does: its producer first, then its protocol.
+        # In the order of a real transport: first its producer, then its protocol.
         if self.transport.producer is not None:
             self.transport.producer.stopProducing()
         self.protocol.connectionLost(Failure(ConnectionLost()))
@@ -873,7 +874,7 @@ class Connection:
 
 def unchunk(data: bytes) -> bytes:
     """
-    Take HTTP chunks apart, as far as they are here.
+    Decode the HTTP chunks that have arrived.
     """
     whole = b""
     while data:
@@ -885,7 +886,7 @@ def unchunk(data: bytes) -> bytes:
 
 class World:
     """
-    A L{Web} with fakes around it.
+    A L{Web} with fakes.
     """
 
     TCP = IPv4Address("TCP", "127.0.0.1", 9337)
@@ -903,8 +904,8 @@ class World:
         connections: int = 4096,
     ) -> None:
         """
-        @param connections: how many may be open.
-        @param journal: what an earlier daemon has left.
+        @param connections: how many connections may be open.
+        @param journal: the journal of an earlier daemon.
         """
         self.jobs = FakeJobs()
         self.clock = Clock()
@@ -951,7 +952,7 @@ class World:
 
     def close(self) -> None:
         """
-        Lose every connection, as clients do in the end.
+        Close every connection from the client's side.
         """
         for connection in self.connections:
             connection.lose()
@@ -967,11 +968,11 @@ class World:
         documented: bool = True,
     ) -> Answer:
         """
-        Send one request and read its answer, which has to be as the OpenAPI
-        document says.
+        Send one request and read its response, which has to conform to the
+        OpenAPI document.
 
-        @param headers: beside the usual ones; None removes one.
-        @param documented: false for what only a fake makes it answer.
+        @param headers: beside the default ones; None removes one.
+        @param documented: false for a response that only a fake causes.
         """
         fields: dict[str, str | None] = {"Host": "localhost:9337"}
         if body is not None:
@@ -979,7 +980,7 @@ class World:
         fields |= headers or {}
         connection = self.connect(unix=unix)
         connection.send(method, path, {k: v for k, v in fields.items() if v is not None}, body or b"")
-        # The journal answers in a turn of its own.
+        # The journal answers in another reactor turn.
         self.clock.advance(0)
         answer = connection.answer()
         if documented:
@@ -988,6 +989,6 @@ class World:
 
     def post(self, value: object, **headers: str | None) -> Answer:
         """
-        Ask for a job.
+        Request a job.
         """
         return self.ask("POST", "/api/v1/jobs", json.dumps(value).encode(), headers)

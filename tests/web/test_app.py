@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.app}: each route, when it works and when it does not.
+Tests for L{xferd.web.app}: each route, with success and errors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xferd.web.app import MAX_TCP_JOBS
 
 class FakesTests(SynchronousTestCase):
     """
-    The fakes are what they stand for.
+    The fakes provide the Interfaces.
     """
 
     def test_provided(self) -> None:
@@ -39,26 +39,27 @@ class LimitTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world.
+        Make the server.
         """
         self.world = World()
 
     def change(self, body: bytes) -> Answer:
         """
-        Ask for other limits.
+        Change limits.
         """
         return self.world.ask("PATCH", "/api/v1/limits", body)
 
     def test_show(self) -> None:
         """
-        The limits are shown as they are.
+        The response contains the limits.
         """
         answer = self.world.ask("GET", "/api/v1/limits")
         self.assertEqual((answer.status, answer.json()), (200, self.world.jobs.limited))
 
     def test_change(self) -> None:
         """
-        Some are set, and all are told; an empty body sets none.
+        Some limits are changed, and all are returned; an empty body changes
+        none.
         """
         answer = self.change(b'{"downloads": 7, "download_rate": 2000000}')
         expected = {**World().jobs.limited, "downloads": 7, "download_rate": 2_000_000}
@@ -67,7 +68,8 @@ class LimitTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is no number is refused here, what is no limit by the jobs.
+        The server refuses a value that is not a number, the jobs a number
+        beyond the limits.
         """
         for value in (b"true", b"null", b'"5"', b"1.5", b"[]"):
             answer = self.change(b'{"downloads": %s}' % value)
@@ -84,13 +86,14 @@ class JobTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world.
+        Make the server.
         """
         self.world = World()
 
     def test_pull(self) -> None:
         """
-        A pull is begun for the client's address, and its place is told.
+        A pull is started for the client's address, and the response names its
+        location.
         """
         answer = self.world.post({"kind": "pull", "reference": "alpine"})
         self.assertEqual(answer.status, 202)
@@ -104,7 +107,8 @@ class JobTests(SynchronousTestCase):
 
     def test_pull_all_fields(self) -> None:
         """
-        Platform and priority are handed on, and a client may name itself.
+        Platform and priority are passed to the jobs, and a client may set its
+        name.
         """
         self.world.ask(
             "POST",
@@ -118,7 +122,8 @@ class JobTests(SynchronousTestCase):
 
     def test_push(self) -> None:
         """
-        A push is begun, with a target or without, with more tags and platforms.
+        A push is started, with or without a target, with further tags and
+        platforms.
         """
         answer = self.world.post({"kind": "push", "reference": "a", "target": "b:2", "priority": 7})
         self.assertEqual((answer.status, answer.json()["kind"]), (202, "push"))
@@ -136,7 +141,7 @@ class JobTests(SynchronousTestCase):
 
     def test_copy(self) -> None:
         """
-        A copy is begun, with what refers to the image or without.
+        A copy is started, with or without referrers.
         """
         asked = {"kind": "copy", "reference": "a", "target": "b"}
         answer = self.world.post({**asked, "platform": "linux/arm64", "referrers": True, "priority": -1})
@@ -156,8 +161,8 @@ class JobTests(SynchronousTestCase):
 
     def test_places_for_the_socket(self) -> None:
         """
-        Where very many jobs have not ended, one more can be begun over the
-        unix socket only, and the answer to an earlier request is had again.
+        If very many jobs have not ended, a further one is accepted only over
+        the unix socket, and the response to an earlier request is repeated.
         """
         key = {"Idempotency-Key": "k"}
         body = b'{"kind":"pull","reference":"a"}'
@@ -171,7 +176,7 @@ class JobTests(SynchronousTestCase):
 
     def test_pull_refused(self) -> None:
         """
-        A reference that is none is the client's fault, and named.
+        An invalid reference is a client error, which names it.
         """
         self.world.jobs.refuses = BadReference("A B", "no")
         answer = self.world.post({"kind": "pull", "reference": "A B"})
@@ -189,14 +194,14 @@ class JobTests(SynchronousTestCase):
 
     def test_stopping(self) -> None:
         """
-        A daemon that stops takes no job.
+        A daemon that is stopping accepts no job.
         """
         self.world.jobs.refuses = Interrupted("xferd is stopping")
         self.assertEqual(self.world.post({"kind": "pull", "reference": "a"}).status, 503)
 
     def test_bug(self) -> None:
         """
-        A bug is a 500 that gives nothing away; the log has it.
+        A bug is a 500 without details, which are in the log.
         """
         self.world.jobs.refuses = ZeroDivisionError("secret")
         answer = self.world.ask("GET", "/api/v1/jobs")
@@ -208,7 +213,7 @@ class JobTests(SynchronousTestCase):
 
     def test_show(self) -> None:
         """
-        One job is shown with its layers.
+        A job is returned with its layers.
         """
         self.world.jobs.known["j9"] = job(id="j9")
         answer = self.world.ask("GET", "/api/v1/jobs/j9")
@@ -216,7 +221,7 @@ class JobTests(SynchronousTestCase):
 
     def test_attempts(self) -> None:
         """
-        The attempts behind a job are told; of a job that nobody knows, that.
+        The attempts of a job are returned; for an unknown job there is a 404.
         """
         self.world.jobs.known["j9"] = job(id="j9")
         self.assertEqual(self.world.ask("GET", "/api/v1/jobs/j9/attempts").json(), [ATTEMPT])
@@ -225,7 +230,7 @@ class JobTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        A job is cancelled, and shown as it is then.
+        A job is cancelled, and returned in its new state.
         """
         self.world.jobs.known["j9"] = job(id="j9")
         answer = self.world.ask("DELETE", "/api/v1/jobs/j9")
@@ -233,8 +238,8 @@ class JobTests(SynchronousTestCase):
 
     def test_in_the_journal(self) -> None:
         """
-        A job that only the journal has is shown, and stays as it is; its
-        stream of events ends at once; an import takes nothing more.
+        A job that only the journal has is returned, and cannot be cancelled;
+        its stream of events ends at once, and its import accepts no piece.
         """
         self.world.jobs.older["j9"] = job(id="j9", kind="import", state="failed")
         for method in ("GET", "DELETE"):
@@ -250,7 +255,7 @@ class JobTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """
-        A job that is not there is not found, whatever is asked of it.
+        An unknown job is a 404 for every request.
         """
         for method, path in [
             ("GET", "/api/v1/jobs/j9"),
@@ -268,20 +273,20 @@ class StoreTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world.
+        Make the server.
         """
         self.world = World()
 
     def test_transfers(self) -> None:
         """
-        Transfers are listed as they come.
+        Transfers are listed in order.
         """
         self.world.jobs.running = [TRANSFER]
         self.assertEqual(self.world.ask("GET", "/api/v1/transfers").json(), [TRANSFER])
 
     def test_images(self) -> None:
         """
-        Images are listed, with what they consist of.
+        Images are listed with their manifests, configs and layers.
         """
         made = image()
         self.world.store.images.named[made.reference] = made
@@ -309,7 +314,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_image(self) -> None:
         """
-        An image is found by every way to write its name.
+        An image is found by every spelling of its name.
         """
         made = image()
         self.world.store.images.named[made.reference] = made
@@ -319,7 +324,8 @@ class StoreTests(SynchronousTestCase):
 
     def test_image_in_full(self) -> None:
         """
-        Of one image, its config and the places of its layers are told too.
+        A single image is returned with its config and the directories of its
+        layers.
         """
         made = image()
         self.world.store.images.named[made.reference] = made
@@ -330,8 +336,8 @@ class StoreTests(SynchronousTestCase):
 
     def test_renew_trees(self) -> None:
         """
-        Layers that an older daemon has unpacked are unpacked again when asked
-        for, with the credentials that come along.
+        Layers that an older daemon has unpacked are unpacked again on request,
+        with the credentials in its headers.
         """
         answer = self.world.ask("POST", "/api/v1/images/team/app:1/trees")
         self.assertEqual((answer.status, answer.json()), (200, {"warnings": ["one layer is old"]}))
@@ -342,7 +348,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_tag(self) -> None:
         """
-        An image gets another name, which is shown as any image is.
+        An image gets another name, and is returned under it.
         """
         body = json.dumps({"reference": "other:2"}).encode()
         answer = self.world.ask("POST", "/api/v1/images/team/app:1/tags", body)
@@ -351,7 +357,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_tag_refused(self) -> None:
         """
-        What is wrong with a new name is said, by us or by the store's keeper.
+        An invalid name is refused by the server, or by the store.
         """
         for value in ({}, {"reference": ""}, {"reference": 7}, {"reference": "a", "tag": "b"}):
             answer = self.world.ask("POST", "/api/v1/images/app/tags", json.dumps(value).encode())
@@ -363,8 +369,8 @@ class StoreTests(SynchronousTestCase):
 
     def test_remove(self) -> None:
         """
-        An image is removed by any way to write its name; what was freed is
-        told.
+        An image is removed by every spelling of its name; the response contains
+        the freed space.
         """
         answer = self.world.ask("DELETE", "/api/v1/images/alpine")
         freed = {"blobs": 3, "trees": 2, "layers": 2, "partials": 1, "bytes": 900}
@@ -376,7 +382,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_pin(self) -> None:
         """
-        An image is pinned and unpinned, also one that is called so.
+        An image is pinned and unpinned, also one whose name ends in that word.
         """
         for name in ("alpine", "ghcr.io/team/pin"):
             for pinned in (True, False):
@@ -389,7 +395,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_collect(self) -> None:
         """
-        A collection is for real unless it is asked to be none.
+        A collection deletes files unless the request is a dry run.
         """
         for body, dry_run in ((b"{}", False), (b'{"dry_run": true}', True)):
             shown = self.world.ask("POST", "/api/v1/gc", body).json()
@@ -404,7 +410,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_image_for_a_platform(self) -> None:
         """
-        Who asks for an image for a platform is not given another's.
+        A request for a platform is refused if the image has another one.
         """
         made = image()
         self.world.store.images.named[made.reference] = made
@@ -427,7 +433,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_image_unknown(self) -> None:
         """
-        An image that is not there is not found; a name that is none is bad.
+        An unknown image is a 404, an invalid name a 400.
         """
         for name, status, code in [
             ("busybox", 404, "NOT_FOUND"),
@@ -439,14 +445,14 @@ class StoreTests(SynchronousTestCase):
 
     def test_examination(self) -> None:
         """
-        The checks of the installation are shown.
+        The checks of the installation are returned.
         """
         answer = self.world.ask("GET", "/api/v1/doctor")
         self.assertEqual((answer.status, answer.json()), (200, {"checks": []}))
 
     def test_status(self) -> None:
         """
-        The status has what the jobs say and what the daemon adds.
+        The status consists of the figures of the jobs and those of the daemon.
         """
         status = self.world.ask("GET", "/api/v1/status").json()
         self.assertEqual(
@@ -465,7 +471,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_disk_unknown(self) -> None:
         """
-        A disk that cannot be asked does not spoil the rest.
+        An error in reading the disk's usage leaves the rest of the status.
         """
         self.world.store.path = "/does/not/exist"
         status = self.world.ask("GET", "/api/v1/status").json()
@@ -479,7 +485,7 @@ class RoutingTests(SynchronousTestCase):
 
     def test_health(self) -> None:
         """
-        The daemon lives, and is ready until it stops.
+        The daemon is healthy, and ready until it stops.
         """
         world = World()
         self.assertEqual(world.ask("GET", "/healthz").status, 200)
@@ -490,7 +496,7 @@ class RoutingTests(SynchronousTestCase):
 
     def test_nothing_there(self) -> None:
         """
-        Paths that are none are 404 in JSON; slashes too many are not mended.
+        Unknown paths are 404 in JSON; duplicate slashes are not corrected.
         """
         for path in (
             "/api/v2/jobs",
@@ -505,7 +511,7 @@ class RoutingTests(SynchronousTestCase):
 
     def test_wrong_method(self) -> None:
         """
-        A method that does not work here names those that do.
+        An unsupported method is refused with the supported ones.
         """
         answer = World().ask("PUT", "/api/v1/jobs")
         self.assertEqual(answer.status, 405)
@@ -514,7 +520,7 @@ class RoutingTests(SynchronousTestCase):
 
     def test_head(self) -> None:
         """
-        HEAD tells of the body and does not send it.
+        The response to HEAD has the headers of the body and no body.
         """
         for path in ("/", "/api/v1/jobs", "/healthz"):
             answer = World().ask("HEAD", path)
@@ -523,7 +529,7 @@ class RoutingTests(SynchronousTestCase):
 
     def test_head_of_events(self) -> None:
         """
-        HEAD of a stream follows nothing.
+        HEAD for a stream follows no events.
         """
         world = World()
         answer = world.ask("HEAD", "/api/v1/events")
@@ -532,7 +538,7 @@ class RoutingTests(SynchronousTestCase):
 
     def test_keep_alive(self) -> None:
         """
-        One connection serves one request after the other.
+        One connection serves several requests in order.
         """
         connection = World().connect()
         for _ in range(3):

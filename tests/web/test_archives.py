@@ -1,6 +1,6 @@
 """
-Tests for the routes by which archives come and go, L{xferd.web.archive_request}
-and L{xferd.web.archive_response}.
+Tests for the routes that receive and send archives,
+L{xferd.web.archive_request} and L{xferd.web.archive_response}.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xferd.web.site import MAX_BODY
 
 class FakesTests(SynchronousTestCase):
     """
-    The fakes are what they stand for.
+    The fakes provide the Interfaces.
     """
 
     def test_provided(self) -> None:
@@ -35,12 +35,12 @@ class FakesTests(SynchronousTestCase):
 
 class ImportTests(SynchronousTestCase):
     """
-    Archives that come.
+    Archives that are received.
     """
 
     def setUp(self) -> None:
         """
-        Begin an import.
+        Start an import.
         """
         self.world = World()
         answer = self.world.post({"kind": "import", "reference": "a:1", "size": 10})
@@ -69,13 +69,13 @@ class ImportTests(SynchronousTestCase):
 
     def end(self, value: object) -> Answer:
         """
-        Say that it is whole.
+        Finish the archive.
         """
         return self.world.ask("PUT", "/api/v1/jobs/j1/content", json.dumps(value).encode())
 
     def test_begun(self) -> None:
         """
-        All that can be said of an import is handed on, and all may be left out.
+        All arguments of an import are passed to the jobs, and all are optional.
         """
         self.assertEqual(self.world.jobs.imported, [("a:1", None, 10, "127.0.0.1", 0)])
         self.world.post({"kind": "import", "platform": "linux/arm64", "priority": 2})
@@ -96,7 +96,7 @@ class ImportTests(SynchronousTestCase):
 
     def test_largest(self) -> None:
         """
-        A piece may be far larger than other bodies, but not larger than that.
+        A piece may be far larger than other bodies, up to its own limit.
         """
         connection = self.send(b"x" * MAX_PIECE, f"0-{MAX_PIECE - 1}")
         self.upload_stream.waiting[0].callback(MAX_PIECE)
@@ -105,7 +105,7 @@ class ImportTests(SynchronousTestCase):
 
     def test_strangers(self) -> None:
         """
-        Who has to show a token and does not, may send no more than others.
+        Without a required token, the limit on other bodies applies.
         """
         world = World(trusted=False, token="secret", hosts=["localhost"])
         body = b"x" * (MAX_BODY + 1)
@@ -115,7 +115,7 @@ class ImportTests(SynchronousTestCase):
 
     def test_wrong_offset(self) -> None:
         """
-        Who repeats a piece is told where to go on.
+        A repeated piece is refused with the offset at which to continue.
         """
         self.send(b"abc", "0-2")
         answer = self.send(b"abc", "0-2").answer()
@@ -124,8 +124,8 @@ class ImportTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A piece without its range, with a wrong one, of another type, or for a
-        job that is none.
+        A piece without a range, with a wrong one, of another type, or for an
+        unknown job, is refused.
         """
         for range_ in (None, "bytes", "0-1", "5-3", "0-", "-3"):
             self.assertEqual(self.send(b"abc", range_).answer().status, 400, range_)
@@ -135,7 +135,7 @@ class ImportTests(SynchronousTestCase):
 
     def test_client_leaves(self) -> None:
         """
-        A client that leaves has sent its piece all the same.
+        A piece of a client that disconnects is kept.
         """
         connection = self.send(b"abc", "0-2")
         connection.lose()
@@ -144,7 +144,7 @@ class ImportTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        The end is told with the size, which has to be right.
+        The end has to state the right size.
         """
         self.send(b"abc", "0-2")
         self.assertEqual(self.end({"size": 2}).status, 416)
@@ -158,12 +158,12 @@ class ImportTests(SynchronousTestCase):
 
 class ExportTests(SynchronousTestCase):
     """
-    Archives that go.
+    Archives that are sent.
     """
 
     def setUp(self) -> None:
         """
-        Have an archive of several pieces.
+        Make an archive of several pieces.
         """
         self.world = World()
         self.data = bytes(range(256)) * (5 * PIECE // 256)
@@ -171,7 +171,7 @@ class ExportTests(SynchronousTestCase):
 
     def ask(self, path: str = "/api/v1/archives/a/b:1", method: str = "GET") -> Connection:
         """
-        Ask for it.
+        Request it.
         """
         connection = self.world.connect()
         connection.send(method, path, {"Host": "localhost", "Connection": "close"})
@@ -179,7 +179,7 @@ class ExportTests(SynchronousTestCase):
 
     def advance(self) -> None:
         """
-        Let all have their turn.
+        Run all calls that are due.
         """
         for _ in range(50):
             self.world.clock.advance(0)
@@ -200,7 +200,7 @@ class ExportTests(SynchronousTestCase):
 
     def test_format(self) -> None:
         """
-        The form may be chosen among those that there are.
+        The client selects one of the known formats.
         """
         self.ask("/api/v1/archives/a?format=oci")
         self.assertEqual(self.world.jobs.exported, [("a", "oci", "127.0.0.1")])
@@ -209,7 +209,7 @@ class ExportTests(SynchronousTestCase):
 
     def test_head(self) -> None:
         """
-        HEAD tells the length, and lets go.
+        The response to HEAD has the length, and the archive is closed.
         """
         answer = self.ask(method="HEAD").answer()
         self.assertEqual((answer.headers["content-length"], answer.body), (str(len(self.data)), b""))
@@ -217,14 +217,14 @@ class ExportTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is wrong before the first byte is an answer like any other.
+        An error before the first byte is a usual error response.
         """
         self.world.jobs.refuses = NotFound("no such image")
         self.assertEqual(self.ask().answer().status, 404)
 
     def test_slow_client(self) -> None:
         """
-        Nothing is read while the client does not keep up.
+        No byte is read while the client does not read.
         """
         connection = self.ask()
         connection.pause()
@@ -239,7 +239,7 @@ class ExportTests(SynchronousTestCase):
 
     def test_stalled_client(self) -> None:
         """
-        A client that reads nothing for long is dropped.
+        A client that does not read for a long time is disconnected.
         """
         connection = self.ask()
         connection.pause()
@@ -251,7 +251,7 @@ class ExportTests(SynchronousTestCase):
 
     def test_client_leaves(self) -> None:
         """
-        When the client leaves, the archive is closed.
+        When the client disconnects, the archive is closed.
         """
         connection = self.ask()
         connection.lose()
@@ -261,7 +261,7 @@ class ExportTests(SynchronousTestCase):
 
     def test_breaks(self) -> None:
         """
-        What goes wrong in the middle cuts the connection.
+        An error after the first byte cuts the connection.
         """
         self.world.jobs.archive = FakeArchive(self.data, StoreError("blob is damaged"))
         connection = self.ask()

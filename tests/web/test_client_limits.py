@@ -27,7 +27,7 @@ class Transport:
 
     def getHost(self) -> IAddress:
         """
-        Our end.
+        The daemon's end.
         """
         return self.host
 
@@ -45,16 +45,16 @@ class PlacesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Have 16 places.
+        Make 16 places.
         """
         self.most = 16
         self.places = ClientLimits(lambda: self.most)
 
     def fill(self, kind: Kind, name: str) -> int:
         """
-        Occupy places until there are no more.
+        Occupy all free places.
 
-        @return: how many there were.
+        @return: their number.
         """
         count = 0
         while self.places.enter(Client(kind, name)):
@@ -63,7 +63,8 @@ class PlacesTests(SynchronousTestCase):
 
     def test_strangers(self) -> None:
         """
-        One stranger may have a quarter, and all a half.
+        One client without access may have a quarter, and all such clients a
+        half.
         """
         self.assertEqual([self.fill(Kind.STRANGER, name) for name in "abc"], [4, 4, 0])
         self.assertEqual([self.fill(Kind.TRUSTED, name) for name in "ab"], [4, 0])
@@ -71,8 +72,8 @@ class PlacesTests(SynchronousTestCase):
 
     def test_trusted(self) -> None:
         """
-        One client over TCP may have a half, all three quarters, whether
-        strangers or not.
+        One client over TCP may have a half, and all three quarters, with or
+        without access.
         """
         self.assertEqual([self.fill(Kind.TRUSTED, name) for name in "abc"], [8, 4, 0])
         self.assertEqual(self.fill(Kind.STRANGER, "a"), 0)
@@ -88,7 +89,7 @@ class PlacesTests(SynchronousTestCase):
 
     def test_left(self) -> None:
         """
-        A place that was left can be had by others.
+        A place that was released is available to others.
         """
         one, other = Client(Kind.STRANGER, "a"), Client(Kind.STRANGER, "b")
         self.fill(Kind.STRANGER, "a")
@@ -104,8 +105,8 @@ class PlacesTests(SynchronousTestCase):
 
     def test_few(self) -> None:
         """
-        Of one or two places, each kind has one; when there are fewer than
-        are occupied, no more can be had.
+        Of one or two places, each group has one; if more are occupied than a
+        lower limit permits, no further one is available.
         """
         self.most = 1
         self.assertTrue(self.places.enter(Client(Kind.STRANGER, "a")))
@@ -120,8 +121,8 @@ class ClientTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        A client of another machine is its address; all of an IPv6 network are
-        one client, as one machine has as many addresses as it wants.
+        A client of another machine is its address; a whole IPv6 network is one
+        client, because one machine can choose any address of it.
         """
         host = IPv4Address("TCP", "192.0.2.9", 9337)
         peers = (
@@ -138,7 +139,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_users(self) -> None:
         """
-        One of this machine is a user, over loopback and the unix socket.
+        A client on this machine is a user, over loopback and the unix socket.
         """
         name = f"user {os.geteuid()}"
         with (
@@ -157,7 +158,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """
-        A user who is not known counts as one, too.
+        An unknown user counts as one client.
         """
         host = IPv6Address("TCP", "::1", 9337)
         client = client_of(Transport(host, IPv6Address("TCP", "::1", 1)), False)

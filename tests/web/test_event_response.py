@@ -37,7 +37,7 @@ class FeedTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world with one job.
+        Make a server with one job.
         """
         self.world = World()
         self.addCleanup(self.world.close)
@@ -45,7 +45,7 @@ class FeedTests(SynchronousTestCase):
 
     def follow(self, path: str = "/api/v1/events", accept: str = "*/*") -> tuple[Connection, FakeStream]:
         """
-        Begin to follow.
+        Start to follow.
         """
         connection = self.world.connect()
         connection.send("GET", path, {"Host": "localhost", "Accept": accept})
@@ -53,7 +53,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_producer(self) -> None:
         """
-        A feed has a push producer, for the transport to pause.
+        An event response has a push producer, which the transport pauses.
         """
         self.follow()
         (feed,) = self.world.web._events._open
@@ -62,7 +62,8 @@ class FeedTests(SynchronousTestCase):
 
     def test_server_sent_events(self) -> None:
         """
-        Events go out by kind and data, at once, and each batch as it comes.
+        Events are sent with kind and data, at once, and each batch as it
+        arrives.
         """
         self.world.jobs.present = [ONE]
         connection, stream = self.follow()
@@ -81,7 +82,8 @@ class FeedTests(SynchronousTestCase):
 
     def test_json_lines(self) -> None:
         """
-        Who accepts JSON lines gets them, with the final mark.
+        A client that accepts JSON lines receives them, with the mark of the
+        last event.
         """
         self.world.jobs.present = [ONE, LAST]
         connection, _ = self.follow("/api/v1/jobs/j1/events", "application/x-ndjson")
@@ -95,8 +97,8 @@ class FeedTests(SynchronousTestCase):
 
     def test_ids(self) -> None:
         """
-        Only the last event of a batch has an id that is behind the batch; what
-        came before it leads back to the batch's beginning.
+        Only the last event of a batch has the id after the batch; the id of an
+        earlier one leads to the beginning of the batch.
         """
         self.world.jobs.present = [ONE, ONE, ONE]
         for accept in ("*/*", "application/x-ndjson"):
@@ -119,7 +121,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_no_ids(self) -> None:
         """
-        Before the present state has been told there is nothing to go on from.
+        Before the present state is complete, no event has an id.
         """
         self.world.jobs.present = [ONE]
         connection, _ = self.follow()
@@ -129,7 +131,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        When the stream ends, the response does, and the connection goes on.
+        When the stream ends, the response ends, and the connection stays open.
         """
         connection, stream = self.follow("/api/v1/jobs/j1/events")
         stream.tell(LAST)
@@ -142,8 +144,8 @@ class FeedTests(SynchronousTestCase):
 
     def test_http_10(self) -> None:
         """
-        A client of HTTP/1.0 gets the same without chunks, and then the end of
-        the connection.
+        A client of HTTP/1.0 receives the same bytes without chunks, and then
+        the connection is closed.
         """
         connection = self.world.connect()
         connection.protocol.dataReceived(b"GET /api/v1/events HTTP/1.0\r\nHost: localhost\r\n\r\n")
@@ -155,7 +157,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_heartbeat(self) -> None:
         """
-        In silence a sign of life goes out every 15 seconds: a comment, or an
+        A heartbeat is sent every 15 seconds without events: a comment, or an
         empty line.
         """
         for accept, sign in [("text/event-stream", b":\n\n"), ("application/x-ndjson", b"\n")]:
@@ -167,8 +169,8 @@ class FeedTests(SynchronousTestCase):
 
     def test_left_while_waiting(self) -> None:
         """
-        A client that leaves while nothing happens closes its stream at once,
-        and no timer is left.
+        A client that disconnects while no events arrive closes its stream at
+        once, and leaves no timer.
         """
         connection, stream = self.follow()
         connection.lose()
@@ -178,7 +180,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_left_while_paused(self) -> None:
         """
-        A client that leaves without having read closes its stream, too.
+        A client that disconnects without having read closes its stream as well.
         """
         connection, stream = self.follow()
         connection.pause()
@@ -189,7 +191,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_lost_without_word(self) -> None:
         """
-        A transport that does not stop its producers makes no difference.
+        The same holds for a transport that does not stop its producers.
         """
         connection, stream = self.follow()
         connection.transport.producer = None
@@ -199,14 +201,14 @@ class FeedTests(SynchronousTestCase):
 
     def assert_no_timers(self) -> None:
         """
-        Check that no feed has left a timer behind.
+        Check that no event response has left a timer.
         """
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_slow_reader(self) -> None:
         """
-        A reader that is slow is not asked for: the stream keeps its news
-        until the transport can take more.
+        While a client reads slowly, no events are requested: the stream keeps
+        them until the transport accepts more.
         """
         connection, stream = self.follow()
         connection.pause()
@@ -222,8 +224,8 @@ class FeedTests(SynchronousTestCase):
 
     def test_large_state(self) -> None:
         """
-        A large present state is written piece by piece, as far as the
-        transport takes it.
+        A large present state is written in pieces, as far as the transport
+        accepts them.
         """
         events = [Event("transfer", {"id": f"t{i}", "why": "x" * 200}) for i in range(1000)]
         connection, stream = self.follow()
@@ -248,7 +250,7 @@ class FeedTests(SynchronousTestCase):
 
     def test_stalled_reader(self) -> None:
         """
-        A reader that takes nothing for a minute is cut off.
+        A client that reads nothing for a minute is disconnected.
         """
         connection, _stream = self.follow()
         connection.pause()
@@ -262,8 +264,8 @@ class FeedTests(SynchronousTestCase):
 
     def test_broken_stream(self) -> None:
         """
-        When something breaks in the middle, the connection is cut: the client
-        must not take what it has for everything.
+        An error of the stream cuts the connection, so that the client does not
+        take the response for complete.
         """
         connection, stream = self.follow()
         stream.fail(ZeroDivisionError())
@@ -274,15 +276,15 @@ class FeedTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """
-        One client's streams leave room for those of others, those over TCP for
-        the unix socket, and all together have a bound.
+        The streams of one client leave some to others, those over TCP leave
+        some to the unix socket, and there is a limit for all.
         """
 
         def follow(**where: Any) -> int:
             """
             Open streams until one is refused.
 
-            @return: how many were opened.
+            @return: the number of open streams.
             """
             for count in range(MAX_STREAMS + 1):
                 connection = self.world.connect(**where)
@@ -319,7 +321,7 @@ class StopTests(SynchronousTestCase):
 
     def test_waiting(self) -> None:
         """
-        Feeds that wait end at once, and properly.
+        Waiting event responses end at once, and completely.
         """
         self.successResultOf(self.world.web.stop())
         self.assertTrue(self.connection.received().endswith(b"0\r\n\r\n"))
@@ -327,7 +329,7 @@ class StopTests(SynchronousTestCase):
 
     def test_twice(self) -> None:
         """
-        Who stops twice waits twice.
+        A second call of stop also waits.
         """
         self.connection.pause()
         self.stream.tell(ONE)
@@ -340,7 +342,7 @@ class StopTests(SynchronousTestCase):
 
     def test_last_news(self) -> None:
         """
-        What is still to be told is told.
+        Events that are pending are sent before the end.
         """
         self.connection.pause()
         self.stream.tell(ONE)
@@ -355,7 +357,8 @@ class StopTests(SynchronousTestCase):
 
     def test_stalled(self) -> None:
         """
-        A reader that reads nothing holds the daemon up for a bounded time.
+        A client that does not read delays the end of the daemon only for a
+        limited time.
         """
         self.connection.pause()
         self.stream.tell(ONE)
@@ -368,7 +371,7 @@ class StopTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        Nobody new may follow.
+        No new client may follow events.
         """
         self.successResultOf(self.world.web.stop())
         self.assertEqual(self.world.ask("GET", "/api/v1/events").status, 503)
@@ -376,14 +379,14 @@ class StopTests(SynchronousTestCase):
 
 class FormTests(SynchronousTestCase):
     """
-    How events look on the wire.
+    The encoding of events.
     """
 
     @settings(max_examples=50)
     @given(st.text())
     def test_one_line(self, text: str) -> None:
         """
-        No text breaks out of its line, whatever a registry put into it.
+        No text of a registry can add a line.
         """
         event = Event("layer", {"why": text})
         sent = SERVER_SENT.encode(event, "")

@@ -1,5 +1,6 @@
 """
-Tests for L{tests.web.fakes}: the fake jobs do what real ones do.
+Tests for L{tests.web.fakes}: the fake jobs pass the conformance tests of the
+real ones.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from tests.web.fakes import FakeJobs
 
 class FakeJobsTests(JobsConformance, SynchronousTestCase):
     """
-    L{FakeJobs} do what their Interface says.
+    L{FakeJobs} conform to their Interface.
     """
 
     def setUp(self) -> None:
@@ -23,5 +24,5 @@ class FakeJobsTests(JobsConformance, SynchronousTestCase):
 
     def settle(self) -> None:
         """
-        They answer at once.
+        Do nothing: the fakes are never busy.
         """

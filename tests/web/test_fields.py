@@ -36,12 +36,12 @@ class BodyTests(SynchronousTestCase):
     @given(st.sampled_from(BODIES), st.dictionaries(st.sampled_from([*NAMES, "other"]), VALUES, max_size=4))
     def test_schema(self, body: Any, values: dict[str, object]) -> None:
         """
-        A body is read where its schema allows it, and refused where it does not.
+        A body is accepted if and only if its schema allows it.
         """
         schema = body.to_schema()
         kind = schema["properties"].get("kind")
         whole = {**values, **({} if kind is None else {"kind": kind["const"]})}
-        # JSON Schema takes 1.0 for an integer; no value here is a float.
+        # JSON Schema accepts 1.0 as an integer; no value here is a float.
         allowed = Draft202012Validator(schema).is_valid(whole)
         try:
             read = body.parse(values)
@@ -63,7 +63,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """
-        An unknown field is refused with the names of those that there are.
+        An unknown field is refused with the names of the known ones.
         """
         error = self.assertRaises(BadInput, NEW_NAME.parse, {"reference": "a", "tag": "b"})
         self.assertEqual(str(error), 'a new name has no field "tag"; it has reference')
@@ -72,7 +72,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_required(self) -> None:
         """
-        A required field is neither absent nor null.
+        A required field may be neither absent nor null.
         """
         for values in ({}, {"pinned": None}):
             error = self.assertRaises(BadInput, PIN.parse, values)

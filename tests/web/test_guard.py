@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.guard}: who gets in.
+Tests for L{xferd.web.guard}: access control.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class HostTests(SynchronousTestCase):
 
     def test_ours(self) -> None:
         """
-        Loopback's names and addresses are ours, with and without a port, and
-        so are the configured ones.
+        Names and addresses of loopback are accepted, with and without a port,
+        and so are the configured names.
         """
         world = World(hosts=["Build.Example"])
         for host in (
@@ -47,8 +47,8 @@ class HostTests(SynchronousTestCase):
 
     def test_foreign(self) -> None:
         """
-        A name that an attacker's DNS may point at us is refused, on every
-        path.
+        A foreign name, to which an attacker's DNS may give the daemon's
+        address, is refused on every path.
         """
         world = World(hosts=["build.example"])
         for host in (
@@ -67,7 +67,7 @@ class HostTests(SynchronousTestCase):
 
     def test_one(self) -> None:
         """
-        No C{Host}, and more than one, are bad requests.
+        A request without C{Host}, or with several, is a bad request.
         """
         world = World()
         self.assertEqual(world.ask("GET", "/healthz", headers={"Host": None}).status, 400)
@@ -92,9 +92,9 @@ class PathTests(SynchronousTestCase):
 
     def test_not_text(self) -> None:
         """
-        A path that is not UTF-8 gets one sentence, also from a client that
-        is refused for another reason, and its connection goes on; no traceback
-        fills the log.
+        A path that is not UTF-8 is refused with one sentence, also for a client
+        that is refused for another reason; the connection stays open, and no
+        traceback is logged.
         """
         world = World(trusted=False, token="s3cret")
         for path in (b"/api/v1/images/a\xa5", b"/\x80", b"/api/v1/jobs/\x7f", b"/%A5", b"/%1b[31m"):
@@ -114,8 +114,7 @@ class PathTests(SynchronousTestCase):
 
     def test_long(self) -> None:
         """
-        A path that is as long as a request's first line may be is quoted in
-        part.
+        A path of the maximum length of the first line is quoted in part.
         """
         for path in ("/" + "a" * 16_000, "/%FF" * 4_000, "/" + "\xa5" * 16_000):
             with capturedLogs() as events:
@@ -126,8 +125,8 @@ class PathTests(SynchronousTestCase):
 
     def test_asterisk(self) -> None:
         """
-        A request for C{*} is refused as any other is: by its host, or since
-        there is no such path.
+        A request for C{*} is refused like others: for its host, or because no
+        such path exists.
         """
         for method in (b"OPTIONS", b"GET", b"POST"):
             for host, statuses in ((b"evil.example", (403, 421)), (b"localhost", (404, 405))):
@@ -139,7 +138,7 @@ class PathTests(SynchronousTestCase):
 
     def test_method(self) -> None:
         """
-        So it is with a method.
+        The same holds for a method.
         """
         answer = World().ask("A" * 16_000, "/api/v1/jobs", documented=False)
         self.assertEqual(answer.status, 405)
@@ -153,20 +152,20 @@ class OriginTests(SynchronousTestCase):
 
     def post(self, **headers: str | None) -> Answer:
         """
-        Begin a pull.
+        Start a pull.
         """
         return World().ask("POST", "/api/v1/jobs", PULL, headers)
 
     def test_own_page(self) -> None:
         """
-        Our own page may do everything.
+        The daemon's own page is accepted for every request.
         """
         answer = self.post(**{"Origin": "http://localhost:9337", "Sec-Fetch-Site": "same-origin"})
         self.assertEqual(answer.status, 202)
 
     def test_foreign_page(self) -> None:
         """
-        Another site's page may not, not even one on another port.
+        A page of another site is refused, also one on another port.
         """
         for origin in (
             "http://evil.example",
@@ -180,7 +179,7 @@ class OriginTests(SynchronousTestCase):
 
     def test_fetch_metadata(self) -> None:
         """
-        What the browser says of the request's site counts, too.
+        The browser's own headers about the site of the page count as well.
         """
         for site in ("cross-site", "same-site", "whatever"):
             self.assertEqual(self.post(**{"Sec-Fetch-Site": site}).status, 403, site)
@@ -188,7 +187,7 @@ class OriginTests(SynchronousTestCase):
 
     def test_delete(self) -> None:
         """
-        Cancelling is guarded likewise.
+        Cancelling is protected in the same way.
         """
         world = World()
         world.post({"kind": "pull", "reference": "a"})
@@ -198,7 +197,8 @@ class OriginTests(SynchronousTestCase):
 
     def test_safe(self) -> None:
         """
-        Reading is not guarded by it: no page can see the answer.
+        Reading is not protected in this way: no foreign page can see the
+        response.
         """
         answer = World().ask("GET", "/api/v1/status", headers={"Origin": "http://evil.example"})
         self.assertEqual(answer.status, 200)
@@ -206,7 +206,7 @@ class OriginTests(SynchronousTestCase):
 
     def test_form(self) -> None:
         """
-        What a form can send is no job, whatever else it says.
+        A body that a form can send is no job, whatever its origin.
         """
         for media_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None):
             answer = self.post(**{"Content-Type": media_type})
@@ -222,19 +222,19 @@ class TokenTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world that asks for a token.
+        Make a server that requires a token.
         """
         self.world = World(trusted=False, token="s3cret", hosts=["build.example"])
 
     def ask(self, path: str, authorization: str | None = None, **headers: str | None) -> Answer:
         """
-        Ask with an C{Authorization}.
+        Send a request with C{Authorization}.
         """
         return self.world.ask("GET", path, headers={"Authorization": authorization, **headers})
 
     def test_right(self) -> None:
         """
-        Who shows the token gets in, by whatever name.
+        A request with the token is accepted, for every host name.
         """
         for host in ("localhost", "whatever.example"):
             for authorization in ("Bearer s3cret", "bearer  s3cret"):
@@ -242,7 +242,8 @@ class TokenTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """
-        Who does not is told what to show.
+        A request with a wrong token is refused with a description of the right
+        header.
         """
         for authorization in (
             None,
@@ -262,8 +263,8 @@ class TokenTests(SynchronousTestCase):
 
     def test_open(self) -> None:
         """
-        The page, which can ask for the token, and the health are open; the
-        name must be ours there.
+        The page, which prompts for the token, and the health are public; the
+        host name has to be the daemon's.
         """
         for path in ("/", "/static/page.css", "/healthz", "/readyz"):
             self.assertEqual(self.ask(path).status, 200, path)
@@ -271,13 +272,13 @@ class TokenTests(SynchronousTestCase):
 
     def test_socket(self) -> None:
         """
-        A socket that is not trusted asks for the token as well.
+        An untrusted socket requires the token as well.
         """
         self.assertEqual(self.world.ask("GET", "/api/v1/jobs", unix=True).status, 401)
 
     def test_read_only(self) -> None:
         """
-        A read-only token permits to look: no change, and no archive, for which
+        A read-only token permits reading: no change, and no archive, for which
         the daemon would use its own credentials.
         """
         self.world.tokens.add("looker", Right.LOOK)
@@ -301,8 +302,8 @@ class TokenTests(SynchronousTestCase):
 
     def test_none_is_set(self) -> None:
         """
-        Where there is no token, nothing that is shown opens a listener that
-        asks for one.
+        If no token is configured, no credentials grant access to a listener
+        that requires one.
         """
         world = World(trusted=False, token=None)
         for authorization in (None, "Bearer ", "Bearer None"):
@@ -311,7 +312,7 @@ class TokenTests(SynchronousTestCase):
 
     def test_no_token_is_no_key(self) -> None:
         """
-        Where no token is set, showing an empty one opens nothing.
+        If no token is configured, an empty one grants no access.
         """
         answer = World().ask("GET", "/", headers={"Authorization": "Bearer ", "Host": "evil.example"})
         self.assertEqual(answer.status, 421)
@@ -319,13 +320,12 @@ class TokenTests(SynchronousTestCase):
 
 class AnswerTests(SynchronousTestCase):
     """
-    What every answer carries, and what no request may do.
+    Headers of every response, and invalid requests.
     """
 
     def test_headers(self) -> None:
         """
-        Good and bad answers have the same safeguards, and give no version
-        away.
+        All responses have the same security headers, and none names a version.
         """
         for path in ("/", "/api/v1/jobs", "/nope", "/static/main.js"):
             answer = World().ask("GET", path)
@@ -337,14 +337,14 @@ class AnswerTests(SynchronousTestCase):
 
     def test_bad_path(self) -> None:
         """
-        A path that is no text is a bad request, and no line in the log.
+        An invalid path is a bad request, and is not logged.
         """
         answer = World().ask("GET", "/api/v1/jobs/%ff")
         self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_REQUEST"))
 
     def test_bug_behind(self) -> None:
         """
-        A bug of the router itself is a 500 that gives nothing away.
+        A bug in the router is a 500 without details.
         """
 
         class Broken(Resource):
@@ -367,7 +367,7 @@ class AnswerTests(SynchronousTestCase):
     @given(st.binary(max_size=40), st.sampled_from(["GET", "POST", "DELETE", "BREW"]))
     def test_any_path(self, path: bytes, method: str) -> None:
         """
-        Whatever the path, the answer is one of JSON, or the page.
+        For every path, the response is JSON or the page.
         """
         world = World()
         world.jobs.present = []

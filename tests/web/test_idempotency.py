@@ -19,12 +19,12 @@ from xferd.web.idempotency import MAX_AGE, Idempotency
 
 class IdempotencyTests(SynchronousTestCase):
     """
-    The same request, made again.
+    A request that is repeated.
     """
 
     def setUp(self) -> None:
         """
-        Make a world.
+        Make the server.
         """
         self.world = World()
 
@@ -32,7 +32,7 @@ class IdempotencyTests(SynchronousTestCase):
         self, key: str | None = "k", client: str = "ci", body: bytes | None = None, **more: Any
     ) -> Answer:
         """
-        Ask for a pull.
+        Request a pull.
         """
         value = {"kind": "pull", "reference": "alpine", **more}
         data = json.dumps(value).encode() if body is None else body
@@ -42,7 +42,8 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_again(self) -> None:
         """
-        The same job comes back, as it is then, however its JSON is written.
+        The response has the same job in its present state, for every spelling
+        of the JSON.
         """
         first = self.post()
         self.assertEqual(first.status, 202)
@@ -55,7 +56,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_other_request(self) -> None:
         """
-        A key that came with another request is refused.
+        A key that was used for another request is refused.
         """
         self.post()
         answer = self.post(priority=1)
@@ -64,8 +65,8 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_no_key(self) -> None:
         """
-        Without a key, or with other keys or by other clients, each request
-        begins a job.
+        Without a key, with other keys, or for other clients, each request
+        starts a job.
         """
         for how in ({"key": None}, {"key": None}, {}, {"key": "l"}, {"client": "me"}):
             self.assertEqual(self.post(**how).status, 202)
@@ -73,7 +74,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A key is short and plain; a request that was refused has not used it.
+        A key is short and plain; a refused request does not use it.
         """
         for key in ("", "a b", "é", "x" * 129):
             self.assertEqual(self.post(key).status, 400, key)
@@ -82,7 +83,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_age(self) -> None:
         """
-        After a day a key is new again.
+        A key expires after a day.
         """
         self.post()
         self.world.clock.advance(MAX_AGE - 1)
@@ -92,8 +93,8 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_bound(self) -> None:
         """
-        So many keys of a client are remembered, and its oldest is dropped for
-        its newest: never one of another client.
+        The number of keys of a client is limited, and its oldest key is dropped
+        for a new one: never one of another client.
         """
         self.patch(idempotency, "MAX_KEYS", 2)
         self.post("mine", client="me")
@@ -105,7 +106,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_bound_of_all(self) -> None:
         """
-        So many keys are remembered in all.
+        The number of all keys is limited.
         """
         self.patch(idempotency, "MAX_ALL_KEYS", 2)
         for client in ("x", "y", "z"):
@@ -117,7 +118,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def restart(self) -> None:
         """
-        Go on with the next daemon, which has the journal only.
+        Start the next daemon, which has only the journal.
         """
         journal, older = self.world.store.journal, self.world.jobs.known
         self.world = World(journal=journal)
@@ -125,8 +126,8 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_restart(self) -> None:
         """
-        The same request gets the same job from the next daemon, by which time
-        it is in the journal only.
+        The next daemon answers the same request with the same job, which only
+        the journal has.
         """
         self.post()
         self.restart()
@@ -137,7 +138,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_restart_too_late(self) -> None:
         """
-        A key that is too old is new to the next daemon, too.
+        An expired key is unknown to the next daemon as well.
         """
         self.post()
         self.world.store.journal.recorded_keys = [
@@ -148,7 +149,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_clock_set_back(self) -> None:
         """
-        A key from the future grows old from now on.
+        A key with a time stamp in the future ages from now on.
         """
         self.post()
         self.world.store.journal.recorded_keys = [
@@ -162,7 +163,8 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_two_clocks(self) -> None:
         """
-        A key has the stamp of the wall clock; setting that changes no age.
+        A key has a time stamp of the wall clock; a change of that clock changes
+        no age.
         """
         self.post()
         (kept,) = self.world.store.journal.recorded_keys
@@ -172,7 +174,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_forgotten_job(self) -> None:
         """
-        Where the journal has dropped the job, its key is new.
+        If the journal has dropped the job, its key is free.
         """
         self.post()
         del self.world.jobs.known["j1"]
@@ -182,8 +184,8 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_on_the_disk(self) -> None:
         """
-        A job that was begun with a key is answered when the journal has the
-        key; a second request, meanwhile, gets the same job.
+        A request with a key is answered when the journal has the key; a second
+        one gets the same job meanwhile.
         """
         gate = self.world.store.journal._gate
         gate.hold("journal.key")
@@ -207,7 +209,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_client_leaves(self) -> None:
         """
-        A client that leaves before the answer finds its job later.
+        A client that disconnects before the response finds its job later.
         """
         gate = self.world.store.journal._gate
         gate.hold("journal.key")
@@ -222,7 +224,7 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_disk_full(self) -> None:
         """
-        A key that cannot be written works as long as the daemon runs.
+        A key that cannot be written is valid as long as the daemon runs.
         """
         self.world.store.journal._gate.fail("journal.key", DiskFull("no space is left"))
         self.assertEqual(self.post().status, 202)
@@ -230,8 +232,8 @@ class IdempotencyTests(SynchronousTestCase):
 
     def test_starting(self) -> None:
         """
-        Requests with a key wait until the journal can be read; one that is
-        broken off begins nothing.
+        Requests with a key wait until the journal is readable; a request that
+        is cancelled meanwhile starts no job.
         """
         jobs, journal = self.world.jobs, self.world.store.journal
         waiting = Idempotency(jobs, journal, self.world.clock, wall_clock=self.world.wall_clock)

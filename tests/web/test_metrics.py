@@ -20,12 +20,12 @@ Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 class MetricsTests(SynchronousTestCase):
     """
-    C{/metrics}, as Prometheus reads it.
+    C{/metrics}, as Prometheus reads them.
     """
 
     def setUp(self) -> None:
         """
-        Make a world.
+        Make the server.
         """
         self.world = World()
 
@@ -45,13 +45,13 @@ class MetricsTests(SynchronousTestCase):
 
     def value(self, samples: Samples, name: str, **labels: str) -> float:
         """
-        One sample.
+        The value of one sample.
         """
         return samples[name, frozenset(labels.items())]
 
     def test_values(self) -> None:
         """
-        The present state and the counters are there, with their labels.
+        The present state and the counters are included, with their labels.
         """
         samples = self.scrape()
         for name, labels, value in [
@@ -83,7 +83,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_listed(self) -> None:
         """
-        The documentation lists every metric, and no other.
+        The documentation lists exactly the metrics of the server.
         """
         self.scrape()
         ours = {
@@ -98,8 +98,8 @@ class MetricsTests(SynchronousTestCase):
 
     def test_hosts(self) -> None:
         """
-        The hosts have a bound; who had a label keeps it, so that no counter
-        falls.
+        The number of host labels is limited; a host keeps its label, so that no
+        counter decreases.
         """
         hosts = {f"h{n}": n for n in range(MAX_HOSTS + 5)}
         self.world.jobs.numbers = evolve(FIGURES, fetched=hosts, sent={"h3": 1, "new": 2})
@@ -118,7 +118,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """
-        What cannot be known is left out; the rest is there all the same.
+        Values that cannot be read are left out, and the others are included.
         """
         self.world.store.closed = True
         self.world.store.path = "/nowhere"
@@ -129,7 +129,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_two_daemons(self) -> None:
         """
-        Two daemons in one process have nothing to do with each other.
+        Two daemons in one process have separate metrics.
         """
         other = World()
         other.jobs.numbers = evolve(FIGURES, delivered=5)
@@ -139,7 +139,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_token(self) -> None:
         """
-        On a listener that is not trusted, the token is asked for.
+        An untrusted listener requires the token.
         """
         world = World(trusted=False, token="t")
         self.assertEqual(world.ask("GET", "/metrics").status, 401)

@@ -1,8 +1,8 @@
 """
 Tests for L{xferd.web.openapi} and L{xferd.web.schemas}.
 
-That answers are as the document says is checked with every request that any
-test of this room makes: see L{tests.web.fakes.World.ask}.
+Every request in C{tests.web} checks that its response is documented: see
+L{tests.web.fakes.World.ask}.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_served(self) -> None:
         """
-        It is served as it is.
+        The daemon serves the document unchanged.
         """
         answer = World().ask("GET", "/api/v1/openapi.json")
         self.assertEqual((answer.status, answer.json()), (200, api()))
@@ -48,7 +48,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_routes(self) -> None:
         """
-        It has every route with every method, and none besides.
+        The document has exactly the routes and methods of the server.
         """
         routes = {
             (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower(), rule.endpoint)
@@ -64,7 +64,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_parameters(self) -> None:
         """
-        Every name in a path is explained, and no other.
+        Every parameter of a path is described, and no other.
         """
         for path, methods in api()["paths"].items():
             for operation in methods.values():
@@ -73,7 +73,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_filters(self) -> None:
         """
-        Every list is filtered by what the document says.
+        The filters of every list are documented.
         """
         for path, known in (("jobs", JOBS), ("transfers", TRANSFERS), ("images", IMAGES)):
             parameters = api()["paths"][f"/api/v1/{path}"]["get"]["parameters"]
@@ -82,7 +82,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_schemas(self) -> None:
         """
-        Every schema is one, and each that is named exists.
+        Every schema is valid, and each referenced one exists.
         """
         schemas = api()["components"]["schemas"]
         for schema in schemas.values():
@@ -93,7 +93,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_types(self) -> None:
         """
-        The types of the jobs' interface have the fields that the schemas have.
+        The types in the Interface of the jobs have the fields of the schemas.
         """
         for name, shape in (
             ("Job", JobJSON),
@@ -107,8 +107,8 @@ class DocumentTests(SynchronousTestCase):
 
     def test_asked(self) -> None:
         """
-        What may be asked is what is read: the fields of each kind of job, and
-        the limits.
+        The documented arguments of requests are those that are read: the fields
+        of each kind of job, and the limits.
         """
         schemas = api()["components"]["schemas"]
         for kind, (_, body) in KINDS_OF_JOBS.items():
@@ -122,8 +122,8 @@ class DocumentTests(SynchronousTestCase):
 
     def test_paths(self) -> None:
         """
-        What a request asks for is told apart as the routes do it: an image may
-        be named as a longer path ends.
+        A path is matched as the routes match it: an image's name may end like a
+        longer path.
         """
         for method, path, known in [
             ("POST", "/api/v1/images/team/app:1/tags", "/api/v1/images/{name}/tags"),
@@ -137,13 +137,13 @@ class DocumentTests(SynchronousTestCase):
 
 class AnswerTests(SynchronousTestCase):
     """
-    Answers that no other test asks for, and the checks themselves.
+    Responses that no other test requests, and tests of the checks.
     """
 
     def test_strict(self) -> None:
         """
-        A field that is missing, or not written down, does not pass; nor does
-        a status or a type that is not.
+        A response with a missing or undocumented field, status or type fails
+        the check.
         """
         headers = {"content-type": "application/json"}
         for status, value in [
@@ -160,8 +160,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_every_route(self) -> None:
         """
-        Every GET gives what it says, by a world in which there is something
-        of everything.
+        Every GET is documented, for a server with an item of each kind.
         """
         world = World()
         self.addCleanup(world.close)
@@ -176,7 +175,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_events(self) -> None:
         """
-        Every kind of event is as it says.
+        Every kind of event is documented.
         """
         schema = {"$ref": "#/components/schemas/Event"}
         shown = World()
@@ -190,8 +189,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_refusals(self) -> None:
         """
-        Whatever a request is refused for has the form of an error, and is
-        written down for that request.
+        Every refusal is an error object that is documented for its request.
         """
         world = World(trusted=False, token="t")
         paths = chain.from_iterable(

@@ -25,7 +25,7 @@ HOSTILE = "<img src=x onerror=document.title='owned'>&amp;\"'"
 
 class Connections(WrappingFactory):
     """
-    Knows when the last connection has gone.
+    Reports when the last connection is closed.
     """
 
     def __init__(self, wrapped: Any) -> None:
@@ -34,14 +34,14 @@ class Connections(WrappingFactory):
 
     def unregisterProtocol(self, protocol: ProtocolWrapper) -> None:
         """
-        Forget a connection.
+        Record the end of a connection.
         """
         super().unregisterProtocol(protocol)
         self.look()
 
     def look(self) -> None:
         """
-        Say so when none is left.
+        Report if no connection is left.
         """
         if self.gone is not None and not self.protocols:
             gone, self.gone = self.gone, None
@@ -49,7 +49,9 @@ class Connections(WrappingFactory):
 
     def close(self) -> Deferred[None]:
         """
-        Cut all connections; fires when none is left.
+        Close all connections.
+
+        @return: fires when none is left.
         """
         gone: Deferred[None] = Deferred()
         self.gone = gone
@@ -72,15 +74,15 @@ class PageTests(TestCase):
     @staticmethod
     async def close(connections: Connections, port: IListeningPort) -> None:
         """
-        Leave nothing in the reactor.
+        Remove everything from the reactor.
         """
         await maybeDeferred(port.stopListening)
         await connections.close()
 
     async def load(self, world: World) -> str:
         """
-        Load the page, and give what it looks like after fifteen seconds, which the browser
-        lets pass quickly: only answers to its requests make it wait.
+        Load the page, and return its content after fifteen seconds of the
+        browser's virtual time: only requests take real time.
         """
         connections = Connections(world.site)
         port = IReactorTCP(reactor).listenTCP(0, connections, interface="127.0.0.1")  # type: ignore[arg-type]
@@ -106,8 +108,7 @@ class PageTests(TestCase):
 
     async def test_hostile(self) -> None:
         """
-        What comes from registries and clients is shown as the text that it
-        is, wherever it stands.
+        Strings of registries and clients are shown as text everywhere.
         """
         world = World()
         digest = "sha256:" + "a" * 64
@@ -160,8 +161,8 @@ class PageTests(TestCase):
 
     async def test_push(self) -> None:
         """
-        A push is shown with where it goes, what was there, what was mounted
-        and what is sent; what goes out is told beside what comes in.
+        A push is shown with its target and the layers that existed, were
+        mounted and are sent; the rate of uploads is beside that of downloads.
         """
         world = World()
         target = "registry.example.com/me/alpine:3"
@@ -235,7 +236,7 @@ class PageTests(TestCase):
 
     async def test_import(self) -> None:
         """
-        An import shows how far its archive has come, until its layers are
+        An import shows the received part of its archive until its layers are
         known.
         """
         world = World()
@@ -262,7 +263,7 @@ class PageTests(TestCase):
 
     async def test_nothing(self) -> None:
         """
-        A daemon with nothing to do says what to type.
+        An idle daemon shows the command to use.
         """
         page = await self.load(World())
         self.assertIn('<div id="no-jobs" class="empty">', page)
@@ -270,7 +271,7 @@ class PageTests(TestCase):
 
     async def test_locked(self) -> None:
         """
-        Without the token, the page asks for it.
+        Without the token, the page prompts for it.
         """
         page = await self.load(World(trusted=False, token="s3cret"))
         self.assertIn('<form id="ask" class="notice">', page)

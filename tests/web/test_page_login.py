@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.page_login}: a browser of another user.
+Tests for L{xferd.web.page_login}: the browsers of other users.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EntryCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world in which nobody may act because of a connection over TCP.
+        Make a server where no user has access over TCP.
         """
         self.world = World(trusted=False, token="s3cret")
         self.addCleanup(self.world.close)
@@ -55,10 +55,10 @@ class EntryCase(SynchronousTestCase):
 
     def enter(self, code: str, uid: int | None = ALICE) -> str | None:
         """
-        Open the address.
+        Open the address of the page.
 
-        @return: the C{Cookie} that a browser sends then, or L{None} if it was
-            refused.
+        @return: the C{Cookie} that a browser sends afterwards, or L{None} if it
+            was refused.
         """
         answer = self.ask(uid, "GET", f"/enter?code={code}")
         if answer.status == 403:
@@ -73,7 +73,7 @@ class EntryCase(SynchronousTestCase):
 
     def status(self, cookie: str | None, uid: int | None = ALICE, **headers: str) -> int:
         """
-        Ask for something with a cookie.
+        Request the status with a cookie.
         """
         return self.ask(uid, "GET", "/api/v1/images", Cookie=cookie or "", **headers).status
 
@@ -85,7 +85,7 @@ class EntryTests(EntryCase):
 
     def test_whole(self) -> None:
         """
-        A code gives a cookie, and with the cookie the user's browser may act.
+        A code is exchanged for a cookie, which gives the user's browser access.
         """
         cookie = self.enter(self.code())
         self.assertEqual(self.status(cookie), 200)
@@ -102,7 +102,7 @@ class EntryTests(EntryCase):
 
     def test_once(self) -> None:
         """
-        A code is good once, and one that was never given is not good at all.
+        A code is valid once, and an invented one is invalid.
         """
         code = self.code()
         self.assertIsNotNone(self.enter(code))
@@ -111,7 +111,7 @@ class EntryTests(EntryCase):
 
     def test_time(self) -> None:
         """
-        A code is good for 60 seconds, and a cookie for twelve hours.
+        A code is valid for 60 seconds, and a cookie for twelve hours.
         """
         late, code = self.code(), self.code()
         self.world.clock.advance(CODE_LIFE - 0.1)
@@ -125,8 +125,8 @@ class EntryTests(EntryCase):
 
     def test_other_user(self) -> None:
         """
-        Another user, who saw the address in the list of processes, or was sent
-        the cookie at a port of that name, can use neither.
+        Another user, who saw the address in the list of processes, or received
+        the cookie at a port with that host name, can use neither.
         """
         code = self.code()
         for uid in (BOB, None):
@@ -137,7 +137,7 @@ class EntryTests(EntryCase):
 
     def test_other_name(self) -> None:
         """
-        The cookie is for the page's own name.
+        The cookie is valid for the host name of the page.
         """
         cookie = self.enter(self.code())
         self.assertEqual(self.status(cookie, Host="127.0.0.1:9337"), 401)
@@ -145,8 +145,8 @@ class EntryTests(EntryCase):
 
     def test_foreign_page(self) -> None:
         """
-        A page at another port of that name, for which the browser sends the
-        cookie along, can change nothing, nor have archives made.
+        A page at another port of that host name, for which the browser sends
+        the cookie, can neither change anything nor export archives.
         """
         cookie = self.enter(self.code()) or ""
         origin = "http://xferd.localhost:8000"
@@ -159,7 +159,7 @@ class EntryTests(EntryCase):
 
     def test_looks_only(self) -> None:
         """
-        C{HEAD} does not use a code up.
+        C{HEAD} does not use a code.
         """
         code = self.code()
         self.assertEqual(self.ask(ALICE, "HEAD", f"/enter?code={code}").status, 303)
@@ -167,13 +167,13 @@ class EntryTests(EntryCase):
 
     def test_strangers(self) -> None:
         """
-        Who may not act gets no code, also not with a token that permits to look.
+        A user without access gets no code, also not with a read-only token.
         """
         self.assertEqual(self.ask(ALICE, "POST", "/api/v1/page", {"uid": ALICE}).status, 401)
 
     def test_wrong(self) -> None:
         """
-        What names no user is refused.
+        An invalid user is refused.
         """
         for body in ({}, {"uid": "0"}, {"uid": -1}, {"uid": True}, {"uid": 1 << 32}, {"uid": 1, "a": 1}):
             answer = self.ask(None, "POST", "/api/v1/page", body, Authorization="Bearer s3cret")
@@ -181,7 +181,7 @@ class EntryTests(EntryCase):
 
     def test_no_page(self) -> None:
         """
-        A daemon that only listens on its socket says so.
+        A daemon that listens only on its socket reports that it has no page.
         """
         world = World()
         answer = world.ask("POST", "/api/v1/page", b'{"uid": 1000}', unix=True)
@@ -197,7 +197,8 @@ class EntryTests(EntryCase):
 
     def test_bounded(self) -> None:
         """
-        Codes and cookies that nobody uses displace one another.
+        The numbers of codes and cookies are limited: new ones replace unused
+        ones.
         """
         entry = PageLogin(Clock())
         codes = [entry.code(ALICE) for _ in range(17)]
@@ -210,12 +211,12 @@ class EntryTests(EntryCase):
 
 class MetricsTests(SynchronousTestCase):
     """
-    Numbers for everybody.
+    Public metrics.
     """
 
     def test_public(self) -> None:
         """
-        With the setting, everybody may see the metrics, and nothing else.
+        With the setting, the metrics are public, and nothing else.
         """
         world = World(trusted=False, token="t", public_metrics=True)
         self.assertEqual(world.ask("GET", "/metrics").status, 200)

@@ -18,7 +18,7 @@ JOB_A = {"id": "a", "created": "2026-01-02T03:04:01.000Z"}
 
 class ListCase(SynchronousTestCase):
     """
-    A world with lists.
+    A server with lists.
     """
 
     path = ""
@@ -26,25 +26,25 @@ class ListCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make it.
+        Make the server.
         """
         self.world = World()
 
     def ask(self, query: str = "") -> Answer:
         """
-        Ask for the list.
+        Request the list.
         """
         return self.world.ask("GET", f"/api/v1/{self.path}{query}")
 
     def found(self, query: str = "") -> list[str]:
         """
-        The keys of what is found.
+        The keys of the items.
         """
         return [str(item[self.key]) for item in self.ask(query).json()]
 
     def pages(self, query: str) -> list[list[str]]:
         """
-        All pages, by their links.
+        All pages, following their links.
         """
         pages = []
         path: str | None = f"/api/v1/{self.path}{query}"
@@ -67,14 +67,14 @@ class JobListTests(ListCase):
 
     def add(self, job_id: str, second: int, **fields: Any) -> None:
         """
-        Have one more job.
+        Add a job.
         """
         created = f"2026-01-02T03:04:{second:02}.000Z"
         self.world.jobs.known[job_id] = job(id=job_id, created=created, **fields)
 
     def test_filters(self) -> None:
         """
-        Jobs are filtered by each of their facts, and by several.
+        Jobs are filtered by each field, and by several.
         """
         self.add("a", 1, state="done", client="me")
         self.add("b", 2, kind="push", target="docker.io/library/alpine:3")
@@ -95,7 +95,7 @@ class JobListTests(ListCase):
 
     def test_refused(self) -> None:
         """
-        Unknown names and values are named, not ignored.
+        Errors name unknown fields and values.
         """
         for query, words in [
             ("state=runing", "'state' must be one of"),
@@ -113,8 +113,8 @@ class JobListTests(ListCase):
 
     def test_pages(self) -> None:
         """
-        The pages have every item once, also where times are equal, and keep
-        the filter.
+        The pages contain every item once, also with equal times, and keep the
+        filter.
         """
         for n in range(7):
             self.add(f"j{n}", n // 3, state="done" if n == 5 else "running")
@@ -124,7 +124,8 @@ class JobListTests(ListCase):
 
     def test_changes_between(self) -> None:
         """
-        What comes or goes between two pages does not shift the next.
+        Items that are added or removed between two pages do not shift the next
+        page.
         """
         for n in range(4):
             self.add(f"j{n}", n)
@@ -136,7 +137,8 @@ class JobListTests(ListCase):
 
     def test_pages_into_the_journal(self) -> None:
         """
-        Pages go on where the memory ends; without C{limit} they do not.
+        Pages with C{limit} continue in the journal; without it, the list ends
+        with the jobs in memory.
         """
         self.patch(job_list, "CHUNK", 3)
         for n in range(20):
@@ -154,8 +156,8 @@ class JobListTests(ListCase):
 
     def test_memory_wins(self) -> None:
         """
-        What is in memory is newer than what the journal has of it, and may be
-        what the journal does not have yet.
+        A job in memory is newer than its record in the journal, and may not be
+        in the journal yet.
         """
         self.add("a", 1)
         self.add("b", 2)
@@ -166,7 +168,7 @@ class JobListTests(ListCase):
 
     def test_bounded_reads(self) -> None:
         """
-        A page reads of the journal what it needs, in chunks.
+        A page reads as much of the journal as it needs, in chunks.
         """
         self.patch(job_list, "CHUNK", 5)
         for n in range(50):
@@ -176,7 +178,7 @@ class JobListTests(ListCase):
 
     def test_odd_marks(self) -> None:
         """
-        A mark that no page gave leads somewhere in the list.
+        An invented mark leads to a position in the list.
         """
         self.add("a", 1)
         for after, found in (("", []), ("~", ["a"]), ("9", ["a"]), ("2026-01-02T03:04:01.000Z~b", ["a"])):
@@ -223,8 +225,7 @@ class ImageListTests(ListCase):
 
     def test_filters_and_pages(self) -> None:
         """
-        Images are filtered by their name: of one image, or of all images of a
-        repository.
+        Images are filtered by name: one image, or all images of a repository.
         """
         names = ["localhost:5000/a:1", "localhost:5000/a:2", "localhost:5000/b:1"]
         for name in names:

@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.peer_trust}: whose connection it is.
+Tests for L{xferd.web.peer_trust}: the user at the other end of a connection.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xferd.web.peer_trust import Trust, owners, trusts, user_of
 @define
 class Transport:
     """
-    What has a socket.
+    A transport with a socket.
     """
 
     socket: object
@@ -30,7 +30,7 @@ class TrustTests(SynchronousTestCase):
 
     def accepted(self, address: str, family: int) -> tuple[socket.socket, socket.socket]:
         """
-        Connect to ourselves.
+        Connect to a port of this process.
 
         @return: the client's end, and the accepted one.
         """
@@ -46,7 +46,7 @@ class TrustTests(SynchronousTestCase):
 
     def test_owner(self) -> None:
         """
-        The daemon's user may act over loopback, by IPv4 and IPv6.
+        The daemon's user has access over loopback, by IPv4 and IPv6.
         """
         for address, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
             _, accepted = self.accepted(address, family)
@@ -54,8 +54,8 @@ class TrustTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """
-        A client that is gone already is not known any more: the kernel shows
-        its end as root's.
+        A client that has closed its connection is unknown: the kernel reports
+        root as the owner of its end.
         """
         client, accepted = self.accepted("127.0.0.1", socket.AF_INET)
         client.sendall(b"POST / HTTP/1.1\r\n\r\n")
@@ -64,7 +64,7 @@ class TrustTests(SynchronousTestCase):
 
     def test_other_user(self) -> None:
         """
-        Another user may not.
+        Another user has no access.
         """
         self.patch(peer_trust, "owners", lambda: frozenset({os.geteuid() + 1}))
         _, accepted = self.accepted("127.0.0.1", socket.AF_INET)
@@ -72,14 +72,14 @@ class TrustTests(SynchronousTestCase):
 
     def test_no_socket(self) -> None:
         """
-        A connection of which the socket is not known is not trusted.
+        A connection without a known socket is not trusted.
         """
         for transport in (object(), Transport(None)):
             self.assertFalse(trusts(Trust.OWNER, user_of(transport)))
 
     def test_others(self) -> None:
         """
-        All of a unix socket's clients may act, and none of another machine's.
+        All clients of a unix socket have access, and none of another machine.
         """
         self.assertTrue(trusts(Trust.ALL, user_of(object())))
         self.assertFalse(trusts(Trust.NONE, user_of(object())))
@@ -88,8 +88,8 @@ class TrustTests(SynchronousTestCase):
 
     def test_owners(self) -> None:
         """
-        They are root and the daemon's user, but in a user namespace not the
-        user that stands for all others.
+        The owners are root and the daemon's user, but not the user who
+        represents all others in a user namespace.
         """
         self.assertEqual(owners(), frozenset({0, os.geteuid()}))
         self.patch(os, "geteuid", lambda: 65534)

@@ -24,7 +24,7 @@ COPY = {"kind": "copy", "reference": "quay.io/me/app", "target": "r.example/app"
 
 def encoded(value: object) -> str:
     """
-    A header's value as docker's clients write it.
+    A header's value, as docker's clients write it.
     """
     return urlsafe_b64encode(json.dumps(value).encode()).decode()
 
@@ -36,13 +36,15 @@ class HeaderTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world.
+        Make the server.
         """
         self.world = World()
 
     def bring(self, body: object = PULL, **headers: str) -> Mapping[str, Credentials]:
         """
-        Ask for a job; what came of the headers.
+        Request a job.
+
+        @return: the credentials in its headers.
         """
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         answer = self.world.ask("POST", "/api/v1/jobs", json.dumps(body).encode(), named)
@@ -52,7 +54,9 @@ class HeaderTests(SynchronousTestCase):
 
     def refuse(self, body: object = PULL, **headers: str) -> str:
         """
-        Ask for a job that is refused; why, which quotes no secret.
+        Request a job that is refused.
+
+        @return: the error, which contains no secret.
         """
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         answer = self.world.ask("POST", "/api/v1/jobs", json.dumps(body).encode(), named)
@@ -63,8 +67,8 @@ class HeaderTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        No header, or one with nothing in it, as docker sends it for nobody,
-        brings none.
+        Without a header, or with an empty one, as docker sends it for an
+        anonymous user, there are no credentials.
         """
         self.assertEqual(self.bring(), {})
         for value in ({}, None, {"username": "", "password": ""}, {"serveraddress": "quay.io"}):
@@ -73,8 +77,8 @@ class HeaderTests(SynchronousTestCase):
 
     def test_unnamed(self) -> None:
         """
-        Credentials that name no registry are for the job's own: where a pull
-        comes from, where a push goes.
+        Credentials that name no registry apply to the job's own: the source of
+        a pull, the target of a push.
         """
         value = encoded({"username": "me", "password": "hunter2", "email": None})
         self.assertEqual(self.bring(X_Registry_Auth=value), {"quay.io": ME})
@@ -89,8 +93,8 @@ class HeaderTests(SynchronousTestCase):
 
     def test_origin(self) -> None:
         """
-        Who brings them may say where from, for errors, which then advise to log in there; it says
-        nothing of whose they are.
+        A client may name the origin of its credentials for errors, which then
+        advise to log in there.
         """
         entry = {"username": "me", "password": "hunter2", "origin": "/home/me/.docker/config.json"}
         for origin in ("a\nb", "x" * 301, 5):
@@ -102,7 +106,7 @@ class HeaderTests(SynchronousTestCase):
 
     def test_named(self) -> None:
         """
-        Credentials that name a registry are for that one.
+        Credentials that name a registry apply to it.
         """
         value = encoded(
             {"username": "me", "password": "hunter2", "serveraddress": "https://index.docker.io/v1/"}
@@ -112,8 +116,8 @@ class HeaderTests(SynchronousTestCase):
 
     def test_several(self) -> None:
         """
-        C{X-Registry-Config} has those of several; C{X-Registry-Auth} goes
-        before it.
+        C{X-Registry-Config} contains those of several registries;
+        C{X-Registry-Auth} precedes it.
         """
         you = {"username": "you", "password": "x"}
         found = self.bring(
@@ -125,8 +129,8 @@ class HeaderTests(SynchronousTestCase):
 
     def test_forms(self) -> None:
         """
-        Tokens, and C{auth} as in docker's file, are understood; so is base64
-        of either alphabet, padded or not.
+        Tokens, and C{auth} as in docker's file, are accepted, in base64 of
+        either alphabet, with or without padding.
         """
         for entry, credentials in (
             ({"identitytoken": "t"}, Credentials("", identity_token=Secret("t"))),
@@ -162,7 +166,7 @@ class HeaderTests(SynchronousTestCase):
 
     def test_whose(self) -> None:
         """
-        Between two registries, credentials must say whose they are.
+        For a job with two registries, credentials have to name theirs.
         """
         value = encoded({"username": "me", "password": "hunter2"})
         self.assertIn("'serveraddress'", self.refuse(COPY, X_Registry_Auth=value))
@@ -170,7 +174,7 @@ class HeaderTests(SynchronousTestCase):
     @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40))
     def test_anything(self, value: str) -> None:
         """
-        Whatever comes, it is read or refused.
+        Every header is accepted or refused.
         """
         answer = self.world.ask("POST", "/api/v1/jobs", json.dumps(PULL).encode(), {"X-Registry-Auth": value})
         self.assertIn(answer.status, (202, 400))
@@ -183,7 +187,7 @@ class LoginTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world.
+        Make the server.
         """
         self.world = World()
         self.headers = {"X-Registry-Auth": encoded({"username": "me", "password": "hunter2"})}
@@ -191,7 +195,7 @@ class LoginTests(SynchronousTestCase):
 
     def try_login(self, host: str) -> Answer:
         """
-        Try the credentials; the registry's answer takes a turn.
+        Try the credentials, and let the registry answer.
         """
         body = json.dumps({"host": host}).encode()
         headers = {"Host": "localhost:9337", "Content-Type": "application/json"}
@@ -204,7 +208,7 @@ class LoginTests(SynchronousTestCase):
 
     def test_accepted(self) -> None:
         """
-        The registry is asked with what came along, and with nothing else.
+        The registry receives exactly the credentials of the request.
         """
         answer = self.try_login("https://R.example:5000/")
         self.assertEqual(answer.status, 200)
@@ -213,7 +217,7 @@ class LoginTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A refusal is told as everywhere.
+        The registry's refusal is reported like other errors.
         """
         self.registry.gate.fail("check", Denied("no", host="r.example:5000", status=401))
         answer = self.try_login("r.example:5000")
@@ -221,7 +225,7 @@ class LoginTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        What is missing or wrong is named.
+        Errors name missing and invalid fields.
         """
         for body, words in (
             (b"{}", "'host' must be a registry's host, not null"),

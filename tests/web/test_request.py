@@ -1,6 +1,6 @@
 """
-Tests for L{xferd.web.request} and L{xferd.web.job_request}: what clients may ask,
-and how they are told.
+Tests for L{xferd.web.request} and L{xferd.web.job_request}: the bodies of
+requests, and their errors.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ JSON = st.recursive(
 
 def pull(**fields: Any) -> dict[str, Any]:
     """
-    A pull to ask for.
+    The body of a pull.
     """
     return {"kind": "pull", "reference": "alpine", **fields}
 
 
 def push(**fields: Any) -> dict[str, Any]:
     """
-    A push to ask for.
+    The body of a push.
     """
     return {"kind": "push", "reference": "alpine", **fields}
 
 
 def copy(**fields: Any) -> dict[str, Any]:
     """
-    A copy to ask for.
+    The body of a copy.
     """
     return {"kind": "copy", "reference": "alpine", "target": "quay.io/me/alpine", **fields}
 
@@ -50,13 +50,13 @@ class BodyTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a world.
+        Make the server.
         """
         self.world = World()
 
     def assert_refused(self, value: object, words: str) -> None:
         """
-        Check that a body is refused with a sentence that has these words.
+        Check that a body is refused with a sentence that contains some words.
         """
         answer = self.world.post(value)
         self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"), value)
@@ -65,7 +65,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        Each wrong field is named.
+        The error names each invalid field.
         """
         for value, words in [
             ([], "not a JSON object"),
@@ -103,8 +103,8 @@ class BodyTests(SynchronousTestCase):
 
     def test_misplaced(self) -> None:
         """
-        A field that belongs to another kind of job is refused with what this
-        kind has: it would be lost without a word.
+        A field of another kind of job is refused with the fields of this kind,
+        instead of being ignored.
         """
         for value, words in [
             (pull(target="a"), 'a pull has no field "target"'),
@@ -120,8 +120,8 @@ class BodyTests(SynchronousTestCase):
 
     def test_no_json(self) -> None:
         """
-        Bytes that are no JSON, JSON that is bottomless, and JSON that cannot
-        be written as UTF-8, are refused.
+        Bytes that are not JSON, JSON that is nested too deeply, and JSON that
+        UTF-8 cannot encode, are refused.
         """
         half = b'{"kind": "pull", "reference": "alpine", "platform": "\\ud800"}'
         for body in (b"", b"{", b"\xff\xfe", b"[" * 16000, b'{"kind": "pull"} x', half):
@@ -131,7 +131,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_null(self) -> None:
         """
-        Null stands for what is usual.
+        Null selects the default.
         """
         answer = self.world.post(pull(platform=None, priority=None))
         self.assertEqual(answer.status, 202)
@@ -159,7 +159,7 @@ class BodyTests(SynchronousTestCase):
     @given(JSON)
     def test_anything(self, value: object) -> None:
         """
-        Whatever JSON comes, the answer is a refusal in one line.
+        Every JSON value is accepted, or refused in one line.
         """
         answer = self.world.post(value)
         self.assertEqual(answer.status, 400)
@@ -168,7 +168,7 @@ class BodyTests(SynchronousTestCase):
 
 class ClientTests(SynchronousTestCase):
     """
-    The name that a client gives itself.
+    The name of a client.
     """
 
     def test_names(self) -> None:

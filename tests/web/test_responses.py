@@ -16,7 +16,7 @@ from xferd.web.responses import STATUSES, status_of
 
 def tree(kind: type[XferdError]) -> Iterator[type[XferdError]]:
     """
-    A class of errors and all below it.
+    A class of errors and its subclasses.
     """
     yield kind
     for below in kind.__subclasses__():
@@ -30,8 +30,8 @@ class StatusTests(SynchronousTestCase):
 
     def test_every_error(self) -> None:
         """
-        Every error has a status that is an error's, its own or that of the
-        branch that it is on: none has only what the root has.
+        Every error has a status of 400 or more, its own or that of its branch:
+        none has only that of the root.
         """
         kinds = [kind for kind in tree(XferdError) if kind.__module__ == errors.__name__]
         self.assertGreater(len(kinds), 25)
@@ -42,7 +42,7 @@ class StatusTests(SynchronousTestCase):
 
     def test_whose_fault(self) -> None:
         """
-        4xx is for what the client can mend, and only for that.
+        A status of 4xx is for exactly the errors that the client can remedy.
         """
         self.assertEqual(STATUSES[errors.NotFound], 404)
         self.assertEqual(status_of(errors.BadDigest("x")), 400)
@@ -53,7 +53,7 @@ class StatusTests(SynchronousTestCase):
 
     def test_source(self) -> None:
         """
-        A source's error carries what is known of the source.
+        The response to a source's error contains the known facts of the source.
         """
         world = World()
         world.jobs.refuses = TooManyRequests("enough", host="docker.io", status=429, retry_after=12.4)

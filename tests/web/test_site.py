@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.web.site}: the bound on bodies.
+Tests for L{xferd.web.site}: limits on bodies and connections.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIELDS = {"Host": "localhost", "Content-Type": "application/json"}
 
 class BodyTests(SynchronousTestCase):
     """
-    Bodies, small and large.
+    Small and large bodies.
     """
 
     def setUp(self) -> None:
@@ -30,14 +30,14 @@ class BodyTests(SynchronousTestCase):
 
     def send(self, body: bytes, **headers: str) -> Connection:
         """
-        Begin a request, with some of its body.
+        Start a request, with a part of its body.
         """
         self.connection.send("POST", "/api/v1/jobs", {**FIELDS, **headers}, body)
         return self.connection
 
     def test_largest(self) -> None:
         """
-        A body of just the largest size is read.
+        A body of the maximum size is read.
         """
         body = b'{"kind":"pull","reference":"a"}'.ljust(MAX_BODY)
         answer = self.send(body, **{"Content-Length": str(MAX_BODY)}).answer()
@@ -45,7 +45,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_announced(self) -> None:
         """
-        A body that is announced too large is refused before it is sent.
+        A body whose announced length is too large is refused before it is sent.
         """
         answer = self.send(b"", **{"Content-Length": str(MAX_BODY + 1), "Expect": "100-continue"}).answer()
         self.assertEqual(answer.status, 413)
@@ -57,7 +57,8 @@ class BodyTests(SynchronousTestCase):
 
     def test_dropped(self) -> None:
         """
-        What is sent all the same is dropped; its end is the connection's.
+        A body that is sent nevertheless is dropped; its end closes the
+        connection.
         """
         self.send(b"", **{"Content-Length": str(MAX_BODY + 1)})
         self.connection.protocol.dataReceived(b"x" * MAX_BODY)
@@ -69,7 +70,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_stubborn(self) -> None:
         """
-        Who goes on sending without end is cut off.
+        A client that sends without end is disconnected.
         """
         self.send(b"", **{"Content-Length": str(100 * LINGER)})
         for _ in range(LINGER // 65536 + 1):
@@ -94,7 +95,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_left(self) -> None:
         """
-        A client that leaves in the middle of its body leaves nothing behind.
+        A client that disconnects within its body leaves no data.
         """
         self.send(b"{", **{"Content-Length": "10"})
         self.connection.lose()
@@ -102,8 +103,8 @@ class BodyTests(SynchronousTestCase):
 
     def test_idle(self) -> None:
         """
-        A connection on which nothing is asked is closed after ten seconds,
-        and one on which nothing more is asked after a minute.
+        A connection without a request is closed after ten seconds, and one
+        without a further request after a minute.
         """
         self.world.clock.advance(FIRST - 0.1)
         self.assertFalse(self.connection.transport.disconnecting)
@@ -118,8 +119,8 @@ class BodyTests(SynchronousTestCase):
 
     def test_first_head(self) -> None:
         """
-        The head of a first request has ten seconds, however it trickles in;
-        its body has longer.
+        The head of the first request has to arrive within ten seconds, however
+        slowly; its body has more time.
         """
         self.connection.protocol.dataReceived(b"GET / HTTP/1.1\r\n")
         for _ in range(9):
@@ -135,8 +136,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """
-        A request that arrives byte by byte is cut off in the end, its head or
-        its body.
+        A request whose head or body arrives byte by byte is cut off in the end.
         """
         whole = b'{"kind":"pull","reference":"a"}'
         first = {"Content-Length": str(len(whole))}
@@ -157,8 +157,8 @@ class BodyTests(SynchronousTestCase):
 
     def test_slow_between(self) -> None:
         """
-        Each request of a connection has that time for itself, and none of it
-        passes between them.
+        Each request of a connection has the whole time, which does not run
+        between requests.
         """
         body = b'{"kind":"pull","reference":"a"}'
         for _ in range(20):
@@ -169,17 +169,17 @@ class BodyTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """
-        Strangers who connect and ask nothing leave room for those who may
-        act, and those over TCP for the unix socket: what comes beyond is closed
-        at once, and warned of once.
+        Connections of clients without access leave some to those with access,
+        and those over TCP leave some to the unix socket: further ones are
+        closed at once, with one warning.
         """
         self.world = World(trusted=False, token="s3cret", connections=40)
 
         def connect(**where: Any) -> int:
             """
-            Connect until it is refused.
+            Connect until a connection is refused.
 
-            @return: how often it was not.
+            @return: the number of accepted connections.
             """
             count = 0
             while not self.world.connect(**where).cut:
@@ -202,7 +202,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_refused_leaves_nothing(self) -> None:
         """
-        A connection that is refused has no timers, and its end is not counted.
+        A refused connection has no timers, and its end is not counted.
         """
         world = World(connections=1)
         first, second = world.connect(), world.connect()
@@ -215,7 +215,7 @@ class BodyTests(SynchronousTestCase):
 
     def test_form_is_not_parsed(self) -> None:
         """
-        A form is no job, and is not taken apart.
+        The body of a form is no job, and is not parsed.
         """
         body = b"kind=pull&reference=a"
         answer = self.send(

@@ -1,5 +1,6 @@
 """
-Tests for L{xferd.web.static_files}, and for what the files of the page keep to.
+Tests for L{xferd.web.static_files}, and for the rules that the files of the
+page follow.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class ServingTests(SynchronousTestCase):
 
     def test_types(self) -> None:
         """
-        Each file comes whole, with its type.
+        Each file is complete, with its type.
         """
         types = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
         for name, source in SOURCES.items():
@@ -41,8 +42,7 @@ class ServingTests(SynchronousTestCase):
 
     def test_cached(self) -> None:
         """
-        Who has the file asks whether it is still good, and gets no second
-        copy.
+        A client with a cached file revalidates it, and receives no second copy.
         """
         for path in ("/", "/static/main.js"):
             first = World().ask("GET", path)
@@ -54,7 +54,7 @@ class ServingTests(SynchronousTestCase):
 
     def test_nothing_else(self) -> None:
         """
-        No path leads out of the folder.
+        No path leads out of the directory.
         """
         for name in ("../app.py", "..%2fapp.py", "%2e%2e/app.py", "nope.css", "", ".", "a/b.js"):
             self.assertEqual(World().ask("GET", f"/static/{name}").status, 404, name)
@@ -62,7 +62,7 @@ class ServingTests(SynchronousTestCase):
 
 class SourceTests(SynchronousTestCase):
     """
-    Rules that the files of the page keep.
+    Rules for the files of the page.
     """
 
     def test_small(self) -> None:
@@ -73,7 +73,7 @@ class SourceTests(SynchronousTestCase):
 
     def test_no_markup_from_text(self) -> None:
         """
-        No script makes markup or code of a text.
+        No script interprets a text as markup or code.
         """
         for name, source in SOURCES.items():
             found = re.findall(
@@ -84,7 +84,7 @@ class SourceTests(SynchronousTestCase):
 
     def test_policy(self) -> None:
         """
-        Nothing is inline and nothing comes from elsewhere.
+        No script or style is inline, and none is from another site.
         """
         page = SOURCES["index.html"]
         self.assertEqual(
@@ -95,8 +95,8 @@ class SourceTests(SynchronousTestCase):
 
     def test_names_fit(self) -> None:
         """
-        Every element that a script asks for by name is on the page, and every
-        module and file that is named is there.
+        Every element that a script names is on the page, and every module and
+        file that is named exists.
         """
         page = SOURCES["index.html"]
         identifiers = set(re.findall(r'\sid="([^"]+)"', page))
