@@ -12,7 +12,7 @@ from unittest import SkipTest
 from tests.forks import bounded, fork
 
 OTHER = 65534
-"""A user who is neither root nor who runs the tests."""
+"""A user who is neither root nor the user of the tests."""
 
 
 @contextmanager

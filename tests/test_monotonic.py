@@ -58,7 +58,8 @@ class MonotonicTests(SynchronousTestCase):
 
     def test_too_late(self) -> None:
         """
-        A timer that was set before is an error, as it was measured by another clock.
+        A timer that was set before is an error, because it was measured by
+        another clock.
         """
         reactor = Timers()
         reactor.callLater(60, int)

@@ -154,7 +154,7 @@ class DescriptorTests(SynchronousTestCase):
 
     def test_no_platform(self) -> None:
         """
-        A platform with an empty part is none.
+        A platform with an empty part is invalid.
         """
         for platform in (
             {},
@@ -360,7 +360,7 @@ class DocumentTests(SynchronousTestCase):
             made = Document(OCI_MANIFEST, data, Digest.of(data))
             self.assertRaises(BadDocument, parse_document, made)
 
-    # A busy machine is slow to make values; the test is of what they do.
+    # A busy machine generates values slowly; the test is of their content.
     @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(
         recursive(

@@ -177,7 +177,7 @@ class SocketTests(SynchronousTestCase):
 
     def test_ipv6(self) -> None:
         """
-        So it is over IPv6.
+        The same over IPv6.
         """
         self.both(OTHER, "::1", "::1", OTHER)
 
@@ -189,21 +189,22 @@ class SocketTests(SynchronousTestCase):
 
     def test_mapped_server(self) -> None:
         """
-        So is a client with an IPv4 socket of a server that listens on IPv6.
+        The same for a client with an IPv4 socket and a server that listens on
+        IPv6.
         """
         self.both(OTHER, "127.0.0.1", "::", OTHER)
 
     def test_connects_sends_and_leaves(self) -> None:
         """
-        A user who connects, sends a request and closes at once is not taken
-        for root, as whom the kernel shows what is left of the connection.
+        A user who connects, sends a request and closes at once is not taken for
+        root, whom the kernel reports as the owner of the closed end.
         """
         self.both(None, "127.0.0.1", "127.0.0.1", OTHER, "leave")
 
     def test_ports_reused(self) -> None:
         """
-        What a user sent and broke off is not taken for root's when root's own
-        connection has got the same two ports meanwhile.
+        The data of a user's closed connection is not taken for root's when
+        root's own connection reuses the two ports.
         """
         with socket.create_server(("127.0.0.1", 0)) as server:
             first = socket.socket()
@@ -236,7 +237,7 @@ class SocketTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """
-        Nothing is known of a socket that is closed, or not connected.
+        The user of a socket that is closed, or not connected, is unknown.
         """
         with socket.socket() as unconnected:
             self.assertIsNone(peer_uid(unconnected))

@@ -31,7 +31,7 @@ class RealProgressTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        Without new bytes there is none, even where no byte is missing.
+        Without new bytes there is no progress, even if no byte is missing.
         """
         self.assertFalse(is_real_progress(100, 100, 100))
         self.assertFalse(is_real_progress(100, 90, 100))

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl -*-
 """
-Running C{xferctl} inside the test, and as a process of its own.
+Runs C{xferctl} inside the test, and as a process.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ sys.exit(console())
 
 COMMAND = (sys.executable, "-c", _SCRIPT)
 """
-What the installed C{xferctl} does, with the signals that a shell in the
-foreground would give it: the tests may run where some are ignored.
+The installed C{xferctl}, with the signals of a foreground shell: the tests may
+run with some of them ignored.
 """
 
 

@@ -254,7 +254,7 @@ class EventTests(ConversationMixin, DaemonTestCase):
 
     def test_busy(self) -> None:
         """
-        A daemon with too many streams is asked again.
+        A daemon with too many streams is asked for events again.
         """
         self.fake.on(
             "GET", "/jobs/j1/events", refusal(503, "SERVICE_UNAVAILABLE", "later"), Answer(lines=one_pull())

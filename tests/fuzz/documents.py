@@ -252,7 +252,7 @@ _LISTS: Final = st.sampled_from(
 
 def _unloaded(pieces: list[bytes]) -> tuple[Any, Any]:
     """
-    What an archive holds, or why it is refused.
+    The content of an archive, or the reason why it is refused.
     """
     inflater, splitter, contents = Inflater(), TarSplitter(), Contents()
     kept: dict[str, bytearray] = {}
@@ -299,7 +299,7 @@ def check_archive(given: tuple[bytes, list[int]]) -> None:
     """
     data, sizes = given
     whole, parts = _unloaded([data]), _unloaded(cut(data, sizes))
-    # Why it is refused may depend on what was read before.
+    # The reason may depend on earlier bytes.
     same(parts[0], whole[0], "an archive in pieces and as a whole")
     if not isinstance(whole[0], type):
         same(parts[1], whole[1], "the files of an archive in pieces and as a whole")

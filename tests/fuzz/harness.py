@@ -48,8 +48,8 @@ class Harness:
     """
     One reader.
 
-    @ivar name: what the command line calls it.
-    @ivar inputs: where its inputs come from.
+    @ivar name: its name on the command line.
+    @ivar inputs: the source of its inputs.
     @ivar check: reads one input, and fails where the invariant does not hold.
     """
 
@@ -159,7 +159,7 @@ def _memory(field: str) -> int:
 
 def _forget_peak() -> None:
     """
-    Let the kernel measure C{VmHWM} anew (proc(5), C{clear_refs}).
+    Let the kernel reset C{VmHWM} (proc(5), C{clear_refs}).
     """
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")

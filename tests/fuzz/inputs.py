@@ -1,5 +1,5 @@
 """
-Inputs: what is right, and what is damaged.
+Valid and damaged inputs.
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ def packed(draw: st.DrawFn) -> bytes:
 
 def _as_layer(data: bytes, most: int) -> bytes | None:
     """
-    What a layer's reader makes of some bytes; None where it refuses them.
+    The result of a layer's reader; C{None} if it refuses the bytes.
     """
     blocks = Blocks(Bytes(data, most), "gzip", LIMITS)
     try:
@@ -283,7 +283,7 @@ def _as_layer(data: bytes, most: int) -> bytes | None:
 
 def _as_archive(data: bytes, sizes: list[int]) -> bytes | None:
     """
-    What an archive's reader makes of some bytes; None where it refuses them.
+    The result of an archive's reader; C{None} if it refuses the bytes.
     """
     inflater = Inflater()
     parts: list[bytes] = []
@@ -324,7 +324,7 @@ INFLATING: Final = Harness("inflating", st.tuples(damaged(packed()), SIZES), che
 
 class _Place:
     """
-    A directory for trees, with a neighbour that has to stay as it is.
+    A directory for trees, with a neighbour that has to stay unchanged.
     """
 
     def __init__(self) -> None:
@@ -344,7 +344,7 @@ class _Place:
 
 def _around(place: _Place) -> Any:
     """
-    All that is beside the tree.
+    All files beside the tree.
     """
     return sorted(os.listdir(place.path)), listing(place.outside), os.lstat(place.outside).st_mode
 

@@ -162,7 +162,7 @@ class ReadersTests(SynchronousTestCase):
 
     def test_broken(self) -> None:
         """
-        The command prints what it has found, and ends with 1.
+        The command prints its findings, and ends with 1.
         """
 
         def check(_: Any) -> None:
@@ -177,7 +177,7 @@ class ReadersTests(SynchronousTestCase):
 
     def test_good_inputs(self) -> None:
         """
-        The harnesses take what is right.
+        The harnesses accept valid inputs.
         """
         for data in (b"{}", b"[]", b"null"):
             check_document(("application/json", data))

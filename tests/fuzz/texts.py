@@ -1,5 +1,5 @@
 """
-Harnesses for what is written in one line: references, challenges, headers.
+Harnesses for texts of one line: references, challenges, headers.
 """
 
 from __future__ import annotations

@@ -116,13 +116,13 @@ class JobsCase(SynchronousTestCase):
 
     def job(self, job_id: str) -> Mapping[str, Any]:
         """
-        A job as it is now.
+        The present state of a job.
         """
         return self.jobs.get(job_id)
 
     def pulled(self, name: str = "app", **how: Any) -> Mapping[str, Any]:
         """
-        Pull something to its end, and see that it was no failure.
+        Pull an image, and check that the pull succeeded.
         """
         job_id = self.pull(name, **how)
         self.settle()
@@ -147,8 +147,8 @@ class JobsCase(SynchronousTestCase):
 
     def assert_idle(self) -> None:
         """
-        Nothing is left of what jobs held: no slot, no transfer, no open
-        partial file, no connection, no unpacking, no staging directory.
+        The jobs have released everything: slots, transfers, open partial files,
+        connections, unpacking and staging directories.
         """
         self.settle()
         for slots in self.jobs.status()["slots"].values():

@@ -86,8 +86,8 @@ class CopyTests(JobsCase):
 
     def test_download_is_shown(self) -> None:
         """
-        The download behind an upload is the job's too, in the list and in the
-        events; the row waits as it does, and for what it waits for.
+        The download behind an upload belongs to the job as well, in the list
+        and in the events; the row has its state and its reason.
         """
         image = self.add(sample_image(5, size=100_000))
         blobs = [layer.blob.digest for layer in image.layers]
@@ -476,7 +476,7 @@ class CopyTests(JobsCase):
 
     def artifact(self, subject: Document, text: bytes = b"signed") -> Document:
         """
-        Put something into the registry that refers to a document.
+        Put an artifact into the registry that refers to a document.
         """
         layer = sample_layer(seed=text.decode())
         made = image_of([layer])

@@ -1,5 +1,6 @@
 """
-Tests for L{xferd.jobs.ended_jobs}, by what clients ask of jobs that have ended.
+Tests for L{xferd.jobs.ended_jobs}: requests of clients for jobs that have
+ended.
 """
 
 from __future__ import annotations

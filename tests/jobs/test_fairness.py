@@ -168,8 +168,8 @@ class SmallTests(JobsCase):
 
     def test_four(self) -> None:
         """
-        They have four slots, and those that are free; then they wait, and say
-        for what.
+        They have four slots, and use free ones of the others; then they wait,
+        with the reason.
         """
         self.stuck(9, 10_000)
         slots = self.jobs.status()["slots"]

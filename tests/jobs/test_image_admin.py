@@ -314,8 +314,8 @@ class RemovalTests(JobsCase):
 
     def test_not_ready(self) -> None:
         """
-        Nothing is collected before the store was read, when it seems to have
-        no names.
+        No file is collected before the store was read, when it seems to have no
+        names.
         """
         early = self.make_jobs()
         self.failureResultOf(early.image_admin.remove("app"), Interrupted)
@@ -386,7 +386,8 @@ class RestlessTests(JobsCase):
 
     def test_pull_and_pull_again(self) -> None:
         """
-        Pulls that find nothing, something or all in the store lose nothing.
+        Repeated pulls lose nothing, whether the store has none, some or all of
+        the blobs.
         """
         base = sample_layer(seed="base")
         for name in ("one", "two", "one"):

@@ -419,7 +419,7 @@ class IsolatedTests(RightsCase):
 
     def test_confirms_anything(self) -> None:
         """
-        A registry that confirms every digest, as one that a client runs can,
+        A registry that confirms every digest, like one that a client runs,
         gives its client no access to blobs of others.
         """
         self.assert_done(self.begin(ANN))
@@ -698,8 +698,8 @@ class IsolatedUploadTests(UploadsCase):
 
     def test_restart(self) -> None:
         """
-        Over a restart the sessions of the daemon's own credentials are kept;
-        of clients' credentials nothing is stored.
+        After a restart, the upload sessions of the daemon's own credentials are
+        kept; clients' credentials and their sessions are not stored.
         """
         for who, target in ((ANN, self.targets[0]), (None, self.targets[2])):
             self.broken(who, target)

@@ -119,8 +119,8 @@ class ListTests(JobsCase):
 
     def test_too_many(self) -> None:
         """
-        A client that begins jobs without end, or many clients together, are
-        refused beyond a bound; jobs that end make room.
+        The number of unfinished jobs is limited, for each client and for all
+        together; the end of a job frees its place.
         """
         self.assertEqual((runner.MAX_JOBS, runner.MAX_CLIENT_JOBS), (10_000, 5_000))
         self.patch(runner, "MAX_JOBS", 20)
@@ -219,8 +219,8 @@ class ListTests(JobsCase):
 
     def test_long_texts(self) -> None:
         """
-        Megabytes in what a registry sends do not get into a job by its error
-        or its warnings: memory, events and the journal keep them.
+        Megabytes in the response of a registry are not copied into a job's
+        error or warnings, which memory, events and the journal keep.
         """
         huge = "x" * 4_000_000
         self.add(sample_image(1))
@@ -384,7 +384,7 @@ class LifeTests(JobsCase):
 
     def start(self) -> None:
         """
-        Not yet: each test starts by itself.
+        Do nothing: each test starts the jobs itself.
         """
 
     def begin(self) -> None:
@@ -452,7 +452,7 @@ class LifeTests(JobsCase):
 
     def test_stop(self) -> None:
         """
-        A stop ends what runs, keeps what was fetched, and takes no more.
+        A stop ends running jobs, keeps downloaded bytes, and refuses new jobs.
         """
         image = self.add(sample_image(1, size=100_000))
         blob = image.layers[0].blob.digest
@@ -515,7 +515,7 @@ class EventsTests(JobsCase):
 
     def read(self, stream: IEventStream) -> list[Event]:
         """
-        Take what is new now.
+        Read the new events.
         """
         got: Deferred[list[Event]] = stream.get()
         self.wait(0.5)
@@ -523,7 +523,7 @@ class EventsTests(JobsCase):
 
     def subjects(self, events: list[Event]) -> dict[tuple[Any, ...], Event]:
         """
-        Events by what they are about.
+        Events by their subject.
         """
         found = {}
         for event in events:
@@ -624,7 +624,7 @@ class EventsTests(JobsCase):
 
     def test_pace(self) -> None:
         """
-        A stream is read only so often, but a last word is not kept waiting.
+        A stream is read at intervals, but a final event is delivered at once.
         """
         image = self.add(sample_image(1, size=100_000))
         blob = image.layers[0].blob.digest

@@ -163,8 +163,8 @@ class PushTests(JobsCase):
 
     def test_leaves_between_attempts(self) -> None:
         """
-        A client that is cancelled while its upload waits to be tried again has
-        the session deleted, too.
+        A client that is cancelled while its upload waits for the next attempt
+        has the session deleted as well.
         """
         image = self.pulled_image(sample_image(1, size=100_000))
         self.other.uploads.stall(self.blob(image))
@@ -383,8 +383,8 @@ class PlatformTests(JobsCase):
 
     def test_all(self) -> None:
         """
-        All platforms go, children before the index, each byte for byte and
-        under every tag; only what the store lacks is fetched, and once.
+        All platforms are pushed, children before the index, each byte for byte
+        and under every tag; blobs that the store lacks are fetched once.
         """
         asked = self.registry.count("manifest", self.index.digest)
         job_id = self.push(platform="all", tags=["1"])

@@ -38,7 +38,7 @@ WORDS = {
 
 class ReasonsTests(EngineTests):
     """
-    Every reason has its words.
+    Every reason has a text.
     """
 
     def test_words(self) -> None:
@@ -51,7 +51,7 @@ class ReasonsTests(EngineTests):
 
     def test_nouns(self) -> None:
         """
-        A slot is named by what it is for.
+        The text names the kind of a slot.
         """
         reason = Reason(Obstacle.QUEUE, 1)
         for kind, small, noun in (

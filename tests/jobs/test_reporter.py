@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.jobs.reporter}, and for what the progress of a job costs.
+Tests for L{xferd.jobs.reporter}, and for the cost of a job's progress.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CostTests(JobsCase):
 
     def read(self, stream: IEventStream) -> list[Event]:
         """
-        Take what is new now.
+        Read the new events.
         """
         got: Deferred[list[Event]] = stream.get()
         self.wait(0.25)
@@ -48,7 +48,7 @@ class CostTests(JobsCase):
 
     def test_one_layer_moves(self) -> None:
         """
-        A stream gets the job, the layer that moves and its transfers, and
+        A stream reads the job, the layer that moves and its transfers, and
         nothing of the other layers.
         """
         image = self.add(sample_image(LAYERS))
@@ -92,8 +92,7 @@ class CostTests(JobsCase):
 
     def test_listed(self) -> None:
         """
-        A transfer that waits is listed as it was before, until something about
-        it has changed.
+        The row of a transfer that waits stays the same object until it changes.
         """
         image = self.add(sample_image(self.downloads + 2))
         for layer in image.layers:

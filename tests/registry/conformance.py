@@ -172,8 +172,7 @@ class RepositoryConformance(_Base):
 
     def test_push(self) -> None:
         """
-        A blob is uploaded, is there then, and is mounted into another
-        repository.
+        A blob is uploaded, exists then, and is mounted into another repository.
         """
         self.assertEqual(self.wait(self.push()), Pushed("uploaded"))
         self.assertEqual((self.reported[-1], self.remembered[-1]), (len(DATA), None))
@@ -205,7 +204,7 @@ class RepositoryConformance(_Base):
 
     def test_put_manifest(self) -> None:
         """
-        A manifest is put once all that it names is there.
+        A manifest is put once all blobs that it names exist.
         """
         other = self.registries.repository(Repository(HOST, "team/b"))
         self.fails(BlobUnknown, other.put_manifest("2", self.image.manifest))

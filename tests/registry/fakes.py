@@ -291,7 +291,7 @@ class MemoryRegistry(Resource):
 
     def basic(self) -> str:
         """
-        What the right user sends.
+        The credentials of the right user.
         """
         return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode()
 
@@ -370,7 +370,7 @@ class _Resolution:
 
     def cancel(self) -> None:
         """
-        Nothing is left to cancel.
+        Do nothing: the request has ended.
         """
 
 

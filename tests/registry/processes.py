@@ -33,7 +33,7 @@ class FakeProcess:
 
     def writeToChild(self, childFD: int, data: bytes) -> None:
         """
-        Take what is sent.
+        Record the input.
         """
         assert childFD == 0
         self.stdin += data

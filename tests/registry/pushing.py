@@ -1,6 +1,6 @@
 """
-What the tests of pushing over real sockets begin with: a registry with faults, and
-a client.
+Shared by the tests of pushing over real sockets: a registry with faults, and a
+client.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Bytes:
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
         """
-        All is there.
+        All bytes are available.
         """
         return succeed(min(size, self.size - offset))
 
@@ -159,7 +159,7 @@ class Pushing(TestCase):
 
     def there(self, data: bytes = DATA, path: str = "team/a") -> None:
         """
-        The registry has the blob, as it is, and no session is left.
+        The registry has the blob, unchanged, and no session.
         """
         digest = Digest.of(data)
         self.assertIn(digest, self.registry.storage.repositories[path].blobs)
@@ -177,6 +177,6 @@ class Pushing(TestCase):
     @property
     def capabilities(self) -> Capabilities:
         """
-        What the client has learned of the registry.
+        The learned capabilities of the registry.
         """
         return self.client._context.capabilities.get_or_make(self.registry.host, Capabilities)

@@ -22,7 +22,7 @@ from xferd.errors import (
 
 class BlobTests(ClientCase):
     """
-    Blobs are opened anywhere, and what is no answer to that is refused.
+    Blobs are opened at any offset, and invalid responses are refused.
     """
 
     def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
@@ -144,8 +144,8 @@ class BlobTests(ClientCase):
 
     def test_wrong_part(self) -> None:
         """
-        So is more than the part that was requested, or less, also if
-        only the headers differ.
+        The same holds for more than the requested part, or less, also if only
+        the headers differ.
         """
         self._no_ranges(206, b"x" * 10, Content_Range="bytes 990-999/1000")
         self.assertEqual(self.successResultOf(self.open_blob(990, 995)).start, 0)
@@ -184,8 +184,8 @@ class BlobTests(ClientCase):
 
     def test_encoded(self) -> None:
         """
-        Bytes with a C{Content-Encoding} are used as they are: some
-        storage sets it for gzipped layers, and the digest decides.
+        Bytes with a C{Content-Encoding} are used unchanged: some storage sets
+        it for gzipped layers, and the digest decides.
         """
         self._answer(200, b"\x1f\x8bjunk", Content_Encoding="gzip")
         self.assertEqual(self.read_body(self.successResultOf(self.open_blob())), b"\x1f\x8bjunk")

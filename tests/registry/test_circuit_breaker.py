@@ -52,8 +52,8 @@ class CircuitBreakerTests(SynchronousTestCase):
 
     def test_one_probe(self) -> None:
         """
-        After the rest, one may ask; if nothing comes of it, after a while
-        another one.
+        After the pause, one request is permitted; without a result, another one
+        after a while.
         """
         breaker = CircuitBreaker()
         breaker.record_failure(ConnectionFailed("x"), 0.0)
@@ -65,7 +65,7 @@ class CircuitBreakerTests(SynchronousTestCase):
 
     def test_answers(self) -> None:
         """
-        Who refuses is there.
+        A refusal shows that the server is available.
         """
         breaker = CircuitBreaker()
         breaker.record_failure(ConnectionFailed("x"), 0.0)

@@ -40,7 +40,7 @@ YOU = Credentials("you", Secret("sesame"))
 
 class RegistriesTests(ClientCase):
     """
-    L{Registries} keeps what is to be shared.
+    L{Registries} keeps the shared objects.
     """
 
     def test_interfaces(self) -> None:
@@ -54,7 +54,7 @@ class RegistriesTests(ClientCase):
 
     def test_shared(self) -> None:
         """
-        Equal credentials for a host share what is known of its servers, as long
+        Equal credentials for a host share the knowledge of its servers, as long
         as a client has them; other credentials do not.
         """
         first = self.registries.endpoints(HOST)
@@ -229,7 +229,7 @@ class AuthenticationTests(ClientCase):
 
 class MemoryTests(ClientCase):
     """
-    What is known of registries does not grow with their number.
+    The memory for registries does not grow with their number.
     """
 
     def sizes(self) -> set[int]:
@@ -305,7 +305,7 @@ class MemoryTests(ClientCase):
 
 class LoopbackTests(SynchronousTestCase):
     """
-    How a registry on this machine speaks is found out.
+    Detection of the protocol of a registry on this machine.
     """
 
     def setUp(self) -> None:
@@ -376,7 +376,7 @@ class LoopbackTests(SynchronousTestCase):
 
     def test_forgotten(self) -> None:
         """
-        When it no longer answers, or answers 400, it is tried again.
+        If it no longer answers, or answers 400, the protocol is detected again.
         """
         for status in (0, 400):
             opening = self._open()

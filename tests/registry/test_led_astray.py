@@ -1,6 +1,6 @@
 """
-Tests of where a registry may lead, over real sockets: all that a registry may
-name (redirects, token servers, upload sessions), by names that hide addresses.
+Tests for redirects over real sockets: every URL that a registry may name
+(redirects, token servers, upload sessions), with names that hide addresses.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ class LedAstrayTests(TestCase):
         work: Callable[[Registries], Awaitable[object]] | None = None,
     ) -> str:
         """
-        Have the registry lead to the other server.
+        Let the registry name a URL of the other server.
 
         @param hub: the registry's address.
         @param inner: the other's.
-        @return: the error, or the empty string where the other was asked and
-            all was well.
+        @return: the error, or the empty string if the other server received the
+            request and all succeeded.
         """
         names = {"hub.test": [hub], "inner.test": [inner] if isinstance(inner, str) else inner}
         client = Registries(
@@ -169,8 +169,8 @@ class LedAstrayTests(TestCase):
 
     async def test_public(self) -> None:
         """
-        A registry may lead to a public address; of several addresses, to those
-        that are public.
+        A registry may redirect to a public address; if a name has several
+        addresses, the public ones are used.
         """
         for endpoint in self.endpoints:
             self.endpoint = endpoint
@@ -262,9 +262,8 @@ class LedAstrayTests(TestCase):
 
     async def test_no_document(self) -> None:
         """
-        A registry leads to another server where a manifest or a list of
-        referrers should be, and that answers with JSON of its own: no value of
-        it is shown.
+        If a registry redirects to another server instead of sending a manifest
+        or a list of referrers, no value of that server's JSON is shown.
         """
         self.endpoint = "redirect"
         self.inner_status = b"200 OK\r\nContent-Type: application/vnd.oci.image.index.v1+json"

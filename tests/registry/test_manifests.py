@@ -41,7 +41,7 @@ class ManifestTests(ClientCase):
 
     def test_by_tag_and_digest(self) -> None:
         """
-        Both ways lead to the same bytes, as they are.
+        A tag and a digest select the same bytes, which are unchanged.
         """
         for wanted in ("1", str(Digest.of(self.sample.manifest))):
             document = self.successResultOf(self.repository.manifest(wanted))
@@ -123,7 +123,7 @@ class ManifestTests(ClientCase):
 
     def test_bad_names(self) -> None:
         """
-        What is neither tag nor digest does not reach the registry.
+        A name that is neither tag nor digest is not sent to the registry.
         """
         failure_of(self, self._manifest("../x"), BadReference)
         failure_of(self, self._manifest("md5:abc"), BadDigest)
@@ -193,8 +193,8 @@ class ManifestTests(ClientCase):
 
     def test_slow_document(self) -> None:
         """
-        A document that trickles in is given up after its limit, however
-        regularly bytes come.
+        A document that arrives slowly fails after its time limit, however
+        regularly bytes arrive.
         """
         requests: list[Request] = []
 

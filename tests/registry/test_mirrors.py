@@ -45,9 +45,9 @@ HOST = REPOSITORY.host
 @implementer(IAgent)
 class Network:
     """
-    Leads to a registry in memory for each host, or nowhere.
+    Connects each host to a registry in memory, or to none.
 
-    @ivar asked: the hosts, in the order in which they were asked.
+    @ivar asked: the hosts of the requests, in order.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Network:
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
         """
-        Ask.
+        Send a request.
         """
         host = uri.decode().split("/")[2]
         self.asked.append(host)
@@ -90,7 +90,7 @@ class Network:
 @implementer(IKeychain)
 class ByHost:
     """
-    Who the daemon's user is at each host.
+    The user of the daemon at each host.
     """
 
     where = ""
@@ -156,7 +156,7 @@ class MirrorCase(SynchronousTestCase):
 
     def manifest(self, wanted: str = "1") -> Deferred[Document]:
         """
-        Ask for a manifest.
+        Request a manifest.
         """
         return self.registries.repository(REPOSITORY).manifest(wanted)
 
@@ -451,7 +451,7 @@ class TroubleTests(MirrorCase):
 
     def test_own_fault(self) -> None:
         """
-        What the reader of a body fails with is not the mirror's trouble.
+        An error of the reader of a body does not count against the mirror.
         """
         body = self.successResultOf(self.repository().open(self.digest, 0))
 

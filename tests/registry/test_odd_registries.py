@@ -22,16 +22,16 @@ from xferd.oci import Document
 
 class AuthCase(ClientCase):
     """
-    A registry that asks for proof in its own way.
+    A registry with an unusual form of authentication.
 
-    @ivar tokens: how many tokens were given.
+    @ivar tokens: number of tokens that it issued.
     """
 
     tokens = 0
 
     def manifest(self, wanted: str = "1") -> Deferred[Document]:
         """
-        Ask for a manifest.
+        Request a manifest.
         """
         return self.repository.manifest(wanted)
 
@@ -46,7 +46,7 @@ class AuthCase(ClientCase):
 
     def challenge(self, request: Request) -> bytes:
         """
-        Ask for a token, or give one.
+        Send a challenge, or a token.
         """
         if request.path == b"/token":
             self.tokens += 1
@@ -87,7 +87,7 @@ class RootTests(AuthCase):
 
     def test_token(self) -> None:
         """
-        What the root asks for may be a token.
+        The challenge at the root may require a token.
         """
         self.credentials = ME
 
@@ -140,7 +140,7 @@ class RootTests(AuthCase):
 
 class ExpiryTests(AuthCase):
     """
-    Registries that call an expired token something else.
+    Registries with an unusual response to an expired token.
     """
 
     status = 401
@@ -213,8 +213,8 @@ class UploadTests(AuthCase):
 
     def test_expired(self) -> None:
         """
-        A session whose token has expired, by a 401 without a challenge or by a
-        400, goes on with another one.
+        A session whose token has expired, with a 401 without a challenge or
+        with a 400, continues with a new token.
         """
         for status in (401, 400):
             self.setUp()
@@ -224,7 +224,7 @@ class UploadTests(AuthCase):
 
     def test_refused_for_ever(self) -> None:
         """
-        A 400 that a new token does not mend is the error.
+        A 400 that a new token does not change is the error.
         """
         failure_of(self, self._push(400, "Bearer t3"), RegistryError)
         self.assertEqual(self.tokens, 2)

@@ -111,7 +111,7 @@ class ManifestCase(SynchronousTestCase):
 
     def plant(self, fault: Fault, where: str = "/manifests/", method: str = "PUT", times: int = 1) -> None:
         """
-        Let something go wrong.
+        Let a request fail.
         """
         self.server.faults.plant(fault, where, method=method, times=times)
 
@@ -124,7 +124,7 @@ class ManifestCase(SynchronousTestCase):
 
 class PutTests(ManifestCase):
     """
-    Manifests are put as they are.
+    Manifests are put unchanged.
     """
 
     def test_as_it_is(self) -> None:
@@ -145,7 +145,7 @@ class PutTests(ManifestCase):
 
     def test_missing_blob(self) -> None:
         """
-        What it names must be there.
+        The blobs that it names have to exist.
         """
         self.server.storage.remove(_HERE.path, str(Digest.of(_CONFIG)))
         self.assertIn("names", self.refused(BlobUnknown, _SUBJECT))
@@ -191,18 +191,18 @@ class PutTests(ManifestCase):
 
 class ReferrersTests(ManifestCase):
     """
-    Who is about a manifest is listed with it.
+    The referrers of a manifest are listed with it.
     """
 
     def find(self) -> tuple[Descriptor, ...]:
         """
-        Ask.
+        Request the referrers.
         """
         return self.wait(self.repository.referrers(_SUBJECT.digest))
 
     def listed(self) -> list[dict[str, Any]]:
         """
-        What is under the referrers tag.
+        The manifests under the referrers tag.
         """
         found = self.server.storage.stock(_HERE.path).find(referrers_tag(_SUBJECT.digest))
         assert found is not None
@@ -264,7 +264,7 @@ class ReferrersTests(ManifestCase):
 
     def test_something_else(self) -> None:
         """
-        A tag that is no index is left as it is.
+        A tag that is not an index is not changed.
         """
         self.server.lists_referrers = False
         self.put(_SUBJECT, referrers_tag(_SUBJECT.digest))

@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 class RemoteRepositoryTests(RepositoryConformance, SynchronousTestCase):
     """
-    A L{RemoteRepository<xferd.registry.repository.RemoteRepository>} does what its Interface asks.
+    A L{RemoteRepository<xferd.registry.repository.RemoteRepository>} provides
+    its Interface.
     """
 
     def make(self, image: SampleImage) -> IRegistries:

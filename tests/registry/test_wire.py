@@ -317,7 +317,7 @@ class WireTests(WireCase):
 
     async def test_slow_handshake(self) -> None:
         """
-        A peer that takes the connection and no handshake is given up.
+        A peer that accepts the connection but no handshake times out.
         """
         server = self._listen(send_nothing)
         self._client(HostConfig(), SHORT)
@@ -413,7 +413,7 @@ class WireTests(WireCase):
             server.answer = lambda _, __, asked=asked: asked.callback(None)  # type: ignore[misc]
             opening = self._open()
             await asked
-            # The pool would ask again, as the connection had been idle.
+            # The pool would repeat the request, because the connection had been idle.
             server.answer = send_whole
             await self.client.close()
             await self._fails(opening, ConnectionFailed)

@@ -58,7 +58,7 @@ class Peer(Protocol):
 
     def send(self, data: bytes) -> None:
         """
-        Write something.
+        Write some bytes.
         """
         assert self.transport is not None
         self.transport.write(data)
@@ -81,10 +81,10 @@ class Peer(Protocol):
 
 class Listener(ServerFactory):
     """
-    A server whose answers the test gives.
+    A server whose responses the test sends.
 
     @ivar heads: the requests.
-    @ivar peers: all connections that there ever were.
+    @ivar peers: all connections so far.
     @ivar open: those that are open.
     """
 
@@ -105,7 +105,7 @@ class Listener(ServerFactory):
 
     def tell(self) -> None:
         """
-        Tell who waits that no connection is open.
+        Notify waiting tests that no connection is open.
         """
         if not self.open:
             waiting, self._waiting = self._waiting, []

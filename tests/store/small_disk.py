@@ -68,7 +68,7 @@ class SmallDisk:
 
     def unmount(self) -> None:
         """
-        Be rid of it, whoever has files open.
+        Unmount it, also with open files.
         """
         subprocess.run(["umount", "--lazy", self.path], check=True)
         os.rmdir(self.path)

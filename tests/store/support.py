@@ -1,6 +1,6 @@
 """
-What the tests of the store share: threads under the test's control, and
-images small enough to write down.
+Shared by the tests of the store: threads under the test's control, and small
+images.
 """
 
 from __future__ import annotations
@@ -98,10 +98,9 @@ class Sample:
     """
     A small image and all its bytes.
 
-    @ivar image: what the store is to name.
+    @ivar image: the image that the store names.
     @ivar documents: manifest and config.
-    @ivar blobs: the layers' blobs, which here are what they unpack to: each
-        stands for its own tar.
+    @ivar blobs: the layers' blobs, each of which represents its own tar.
     """
 
     image: Image

@@ -1,5 +1,5 @@
 """
-What a daemon that is killed leaves behind, and what the next one makes of it.
+The files that a killed daemon leaves, and their use by the next one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
     A typical life of a daemon: two images, one of which needs the other's tree
     with other metadata, and a job.
 
-    @param say: called with what is done.
+    @param say: called with each step that is done.
     @param tidy: whether it removes them one after the other in the end.
     """
     store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
@@ -77,7 +77,7 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
                 say(f"tree {Digest.of(blob)}")
                 layer = await store.layers.register(parent, Digest.of(blob), layer_descriptor(blob))
                 if parent is None:
-                    # What the tree above has to take over, each in its own way.
+                    # Metadata that the tree above has to take over, each in its own way.
                     os.chmod(os.path.join(layer.path, "etc"), 0o700 if wanted is WANTED else 0o750)
                 parent = layer.chain_id
                 say(f"layer {parent}")
@@ -101,7 +101,7 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
 
 def digests(wanted: Sample) -> set[Digest]:
     """
-    The digests of all that an image needs.
+    The digests of all blobs of an image.
     """
     chains = {chain_id(wanted.diff_ids[:n]) for n in range(1, len(wanted.diff_ids) + 1)}
     return {*wanted.documents, *wanted.diff_ids, *(chain for chain in chains if chain is not None)}
@@ -134,9 +134,9 @@ def tidy_life(path: str, say: Any) -> None:
 def parts(path: str, say: Any) -> None:
     """
     A blob that arrives in parts, over an interrupted attempt and one that
-    starts over.
+    restarts.
 
-    @param say: called with what is done.
+    @param say: called with each step that is done.
     """
     store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
     store.open()
@@ -164,7 +164,7 @@ def parts(path: str, say: Any) -> None:
 
 async def fill(store: Store) -> None:
     """
-    Bring what is missing of the blob that comes in parts.
+    Write the missing parts of the blob.
     """
     blob = await store.blobs.partial(PARTED, len(PARTS))
     while blob.offset < len(PARTS):
@@ -210,7 +210,8 @@ class KilledAnywhereTests(StoreTestCase):
         """
         Let a daemon live until it is killed.
 
-        @return: what it said was done, and the signal that ended it.
+        @return: the steps that it reported as done, and the signal that ended
+            it.
         """
         reader, writer = os.pipe()
         pid = fork()
@@ -283,8 +284,8 @@ class KilledAnywhereTests(StoreTestCase):
 
     def test_every_step(self) -> None:
         """
-        Wherever it is killed, what it said was done is there for the next
-        one, which starts, and brings the rest to the same end.
+        After a kill at any step, all reported steps are done for the next
+        daemon, which starts and completes the rest with the same result.
         """
         killed = 0
         for step in range(1, STEPS):
@@ -315,8 +316,8 @@ class KilledAnywhereTests(StoreTestCase):
 
     def test_every_step_of_parts(self) -> None:
         """
-        Wherever it is killed, what is believed of a blob that comes in parts
-        is there, and the rest makes it whole, with no byte of it refused.
+        After a kill at any step, all recorded bytes of a blob in parts are on
+        the disk, and the rest completes it, with no byte of it refused.
         """
         killed = 0
         for step in range(1, STEPS):
@@ -442,7 +443,7 @@ class KilledProcessTests(SynchronousTestCase):
         """
         Let a process pull images until so many are done, and kill it.
 
-        @return: the names of those that it said were done.
+        @return: the names of the images that it reported as done.
         """
         with subprocess.Popen(
             [sys.executable, "-c", PROGRAM, path, str(first)],
@@ -459,8 +460,8 @@ class KilledProcessTests(SynchronousTestCase):
 
     def test_again_and_again(self) -> None:
         """
-        Every image that was said to be done is there, whole, after any number
-        of deaths in the same directory.
+        Every image that was reported as done is complete after any number of
+        kills in the same directory.
         """
         path = os.path.abspath(self.mktemp())
         said: list[str] = []

@@ -78,8 +78,8 @@ class FullDiskTests(StoreTestCase):
 
     def test_remove(self) -> None:
         """
-        An image is removed and collected, which makes room; the reserve is
-        whole again afterwards, and the next store finds things so.
+        An image is removed and collected, which frees space; the reserve is
+        complete again afterwards, and the next store finds the same state.
         """
         self.successResultOf(self.store.images.remove(self.images[0].image.reference))
         freed = self.successResultOf(self.store.gc.collect(False))
@@ -170,7 +170,7 @@ class FullDiskTests(StoreTestCase):
 
     def test_room_again(self) -> None:
         """
-        When there is a little room, the reserve is allocated again first.
+        When there is a little space, the reserve is allocated again first.
         """
         os.truncate(self.disk.place("store/reserve"), 0)
         self.disk.fill()

@@ -44,8 +44,8 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_over_a_restart(self) -> None:
         """
-        Jobs are there after a restart; those that were not at their end were
-        interrupted, until something else is said of them.
+        Jobs are recorded over a restart; unfinished ones are interrupted, until
+        another record of them is written.
         """
         states = ["queued", "running", "done", "failed", "cancelled"]
         for number, state in enumerate(states):
@@ -59,7 +59,7 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_attempts(self) -> None:
         """
-        Attempts are rows, for whoever asks the database.
+        Attempts are rows, which other programs can read in the database.
         """
         self.successResultOf(
             self.store.journal.record_attempt(
@@ -73,7 +73,7 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_on_the_disk(self) -> None:
         """
-        A record is on the disk when it is said to be: in a write-ahead log,
+        A record is on the disk when its Deferred fires: in a write-ahead log,
         with full synchronisation.
         """
         self.assertEqual(self.query("PRAGMA journal_mode"), [("wal",)])
@@ -159,8 +159,8 @@ class JournalTests(JournalConformance, StoreTestCase):
 
     def test_full_for_one(self) -> None:
         """
-        A record for which there is no room fails alone, though it ends the
-        transaction of the others.
+        A record that does not fit fails alone, although it ends the transaction
+        of the others.
         """
         database = self.store.journal._database
         assert database is not None

@@ -222,8 +222,8 @@ class CopiedTests(StoreTestCase):
 
     def test_counted(self) -> None:
         """
-        They count for the store and for the chain, after a restart as well,
-        and what is collected of them is what they had.
+        They count for the store and for the chain, after a restart as well, and
+        a collection subtracts the same amount.
         """
         before = self.usage()
         chain = self.run_now(self.alternate(3))
@@ -238,7 +238,7 @@ class CopiedTests(StoreTestCase):
 
     def test_not_counted_before(self) -> None:
         """
-        One of which nothing is written down is counted at the next start.
+        A copy without a record is counted at the next start.
         """
         chain = self.run_now(self.alternate(2))
         used = self.usage()

@@ -129,7 +129,7 @@ class OutdatedTests(StoreTestCase):
     def test_half_renewed(self) -> None:
         """
         A daemon that ended before the layer was registered with the new tree
-        leaves the layer as it was; then it is registered without unpacking.
+        leaves the layer unchanged; then it is registered without unpacking.
         """
         self.run_now(plant(self.store, BOTTOM))
         self.reopen()
@@ -143,7 +143,7 @@ class OutdatedTests(StoreTestCase):
 
     def test_still_registered(self) -> None:
         """
-        An old tree stays while another image's layer has it.
+        An old tree is kept while another image's layer has it.
         """
         other = sample("two", b"other bottom", TOP)
         self.rules = 0

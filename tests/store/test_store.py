@@ -32,7 +32,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def mode(self, *names: str) -> int:
         """
-        The mode of something in the data directory.
+        The mode of a file in the data directory.
         """
         return stat.S_IMODE(os.stat(os.path.join(self.path, *names)).st_mode)
 
@@ -110,7 +110,7 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_mode_is_the_operators(self) -> None:
         """
-        A directory that is there keeps its mode.
+        An existing directory keeps its mode.
         """
         for mode in (0o750, 0o755, 0o1775):
             self.path = self.mktemp()
@@ -236,8 +236,8 @@ class StoreTests(StoreConformance, StoreTestCase):
 
     def test_sweep(self) -> None:
         """
-        A start removes what was staged, and partial blobs that are of no use:
-        badly named, whole already, or forgotten for a week.
+        A start removes staged files, and useless partial blobs: with an invalid
+        name, complete, or older than a week.
         """
         self.successResultOf(self.store.blobs.put(DIGEST, DATA))
         os.makedirs(os.path.join(self.path, "staging", "tree-x", "fs", "deep"))

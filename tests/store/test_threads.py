@@ -24,7 +24,7 @@ class DelayCancellationTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Begin something.
+        Start work in a thread.
         """
         self.work: Deferred[int] = Deferred()
 
@@ -136,7 +136,7 @@ class ThreadsTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelled work is asked to stop, and waited for.
+        Cancelled work is told to stop, and awaited.
         """
         self.threads.start()
         self.pool.held = True
@@ -150,7 +150,7 @@ class ThreadsTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        The end waits for what is running and takes no more.
+        The end waits for running work and refuses new work.
         """
         self.threads.start()
         self.pool.held = True

@@ -1,5 +1,5 @@
 """
-What the tests of the processes that unpack layers share.
+Shared by the tests of the processes that unpack layers.
 """
 
 from __future__ import annotations

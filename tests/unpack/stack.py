@@ -1,6 +1,6 @@
 """
-Layers on top of one another, from their tars to the root file system, with
-what the store does in between.
+Stacks of layers, from their tars to the root file system, with the steps of the
+store.
 """
 
 from __future__ import annotations

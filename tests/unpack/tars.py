@@ -1,6 +1,5 @@
 """
-Tars made by hand, byte by byte, for what no tool would write; and ways to
-read what was made of them.
+Makes tars byte by byte, which no tool would write; and ways to read the result.
 """
 
 from __future__ import annotations
@@ -257,7 +256,7 @@ def in_child(work: Callable[[], T], uid: int | None = None) -> T:
 
 def died(work: Callable[[], object]) -> int | None:
     """
-    Do something in a forked process, and return the signal that ended it.
+    Run a function in a forked process, and return the signal that ended it.
     """
     pid = fork()
     if pid == 0:

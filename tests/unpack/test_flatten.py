@@ -167,7 +167,7 @@ class MergeTests(FlattenCase):
 
     def test_whiteout(self) -> None:
         """
-        A whiteout hides what is below it, and lets through what is above.
+        A whiteout hides entries below it, and leaves those above.
         """
         self.layer(entry("a"), file("a/x"), file("a/y"), file("b"), entry("c"), file("c/old"))
         self.layer(file("a/.wh.x"), file(".wh.b"), file(".wh.c"), file(".wh.absent"))
@@ -177,8 +177,8 @@ class MergeTests(FlattenCase):
 
     def test_opaque(self) -> None:
         """
-        An opaque directory hides all that it has in layers below, at any
-        depth, and merges with those above.
+        An opaque directory hides its entries in the layers below, at any depth,
+        and is merged with the layers above.
         """
         self.layer(entry("a"), entry("a/d"), file("a/d/old"), file("a/old"))
         self.layer(entry("a"), file("a/.wh..wh..opq"), entry("a/d"), file("a/d/new"))
@@ -286,7 +286,7 @@ class CopyTests(FlattenCase):
     def test_link_below(self) -> None:
         """
         A directory over a link of a lower layer is a directory: nothing is
-        written where the link led.
+        written to the link's target.
         """
         elsewhere = self.place / "elsewhere"
         elsewhere.mkdir()
@@ -447,8 +447,8 @@ class AttributeTests(FlattenCase):
 
     def test_kept_becomes_real(self) -> None:
         """
-        Root makes of another user's tree what the layer said; what that could
-        not keep is root's.
+        As root, the tree of another user gets the metadata of the layer;
+        metadata that it could not keep is root's.
         """
         if not is_privileged():
             raise SkipTest("needs root")

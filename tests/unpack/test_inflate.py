@@ -55,7 +55,7 @@ class BlocksTests(SynchronousTestCase):
 
     def test_sha512(self) -> None:
         """
-        The diff ID is of the algorithm that was asked for.
+        The diff ID has the requested algorithm.
         """
         blocks = Blocks(Bytes(gzipped(b"tar"), 7), "gzip", LIMITS, "sha512")
         self.addCleanup(blocks.close)
@@ -185,7 +185,7 @@ class BlocksTests(SynchronousTestCase):
 
     def test_window(self) -> None:
         """
-        A zstd frame may not ask for a window above 128 MiB.
+        The window of a zstd frame is limited to 128 MiB.
         """
         # RFC 8878, 3.1.1.1.2: exponent 17, so a window of 2 ** 27 bytes, and mantissa 1, an eighth more.
         begin, empty = b"\x28\xb5\x2f\xfd\x00", b"\x01\0\0"
@@ -196,7 +196,7 @@ class BlocksTests(SynchronousTestCase):
 
     def test_other_errors(self) -> None:
         """
-        An error of the source comes through as it is, and again when asked again.
+        An error of the source is raised unchanged, and again on the next read.
         """
 
         class Failing(Bytes):

@@ -33,7 +33,7 @@ class RestrictTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a directory, and a file beside it, for everybody.
+        Make a directory, and a file beside it, which every user can read.
         """
         if not available():
             self.skipTest("this kernel has no Landlock, or too old a one")
@@ -47,7 +47,7 @@ class RestrictTests(SynchronousTestCase):
 
     def restricted(self, work: Callable[[], object]) -> object:
         """
-        Do something in the directory, as an unprivileged user.
+        Act in the directory, as an unprivileged user.
         """
 
         def inside() -> object:
@@ -61,7 +61,7 @@ class RestrictTests(SynchronousTestCase):
 
     def test_outside(self) -> None:
         """
-        Whoever runs as the daemon's user behind Landlock reads, writes, makes,
+        A process of the daemon's user behind Landlock reads, writes, creates,
         removes and lists nothing beside the tree, and runs no program.
         """
         place = str(self.place)
@@ -108,8 +108,8 @@ class RestrictTests(SynchronousTestCase):
 
     def test_inside(self) -> None:
         """
-        Below the directory all that makes a tree is there, hard links from one
-        directory to another among it.
+        Below the directory every operation that makes a tree is permitted,
+        including hard links from one directory to another.
         """
 
         def work() -> list[str]:
@@ -139,7 +139,8 @@ class RestrictTests(SynchronousTestCase):
 
     def test_known(self) -> None:
         """
-        Each version's structure is one that this kernel takes, if it has it.
+        Each version's structure is accepted by this kernel, if it has that
+        version.
         """
         for known in range(landlock.LEAST, landlock.version() + 1):
             self.patch(landlock, "version", lambda known=known: known)

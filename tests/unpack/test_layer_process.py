@@ -60,7 +60,7 @@ class GrowingTests(LayerCase):
     def test_renamed(self) -> None:
         """
         A partial file that was renamed before it was opened is found by the
-        path that the seal brings; one that was opened stays open.
+        path in the seal; one that was opened stays open.
         """
         source = self.growing(self.grown(4, False, self.blob + ".partial"), self.sealed())
         source.open()
@@ -153,7 +153,8 @@ class RunTests(LayerCase):
 
     def test_many_implied(self) -> None:
         """
-        Implied directories come in as many lines as they need, bytes intact.
+        Implied directories are reported in as many lines as necessary, with
+        their bytes unchanged.
         """
         self.patch(layer_process, "_IMPLIED", 50)
         names = [b"\xff%d" % n * 5 for n in range(20)]

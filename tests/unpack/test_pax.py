@@ -90,7 +90,7 @@ class PaxTests(SynchronousTestCase):
 
     def test_nul(self) -> None:
         """
-        A NUL may stand in what is no text of the header.
+        A NUL is permitted in fields that are not text of the header.
         """
         entry = self.one({b"RHT.security.selinux": b"a:b\0", b"SCHILY.acl.access": b"\0", b"comment": b"\0"})
         self.assertEqual((entry.path, entry.xattrs), (b"plain", None))
@@ -100,8 +100,7 @@ class PaxTests(SynchronousTestCase):
 
     def test_global(self) -> None:
         """
-        A global header changes nothing of what follows; one at the very end
-        is no entry.
+        A global header changes no later entry; one at the end is no entry.
         """
         records = {b"mtime": b"5", b"uid": b"9", b"gid": b"9", b"comment": b"c0ffee"}
         records |= {b"SCHILY.xattr.user.x": b"1", b"LIBARCHIVE.xattr.user.y": b"eA"}

@@ -81,8 +81,8 @@ class CageTests(LayerCase):
 
     def test_all_capabilities_go(self) -> None:
         """
-        Root that cannot make trees as root, in a container, keeps nothing of
-        the rights that it has.
+        Root that cannot make trees as root, in a container, keeps none of its
+        rights.
         """
 
         def inside() -> list[str]:
@@ -172,8 +172,8 @@ class CageTests(LayerCase):
 
     def test_devices(self) -> None:
         """
-        Whoever takes over root's process can make the machine's disk as a device,
-        as images have devices, and cannot open it.
+        Code that takes over root's process can create the device of the
+        machine's disk, as images have devices, but cannot open it.
         """
         if not IS_ROOT:
             self.skipTest("only root can")
@@ -214,9 +214,9 @@ class CageTests(LayerCase):
 
     def test_without_namespaces(self) -> None:
         """
-        Where no namespaces can be had, as under C{RestrictNamespaces=yes} or in
-        a container, root changes its root directory, Landlock and the filter
-        are in force, and what is missing is reported.
+        Without namespaces, as under C{RestrictNamespaces=yes} or in a
+        container, root changes its root directory, Landlock and the filter are
+        in force, and the missing measures are reported.
         """
         if not IS_ROOT or seccomp._machine is None:
             self.skipTest("only root can")
@@ -304,8 +304,8 @@ class EscapeTests(LayerCase):
 
     def test_unprivileged(self) -> None:
         """
-        Another user, without a root directory of its own, writes the same
-        tree, and nothing beside it.
+        Another user, without a root directory of its own, writes the same tree,
+        and nothing beside it.
         """
         if IS_ROOT:
             os.chown(self.staged, NOBODY, NOBODY)

@@ -35,7 +35,7 @@ ALWAYS = {
     "oom_score_adj": str(sandbox.OOM_SCORE),
     "descriptors": "5",
 }
-"""What is in force everywhere."""
+"""The measures that are in force everywhere."""
 
 WHOLE = {
     **ALWAYS,
@@ -88,8 +88,8 @@ class ReportTests(SynchronousTestCase):
 
     def test_unit(self) -> None:
         """
-        With no more than the capabilities that the shipped unit leaves, too; it
-        allows the namespaces that are needed.
+        The same with only the capabilities of the shipped unit, which permits
+        the necessary namespaces.
         """
         self.as_root()
         unit = UNIT.read_text()

@@ -57,7 +57,7 @@ def verdict(machine: Machine, number: int, architecture: int | None = None, thir
 
 def sealed(attempt: Callable[[], object]) -> Callable[[], object]:
     """
-    Something that is done behind the filter.
+    An action behind the filter.
     """
 
     def work() -> object:
@@ -160,8 +160,9 @@ class InstallTests(SynchronousTestCase):
 
     def test_fatal(self) -> None:
         """
-        An intruder in a layer's process starts no process or program, has no
-        socket, and asks nothing of the kernel: each attempt is its last.
+        Foreign code in a layer's process can start no process or program, open
+        no socket, and make no other forbidden call: each attempt ends the
+        process.
         """
         libc = ctypes.CDLL(None)
         for attempt in (
@@ -226,7 +227,7 @@ class InstallTests(SynchronousTestCase):
 
     def test_older_kernel(self) -> None:
         """
-        A kernel that does not know one of the flags is asked without it.
+        A kernel that does not know one of the flags is called without it.
         """
         self.patch(seccomp, "_SPEC_ALLOW", 1 << 30)
         self.assertEqual(died(sealed(socket.socket)), signal.SIGSYS)

@@ -316,7 +316,7 @@ class HeaderTests(SynchronousTestCase):
 
     def test_far_times(self) -> None:
         """
-        A time beyond all sense is brought back to the edge of it.
+        A time beyond the supported range is moved to its edge.
         """
         for text, sign in ((b"9" * 18, 1), (b"-" + b"9" * 18, -1)):
             [(entry, _)] = read(pax({b"mtime": text}) + file(b"a") + END)
@@ -370,8 +370,8 @@ class HeaderTests(SynchronousTestCase):
 
     def test_bad_ends(self) -> None:
         """
-        A lone block of zeros with more behind it is refused, since tools
-        differ on it, and so is every tar that breaks off.
+        A lone block of zeros with more behind it is refused, because tools
+        differ on it, and so is every truncated tar.
         """
         one = file(b"a", b"x" * 600)
         for whole in (

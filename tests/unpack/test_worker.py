@@ -29,7 +29,8 @@ class WorkerTests(LayerCase):
         Make a worker, and hold its other ends.
         """
         super().setUp()
-        # As the worker does: in a fork, nothing of ours may be collected, and a descriptor closed with it.
+        # As the worker does it: in a fork, no object of this process may be collected, and a descriptor
+        # closed with it.
         gc.collect()
         gc.freeze()
         self.addCleanup(gc.unfreeze)
@@ -47,7 +48,7 @@ class WorkerTests(LayerCase):
 
     def hang_up(self) -> None:
         """
-        End the worker and all that it has begun.
+        End the worker and its processes.
         """
         if self.commands >= 0:
             os.close(self.commands)
@@ -69,7 +70,7 @@ class WorkerTests(LayerCase):
 
     def until(self, number: int, verb: str) -> dict[str, Any]:
         """
-        Work until a layer has said something.
+        Run the worker until a layer has sent a message.
         """
         while True:
             for found, said, body in self.heard:
@@ -82,7 +83,7 @@ class WorkerTests(LayerCase):
 
     def listen(self) -> None:
         """
-        Take what was reported.
+        Read the messages.
         """
         os.set_blocking(self.reports, False)
         try:
@@ -94,7 +95,7 @@ class WorkerTests(LayerCase):
 
     def test_layer(self) -> None:
         """
-        A layer is unpacked in a process of its own, which is seen off.
+        A layer is unpacked in a process of its own, whose end is awaited.
         """
         self.begin(7)
         self.say(7, self.sealed())

@@ -238,8 +238,8 @@ class JobTests(SynchronousTestCase):
 
     def test_in_the_journal(self) -> None:
         """
-        A job that only the journal has is returned, and cannot be cancelled;
-        its stream of events ends at once, and its import accepts no piece.
+        A job that only the journal has is returned, unchanged by DELETE; its
+        stream of events ends at once, and its import accepts no piece.
         """
         self.world.jobs.older["j9"] = job(id="j9", kind="import", state="failed")
         for method in ("GET", "DELETE"):

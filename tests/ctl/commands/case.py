@@ -30,7 +30,7 @@ class CommandCase(DaemonTestCase):
 
     def lines(self, *argv: str) -> list[list[str]]:
         """
-        What a command prints, in words.
+        The output of a command, in words.
         """
         outcome = run([*argv, "--host", self.fake.url])
         self.assertEqual((outcome.status, outcome.err), (0, ""))
@@ -38,7 +38,7 @@ class CommandCase(DaemonTestCase):
 
     def objects(self, *argv: str) -> list[Any]:
         """
-        What a command prints as JSON lines.
+        The output of a command as JSON lines.
         """
         outcome = run([*argv, "--json", "--host", self.fake.url])
         self.assertEqual((outcome.status, outcome.err), (0, ""))

@@ -26,7 +26,7 @@ class CandidateTests(DaemonTestCase):
 
     def ask(self, *words: str) -> list[str]:
         """
-        The candidates for the last word.
+        Return the candidates for the last word.
         """
         outcome = run(["completion", "bash", "--host", self.fake.url, "--", *words])
         self.assertEqual((outcome.status, outcome.err), (0, ""))

@@ -91,8 +91,8 @@ class ExportTests(JobsCase):
 
     def test_docker_manifest(self) -> None:
         """
-        An image of Docker's is named by its form of OCI's, and its own
-        manifest comes along.
+        An image in Docker's format is named by its OCI form, and the archive
+        contains its own manifest as well.
         """
         image = self.have(sample_image(2, docker=True))
         files = self.files(self.exported())
@@ -202,8 +202,8 @@ class ExportTests(JobsCase):
 
     def test_removed(self) -> None:
         """
-        An image that is removed while it is exported stays until it is sent,
-        and no longer; where nothing is sent, it does not stay.
+        An image that is removed during its export is kept until it is sent, and
+        no longer; if nothing is sent, it is not kept.
         """
         image = self.have(sample_image(2))
         self.failureResultOf(self.opened("nothing"))

@@ -102,7 +102,7 @@ class ImportCase(JobsCase):
 
     def assert_idle(self) -> None:
         """
-        Nothing is left of an import either.
+        The import has released everything as well.
         """
         super().assert_idle()
         self.assertEqual(self.store.blobs.anonymous_open, set())
@@ -588,8 +588,8 @@ class LeavingTests(ImportCase):
 
     def test_collection(self) -> None:
         """
-        A collection in the middle of an import takes nothing of it away, with
-        names of blobs or without.
+        A collection during an import deletes none of its blobs, with or without
+        their digests.
         """
         layer = sample_layer(compression="tar", seed="large", size=5_000_000)
         one, two = image_of([layer]), sample_image(2, seed="two")

@@ -1,6 +1,6 @@
 """
-Tests for the unpacking in L{xferd.jobs.blobs.layers}: when it begins, what it
-waits for, and what it holds.
+Tests for the unpacking in L{xferd.jobs.blobs.layers}: its begin, its waits and
+its resources.
 """
 
 from __future__ import annotations

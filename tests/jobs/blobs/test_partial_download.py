@@ -1,7 +1,7 @@
 """
-Tests for L{xferd.jobs.blobs.partial_download}, L{xferd.jobs.blobs.partial_lock} and what they need of
-L{xferd.jobs.archives.source}: what a download holds, whom it blames, and when it turns
-to another source.
+Tests for L{xferd.jobs.blobs.partial_download}, L{xferd.jobs.blobs.partial_lock}
+and the parts of L{xferd.jobs.archives.source} that they use: the resources of a
+download, the source of an error, and the change to another source.
 """
 
 from __future__ import annotations
@@ -235,8 +235,8 @@ class BlameTests(SourcesCase):
 
     def broken(self, data: bytes) -> tuple[str, str]:
         """
-        Have the first source send 40,000 of some bytes and break off, and the
-        second one send the rest.
+        Let the first source send 40,000 bytes and fail, and the second one send
+        the rest.
         """
         self.registry.corrupt(self.blob, data)
         jobs = self.both()
@@ -344,8 +344,8 @@ class StallTests(SourcesCase):
 
     def test_mute(self) -> None:
         """
-        A source that never answers is left after what a connection may take
-        and five seconds.
+        A source that never answers is replaced after the connection timeout and
+        five seconds.
         """
         self.registry.gate.hold("open", self.blob)
         jobs = self.both()
@@ -438,7 +438,7 @@ class ArchiveTests(ImportCase):
 
     def finish(self) -> None:
         """
-        Send what is left.
+        Send the remaining bytes.
         """
         self.give(self.importing, self.data[110_000:], 110_000)
         self.jobs.upload_stream(self.importing).finish(len(self.data))

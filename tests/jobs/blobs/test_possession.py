@@ -115,8 +115,8 @@ class ProveTests(SynchronousTestCase):
 
     def test_ignores_ranges(self) -> None:
         """
-        A registry that sends the whole sends it once, and is left when all
-        that is here was compared.
+        A registry that ignores ranges sends the blob once, and the connection
+        is closed when all local bytes were compared.
         """
         self.registry.ignore_range(DIGEST, times=9)
         self.successResultOf(self.prove())
@@ -128,7 +128,7 @@ class ProveTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Cancelling drops what is open, early and late.
+        Cancelling closes open responses and files, early and late.
         """
         self.registry.stall(DIGEST)
         for size in (0, 10):

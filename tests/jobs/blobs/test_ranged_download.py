@@ -1,6 +1,6 @@
 """
-Tests for L{xferd.jobs.blobs.ranged_download}: one blob by several streams, from a registry
-in memory that sends what the test lets through.
+Tests for L{xferd.jobs.blobs.ranged_download}: one blob by several streams, from
+a registry in memory that sends as much as the test permits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HOST = "registry.example"
 DATA = random.Random(0).randbytes(400_000)
 DIGEST = Digest.of(DATA)
 RATE = 4_000
-"""Bytes a second that each stream brings."""
+"""Bytes per second of each stream."""
 POLICY = RangePolicy(least=10_000, lasting=1.0, part=2_000)
 
 
@@ -55,7 +55,7 @@ class LateRegistry(FakeRegistry):
         self, repository: Repository, digest: Digest, offset: int, end: int | None = None
     ) -> IBlobBody:
         """
-        Begin later than was asked for.
+        Begin later than requested.
         """
         return await super().open(repository, digest, offset + 5, end)
 
@@ -89,7 +89,7 @@ class RangedDownloadCase(SynchronousTestCase):
 
     def end(self) -> None:
         """
-        End what a test left running.
+        End the streams of a test.
         """
         if not self.running.called:
             self.running.cancel()
@@ -154,7 +154,7 @@ class RangedDownloadCase(SynchronousTestCase):
 
     def assert_over(self) -> None:
         """
-        Nothing is left but the transfer's own slot.
+        Only the transfer's own slot is held.
         """
         self.settle()
         self.assertEqual((self.streams, self.slots.in_use), (0, 1))
@@ -363,8 +363,8 @@ class NarrowTests(RangedDownloadCase):
 
     def test_refused(self) -> None:
         """
-        A further stream that is refused, by any response, is not tried again
-        soon; the first one continues.
+        A further stream that is refused, by any response, is not retried soon;
+        the first one continues.
         """
         for error in (
             TooManyRequests("slow down", host=HOST),
@@ -435,7 +435,7 @@ class NarrowTests(RangedDownloadCase):
 
 class WrongTests(RangedDownloadCase):
     """
-    Registries that send something else.
+    Registries that send wrong responses.
     """
 
     def test_too_early(self) -> None:

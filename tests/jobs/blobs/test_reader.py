@@ -206,7 +206,7 @@ class BlobReaderTests(SynchronousTestCase):
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
         """
-        Ask for the bytes of a request.
+        Wait for the bytes of a request.
         """
         return self.content.ready(offset, size, least)
 

@@ -19,7 +19,7 @@ from xferd.transfer.bandwidth import Bandwidth
 @implementer(IContent)
 class Zeros:
     """
-    Nothing but zeros.
+    Content of zeros.
     """
 
     size = 100_000
@@ -104,8 +104,8 @@ class ThrottledContentTests(SynchronousTestCase):
 
     def test_error(self) -> None:
         """
-        An error of the content is recorded, to tell it from an error of the
-        target.
+        An error of the content is recorded, to distinguish it from an error of
+        the target.
         """
         self.successResultOf(self.content.ready(0, 10))
         self.assertIsNone(self.content.error)

@@ -20,7 +20,7 @@ FULL = "the disk of {path} is full; transfers go on when there is room"
 
 class OutlastTests(SynchronousTestCase):
     """
-    Work that needs room.
+    Work that needs disk space.
     """
 
     def setUp(self) -> None:
@@ -84,7 +84,7 @@ class OutlastTests(SynchronousTestCase):
 
 class FullDiskTests(JobsCase):
     """
-    Jobs that find the disk full on their way.
+    Jobs that find the disk full.
     """
 
     def whys(self, state: str) -> set[str]:
@@ -177,7 +177,7 @@ class FullDiskTests(JobsCase):
 
     def test_cancel(self) -> None:
         """
-        A job that waits for room is cancelled at once.
+        A job that waits for space is cancelled at once.
         """
         self.add(sample_image(2, size=100_000))
         job_id = self.pull_until(50_000)
@@ -240,7 +240,7 @@ class FullDiskTests(JobsCase):
 
     def test_import(self) -> None:
         """
-        An import takes no more of its archive until there is room, and loses
+        An import accepts no more of its archive until there is space, and loses
         no byte of it.
         """
         job_id, data = self.archive()

@@ -95,7 +95,7 @@ class QuotaTests(JobsCase):
 
     def test_pull(self) -> None:
         """
-        A pull frees what it needs, and no more; what it was for stays.
+        A pull frees the space that it needs, and no more; its own image stays.
         """
         self.have("one", "two")
         self.jobs.quota = self.usage() + SIZE

@@ -21,7 +21,7 @@ class ResumeTests(JobsCase):
 
     def news(self, stream: IEventStream) -> list[Event]:
         """
-        Read what there is at once.
+        Read the present events.
         """
         getting: Deferred[list[Event]] = stream.get()
         self.settle()
@@ -33,8 +33,8 @@ class ResumeTests(JobsCase):
 
     def told(self, position: str | None, job_id: str | None = None) -> tuple[bool, set[str]]:
         """
-        What a client with a position gets: whether its stream continues, and
-        the kinds of the events, with the ids of jobs.
+        The events after a position: whether the stream continues, and the kinds
+        of the events, with the ids of jobs.
         """
         stream = self.jobs.events(job_id, position)
         resumed, events = stream.resumed, self.news(stream)
@@ -83,7 +83,7 @@ class ResumeTests(JobsCase):
 
     def removals(self, position: str) -> list[tuple[str, bool]]:
         """
-        What a client that returns gets about images: their names, and whether
+        The events of images for a client that returns: their names, and whether
         they were removed.
         """
         stream = self.jobs.events(None, position)
@@ -120,7 +120,8 @@ class ResumeTests(JobsCase):
 
     def test_named_again(self) -> None:
         """
-        An image that was removed and named again is reported as it is.
+        An image that was removed and named again is reported in its present
+        state.
         """
         self.add(sample_image(1))
         self.pulled()
@@ -147,8 +148,8 @@ class ResumeTests(JobsCase):
 
     def test_last_event(self) -> None:
         """
-        Nothing about a cancelled job follows its last event, although its
-        transfers end later, and what they are is not kept for the reader.
+        No event of a cancelled job follows its final one, although its
+        transfers end later, and their rows are not kept for the reader.
         """
         self.add(sample_image(2))
         self.registry.gate.hold("open")

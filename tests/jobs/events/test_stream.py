@@ -85,7 +85,7 @@ class EventStreamTests(SynchronousTestCase):
 
     def test_last_word(self) -> None:
         """
-        A last word is read at once, and a job's after those on its layers.
+        A final event is read at once, and a job's after those of its layers.
         """
         self.stream.put("job", lambda: make("job", 1))
         self.read()
@@ -147,7 +147,7 @@ class EventStreamTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        After the end a reader gets what is left, then nothing, for ever.
+        After the end, a reader receives the remaining events, then nothing.
         """
         self.stream.put("a", lambda: make("job", 1))
         self.stream.end()
@@ -228,8 +228,8 @@ class IntervalTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """
-        Many streams are read less often each, so that all together cost no
-        more.
+        Each of many streams is read less often, so that the total cost stays
+        the same.
         """
         self.assertLess(abs(self.pause(2 * READINGS) - 2.0), 0.02)
 

@@ -36,7 +36,7 @@ class DetailsTests(JobsCase):
 
     def shown(self, image: Image, wanted: str | None = None) -> Deferred[dict[str, Any]]:
         """
-        Ask for all of it.
+        Request all details.
         """
         platform = None if wanted is None else Platform.parse(wanted)
         asked = Deferred.fromCoroutine(image_details(self.store, image, platform))
@@ -45,8 +45,8 @@ class DetailsTests(JobsCase):
 
     def test_image(self) -> None:
         """
-        Besides the members in lists there are the platform, the config as it
-        was pushed and the layers' trees, the bottom one first.
+        The details add the platform, the original config and the layers' trees,
+        the bottom one first.
         """
         made = self.add(sample_image(3))
         self.pulled()

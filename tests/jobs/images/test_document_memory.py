@@ -30,7 +30,7 @@ class DocumentMemoryTests(SynchronousTestCase):
 
     def waits(self, share: MemoryShare, size: int) -> Deferred[None]:
         """
-        Ask for memory that is not there.
+        Request memory that is not available.
         """
         waiting = share.take(size)
         self.assertNoResult(waiting)
@@ -100,7 +100,8 @@ class DocumentMemoryTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        A wait that is cancelled is over, and what it held goes to others.
+        A wait that is cancelled ends, and the memory that it held is available
+        to others.
         """
         self.taken(self.one, 110)
         first, second = self.waits(self.two, 50), self.waits(self.three, 20)

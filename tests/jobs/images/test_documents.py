@@ -1,6 +1,5 @@
 """
-Tests for L{xferd.jobs.images.documents}: what documents say, and what a pull makes of
-it.
+Tests for L{xferd.jobs.images.documents}: documents, and their use by a pull.
 """
 
 from __future__ import annotations

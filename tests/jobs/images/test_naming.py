@@ -147,7 +147,7 @@ class NamingTests(JobsCase):
 
     def test_removed_meanwhile(self) -> None:
         """
-        Where the name was removed meanwhile, the older pull gives it.
+        If the name was removed meanwhile, the older pull sets it.
         """
         self.pulled()
         removing = self.jobs.image_admin.remove(str(APP))

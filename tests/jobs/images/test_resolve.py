@@ -100,13 +100,13 @@ class SearchTests(SynchronousTestCase):
 
     def refused(self, root: Document, wanted: Platform = AMD64) -> str:
         """
-        The error where nothing is found.
+        The error if nothing is found.
         """
         return str(self.failureResultOf(self.search(root, wanted), NoSuchPlatform).value)
 
     def named(self, *images: SampleImage) -> Iterable[Descriptor]:
         """
-        Entries that say what they are for.
+        Entries with their platforms.
         """
         return (evolve(image.manifest.descriptor, platform=image.platform) for image in images)
 

@@ -73,7 +73,7 @@ class AuthenticatorCase(SynchronousTestCase):
 
     def ask(self, authenticator: Authenticator, scope: str = SCOPE) -> Deferred[str | None]:
         """
-        Ask for the header of a request.
+        Request the header of a request.
 
         @return: fires with its value, or C{None}.
         """

@@ -125,7 +125,7 @@ class BearerTests(BearerCase):
 
     def test_registry_token(self) -> None:
         """
-        A registry token is sent as it is; nothing renews it.
+        A registry token is sent unchanged; nothing renews it.
         """
         who = Credentials("", registry_token=Secret("rt"), origin="a header", remedy="send others")
         authenticator = self.challenged(who)
@@ -243,8 +243,8 @@ class BearerTests(BearerCase):
 
     def test_one_leaves(self) -> None:
         """
-        Who gives up waiting does not end the wait of others, the first not
-        either.
+        A waiter that is cancelled does not end the wait of others, even if it
+        was the first.
         """
         authenticator = self.challenged()
         first, second = self.ask(authenticator), self.ask(authenticator)
@@ -256,8 +256,8 @@ class BearerTests(BearerCase):
 
     def test_all_leave(self) -> None:
         """
-        When all have given up, the fetch is cancelled; who comes then begins
-        another.
+        When all waiters are cancelled, the fetch is cancelled; a later request
+        begins another one.
         """
         authenticator = self.challenged()
         waiting = [self.ask(authenticator) for _ in range(3)]

@@ -87,7 +87,7 @@ class ParseChallengesTests(SynchronousTestCase):
 
     def test_broken(self) -> None:
         """
-        What is broken ends its header; what came before it counts.
+        A malformed challenge ends its header; the challenges before it count.
         """
         self.assertEqual(parse_challenges(['Basic realm="open']), (Challenge("basic"),))
         self.assertEqual(parse_challenges(['realm="x"', "", '"', "=,="]), ())
@@ -101,8 +101,7 @@ class ParseChallengesTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """
-        No more than so many challenges are looked at, in one header or in
-        several.
+        The number of challenges is limited, in one header or in several.
         """
         for headers in (["a " * 8000], ["Basic"] * 200):
             self.assertEqual(len(parse_challenges(headers)), MAX_CHALLENGES)

@@ -66,7 +66,7 @@ class HelperTests(SynchronousTestCase):
 
     def get(self, host: str = "hub.example", name: str = "fake") -> Deferred[Credentials | None]:
         """
-        Ask.
+        Request credentials.
         """
         return self.helpers.get(name, host, "/c.json")
 
@@ -143,8 +143,8 @@ class HelperTests(SynchronousTestCase):
 
     def test_together(self) -> None:
         """
-        Who asks at the same time waits for the same process; who leaves ends
-        it only as the last.
+        Concurrent requests share one process; it ends when the last waiter is
+        cancelled.
         """
         waiting = [self.get() for _ in range(3)]
         self.assertEqual(len(self.reactor.started), 1)
@@ -259,8 +259,8 @@ class RealTests(TestCase):
 
     async def test_get(self) -> None:
         """
-        What a program writes is read; while it runs, no command line of the
-        machine has anything of it but its name and action.
+        The output of a program is read; while it runs, only its name and action
+        are on a command line of the machine.
         """
         script = (
             "import json, os, sys\n"
@@ -283,7 +283,7 @@ class RealTests(TestCase):
 
     async def test_hangs(self) -> None:
         """
-        A helper that hangs, and what it has started, are not waited for.
+        A helper that hangs, and its children, are not awaited.
         """
         helpers = self.helpers(
             "import subprocess, time\nsubprocess.Popen(['/bin/sleep', '5'])\ntime.sleep(600)",

@@ -62,7 +62,8 @@ class DockerKeychainTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         """
-        All keychains provide theirs, and name what there is to be named.
+        All keychains provide their Interface, and have the names that errors
+        need.
         """
         for keychain in (self.keychain, ClientKeychain(ME), Anonymous()):
             verifyObject(IKeychain, keychain)
@@ -197,7 +198,7 @@ class DockerKeychainTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Who gives up waiting for a helper ends it.
+        Cancelling the wait for a helper ends it.
         """
         self.write(b'{"credsStore": "fake"}')
         asking = self.keychain.lookup("h", "a")

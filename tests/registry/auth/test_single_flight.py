@@ -50,7 +50,7 @@ class SingleFlightTests(SynchronousTestCase):
 
     def test_some_leave(self) -> None:
         """
-        Who leaves ends no wait but its own.
+        A waiter that is cancelled ends no other wait.
         """
         for each in self.waiting[:2]:
             each.cancel()

@@ -34,8 +34,8 @@ class TokenServerTests(BearerCase):
 
     def test_stale_connection(self) -> None:
         """
-        An identity token is posted again where the connection that was kept
-        had been closed, and no more than once.
+        An identity token is posted again if the kept connection had been
+        closed, but only once.
         """
         authenticator = self.challenged(Credentials("", identity_token=Secret("id")))
         asking = self.ask(authenticator)
@@ -77,7 +77,7 @@ class TokenServerTests(BearerCase):
 
     def test_no_oauth_cancelled(self) -> None:
         """
-        The second form can be given up as the first can.
+        The second form can be cancelled like the first.
         """
         asking = self.ask(self.challenged(Credentials("", identity_token=Secret("id"))))
         self.agent.respond(405)
@@ -125,8 +125,8 @@ class TokenServerTests(BearerCase):
 
     def test_clock_set(self) -> None:
         """
-        A token lives as long as it was given for, wherever the time of day is
-        set to meanwhile.
+        A token is valid for its lifetime, independent of changes of the time of
+        day.
         """
         authenticator = self.challenged()
         asking = self.ask(authenticator)

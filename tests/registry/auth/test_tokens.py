@@ -37,7 +37,7 @@ class ParseTokenTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        What is no token cannot become a header.
+        An invalid token cannot become a header.
         """
         for body in (
             b"",

@@ -44,7 +44,7 @@ class DirsCase(SynchronousTestCase):
 
     def write(self, path: Path, data: str | bytes) -> None:
         """
-        Write a file, with all that is above it.
+        Write a file, with its directories.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -72,8 +72,8 @@ class FindTests(DirsCase):
 
     def test_spellings(self) -> None:
         """
-        A port may be written in two ways; the default is for who has none of
-        his own, anywhere.
+        A port may be written in two ways; the default applies to hosts without
+        a directory of their own.
         """
         self.write(self.first / "_default" / "hosts.toml", '[host."https://default.test"]')
         self.assertEqual(self.names("r.test:5000"), ["default.test", "r.test:5000"])
@@ -159,7 +159,7 @@ class ChangeTests(DirsCase):
 
     def test_changes(self) -> None:
         """
-        A file that comes, changes or goes is seen, and so is a certificate.
+        New, changed and deleted files are noticed, and so are certificates.
         """
         path = self.first / "r.test" / "hosts.toml"
         self.write(path, f'{MIRROR}ca = "ca.pem"')
@@ -178,8 +178,8 @@ class ChangeTests(DirsCase):
 
     def test_bad_change(self) -> None:
         """
-        What cannot be used is warned of once, and changes nothing; mended, it
-        counts.
+        An invalid file is logged once, and changes nothing; when it is
+        corrected, it applies.
         """
         path = self.first / "r.test" / "hosts.toml"
         self.write(path, MIRROR)
@@ -194,7 +194,7 @@ class ChangeTests(DirsCase):
 
     def test_check(self) -> None:
         """
-        At the start, all is read; what is wrong is an error.
+        At the start, all files are read; an invalid one is an error.
         """
         self.write(self.second / "a_1_" / "hosts.toml", MIRROR)
         self.write(self.second / "file", "")
@@ -217,7 +217,7 @@ class ChangeTests(DirsCase):
         self.write(path, self.authority.pem)
         path.chmod(0)
         if os.access(path, os.R_OK):
-            # Root may read anything; elsewhere, this is what is raised.
+            # Root may read any file; for other users, this error is raised.
             self.assertTrue(issubclass(UnreadableFile, ConfigError))
             self.assertEqual(read_ca(str(path), "r.test"), self.authority.pem)
             return

@@ -16,8 +16,8 @@ from xferd.testing.certificates import Authority
 
 class URLTests(SynchronousTestCase):
     """
-    A host's URL follows from its name, the configuration, and what was found
-    out.
+    A host's URL follows from its name, the configuration, and the detected
+    protocol.
     """
 
     def test_usual(self) -> None:
@@ -67,8 +67,8 @@ class URLTests(SynchronousTestCase):
 
     def test_reloaded(self) -> None:
         """
-        Another configuration counts from then on, and one that is wrong does
-        not; what was found out stays known.
+        A new configuration applies from then on, and an invalid one does not;
+        the detected protocols are kept.
         """
         hosts = Hosts({"r.example": HostConfig()})
         hosts.learn("[::1]:5000", True)

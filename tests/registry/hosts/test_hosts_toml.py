@@ -104,7 +104,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_override_path(self) -> None:
         """
-        A path that is the API's own root is taken as it is.
+        A path that is the API's own root is used unchanged.
         """
         for url, path in (("https://h/a/b", "/a/b"), ("https://h", ""), ("https://h//a/", "/a")):
             found = read(f'server = "{url}"\noverride_path = true')
@@ -135,15 +135,15 @@ class ReadTests(SynchronousTestCase):
 
     def test_endless(self) -> None:
         """
-        A value that Python's reader gives up on is refused.
+        A value that exceeds the limits of Python's reader is refused.
         """
         for text in ("capabilities = " + "[" * 5000, "capabilities = " + "9" * 5000):
             self.assertIn("cannot be read", str(self.assertRaises(ConfigError, read, text)))
 
     def test_refused(self) -> None:
         """
-        What cannot be used is named with its file, line and key, and with
-        what was expected.
+        An invalid value is reported with its file, line and key, and with the
+        expected form.
         """
         mirror = '[host."https://m"]\n'
         for text, where, why in (

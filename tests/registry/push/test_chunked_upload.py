@@ -51,9 +51,8 @@ class BreakTests(Pushing):
 
     async def test_again_and_again(self) -> None:
         """
-        With a connection that breaks all the time, the chunks shrink, and
-        little is sent twice, even where the registry drops what is no whole
-        chunk.
+        If the connection breaks repeatedly, the chunks shrink, and few bytes
+        are sent twice, even if the registry drops incomplete chunks.
         """
         for breaks, most in (("keep", 1.0), ("drop", 1.3)):
             self.registry = await self.serve()
@@ -65,8 +64,8 @@ class BreakTests(Pushing):
 
     async def test_no_progress(self) -> None:
         """
-        A break without progress is tried again once; then the attempt fails,
-        and the next one can resume the session.
+        A break without progress is retried once; then the attempt fails, and
+        the next one can resume the session.
         """
         self.plant(CutBody(0), "PATCH", None)
         await self.fails(ConnectionFailed)
@@ -88,8 +87,7 @@ class BreakTests(Pushing):
 
     async def test_next_attempt(self) -> None:
         """
-        Another attempt, perhaps of another process, goes on with the session
-        of the one before.
+        A later attempt, also of another process, resumes the session.
         """
         self.plant(Fault(), "PATCH")
         self.plant(unavailable(), "PATCH", None)
@@ -123,7 +121,7 @@ class BreakTests(Pushing):
 
     async def test_forgetful(self) -> None:
         """
-        One that forgets all the time is given up.
+        A registry that loses sessions repeatedly fails the attempt.
         """
         registry = self.registry
 
@@ -151,7 +149,7 @@ class BreakTests(Pushing):
 
     async def test_gone_in_between(self) -> None:
         """
-        So is one that is forgotten between two chunks.
+        The same holds for a session that is lost between two chunks.
         """
         registry = self.registry
 
@@ -190,7 +188,7 @@ class BreakTests(Pushing):
 
     async def test_out_of_step(self) -> None:
         """
-        A 416 makes the client ask.
+        After a 416 the client requests the offset.
         """
         self.plant(Instead(problem(416, "BLOB_UPLOAD_INVALID", "where?").answer), "PATCH")
         # Some registries send that code for a session that is gone.
@@ -204,13 +202,13 @@ class BreakTests(Pushing):
 
 class RefusalTests(Pushing):
     """
-    What a registry refuses, and when.
+    The refusals of a registry.
     """
 
     async def test_early(self) -> None:
         """
-        An answer before the end of the body stops the body and is what is
-        reported, though the registry reads no more and breaks the connection.
+        A response before the end of the body stops the body and is reported,
+        although the registry reads no more and breaks the connection.
         """
         for answer, kind in (
             (problem(403, "DENIED", "no").answer, Denied),
@@ -231,8 +229,8 @@ class RefusalTests(Pushing):
 
     async def test_too_large(self) -> None:
         """
-        The largest body that a proxy takes is found out by halving and
-        remembered, also for what would have gone in one request.
+        The maximum size of a body that a proxy accepts is found by halving and
+        remembered, also for uploads in one request.
         """
         self.plant(too_large(100 * KIB), None, None)
         self.assertEqual(await self.push(), Pushed("uploaded"))
@@ -284,7 +282,8 @@ class RefusalTests(Pushing):
 
     async def test_unknown_request(self) -> None:
         """
-        A 404 to a chunk of a session that is there means: no chunks.
+        A 404 to a chunk of an existing session means that chunks are not
+        supported.
         """
         self.plant(Instead(problem(404, "UNSUPPORTED", "no such page").answer), "PATCH", None)
         self.assertEqual(await self.push(), Pushed("uploaded"))
@@ -359,8 +358,7 @@ class RefusalTests(Pushing):
 
     async def test_arriving(self) -> None:
         """
-        Content that is still arriving goes in chunks of what is there, each
-        once it is there.
+        Content that is still arriving is sent in chunks of the available bytes.
         """
         sizes: list[tuple[int, int, int]] = []
 
@@ -376,8 +374,8 @@ class RefusalTests(Pushing):
 
     async def test_not_ready(self) -> None:
         """
-        Where its bytes will not come soon, the attempt ends, and the session
-        stays as it is.
+        If its bytes will not arrive soon, the attempt ends, and the session is
+        kept.
         """
 
         class Later(Exception):
@@ -402,7 +400,7 @@ class RefusalTests(Pushing):
 
     async def test_ends_early(self) -> None:
         """
-        So is content with fewer bytes than its size.
+        The same holds for content with fewer bytes than its size.
         """
         content = Bytes(SMALL)
         content.size += 5

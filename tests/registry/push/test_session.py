@@ -151,7 +151,8 @@ class EndTests(Pushing):
 
     async def test_abort_never_fails(self) -> None:
         """
-        Giving up ends in time, and well, whatever the registry does.
+        Aborting a session ends in time and without an error, for every response
+        of the registry.
         """
         self.client = self.make_client(Timeouts(close=0.2))
         host = self.registry.host

@@ -1,6 +1,6 @@
 """
-Tests for L{xferd.registry.push.target}, over real sockets: what is there, what is
-mounted, and where a registry sends its client.
+Tests for L{xferd.registry.push.target}, over real sockets: existing blobs,
+mounts, and redirects.
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ class PushTests(Pushing):
 
     async def test_exists(self) -> None:
         """
-        What is there already is not sent; a session that was begun is given
-        up.
+        An existing blob is not sent; an open session is aborted.
         """
         await self.push()
         self.remembered.clear()
@@ -272,8 +271,8 @@ class OddTests(Pushing):
 
     async def test_chunks_no_more(self) -> None:
         """
-        What is left of a session is of no use where chunks turned out not to
-        be taken; that it cannot be given up does not matter.
+        The session is useless if the registry turns out not to accept chunks;
+        an error in its deletion is ignored.
         """
         self.plant(Fault(), "PATCH")
         self.plant(unavailable(), "PATCH")

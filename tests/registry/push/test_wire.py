@@ -46,7 +46,7 @@ class _Zeros:
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
         """
-        All is there.
+        All bytes are available.
         """
         return succeed(min(size, self.size - offset))
 
@@ -92,8 +92,8 @@ class ClosingTests(WireCase):
 
     async def test_push(self) -> None:
         """
-        A push succeeds, whether the connections are closed in peace or reset:
-        what is sent is sent again on a new one.
+        A push succeeds, whether the connections are closed or reset: the bytes
+        are sent again on a new one.
         """
         for again in (Peer.close, Peer.reset):
             server = self._serve(again)
@@ -108,8 +108,8 @@ class ClosingTests(WireCase):
 
     async def test_new_connection_fails(self) -> None:
         """
-        A connection that breaks before its first response is not tried again
-        at once.
+        A connection that breaks before its first response is not retried at
+        once.
         """
         server = self._listen(lambda peer, _: peer.reset())
         self._client(HostConfig(plain_http=True))
@@ -122,12 +122,12 @@ class ClosingTests(WireCase):
 
 class EarlyTests(WireCase):
     """
-    A registry that answers before it has got all, and reads no more.
+    A registry that answers before it has received the body, and reads no more.
     """
 
     def _serve(self, refuse: Callable[[Peer], None], tls: CertificateOptions | None = None) -> Listener:
         """
-        Begin uploads, and refuse what is sent.
+        Serve uploads, and refuse their bodies.
         """
 
         def answer(peer: Peer, path: str) -> None:
@@ -154,14 +154,14 @@ class EarlyTests(WireCase):
         target = self.client.repository(Repository(self.host, "a"))
         work = target.push(DIGEST, content, [], None, lambda _: None, lambda _: None)
         error = await self._fails(work, kind)
-        # What the kernel has taken, not the whole chunk of 16 MiB.
+        # The kernel's buffers, not the whole chunk of 16 MiB.
         self.assertLess(content.read_bytes, 12 << 20)
         return error
 
     async def test_in_parts(self) -> None:
         """
-        A refusal that comes in parts is read to its end, and its connection
-        ends then.
+        A refusal that arrives in parts is read to its end, and then its
+        connection is closed.
         """
         for tls in (None, self.authority.options("127.0.0.1")):
 
@@ -217,7 +217,7 @@ class EarlyTests(WireCase):
 
     async def test_takes_nothing(self) -> None:
         """
-        A registry that neither reads nor answers is given up.
+        A registry that neither reads nor answers times out.
         """
         self._serve(_nothing)
         error = await self._refused(TimedOut, SHORT)
@@ -226,7 +226,8 @@ class EarlyTests(WireCase):
 
     async def test_continues(self) -> None:
         """
-        What is no answer yet is not taken for one, and no log grows by it.
+        Bytes that are not yet a response are not taken for one, and the log
+        does not grow.
         """
 
         def refuse(peer: Peer) -> None:

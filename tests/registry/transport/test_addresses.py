@@ -65,8 +65,8 @@ class ZonedEndpointTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A name or an address that leads nowhere else than to what is forbidden
-        is refused, and nothing is connected to.
+        A name or an address that leads only to forbidden addresses is refused,
+        without a connection.
         """
         for address, led_from, zone in (
             ("127.0.0.1", Zone.PUBLIC, Zone.LOOPBACK),

@@ -49,7 +49,7 @@ class _Endpoint:
 
 class TunnelTests(SynchronousTestCase):
     """
-    L{TunnelEndpoint} asks a proxy to lead on.
+    L{TunnelEndpoint} requests a tunnel from a proxy.
     """
 
     def setUp(self) -> None:

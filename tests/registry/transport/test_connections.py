@@ -117,7 +117,7 @@ class RelayFactory(ServerFactory):
     """
     A proxy.
 
-    @ivar heads: what it was asked.
+    @ivar heads: the heads of its requests.
     """
 
     noisy = False
@@ -180,7 +180,7 @@ class ConnectionsTests(TestCase):
 
     async def _close(self) -> None:
         """
-        See to it that nothing is left.
+        Check that nothing is left.
         """
         for made in self.connections:
             await made.close()

@@ -218,7 +218,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_words(self) -> None:
         """
-        The registry's own words are in the message, and so is the remedy.
+        The registry's own message is in the error, and so is the remedy.
         """
         error = self._refusal(401, b'{"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]}')
         self.assertIn("UNAUTHORIZED: who are you", str(error))
@@ -227,7 +227,7 @@ class RefusalTests(SynchronousTestCase):
 
 class ConnectionErrorTests(SynchronousTestCase):
     """
-    What a network does becomes one of our errors.
+    Errors of the network are translated.
     """
 
     def test_kinds(self) -> None:

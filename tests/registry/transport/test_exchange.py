@@ -270,7 +270,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """
-        Redirects without an end are given up.
+        Endless redirects are refused.
         """
         getting = self._get()
         for n in range(MAX_REDIRECTS + 1):
@@ -280,7 +280,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_too_slow(self) -> None:
         """
-        Redirects that each come late are given up before they are too many.
+        Slow redirects time out before they are too many.
         """
         self.exchange = Exchange(lambda *_: self.agent, self.clock, Timeouts(connect=1, tls=1, headers=10))
         getting = self._get()
@@ -321,7 +321,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """
-        What the agent fails with is translated.
+        The agent's errors are translated.
         """
         getting = self._get()
         self.agent.last.answer.errback(ConnectRefused())
@@ -369,7 +369,8 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_warnings_of_an_answer(self) -> None:
         """
-        Each answer has the warnings of all that led to it, logged before or not.
+        Each response has the warnings of all that led to it, logged before or
+        not.
         """
         for _ in range(2):
             getting = self._get()

@@ -80,7 +80,7 @@ class FindTests(SynchronousTestCase):
 
     def test_loopback(self) -> None:
         """
-        What is on this machine is reached without.
+        Hosts on this machine are reached without a proxy.
         """
         proxies = Proxies(ProxySettings(https="p:1", http="p:1"))
         for host in ("localhost", "127.0.0.1", "127.9.9.9", "::1", "a.localhost"):
@@ -88,8 +88,8 @@ class FindTests(SynchronousTestCase):
 
     def test_no_proxy(self) -> None:
         """
-        Hosts, what is below them, addresses and networks, with ports or
-        without, are excepted.
+        Hosts, their subdomains, addresses and networks, with ports or without,
+        are excepted.
         """
         for item, meant, others in (
             ("a.test", [("a.test", 1), ("b.a.test", 1), ("A.TEST", 1)], [("ba.test", 1), ("test", 1)]),

@@ -151,7 +151,7 @@ class SessionRangeTests(SynchronousTestCase):
 
     def test_confirmed(self) -> None:
         """
-        The bytes that a session has; nothing is written like one byte.
+        The bytes that a session has; zero bytes are written like one byte.
         """
         for text, confirmed in (
             ("0-99", 100),

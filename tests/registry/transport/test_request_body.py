@@ -25,9 +25,9 @@ _TIMEOUTS = Timeouts(silence=5, window=60, floor=1000, commit=7)
 
 class Consumer:
     """
-    A transport that asks for a pause when it has had enough.
+    A transport that pauses its producer when its buffer is full.
 
-    @ivar data: what was written.
+    @ivar data: the bytes that were written.
     """
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ class ContentBodyTests(SynchronousTestCase):
 
     def test_paused(self) -> None:
         """
-        Nothing is read while the registry takes nothing.
+        No byte is read while the registry accepts none.
         """
         answer = self._start(PIECE)
         self.assertEqual(len(self.content.reads), 1)
@@ -200,7 +200,8 @@ class ContentBodyTests(SynchronousTestCase):
 
     def test_paused_while_reading(self) -> None:
         """
-        What is being read when the pause comes is written; no more is read.
+        Bytes that are being read when the pause begins are written; no more are
+        read.
         """
         self.content = FakeContent(_DATA, arrived=0)
         self.body = self._make()
@@ -213,7 +214,7 @@ class ContentBodyTests(SynchronousTestCase):
 
     def test_silence(self) -> None:
         """
-        A registry that takes nothing for too long is given up.
+        A registry that accepts no byte for too long times out.
         """
         answer = self._start(PIECE)
         self.clock.advance(5)
@@ -224,7 +225,7 @@ class ContentBodyTests(SynchronousTestCase):
 
     def test_trickle(self) -> None:
         """
-        So is one that takes too little over a window.
+        The same holds for one that accepts too few bytes over a window.
         """
         self.timeouts = evolve(_TIMEOUTS, floor=50_000)
         self.content = FakeContent(_DATA * 8)
@@ -242,7 +243,7 @@ class ContentBodyTests(SynchronousTestCase):
 
     def test_no_answer(self) -> None:
         """
-        So is one that takes all and does not answer.
+        The same holds for one that accepts all and does not answer.
         """
         answer = self._start()
         self.clock.advance(6.9)

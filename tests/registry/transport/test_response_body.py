@@ -172,8 +172,8 @@ class BlobBodyTests(_BodyCase):
 
     def test_held(self) -> None:
         """
-        What the sink gives holds the body, all of it where several pieces
-        were in flight; that time does not count towards silence or rate.
+        The Deferred of the sink holds the body, also if several pieces were in
+        flight; that time does not count towards silence or rate.
         """
         response, done, holds = self._hold()
         response.send(b"abc")
@@ -194,7 +194,7 @@ class BlobBodyTests(_BodyCase):
 
     def test_silent_after_hold(self) -> None:
         """
-        Once the body is let go, its silence counts from then on.
+        When the body is released, its silence counts from then on.
         """
         response, done, holds = self._hold()
         response.send(b"abc")

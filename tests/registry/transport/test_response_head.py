@@ -110,8 +110,8 @@ class HeadLimitTests(SynchronousTestCase):
 
     def test_left_out(self) -> None:
         """
-        A registry sends interim responses, each of which twisted.web would
-        log: they are left out, and all else stays as it is.
+        Interim responses, each of which twisted.web would log, are left out,
+        and all other bytes are unchanged.
         """
         for rest in (b"", b"body\r\n\r\n", _INTERIM):
             self.assertEqual(HeadLimit("h:1").feed(_INTERIM * MAX_INTERIM + _FINAL + rest), _FINAL + rest)

@@ -88,7 +88,7 @@ class TLSConfigTests(SynchronousTestCase):
 
     def test_chain(self) -> None:
         """
-        A certificate may bring others with it.
+        A certificate may be followed by others of its chain.
         """
         certificate, key = self.client
         tls = TLSConfig("r.test", client=(certificate + self.authority.pem, key))
@@ -123,7 +123,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        What can be used comes as it is.
+        A valid certificate is returned unchanged.
         """
         self.assertEqual(read_ca(self.write(self.authority.pem), "h"), self.authority.pem)
         both = self.write(self.certificate + self.key)
@@ -133,8 +133,8 @@ class ReadTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What cannot be used is named with its file, its host and what is
-        wrong.
+        An invalid certificate is reported with its file, its host and the
+        reason.
         """
         certificate = self.write(self.certificate)
         encrypted = ec.generate_private_key(ec.SECP256R1()).private_bytes(

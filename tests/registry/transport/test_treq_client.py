@@ -52,7 +52,7 @@ class _Collector(Protocol):
     """
     Collects a body.
 
-    @ivar ended: fires with the body, or with the reason why it broke off.
+    @ivar ended: fires with the body, or with the reason why it ended early.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class WireTests(TestCase):
 
     def _request(self, target: str, headers: Headers | None = None) -> Deferred[IResponse]:
         """
-        Request something of the server.
+        Send a request to the server.
         """
         return make_request(
             self.agent, "GET", f"http://{self.host}{target}", headers or Headers(), None, reactor=self.reactor
@@ -98,7 +98,7 @@ class WireTests(TestCase):
 
     async def test_targets(self) -> None:
         """
-        Percent-encoding, empty segments and queries arrive as they are written.
+        Percent-encoding, empty segments and queries arrive unchanged.
         """
         for target in _TARGETS:
             discard(await self._request(target))
@@ -107,8 +107,8 @@ class WireTests(TestCase):
 
     async def test_bodies(self) -> None:
         """
-        A gzip body arrives as it was sent: of one member, of two, truncated
-        or not gzip at all; and its C{Content-Encoding} remains.
+        A gzip body arrives unchanged: of one member, of two, truncated or not
+        gzip at all; and its C{Content-Encoding} remains.
         """
         whole = gzip.compress(b"0123456789" * 1000)
         for body in (whole, whole + whole, whole[:-10], b"no gzip"):
@@ -264,7 +264,7 @@ class MakeRequestTests(SynchronousTestCase):
 
     def test_no_clock(self) -> None:
         """
-        treq sets no timer: what a request may take is up to its caller.
+        treq sets no timer: its caller limits the time of a request.
         """
         _ = self._request()
         self.assertEqual(self.clock.getDelayedCalls(), [])

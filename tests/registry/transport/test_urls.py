@@ -34,7 +34,7 @@ class LocationTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is no place to go to is refused, without quoting it.
+        An invalid URL is refused, without quoting it.
         """
         for location in (
             "",
@@ -137,7 +137,7 @@ class LocationTests(SynchronousTestCase):
 
     def test_argument(self) -> None:
         """
-        An argument joins those that are there.
+        An argument is added to the existing ones.
         """
         self.assertEqual(with_argument("http://a/b", "digest", "sha256:0"), "http://a/b?digest=sha256%3A0")
         self.assertEqual(with_argument("http://a/b?x=%20", "n", "1"), "http://a/b?x=%20&n=1")

@@ -45,8 +45,7 @@ class UnnamedTests(StoreTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Cancelling waits for the disk, and what is closed meanwhile is closed
-        then.
+        Cancelling waits for the disk, and then closes the blob.
         """
         self.pools.disk.held = True
         opening = self.store.blobs.anonymous()
@@ -66,7 +65,7 @@ class UnnamedTests(StoreTestCase):
 
     def test_disk_refuses(self) -> None:
         """
-        Where the blob cannot be kept, its bytes can be thrown away.
+        If the blob cannot be kept, its bytes can be deleted.
         """
         unnamed = self.unnamed()
         os.makedirs(self.store.blobs.path(DIGEST))

@@ -23,15 +23,15 @@ class BlobsTests(BlobsConformance, StoreTestCase):
 
     def test_over_a_restart(self) -> None:
         """
-        A document is there after a restart.
+        A document exists after a restart.
         """
         self.successResultOf(self.store.blobs.put(DIGEST, DATA))
         self.assertEqual(self.successResultOf(self.reopen().blobs.read(DIGEST)), DATA)
 
     def test_damaged(self) -> None:
         """
-        A document that the disk has damaged is refused with what to do, and
-        mended when it is put again.
+        A document that the disk has damaged is refused with the remedy, and
+        repaired when it is put again.
         """
         self.successResultOf(self.store.blobs.put(DIGEST, DATA))
         path = self.store.blobs.path(DIGEST)
@@ -79,8 +79,8 @@ class BlobsTests(BlobsConformance, StoreTestCase):
 
     def test_commits_hold_nobody(self) -> None:
         """
-        While blobs are brought to the disk, however long that takes, documents
-        are read and written.
+        While blobs are synchronised, however long that takes, documents are
+        read and written.
         """
         self.pools.bulk.held = True
         partial = self.store.blobs.partial(DIGEST, None)

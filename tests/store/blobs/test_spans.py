@@ -65,8 +65,8 @@ class NoteTests(SynchronousTestCase):
 
     def test_written(self) -> None:
         """
-        A note is read as it was written, for this user alone, and can be
-        replaced and removed.
+        A record is read as it was written, has the mode of a private file, and
+        can be replaced and removed.
         """
         for note in (Note(5, ((7, 9), (20, 30))), Note(0)):
             write_note(self.path, note)

@@ -209,8 +209,8 @@ class BlobsConformance(Conformance):
 
     def test_too_little(self) -> None:
         """
-        Fewer bytes than there must be are thrown away when they are called
-        all.
+        If there are fewer bytes than the size when they are declared complete,
+        they are deleted.
         """
         partial = self.partial()
         partial.write(DATA[:7])

@@ -21,7 +21,7 @@ class ImagesConformance(Conformance):
 
     async def prepare(self, wanted: Any, keep_blobs: bool = True) -> None:
         """
-        Bring all that an image needs, but its name.
+        Store all blobs of an image, but not its name.
         """
         parent = None
         for digest, data in wanted.documents.items():
@@ -83,7 +83,7 @@ class ImagesConformance(Conformance):
 
     def test_incomplete(self) -> None:
         """
-        A name is not given to what is not all here.
+        An incomplete image gets no name.
         """
         wanted = sample("alpine", b"one")
         self.failure(self.store.images.put(wanted.image), StoreError)

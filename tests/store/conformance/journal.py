@@ -31,7 +31,7 @@ class JournalConformance(Conformance):
 
     def test_jobs(self) -> None:
         """
-        The newest jobs come first, and so many as are asked for.
+        The newest jobs are returned first, up to the requested number.
         """
         for number in (2, 1, 3):
             self.result(self.store.journal.record_job(job(number)))
@@ -49,8 +49,8 @@ class JournalConformance(Conformance):
 
     def test_older_jobs(self) -> None:
         """
-        Jobs come page by page: those that are older than one, of which the id
-        decides where they were created together.
+        Jobs are returned in pages: those older than a given one; equal times
+        are ordered by the id.
         """
         jobs = [{**job(number), "created": job(number // 2)["created"]} for number in range(7)]
         for each in jobs:
@@ -108,7 +108,7 @@ class JournalConformance(Conformance):
 
     def test_attempt(self) -> None:
         """
-        An attempt is recorded; what is not known of it is L{None}.
+        An attempt is recorded; unknown facts are L{None}.
         """
         known = {"transfer": "t1", "kind": "download", "attempt": 1, "bytes_done": 3}
         self.result(self.store.journal.record_attempt(known))

@@ -56,7 +56,7 @@ class TreesConformance(Conformance):
 
     def test_stages_differ(self) -> None:
         """
-        Everybody gets a directory of their own.
+        Every caller gets a directory of its own.
         """
         staged = {self.result(self.store.trees.stage()) for _ in range(3)}
         self.assertEqual(len(staged), 3)

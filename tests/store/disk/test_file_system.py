@@ -99,7 +99,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_failure_after_the_rename(self) -> None:
         """
-        A directory that cannot be brought to the disk is an error too.
+        A directory that cannot be synchronised is an error as well.
         """
 
         fsync = os.fsync
@@ -247,7 +247,7 @@ class RemoveTests(SynchronousTestCase):
 
     def test_stop_inside(self) -> None:
         """
-        A removal that is stopped deep in a tree leaves what is above.
+        A removal that is stopped deep in a tree leaves the directories above.
         """
         os.makedirs(os.path.join(self.path, "a", "b"))
 

@@ -54,7 +54,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_room(self) -> None:
         """
-        Where there is room, nothing is said, and nothing is done.
+        With enough space, nothing is reported, and nothing is done.
         """
         self.free = LEAST
         self.assertEqual((self.room.why, self.room.paused, self.room.given_up), ("", False, False))
@@ -121,8 +121,8 @@ class RoomTests(SynchronousTestCase):
 
     def test_patience(self) -> None:
         """
-        After ten minutes what waits fails with its own error, and nothing
-        waits any more, until there is room.
+        After ten minutes waiting work fails with its own error, and later work
+        does not wait, until there is space.
         """
         error = full()
         waiting = self.room.wait(error)
@@ -151,7 +151,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        A wait can be given up.
+        A wait can be cancelled.
         """
         waiting = self.room.wait(full())
         waiting.cancel()
@@ -162,7 +162,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        At the end what waits fails, and the disk is looked at no more.
+        At the end waiting work fails, and the disk is read no more.
         """
         waiting = self.room.wait(full())
         self.successResultOf(Deferred.fromCoroutine(self.room.stop()))

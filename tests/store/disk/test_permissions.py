@@ -43,8 +43,8 @@ class OwnerTests(OwnershipCase):
 
     def test_modes(self) -> None:
         """
-        Others may read; they may not write, and a group may with a sticky
-        bit only, which keeps it from replacing what is the daemon's.
+        Others may read; they may not write, and a group may only with a sticky
+        bit, which prevents it from replacing the daemon's files.
         """
         for mode in (0o700, 0o755, 0o750, 0o500, 0o2755, 0o1770, 0o1775):
             os.chmod(self.path, mode)

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 class ReserveTests(SynchronousTestCase):
     """
-    A reserve on a disk that has room.
+    A reserve on a disk with enough space.
     """
 
     def setUp(self) -> None:
@@ -131,7 +131,7 @@ class SmallDiskTests(SmallDiskTestCase):
 
     def test_little_room(self) -> None:
         """
-        Where there is less room, it takes what there is, and the rest later.
+        With less space, it allocates a part, and the rest later.
         """
         reserve = Reserve(self.place("reserve"), 2 * MIB)
         self.fill(leaving=MIB)

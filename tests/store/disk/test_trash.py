@@ -28,7 +28,7 @@ class TrashTests(StoreTestCase):
 
     def litter(self, name: str) -> str:
         """
-        Make something to throw away.
+        Make files to delete.
         """
         path = os.path.join(self.path, "ingest", name)
         os.makedirs(os.path.join(path, "inner"))

@@ -26,8 +26,8 @@ class UsageTests(SynchronousTestCase):
 
     def test_some(self) -> None:
         """
-        Blobs and partial files are counted by what they take of the disk; a
-        hole takes nothing, and where a link leads to is not ours.
+        Blobs and partial files are counted by their space on the disk; a hole
+        takes none, and the target of a link is not counted.
         """
         paths = Paths(os.path.abspath(self.mktemp()))
         for directory in (f"{paths.blobs}/sha256", f"{paths.blobs}/sha512", paths.ingest):

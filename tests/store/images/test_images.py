@@ -70,8 +70,8 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_pins_over_a_restart(self) -> None:
         """
-        A pin is there for the next daemon, of an image of Docker's, too, and
-        unpinning it leaves nothing.
+        A pin is kept for the next daemon, also of an image in Docker's format,
+        and unpinning it removes it.
         """
         for wanted in (sample("one", b"one"), docker_sample("two", b"two")):
             self.run_now(pull(self.store, wanted))
@@ -85,8 +85,8 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_pin_and_put_together(self) -> None:
         """
-        Of what is asked for while the disk is busy, each has its effect, in
-        its order.
+        Concurrent changes while the disk is busy are all applied, in their
+        order.
         """
         one, two = sample("alpine", b"one"), sample("alpine", b"two")
         for wanted in (one, two):
@@ -105,7 +105,7 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_over_a_restart(self) -> None:
         """
-        Every image is there after a restart, with all that is known of it.
+        Every image exists after a restart, with all its facts.
         """
         pulled = [
             self.pulled("alpine", b"one", b"two", b"one").image,
@@ -151,7 +151,7 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_docker_image(self) -> None:
         """
-        An image in Docker's form is kept as it came, and has its name on a
+        An image in Docker's format is stored unchanged, and has its name on a
         second entry of OCI's types, written once and shared by its names.
         """
         names = ("alpine", "again", "alpine")
@@ -203,7 +203,7 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_name_taken_from_a_stranger(self) -> None:
         """
-        A name stands for one image, whoever gave it before.
+        A name refers to one image, whichever program set it before.
         """
         stranger = {"annotations": {NAME: "docker.io/library/alpine:latest"}}
         index = {**self.index(), "manifests": [stranger]}
@@ -214,8 +214,8 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_many_at_once(self) -> None:
         """
-        Names that are given while the disk is busy are written together, and
-        each is on the disk when it is said to be.
+        Names that are set while the disk is busy are written together, and each
+        is on the disk when its Deferred fires.
         """
         wanted = [self.pulled(f"image{number}", b"one").image for number in range(5)]
         written = []
@@ -362,7 +362,7 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_unreadable_index(self) -> None:
         """
-        An index that cannot be read is something else than a damaged one.
+        An unreadable index is reported differently from a damaged one.
         """
         self.close(self.store)
         os.unlink(self.file)

@@ -24,7 +24,7 @@ STRANGER = {"mediaType": "x/y", "digest": "sha256:" + "0" * 64, "size": 1, "anno
 
 class IndexFileTests(StoreTestCase):
     """
-    The file beside other tools, and what is kept of it in memory.
+    The file beside other tools, and its copy in memory.
     """
 
     def setUp(self) -> None:

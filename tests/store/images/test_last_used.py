@@ -71,7 +71,7 @@ class LastLeasesTests(StoreTestCase):
 
     def test_removed(self) -> None:
         """
-        Nothing is kept of names that are gone.
+        The record has no names of removed images.
         """
         self.successResultOf(self.store.images.remove(self.images[0].image.reference))
         self.assertEqual(list(self.recorded()), ["docker.io/library/two:latest"])

@@ -69,7 +69,7 @@ class TreesCase(SynchronousTestCase):
 
 class EmptyTests(TreesCase):
     """
-    Directories that hold nothing but whiteouts.
+    Directories that contain only whiteouts.
     """
 
     def whiteout(self, tree: str, path: str) -> None:
@@ -82,8 +82,8 @@ class EmptyTests(TreesCase):
 
     def test_empty(self) -> None:
         """
-        They are found where nothing is below, those in others first, and
-        removed without a trace in the times of the others.
+        They are found if no layer below has them, those in others first, and
+        removed without a change in the times of the others.
         """
         tree = self.tree("tree", a=0o755, b=0o700, b_c=0o711, b_c_d=0o755, e=0o755)
         self.whiteout(tree, "b/c/d/x")
@@ -100,8 +100,8 @@ class EmptyTests(TreesCase):
 
     def test_kept(self) -> None:
         """
-        Those that something is below stay, and those with a file, a link, a
-        device or a listed directory.
+        Directories that a layer below has are kept, and those with a file, a
+        link, a device or a listed directory.
         """
         near = self.tree("near", a=0o711)
         tree = self.tree("tree", a_b=0o755, f=0o755, l=0o755, i_listed=0o755)
@@ -137,8 +137,8 @@ class AttributesTests(TreesCase):
 
     def test_mend(self) -> None:
         """
-        A directory gets all that it has below: mode, times, owner, xattrs;
-        what steers overlayfs stays its own.
+        A directory gets all metadata of the one below: mode, times, owner,
+        xattrs; the xattrs of overlayfs stay its own.
         """
         near, top = self.tree("near", a_b=0o1711), self.tree("top", a_b=0o755)
         below, here = os.path.join(near, "a/b"), os.path.join(top, "a/b")
@@ -169,7 +169,7 @@ class AttributesTests(TreesCase):
 
     def test_default(self) -> None:
         """
-        A directory with nothing below gets back what it had at first.
+        A directory without one below gets its first metadata again.
         """
         top = self.tree("top", a=0o755)
         default = read_metadata(top, [b"a"])
@@ -179,9 +179,8 @@ class AttributesTests(TreesCase):
 
     def test_unprivileged(self) -> None:
         """
-        Without the rights of root, owners are kept in an xattr and files
-        belong to the daemon; a directory's own mode may be hard on what is in
-        it.
+        Without the rights of root, owners are kept in an xattr and files belong
+        to the daemon; a directory's own mode may deny access to its content.
         """
         self.directory = become_nobody(self)
         near, top = self.tree("near", a_b=0o500, a=0o500), self.tree("top", a_b=0o755)

@@ -145,7 +145,7 @@ class FindTests(TreesCase):
 
 class WorkTests(TreesCase):
     """
-    The work depends on what is there, not on how often it is asked for.
+    The work depends on the number of entries, not on the number of requests.
     """
 
     def wide(self, name: str, count: int, start: int = 0) -> str:
@@ -185,7 +185,7 @@ class WorkTests(TreesCase):
 
     def test_missing_parent(self) -> None:
         """
-        Nothing is looked for in a directory that is missing.
+        Nothing is searched in a directory that is missing.
         """
         top = self.tree("top", a_b=0o755)
         implied = [b"a/b"]

@@ -106,8 +106,8 @@ class ImpliedTests(StoreTestCase):
 
     def test_only_whiteouts(self) -> None:
         """
-        A directory that holds nothing but whiteouts appears where the layer
-        below has it, and nowhere else; the tree itself keeps it for others.
+        A directory that contains only whiteouts appears if the layer below has
+        it, and nowhere else; the tree itself keeps it for others.
         """
         staged = self.successResultOf(self.store.trees.stage())
         inner = os.path.join(staged, "a", "b")
@@ -166,7 +166,7 @@ class ImpliedTests(StoreTestCase):
 
     def test_died_while_linking(self) -> None:
         """
-        Of a second tree that was not finished nothing is left.
+        An incomplete second tree is removed.
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
         self.top(one)
@@ -193,8 +193,8 @@ class ImpliedTests(StoreTestCase):
 
     def test_cancelled_early(self) -> None:
         """
-        A registration that is cancelled before its thread looks at the trees
-        looks at none of them; the next one finds all as it was.
+        A registration that is cancelled before its thread reads the trees reads
+        none of them; the next one finds all trees unchanged.
         """
         base = self.base(b"one", 0o711)
         self.pools.layers.held = True
@@ -209,8 +209,8 @@ class ImpliedTests(StoreTestCase):
 
     def test_cancelled_late(self) -> None:
         """
-        A registration that is cancelled while a second tree is linked leaves
-        nothing of it.
+        A registration that is cancelled while a second tree is linked removes
+        it.
         """
         one, two = self.base(b"one", 0o711), self.base(b"two", 0o700)
         self.top(one)
@@ -256,7 +256,7 @@ class ImpliedTests(StoreTestCase):
 
     def count(self, module: Any, name: str, before: Callable[[], object] = lambda: None) -> list[str]:
         """
-        Note each call of a step, and do something before it.
+        Record each call of a step, after another function.
         """
         calls: list[str] = []
         original = getattr(module, name)

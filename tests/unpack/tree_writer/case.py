@@ -1,5 +1,5 @@
 """
-What the tests of the tree writer share.
+Shared by the tests of the tree writer.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from xferd.interfaces.unpack import UnpackLimits
 
 class TreeCase(SynchronousTestCase):
     """
-    A scratch directory whose insides are for the tree, and whose outsides
-    must stay as they are.
+    A directory for the tree, inside another one that has to stay unchanged.
     """
 
     def setUp(self) -> None:

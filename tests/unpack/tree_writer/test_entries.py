@@ -277,8 +277,8 @@ class ReplaceTests(TreeCase):
 
     def test_types(self) -> None:
         """
-        Each type replaces each other one; directories go with all that is in
-        them, and are forgotten.
+        Each type replaces each other one; directories are removed with their
+        content, and are forgotten.
         """
         self.make(
             folder(b"d"),

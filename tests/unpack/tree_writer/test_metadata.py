@@ -56,7 +56,7 @@ class RootTests(TreeCase):
         self.assertEqual([found[n][1] for n in ("d", "d/f", "p", "n")], [0o2755, 0o6755, 0o1600, 0o620])
         self.assertEqual((found["n"][0], found["n"][5]), (stat.S_IFCHR, os.makedev(1, 3)))
         self.assertEqual((found["b"][0], found["b"][5]), (stat.S_IFBLK, os.makedev(8, 17)))
-        # A setgid directory gives its group to what is made in it, but not here.
+        # A setgid directory gives its group to new entries, but not here.
         self.assertEqual(found["d/g"][2:4], (0, 0))
 
     def test_xattrs(self) -> None:
@@ -175,7 +175,7 @@ class KeptTests(TreeCase):
 
     def test_replaced_device(self) -> None:
         """
-        A device over something replaces it as anything else does.
+        A device replaces any other entry.
         """
         self.make(file(b"n", b"x"), header(b"n", b"3", device=(1, 3)))
         self.assertEqual(self.kept("n"), b"0:0:0644:char-1-3")

@@ -37,7 +37,7 @@ class WhiteoutTests(TreeCase):
 
     def is_whiteout(self, name: str) -> bool:
         """
-        Whether overlayfs takes it for one.
+        Whether overlayfs interprets it as a whiteout.
         """
         info = os.lstat(self.at(name))
         return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
@@ -77,7 +77,7 @@ class WhiteoutTests(TreeCase):
             self.assertEqual(self.marks("d"), {self.opaque: b"y"})
             self.assertEqual(self.marks("i"), {self.opaque: b"y"})
             self.assertEqual(os.stat(self.at("d")).st_mtime, 1)
-            # Nothing is below i any more that it could take its attributes from.
+            # Below i there is no entry whose attributes it could take.
             self.assertEqual(implied, (b".",))
             self.assertEqual(os.stat(self.at("i")).st_mtime, 0)
 
@@ -258,7 +258,7 @@ class StackTests(SynchronousTestCase):
 
     def test_whiteouts(self) -> None:
         """
-        A whiteout removes, brings back nothing, makes no directory and
+        A whiteout removes entries, restores none, creates no directory and
         replaces no file or link, alone and in every order with others.
         """
         all_names = {"d", "d/x", "d/e", "d/e/y", "f", "l", "z", "z/z"}

@@ -116,7 +116,7 @@ class UnpackerCase(SynchronousTestCase):
 
     def unpack(self, size: int | None = None, moving: Callable[[], bool] = lambda: True) -> LayerTask:
         """
-        Ask for a layer, of so many bytes that are sealed.
+        Request a layer, with a number of bytes that are sealed.
         """
         layer = self.unpacker.unpack("/staged", "gzip", self.seen.append, moving=moving)
         assert isinstance(layer, LayerTask)

@@ -328,7 +328,7 @@ class RoomTests(UnpackerCase):
 
     def test_whole_ones_stay(self) -> None:
         """
-        A process that has something to do is not ended for another.
+        A process that has bytes to read is not ended for another.
         """
         self.moving = {0, 1, 2}
         layers = [self.partial() for _ in range(3)]

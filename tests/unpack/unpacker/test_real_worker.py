@@ -64,7 +64,7 @@ class RealTests(TestCase):
 
     def unpack(self, notify: Any = lambda _: None) -> tuple[str, ILayerTask]:
         """
-        Ask for a layer.
+        Request a layer.
         """
         staged = tempfile.mkdtemp(dir=self.folder)
         return staged, self.unpacker.unpack(staged, "gzip", notify)
@@ -147,7 +147,7 @@ class RealTests(TestCase):
         A layer that is found to be bad while its bytes stall is reported at
         once.
         """
-        # The tail is more than a buffer, and less than all: whoever inflates waits for more by then.
+        # The tail is larger than a buffer, and incomplete: the inflater waits for more by then.
         self.tar = file(b"large", os.urandom(WAKE_SIZE)) + file(b"d/.wh.") + os.urandom(WAKE_SIZE)
         self.blob = gzipped(self.tar)
         self.write()

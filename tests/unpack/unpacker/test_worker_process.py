@@ -30,8 +30,8 @@ class SilenceTests(UnpackerCase):
 
     def test_silent(self) -> None:
         """
-        A process that has something to read and reports nothing for a minute
-        is killed, and lost.
+        A process that has bytes to read and reports nothing for a minute is
+        killed, and its layer is lost.
         """
         layer = self.unpack(5)
         self.wait(30)
@@ -120,7 +120,8 @@ class ProcessTests(UnpackerCase):
 
     def test_spawned(self) -> None:
         """
-        It gets nothing of our environment; starting twice starts one.
+        It inherits nothing of the daemon's environment; a second start has no
+        effect.
         """
         self.unpacker.start()
         [(_, args, env, path, descriptors)] = self.reactor.spawned
@@ -153,7 +154,7 @@ class ProcessTests(UnpackerCase):
 
     def setUp(self) -> None:
         """
-        Catch what is logged.
+        Record the log.
         """
         super().setUp()
         self.events: list[LogEvent] = []
@@ -236,8 +237,8 @@ class ProcessTests(UnpackerCase):
 
     def test_stop_stubborn(self) -> None:
         """
-        A worker that does not heed SIGTERM gets SIGKILL, and one that does not
-        even heed that is given up.
+        A worker that ignores SIGTERM receives SIGKILL, and one that does not
+        end even then is abandoned.
         """
         stopped = self.unpacker.stop()
         self.reactor.advance(GRACE)

@@ -26,7 +26,7 @@ class FollowTests(StoreTestCase):
 
     def sizes(self) -> list[int]:
         """
-        The sizes told so far.
+        The reported sizes.
         """
         return [what[2] for what in self.follower.told if what[0] == "grown"]
 

@@ -53,7 +53,7 @@ class PartialTests(StoreTestCase):
 
     def test_damaged_over_a_restart(self) -> None:
         """
-        Bytes that changed meanwhile are found out at the end.
+        Bytes that changed on the disk are detected at the end.
         """
         partial = self.partial()
         partial.write(DATA[:7])
@@ -145,7 +145,7 @@ class PartialTests(StoreTestCase):
 
     def result_of_another(self) -> None:
         """
-        Have another blob, so that their directory is there.
+        Store another blob, so that its directory exists.
         """
         another = self.partial(size=1, digest=Digest.of(b"?"))
         another.write(b"?")
@@ -201,7 +201,7 @@ class PartialTests(StoreTestCase):
 
     def test_busy(self) -> None:
         """
-        While the disk has it, a partial blob takes nothing; closing waits.
+        During a disk operation, a partial blob accepts no bytes; closing waits.
         """
         partial = self.partial()
         partial.write(DATA)
@@ -278,8 +278,8 @@ class PartialTests(StoreTestCase):
 
     def test_closed_while_it_fails(self) -> None:
         """
-        A file that is closed while the disk has it is closed when the disk
-        refuses it, too.
+        A file that is closed during a disk operation is closed also if the
+        operation fails.
         """
         for name in ("fsync", "rename"):
             partial = self.partial()
@@ -323,8 +323,8 @@ class PartialTests(StoreTestCase):
 
     def test_short_write(self) -> None:
         """
-        A write that the system takes in pieces is written whole; one that it
-        breaks off leaves what was there before.
+        A write that the system executes in pieces is complete; a write that it
+        interrupts leaves the earlier bytes.
         """
         real = os.pwrite
 

@@ -26,7 +26,7 @@ MEBI = 1024 * 1024
 
 class PartsTests(StoreTestCase):
     """
-    A blob of a few mebibytes, which comes in parts.
+    A blob of a few mebibytes, which arrives in parts.
     """
 
     def setUp(self) -> None:
@@ -96,7 +96,7 @@ class PartsTests(StoreTestCase):
 
     def test_commit_waits(self) -> None:
         """
-        A commit waits for what is being hashed, also when it is cancelled.
+        A commit waits for the hash, also when it is cancelled.
         """
         self.put(5000, len(self.data))
         self.pools.bulk.held = True
@@ -111,8 +111,8 @@ class PartsTests(StoreTestCase):
 
     def test_close_while_hashing(self) -> None:
         """
-        A file that is closed while it is being hashed is closed at once; what
-        was in it is there for the next try, and a commit fails.
+        A file that is closed during hashing is closed at once; its bytes are
+        kept for the next attempt, and a commit fails.
         """
         self.put(5000, 2 * MEBI)
         self.pools.bulk.held = True
@@ -152,8 +152,8 @@ class PartsTests(StoreTestCase):
 
     def test_unreadable(self) -> None:
         """
-        When the disk does not give back what it took, the next step fails with
-        the reason, and the one after tries again.
+        If the disk does not return the written bytes, the next step fails with
+        the reason, and the one after retries.
         """
         for size in (2 * MEBI, 100):
             self.put(5000, 5000 + size)
@@ -195,8 +195,8 @@ class PartsTests(StoreTestCase):
 
     def test_killed(self) -> None:
         """
-        After a daemon's sudden end only what was noted counts; the note was
-        there before the first byte behind a gap.
+        After a daemon was killed only recorded bytes count; the record was
+        written before the first byte after a gap.
         """
         place = os.path.join(self.path, "ingest")
         real = os.pwrite
@@ -257,8 +257,8 @@ class PartsTests(StoreTestCase):
 
     def test_note_refused(self) -> None:
         """
-        Where no note can be written, no byte goes behind a gap; where it can
-        be removed no more, it is only logged, for it is true.
+        If no record can be written, no byte is written after a gap; if it can
+        no longer be removed, this is only logged, because it is true.
         """
         os.mkdir(self.note() + ".new")
         self.assertRaises(StoreError, self.put, 5000, 6000)
@@ -281,7 +281,8 @@ class PartsTests(StoreTestCase):
 
     def test_short_write_behind_a_gap(self) -> None:
         """
-        A write that breaks off, behind a gap or in it, leaves what was there.
+        A write that is interrupted, after a gap or in it, leaves the earlier
+        bytes.
         """
         self.put(5000, 6000)
         real = os.pwrite
