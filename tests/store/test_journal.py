@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tests.store.conformance.journal import JournalConformance, job
 from tests.store.support import StoreTestCase
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces.journal import IdempotencyKey
+from xferd.interfaces.journal import HostRecord, IdempotencyKey
 from xferd.names import Digest, Repository
 from xferd.store import journal
 from xferd.store.journal_schema import MIGRATIONS
@@ -182,7 +182,7 @@ class JournalTests(JournalConformance, StoreTestCase):
         The oldest records go while the daemon runs, but for jobs that have not
         ended.
         """
-        for table in ("JOBS", "ATTEMPTS", "HOLDERS", "KEYS"):
+        for table in ("JOBS", "ATTEMPTS", "HOLDERS", "KEYS", "HOSTS"):
             self.patch(journal, f"KEPT_{table}", 2)
         attempt = {"transfer": "t", "kind": "download", "attempt": 1}
         app = Repository("r.example", "app")
@@ -194,12 +194,14 @@ class JournalTests(JournalConformance, StoreTestCase):
             self.successResultOf(self.store.journal.record_holder(app, Digest.of(b"%d" % number)))
             key = IdempotencyKey("ci", f"k{number}", b"", "job", 1.0)
             self.successResultOf(self.store.journal.record_key(key))
+            self.successResultOf(self.store.journal.record_host(HostRecord(f"h{number}", "", 1.0, {})))
         self.assertEqual(
             self.successResultOf(self.store.journal.jobs(9)), [job(29, "done"), job(28, "done"), running]
         )
         self.assertEqual(self.query("SELECT bytes_done FROM attempt"), [(28,), (29,)])
         self.assertEqual(self.query("SELECT count(*) FROM holder"), [(2,)])
         self.assertEqual(self.query("SELECT key FROM idempotency_key"), [("k28",), ("k29",)])
+        self.assertEqual(self.query("SELECT host FROM host"), [("h28",), ("h29",)])
 
     def test_pruned_in_steps(self) -> None:
         """
@@ -237,6 +239,36 @@ class JournalTests(JournalConformance, StoreTestCase):
         self.store = self.open()
         self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(2), job(1)])
         self.assertEqual(self.successResultOf(self.store.journal.interrupted()), [job(1), job(2)])
+
+    def test_hosts_in_an_older_version(self) -> None:
+        """
+        A database without records of hosts gets their table and a salt, and
+        loses nothing.
+        """
+        self.successResultOf(self.store.journal.record_job(job(1)))
+        self.close(self.store)
+        database = sqlite3.connect(self.file)
+        database.executescript(
+            "DROP TABLE host; ALTER TABLE daemon DROP COLUMN salt; PRAGMA user_version = 8;"
+        )
+        database.close()
+        self.store = self.open()
+        record = HostRecord("r.example", "", 1.0, {"failures": 1})
+        self.successResultOf(self.store.journal.record_host(record))
+        self.assertEqual(self.successResultOf(self.store.journal.hosts()), [record])
+        self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(1)])
+        self.assertEqual(len(self.store.journal.salt), 32)
+
+    def test_salt_is_kept(self) -> None:
+        """
+        Each journal has another salt, and keeps it over restarts.
+        """
+        salt = self.store.journal.salt
+        self.assertEqual(self.reopen().journal.salt, salt)
+        self.close(self.store)
+        os.unlink(self.file)
+        self.store = self.open()
+        self.assertNotEqual(self.store.journal.salt, salt)
 
     def refused(self) -> str:
         """

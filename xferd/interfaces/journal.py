@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.test_interfaces -*-
 """
-The journal: jobs, attempts, idempotency keys and upload sessions, which outlive the daemon.
+The journal: jobs, attempts, idempotency keys, upload sessions and what is known of hosts, which
+outlive the daemon.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
@@ -34,10 +35,31 @@ class IdempotencyKey:
     created: float
 
 
+@frozen
+class HostRecord:
+    """
+    What is known of a host, or of one account there.
+
+    @ivar account: the account, as L{HostMemory<xferd.hosts.memory.HostMemory>}
+        names it; never a secret.
+    @ivar used: when it was last used, in seconds since the epoch.
+    @ivar facts: values for JSON; times are in seconds since the epoch.
+    """
+
+    host: str
+    account: str
+    used: float
+    facts: Mapping[str, Any]
+
+
 class IJournal(Interface):
     """
     Records that outlive the daemon, besides the content of the store.
     """
+
+    salt: bytes = Attribute(
+        "32 random bytes, made with the journal, for the hashes that it has; readable once the store is open."
+    )
 
     def record_job(record: Mapping[str, Any]) -> Deferred[None]:
         """
@@ -104,6 +126,29 @@ class IJournal(Interface):
     def uploads() -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
         """
         The unfinished uploads.
+        """
+
+    def record_host(record: HostRecord) -> Deferred[None]:
+        """
+        Record what is known of a host or an account, in place of an earlier
+        record.
+        """
+
+    def forget_host(host: str) -> Deferred[None]:
+        """
+        Remove the records of a host and of all accounts there.
+        """
+
+    def forget_unused_hosts(before: float) -> Deferred[None]:
+        """
+        Remove the records that were last used before a time, in seconds since
+        the epoch.
+        """
+
+    def hosts() -> Deferred[list[HostRecord]]:
+        """
+        The records of hosts and accounts, in the order in which they were
+        recorded.
         """
 
     def record_holder(repository: Repository, digest: Digest) -> Deferred[None]:

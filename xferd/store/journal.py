@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from secrets import token_bytes
 from typing import Any
 
 from attrs import define, frozen
@@ -22,7 +23,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces.journal import IdempotencyKey, IJournal
+from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.store.batches import Batches
@@ -84,6 +85,12 @@ _RECORD_UPLOAD = """
 """
 _FORGET_UPLOAD = "DELETE FROM upload WHERE host = :host AND path = :path AND digest = :digest"
 _UPLOADS = "SELECT host, path, digest, location, confirmed, used, isolated FROM upload"
+_RECORD_HOST = """
+    INSERT OR REPLACE INTO host (host, account, used, record) VALUES (:host, :account, :used, :record)
+"""
+_FORGET_HOST = "DELETE FROM host WHERE host = :host"
+_FORGET_HOSTS = "DELETE FROM host WHERE used < :before"
+_HOSTS = "SELECT host, account, used, record FROM host ORDER BY number"
 # Replaced, so that the highest number is the one seen last.
 _RECORD_HOLDER = "INSERT OR REPLACE INTO holder (host, path, digest) VALUES (:host, :path, :digest)"
 _HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY number DESC LIMIT ?"
@@ -92,6 +99,7 @@ KEPT_JOBS = 10_000
 KEPT_ATTEMPTS = 100_000
 KEPT_HOLDERS = 100_000
 KEPT_KEYS = 50_000
+KEPT_HOSTS = 5_000
 MOST_HOLDERS = 10
 """Repositories to return for one blob, at most."""
 
@@ -119,6 +127,7 @@ _PRUNE_JOBS = _prune("job", "number", "AND state NOT IN ('queued', 'running')")
 _PRUNE_ATTEMPTS = _prune("attempt", "id")
 _PRUNE_HOLDERS = _prune("holder", "number")
 _PRUNE_KEYS = _prune("idempotency_key", "number")
+_PRUNE_HOSTS = _prune("host", "number")
 
 
 _AT_THE_END = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
@@ -158,6 +167,8 @@ class Journal:
     Life cycle: made, C{open}ed, C{close}d.
     """
 
+    salt = b""
+
     def __init__(self, path: str, threads: Threads, reserve: Reserve) -> None:
         """
         @param threads: one thread.
@@ -196,7 +207,9 @@ class Journal:
                 raise StoreError(f"{self._path} was made by a newer xferd; use that one")
             for number, script in enumerate(MIGRATIONS[version:], version + 1):
                 database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-            database.execute("UPDATE daemon SET run = run + 1")
+            new = token_bytes(32)
+            database.execute("UPDATE daemon SET run = run + 1, salt = coalesce(salt, ?)", (new,))
+            (self.salt,) = database.execute("SELECT salt FROM daemon").fetchone()
 
     def release(self) -> None:
         """
@@ -301,6 +314,28 @@ class Journal:
         """
         return self._threads.run(lambda: dict(self._read(_USES, ())))
 
+    def record_host(self, record: HostRecord) -> Deferred[None]:
+        """
+        Cancelling waits for the disk.
+        """
+        values = {"host": record.host, "account": record.account, "used": record.used}
+        return self._add(_RECORD_HOST, {**values, "record": json.dumps(dict(record.facts))})
+
+    def forget_host(self, host: str) -> Deferred[None]:
+        """
+        Cancelling waits for the disk.
+        """
+        return self._add(_FORGET_HOST, {"host": host})
+
+    def forget_unused_hosts(self, before: float) -> Deferred[None]:
+        """
+        Cancelling waits for the disk.
+        """
+        return self._add(_FORGET_HOSTS, {"before": before})
+
+    def hosts(self) -> Deferred[list[HostRecord]]:
+        return self._threads.run(self._hosts)
+
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
         """
         Cancelling waits for the disk.
@@ -309,6 +344,12 @@ class Journal:
 
     def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
         return self._threads.run(self._holders, host, digest)
+
+    def _hosts(self) -> list[HostRecord]:
+        return [
+            HostRecord(host, account, used, json.loads(record))
+            for host, account, used, record in self._read(_HOSTS, ())
+        ]
 
     def _keys(self, since: float) -> list[IdempotencyKey]:
         return [IdempotencyKey(*row) for row in self._read(_KEYS, (since,))]
@@ -399,6 +440,7 @@ class Journal:
                 database.execute(_PRUNE_ATTEMPTS, (KEPT_ATTEMPTS, most))
                 database.execute(_PRUNE_HOLDERS, (KEPT_HOLDERS, most))
                 database.execute(_PRUNE_KEYS, (KEPT_KEYS, most))
+                database.execute(_PRUNE_HOSTS, (KEPT_HOSTS, most))
                 database.execute("COMMIT")
             except BaseException:
                 if database.in_transaction:

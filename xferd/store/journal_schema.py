@@ -115,5 +115,16 @@ MIGRATIONS: Final = (
         PRIMARY KEY (host, path, digest)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE host (
+        number INTEGER PRIMARY KEY,
+        host TEXT NOT NULL,
+        account TEXT NOT NULL,
+        used REAL NOT NULL,
+        record TEXT NOT NULL,
+        UNIQUE (host, account)
+    );
+    ALTER TABLE daemon ADD COLUMN salt BLOB;
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xferd.interfaces.journal import IdempotencyKey, IJournal
+from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.gate import Gate
@@ -30,8 +30,11 @@ class FakeJournal:
     @ivar recorded_attempts: every attempt, in order.
     @ivar recorded_keys: the idempotency keys, in order.
     @ivar sessions: the unfinished uploads.
+    @ivar host_records: the records of hosts and accounts, in order.
     @ivar held: which repository has which blob, the newest first.
     """
+
+    salt = bytes(32)
 
     def __init__(self, gate: Gate) -> None:
         self.recorded: dict[str, dict[str, Any]] = {}
@@ -40,6 +43,7 @@ class FakeJournal:
         self.sessions: dict[tuple[Repository, Digest], UploadSession] = {}
         self.held: list[tuple[Repository, Digest]] = []
         self.recorded_keys: list[IdempotencyKey] = []
+        self.host_records: list[HostRecord] = []
         self._left: list[dict[str, Any]] = []
         self._gate = gate
 
@@ -100,6 +104,23 @@ class FakeJournal:
 
     def uploads(self) -> Deferred[dict[tuple[Repository, Digest], UploadSession]]:
         return self._gate.enter("journal.uploads").addCallback(lambda _: dict(self.sessions))
+
+    def record_host(self, record: HostRecord) -> Deferred[None]:
+        key = record.host, record.account
+        self.host_records = [r for r in self.host_records if (r.host, r.account) != key]
+        self.host_records.append(record)
+        return self._gate.enter("journal.host", record.host)
+
+    def forget_host(self, host: str) -> Deferred[None]:
+        self.host_records = [r for r in self.host_records if r.host != host]
+        return self._gate.enter("journal.forget_host", host)
+
+    def forget_unused_hosts(self, before: float) -> Deferred[None]:
+        self.host_records = [r for r in self.host_records if r.used >= before]
+        return self._gate.enter("journal.forget_unused_hosts")
+
+    def hosts(self) -> Deferred[list[HostRecord]]:
+        return self._gate.enter("journal.hosts").addCallback(lambda _: list(self.host_records))
 
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
         self.held = [(r, d) for r, d in self.held if (r, d) != (repository, digest)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.store.conformance.base import DIGEST, Conformance
-from xferd.interfaces.journal import IdempotencyKey
+from xferd.interfaces.journal import HostRecord, IdempotencyKey
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 
@@ -164,6 +164,40 @@ class JournalConformance(Conformance):
         for repository in (app, other, other):
             self.result(journal.record_upload(repository, DIGEST, None))
         self.assertEqual(self.result(journal.uploads()), {})
+
+    def test_hosts(self) -> None:
+        """
+        The latest record of each host and account is kept, in the order in
+        which they were recorded, until the host is forgotten.
+        """
+        journal = self.store.journal
+        a, b = HostRecord("a.example", "", 10.0, {"paused": 5.5}), HostRecord("a.example", "x", 20.0, {})
+        other = HostRecord("b.example", "", 30.0, {"capabilities": {"chunks": False}})
+        newer = HostRecord("a.example", "", 40.0, {"paused": None})
+        for record in (a, b, other, newer):
+            self.result(journal.record_host(record))
+        self.assertEqual(self.result(journal.hosts()), [b, other, newer])
+        self.result(journal.forget_host("a.example"))
+        self.assertEqual(self.result(journal.hosts()), [other])
+        self.result(journal.forget_host("nobody.example"))
+        self.assertEqual(self.result(journal.hosts()), [other])
+
+    def test_unused_hosts(self) -> None:
+        """
+        Records that were not used since a time are removed.
+        """
+        journal = self.store.journal
+        records = [HostRecord("a.example", str(n), float(n), {}) for n in range(4)]
+        for record in records:
+            self.result(journal.record_host(record))
+        self.result(journal.forget_unused_hosts(2.0))
+        self.assertEqual(self.result(journal.hosts()), records[2:])
+
+    def test_salt(self) -> None:
+        """
+        There is a salt.
+        """
+        self.assertEqual(len(self.store.journal.salt), 32)
 
     def test_holders(self) -> None:
         """
