@@ -15,6 +15,9 @@ WORDS = {
     NO_REASON: "",
     Reason(Obstacle.HOLD, detail="the disk is full"): "the disk is full",
     Reason(Obstacle.PAUSE, 12, "one.example"): "one.example asked to wait 12 s",
+    Reason(Obstacle.INTERVAL, 9, "one.example"): (
+        "one.example permits few more requests; the next one is made in 9 s"
+    ),
     Reason(Obstacle.HOST_LIMIT, 1, "one.example"): "one.example has its 1 download slot in use",
     Reason(Obstacle.HOST_LIMIT, 2, "one.example"): "one.example has its 2 download slots in use",
     Reason(Obstacle.QUEUE, 1): "waiting for a download slot, 1st in line",

@@ -11,8 +11,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.interfaces.transfer import HostAccount
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.pauses import HostAccount
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 

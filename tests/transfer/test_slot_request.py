@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError
 
 from tests.transfer.slots_case import HOST, OTHER, SlotsCase, acquire, turn
-from xferd.transfer.pauses import HostAccount
+from xferd.interfaces.transfer import HostAccount
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.slot_request import SlotRequest
 

@@ -23,8 +23,7 @@ from xferd.errors import (
     Truncated,
     WorkerLost,
 )
-from xferd.interfaces.transfer import ISource
-from xferd.transfer.pauses import HostAccount
+from xferd.interfaces.transfer import HostAccount, ISource
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.sources import Sources, pause_for, retry_after_of
 

@@ -7,9 +7,22 @@ progress.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 from zope.interface import Attribute, Interface
+
+
+class HostAccount(NamedTuple):
+    """
+    One account at one host.  A registry's rate limit belongs to it.
+
+    @ivar host: the registry's host.
+    @ivar account: the account there, as in
+        L{ISource}.
+    """
+
+    host: str
+    account: Hashable = None
 
 
 class ISource(Interface):

@@ -43,6 +43,8 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
             return detail
         case Obstacle.PAUSE:
             return f"{detail} asked to wait {number} s"
+        case Obstacle.INTERVAL:
+            return f"{detail} permits few more requests; the next one is made in {number} s"
         case Obstacle.HOST_LIMIT:
             return f"{detail} has its {number} {noun}{'s' * (number != 1)} in use"
         case Obstacle.QUEUE:

@@ -174,6 +174,13 @@ class Attempts:
         if self.sources.drop(source):
             self._choose_again()
 
+    def retry_now(self, host: str) -> None:
+        """
+        Make the next attempt at a host now, without its delay.
+        """
+        if self.sources.retry_now(host):
+            self._choose_again()
+
     def back_off(self) -> Reason:
         """
         The seconds until the next attempt, and the error before it.
@@ -189,7 +196,7 @@ class Attempts:
         Whether there is another source that an attempt could begin with now.
         """
         others = self.sources.others(source, self._clock.seconds())
-        return any(not self._slots.hosts.paused(other.host, other.account) for other in others)
+        return any(not self._slots.hosts.before_start(other.host, other.account) for other in others)
 
     # ------------------------------------------------------------- the loop
 
@@ -340,10 +347,10 @@ class Attempts:
         """
         How far a source is from beginning, slots or not: 0 if it may begin now.
         """
-        paused = self._slots.hosts.paused(source.host, source.account)
-        if paused:
-            return 1 + paused
-        ours = self._request.held and self._request.host == source.host
+        hosts, ours = self._slots.hosts, self._request.held and self._request.host == source.host
+        wait = (hosts.paused if ours else hosts.before_start)(source.host, source.account)
+        if wait:
+            return 1 + wait
         return 0.0 if ours or not self._slots.hosts.closed(source.host) else 1.0
 
     def _recall(self) -> bool:

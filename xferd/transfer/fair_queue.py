@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field, frozen
 
-from xferd.transfer.pauses import HostAccount
+from xferd.interfaces.transfer import HostAccount
 
 W = TypeVar("W")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 
-from xferd.transfer.pauses import HostAccount, Pauses
+from xferd.interfaces.transfer import HostAccount
+from xferd.transfer.pauses import Pauses
 
 
 class HostLimits:
@@ -70,7 +71,7 @@ class HostLimits:
         """
         Whether nothing may start for C{account} at C{host} now, slots or not.
         """
-        return not self.is_open(host) or bool(self.paused(host, account))
+        return not self.is_open(host) or bool(self.before_start(host, account))
 
     def paused(self, host: str, account: Hashable = None) -> float:
         """
@@ -80,6 +81,15 @@ class HostLimits:
         if not host or not self._pauses:
             return 0.0
         return max(self._pauses.left(host), self._pauses.left(HostAccount(host, account)))
+
+    def before_start(self, host: str, account: Hashable = None) -> float:
+        """
+        The seconds until anything may start for C{account} at C{host}, by its
+        pauses and by the interval between starts.
+        """
+        if not host or not self._pauses:
+            return 0.0
+        return max(self._pauses.left(host), self._pauses.before_start(HostAccount(host, account)))
 
     def rank(self, host: str) -> int | None:
         """

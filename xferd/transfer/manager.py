@@ -174,6 +174,13 @@ class TransferManager(Owner[Transfer]):
         dying = [t for t in self._at_work.values() if self._current.get(t.key) is not t]
         return [*self._current.values(), *dying, *self._left_behind]
 
+    def retry_now(self, host: str) -> None:
+        """
+        Make the next attempts at a host now, without their delays.
+        """
+        for transfer in self._at_work.values():
+            transfer.retry_now(host)
+
     def stop(self) -> Deferred[None]:
         """
         Cancel all transfers, and begin no more.  Watchers get L{Interrupted}.

@@ -6,10 +6,12 @@ for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
+
+from xferd.interfaces.transfer import HostAccount
 
 ROUNDING: Final = 1e-3
 """Seconds by which a timer may be early: sums of floats do not meet exactly."""
@@ -17,37 +19,33 @@ ROUNDING: Final = 1e-3
 _SWEEP: Final = 64
 """How many pauses are kept before expired ones are removed."""
 
-
-class HostAccount(NamedTuple):
-    """
-    One account at one host.  A registry's rate limit belongs to it.
-
-    @ivar host: the registry's host.
-    @ivar account: the account there, as in
-        L{ISource <xferd.interfaces.transfer.ISource>}.
-    """
-
-    host: str
-    account: Hashable = None
+_UNUSED: Final = 600.0
+"""Seconds without a start after which an interval may be removed."""
 
 
 class Pauses:
     """
     The pauses of hosts and of accounts.  A later pause never shortens an earlier one.
+
+    Starts at an account may also be kept apart by an interval.  Unlike a pause,
+    the interval does not concern a transfer that has a slot.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._observers: list[Callable[[str | HostAccount], object]] = []
         self._ends: dict[str | HostAccount, float] = {}
+        # Of each account with an interval, the interval and the time of the next start.
+        self._intervals: dict[HostAccount, tuple[float, float]] = {}
         self._sweep_at = _SWEEP
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._ends) + len(self._intervals)
 
     def observe(self, observer: Callable[[str | HostAccount], object]) -> None:
         """
-        Call C{observer} with each host or account when it is paused.
+        Call C{observer} with each host or account that is paused, that has to
+        wait for its next start, or whose pause is cleared.
         """
         self._observers.append(observer)
 
@@ -57,11 +55,39 @@ class Pauses:
         """
         now = self._clock.seconds()
         self._ends[whom] = max(self._ends.get(whom, 0.0), now + seconds)
-        if len(self._ends) > self._sweep_at:
-            self._ends = {key: end for key, end in self._ends.items() if end > now}
-            self._sweep_at = 2 * len(self._ends) + _SWEEP
-        for observer in self._observers:
-            observer(whom)
+        self._sweep()
+        self._changed(whom)
+
+    def space(self, account: HostAccount, seconds: float) -> None:
+        """
+        From the next start on, let the starts at an account be so many seconds
+        apart; 0 ends that.
+        """
+        _, following = self._intervals.pop(account, (0.0, self._clock.seconds()))
+        if seconds:
+            self._intervals[account] = seconds, following
+            self._sweep()
+
+    def started(self, account: HostAccount) -> None:
+        """
+        Record that a transfer has started at an account.
+        """
+        interval, _ = self._intervals.get(account, (0.0, 0.0))
+        if interval:
+            self._intervals[account] = interval, self._clock.seconds() + interval
+            self._changed(account)
+
+    def clear(self, host: str) -> None:
+        """
+        End the pauses and the intervals of a host and of all accounts there.
+        """
+        cleared = [whom for whom in {*self._ends, *self._intervals} if _is_at(whom, host)]
+        for whom in cleared:
+            self._ends.pop(whom, None)
+            if isinstance(whom, HostAccount):
+                self._intervals.pop(whom, None)
+        for whom in cleared:
+            self._changed(whom)
 
     def left(self, whom: str | HostAccount) -> float:
         """
@@ -76,3 +102,34 @@ class Pauses:
             return left
         del self._ends[whom]
         return 0.0
+
+    def before_start(self, account: HostAccount) -> float:
+        """
+        The seconds until a transfer may start at an account, by its own pause
+        and interval.
+        """
+        left = self.left(account)
+        if self._intervals:
+            _, following = self._intervals.get(account, (0.0, 0.0))
+            wait = following - self._clock.seconds()
+            left = max(left, wait if wait > ROUNDING else 0.0)
+        return left
+
+    def _changed(self, whom: str | HostAccount) -> None:
+        for observer in self._observers:
+            observer(whom)
+
+    def _sweep(self) -> None:
+        if len(self) > self._sweep_at:
+            now = self._clock.seconds()
+            self._ends = {key: end for key, end in self._ends.items() if end > now}
+            self._intervals = {
+                account: (interval, following)
+                for account, (interval, following) in self._intervals.items()
+                if following > now - _UNUSED
+            }
+            self._sweep_at = 2 * len(self) + _SWEEP
+
+
+def _is_at(whom: str | HostAccount, host: str) -> bool:
+    return (whom.host if isinstance(whom, HostAccount) else whom) == host

@@ -19,6 +19,8 @@ class Obstacle(Enum):
     @cvar HOLD: nothing may start at any host; C{detail} is the text that the
         slots were put on hold with.
     @cvar PAUSE: the host, C{detail}, is paused for C{number} seconds.
+    @cvar INTERVAL: the quota at the host, C{detail}, is low; the next transfer
+        may start there in C{number} seconds.
     @cvar HOST_LIMIT: the host, C{detail}, has all its C{number} slots in use.
     @cvar QUEUE: it is the C{number}th in the queue for a slot.
     @cvar LENT: none; it holds a lent slot, as others hold all C{number}.
@@ -36,6 +38,7 @@ class Obstacle(Enum):
     NONE = "none"
     HOLD = "hold"
     PAUSE = "pause"
+    INTERVAL = "interval"
     HOST_LIMIT = "host limit"
     QUEUE = "queue"
     LENT = "lent"

@@ -6,13 +6,14 @@ The queue of the requests for slots, with those of paused accounts set aside.
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count, islice
 
 from twisted.internet.interfaces import IReactorTime
 
+from xferd.interfaces.transfer import HostAccount
 from xferd.transfer.fair_queue import FairQueue, Turn
-from xferd.transfer.pauses import ROUNDING, HostAccount, Pauses
+from xferd.transfer.pauses import ROUNDING, Pauses
 from xferd.transfer.reason import PLACES
 from xferd.transfer.slot_request import SlotRequest
 
@@ -132,6 +133,17 @@ class RequestQueue:
             for request in self._by_account[account]:
                 self._shift(request, account)
 
+    def restore(self, account: HostAccount) -> None:
+        """
+        Bring back the requests of an account whose pause was cleared.
+        """
+        if account in self._ending:
+            self._ending.discard(account)
+            self._ends = [end for end in self._ends if end[2] != account]
+            heapify(self._ends)
+        for request in self._by_account.get(account, ()):
+            self._shift(request, account.host)
+
     def bring_back(self) -> None:
         """
         Bring back the requests of all accounts whose pauses have ended.
@@ -140,7 +152,7 @@ class RequestQueue:
             _, _, account = heappop(self._ends)
             self._ending.discard(account)
             if account in self._by_account:
-                if self._pauses.left(account):
+                if self._pauses.before_start(account):
                     self._await_end(account)
                 else:
                     for request in self._by_account[account]:
@@ -166,7 +178,7 @@ class RequestQueue:
         """
         account = request.host_account
         self._by_account.setdefault(account, {})[request] = None
-        if not request.host or not self._pauses.left(account):
+        if not request.host or not self._pauses.before_start(account):
             return request.host
         self._await_end(account)
         return account
@@ -190,5 +202,5 @@ class RequestQueue:
     def _await_end(self, account: HostAccount) -> None:
         if account not in self._ending:
             self._ending.add(account)
-            end = self._clock.seconds() + self._pauses.left(account)
+            end = self._clock.seconds() + self._pauses.before_start(account)
             heappush(self._ends, (end, next(self._numbers), account))

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from xferd.interfaces.transfer import HostAccount
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.pauses import HostAccount
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.throughput import Throughput
 

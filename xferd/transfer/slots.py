@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from xferd.interfaces.transfer import HostAccount
 from xferd.transfer.alarm import Alarm
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Eventual
@@ -22,7 +23,7 @@ from xferd.transfer.histogram import Histogram
 from xferd.transfer.host_limits import HostLimits
 from xferd.transfer.host_reputation import HostReputation
 from xferd.transfer.lent_slot import LentSlot
-from xferd.transfer.pauses import HostAccount, Pauses
+from xferd.transfer.pauses import Pauses
 from xferd.transfer.reason import Reason
 from xferd.transfer.request_queue import RequestQueue
 from xferd.transfer.slot_request import Issuer, SlotRequest
@@ -223,7 +224,7 @@ class Slots(DeferredSemaphore, Issuer):
         self._number(wanted)
         # No request overtakes those that are about to be granted.
         host, beyond = wanted.host, self._beyond
-        if self.has_free(host) and not self.hosts.paused(host, wanted.account):
+        if self.has_free(host) and not self.hosts.before_start(host, wanted.account):
             self.take_over(wanted)
         elif beyond is not None and beyond.has_free(host) and not self.hosts.closed(host, wanted.account):
             beyond.take_over(wanted)
@@ -322,6 +323,7 @@ class Slots(DeferredSemaphore, Issuer):
         self.hosts.add(request.host)
         self._lent.granted(request.host)
         self._slow.add(request)
+        self._pauses.started(request.host_account)
 
     def rest(self) -> None:
         """
@@ -401,13 +403,20 @@ class Slots(DeferredSemaphore, Issuer):
 
     def _see_pause(self, whom: str | HostAccount) -> None:
         """
-        A host or an account is paused, perhaps by slots that share the pauses.
+        A host or an account is paused, perhaps by slots that share the pauses,
+        or its pause is cleared.
         """
         for request in self._queue.at(whom):
             if request.host_paused is not None:
                 self._eventual.call(request.host_paused)
         if isinstance(whom, HostAccount):
-            self._queue.set_aside(whom)
+            if self._pauses.before_start(whom):
+                self._queue.set_aside(whom)
+            else:
+                self._queue.restore(whom)
+                self.wake()
+        elif not self._pauses.left(whom):
+            self.wake()
         self._standings.changed()
         self._wake_later()
 

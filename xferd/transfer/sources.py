@@ -22,8 +22,8 @@ from xferd.errors import (
     causes,
     is_retryable,
 )
-from xferd.interfaces.transfer import ISource
-from xferd.transfer.pauses import ROUNDING, HostAccount
+from xferd.interfaces.transfer import HostAccount, ISource
+from xferd.transfer.pauses import ROUNDING
 from xferd.transfer.reason import NO_REASON, Reason
 from xferd.transfer.retry import RetryPolicy
 
@@ -164,6 +164,17 @@ class Sources:
             key=lambda o: (o.marked, obstacle(o.source), o.failures, o.order),
             default=None,
         )
+
+    def retry_now(self, host: str) -> bool:
+        """
+        Let the sources of a host be tried now, whatever their failures.
+
+        @return: whether that brings a try nearer.
+        """
+        waiting = [o for o in self._origins.values() if o.source.host == host and o.not_before]
+        for origin in waiting:
+            origin.not_before = 0.0
+        return bool(waiting)
 
     # ---------------------------------------------------------------- outcomes
 

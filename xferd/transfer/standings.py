@@ -56,8 +56,8 @@ class Standings:
         obstacle, number = self._standing(request)
         if obstacle is Obstacle.HOLD:
             return Reason(obstacle, detail=self._hosts.hold)
-        if obstacle is Obstacle.PAUSE:
-            seconds = self._hosts.paused(request.host, request.account)
+        if obstacle in (Obstacle.PAUSE, Obstacle.INTERVAL):
+            seconds = self._hosts.before_start(request.host, request.account)
             return Reason(obstacle, ceil(seconds), request.host, self._clock.seconds() + seconds)
         return _QUEUED[number] if obstacle is Obstacle.QUEUE else Reason(obstacle, number, request.host)
 
@@ -87,6 +87,8 @@ class Standings:
             return Obstacle.HOLD, 0
         if hosts.paused(request.host, request.account):
             return Obstacle.PAUSE, 0
+        if hosts.before_start(request.host, request.account):
+            return Obstacle.INTERVAL, 0
         if hosts.closed(request.host):
             return Obstacle.HOST_LIMIT, hosts.per_host
         return Obstacle.QUEUE, self._queue.places().get(request, PLACES + 1)

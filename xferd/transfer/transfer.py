@@ -364,6 +364,13 @@ class Transfer(Attempting):
         self._furthest = self.bytes_done
         return True
 
+    def retry_now(self, host: str) -> None:
+        """
+        Make the next attempt at a host now, without its delay.
+        """
+        if self._attempts is not None:
+            self._attempts.retry_now(host)
+
     def attempt_ends(self, source: ISource, error: Exception | None, *, again: bool = False) -> None:
         record = {
             "transfer": self.id,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.transfer.case import ALICE, ONE, TWO, Attempt, EngineTests, Source
 from xferd.errors import (
+    ConnectionFailed,
     Denied,
     DigestMismatch,
     DiskFull,
@@ -95,6 +96,21 @@ class PausedAttemptTests(EngineTests):
         queued.ends[0].callback("another")
         self.turn()
         self.assertEqual(self.successResultOf(second.result()), "another")
+
+    def test_retry_now(self) -> None:
+        """
+        A back-off ends at once when its host is to be tried again; one at
+        another host goes on.
+        """
+        first = Attempt(TooManyRequests("slow down", retry_after=300.0), "early")
+        second = Attempt(ConnectionFailed("cut"), "late")
+        one, two = self.request("a", first.work(), ONE), self.request("b", second.work(), TWO)
+        self.assertEqual([w.transfer.state for w in (one, two)], ["backing-off"] * 2)
+        self.slots._pauses.clear(ONE.host)
+        self.manager.retry_now(ONE.host)
+        self.turn()
+        self.assertEqual(self.successResultOf(one.result()), "early")
+        self.assertEqual(two.transfer.state, "backing-off")
 
     def test_outage_pauses_the_host(self) -> None:
         """

@@ -5,7 +5,8 @@ Tests for L{xferd.transfer.slots}: paused hosts and accounts, and holds.
 from __future__ import annotations
 
 from tests.transfer.slots_case import ALICE, HOST, OTHER, SlotsCase, acquire, turn
-from xferd.transfer.pauses import HostAccount, Pauses
+from xferd.interfaces.transfer import HostAccount
+from xferd.transfer.pauses import Pauses
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
@@ -187,6 +188,54 @@ class PauseTests(SlotsCase):
         waiting = acquire(one, [turn()], HOST, lambda: None, account="alice")
         two.pause(ALICE, 5)
         self.assertEqual(waiting.reason(), Reason(Obstacle.PAUSE, 5, HOST))
+
+    def test_cleared(self) -> None:
+        """
+        Requests start at once when the pauses of their host are cleared, and
+        later pauses hold, also where they are shorter.
+        """
+        self.holder.release()
+        pauses = Pauses(self.clock)
+        slots = Slots(2, self.clock, pauses=pauses)
+        slots.pause(ALICE, 500)
+        slots.pause(HOST, 400)
+        waiting = [acquire(slots, [turn()], HOST, lambda: None, account=who) for who in ("alice", "bob")]
+        self.clock.advance(1)
+        self.assertEqual([request.held for request in waiting], [False, False])
+        pauses.clear(HOST)
+        self.clock.advance(0)
+        self.assertEqual([request.held for request in waiting], [True, True])
+        for request in waiting:
+            request.release()
+        slots.pause(ALICE, 3)
+        again = acquire(slots, [turn()], HOST, lambda: None, account="alice")
+        self.clock.advance(2.9)
+        self.assertFalse(again.held)
+        self.clock.advance(0.1)
+        self.assertTrue(again.held)
+        again.release()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_interval(self) -> None:
+        """
+        Requests of an account start at intervals; those of others are not
+        concerned, and a request that has its slot keeps it.
+        """
+        self.holder.release()
+        pauses = Pauses(self.clock)
+        slots = Slots(5, self.clock, pauses=pauses)
+        pauses.space(ALICE, 4)
+        times: list[float] = []
+        requests = [
+            acquire(slots, [turn()], HOST, lambda: times.append(self.clock.seconds()), account="alice")
+            for _ in range(3)
+        ]
+        self.assertEqual([request.held for request in requests], [True, False, False])
+        self.assertEqual(requests[1].reason(), Reason(Obstacle.INTERVAL, 4, HOST))
+        self.assertTrue(requests[0].move(HOST, "alice"))
+        self.assertTrue(acquire(slots, [turn()], HOST, self.fail, account="bob").held)
+        self.clock.pump([1.0] * 9)
+        self.assertEqual(times, [4, 8])
 
     def test_two_pauses(self) -> None:
         """

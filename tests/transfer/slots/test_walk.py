@@ -14,8 +14,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.transfer.slots_case import HOST, OTHER, acquire, picks
+from xferd.interfaces.transfer import HostAccount
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.pauses import HostAccount
 from xferd.transfer.reason import NO_REASON
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
