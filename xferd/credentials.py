@@ -99,11 +99,17 @@ class Credentials:
         """
         A keyed hash: equal for equal credentials in this process.
         """
+        return digest(_fingerprint_key(), self.secret_bytes(), "sha256").hex()[:32]
+
+    def secret_bytes(self) -> bytes:
+        """
+        All of it, to be hashed: equal for equal credentials only.
+        """
         texts = [
             self.username,
             *(s.reveal() for s in (self.password, self.identity_token, self.registry_token)),
         ]
-        return digest(_fingerprint_key(), repr(texts).encode(), "sha256").hex()[:32]
+        return repr(texts).encode()
 
 
 @cache

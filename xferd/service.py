@@ -26,6 +26,7 @@ from xferd.descriptors import own_limit, raise_limit
 from xferd.doctor.doctor import Doctor
 from xferd.doctor.problem import Running
 from xferd.errors import ConfigError, XferdError
+from xferd.hosts.memory import HostMemory
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.jobs.isolation import ISOLATED
 from xferd.jobs.job import rfc3339
@@ -125,6 +126,7 @@ class Daemon(Service):
             trusted=config.store.trust_data_dir,
             unpack_limits=config.unpack,
         )
+        self.hosts = HostMemory(reactor, wall_clock=wall_clock, journal=self.store.journal)
         # Programs that the daemon runs have the limit that it was started with.
         descriptors = own_limit()
         self.unpacker = Unpacker(
@@ -150,6 +152,8 @@ class Daemon(Service):
             timeouts=config.timeouts,
             on_warning=self._warned,
             mirrors=config.sharing != ISOLATED,
+            memory=self.hosts,
+            salt=lambda: self.store.journal.salt,
         )
         self.jobs = Jobs(
             self.store,
@@ -161,6 +165,7 @@ class Daemon(Service):
             retry=config.retry,
             sharing=config.sharing,
             quota=config.store.quota,
+            hosts=self.hosts,
         )
         self.web = Web(
             jobs=self.jobs,
@@ -289,6 +294,7 @@ class Daemon(Service):
         """
         try:
             await self.store.start()
+            await self.hosts.start()
             await self.jobs.start()
             await self.web.start()
         except CancelledError:
@@ -366,6 +372,7 @@ class Daemon(Service):
             ("web", STEP_LIMIT, self.web.stop),
             ("unpacker", STEP_LIMIT, self.unpacker.stop),
             ("registries", STEP_LIMIT, self.registries.close),
+            ("hosts", STEP_LIMIT, self.hosts.stop),
             ("store", STEP_LIMIT, self.store.stop),
         ]
         for name, limit, stop in steps:

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.hosts.memory import HostMemory
 from xferd.jobs.limits import Limits
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest, Reference
@@ -55,6 +56,12 @@ class JobsCase(SynchronousTestCase):
         The jobs of a daemon that has not started yet; they are stopped at the
         end of the test.
         """
+        return self.build_jobs()
+
+    def build_jobs(self, hosts: HostMemory | None = None) -> Jobs:
+        """
+        The same, with a memory of hosts.
+        """
         jobs = Jobs(
             self.store,
             self.registries,
@@ -65,6 +72,7 @@ class JobsCase(SynchronousTestCase):
             sharing=self.sharing,
             small_blob=self.small_blob,
             retry=RetryPolicy(attempts=3, jitter=0.0),
+            hosts=hosts,
         )
         self.addCleanup(self.stop, jobs)
         return jobs

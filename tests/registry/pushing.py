@@ -179,4 +179,4 @@ class Pushing(TestCase):
         """
         The learned capabilities of the registry.
         """
-        return self.client._context.capabilities.get_or_make(self.registry.host, Capabilities)
+        return self.client._context.capabilities.of(self.registry.host)

@@ -240,7 +240,6 @@ class MemoryTests(ClientCase):
         hosts = registries._context.hosts
         tables: tuple[Sized, ...] = (
             registries._endpoints,
-            registries._breakers,
             registries._context.capabilities,
             registries._context.exchange._warned,
             registries._certs_dirs._known,
@@ -270,7 +269,7 @@ class MemoryTests(ClientCase):
         for _ in range(3):
             self.clock.advance(KEEP / 2)
             self.assertIs(self.registries.endpoints("often.example"), often)
-        self.assertIs(self.registries._context.capabilities.get("often.example"), capabilities)
+        self.assertIs(self.registries._context.capabilities.of("often.example"), capabilities)
         self.assertEqual(len(self.registries._endpoints), 1)
         self.assertEqual(len(self.registries._context.capabilities), 1)
         self.assertIsNot(self.registries.endpoints("seldom.example"), seldom)

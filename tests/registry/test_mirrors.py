@@ -29,13 +29,13 @@ from xferd.errors import (
     ManifestUnknown,
     RegistryUnavailable,
 )
+from xferd.hosts.circuit_breaker import FIRST_PAUSE, LONGEST_PAUSE
 from xferd.interfaces.registry import IBlobBody, IKeychain, IRepository, Pushed
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest
 from xferd.oci import Descriptor, Document
 from xferd.registry.client import Registries
 from xferd.registry.hosts.certs_d import CertsDirs
-from xferd.registry.mirrors import FIRST_PAUSE, LONGEST_PAUSE
 from xferd.registry.repository import RemoteRepository
 from xferd.testing.fakes import FakeContent
 

@@ -21,6 +21,8 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, Interrupted, NotFound
+from xferd.hosts.memory import HostMemory
+from xferd.interfaces.hosts import IHostMemory
 from xferd.interfaces.job_json import (
     AttemptJSON,
     JobDetailsJSON,
@@ -88,6 +90,7 @@ class Jobs:
         sharing: str = SHARED,
         small_blob: int = SMALL_BLOB,
         quota: int = 0,
+        hosts: IHostMemory | None = None,
     ) -> None:
         """
         @param clock: measures durations.
@@ -98,6 +101,7 @@ class Jobs:
         @param small_blob: the least size of a blob that waits for the slots of
             C{downloads} and C{uploads}; smaller ones have slots of their own.
         @param quota: the bytes that the store may take; 0 is no limit.
+        @param hosts: the memory of hosts; by default one that ends with this object.
         """
         self._sharing = sharing
         self._store = store
@@ -122,6 +126,7 @@ class Jobs:
             store,
             unpacker,
             self._quota,
+            hosts=HostMemory(clock, wall_clock=wall_clock) if hosts is None else hosts,
             clock=clock,
             wall_clock=wall_clock,
             limits=Limits() if limits is None else limits,

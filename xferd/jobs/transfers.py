@@ -15,6 +15,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from xferd.interfaces.hosts import IHostMemory
 from xferd.interfaces.job_json import SlotsJSON
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import IStore
@@ -60,6 +61,7 @@ class Transfers:
         unpacker: IUnpacker,
         quota: Quota,
         *,
+        hosts: IHostMemory,
         clock: IReactorTime,
         wall_clock: WallClock,
         limits: Limits,
@@ -71,6 +73,7 @@ class Transfers:
         on_watch: Callable[[Turn, str], None],
     ) -> None:
         """
+        @param hosts: remembers the pauses and the throughput of hosts.
         @param limits: the first limits; that of C{workers} is the unpacker's.
         @param ranges: when a blob is fetched by several streams; the limits have
             their number.
@@ -87,7 +90,9 @@ class Transfers:
         self._slots: dict[str, Slots] = {}
 
         def add_slots(kind: str, limit: int, per_host: int, bandwidth: Bandwidth) -> Slots:
-            slots = partial(Slots, clock=clock, per_host=per_host, pauses=Pauses(clock), bandwidth=bandwidth)
+            pauses = Pauses(clock)
+            hosts.join(kind, pauses)
+            slots = partial(Slots, clock=clock, per_host=per_host, pauses=pauses, bandwidth=bandwidth)
             large = self._slots[kind] = slots(limit)
             self._slots[f"small_{kind}"] = slots(SMALL_AT_ONCE, beyond=large)
             return large
@@ -112,7 +117,9 @@ class Transfers:
             self._managers.append(made)
             return made
 
-        self.documents = manager("document", Slots(DOCUMENTS_AT_ONCE, clock))
+        pauses = Pauses(clock)
+        hosts.join("document", pauses, metered=True)
+        self.documents = manager("document", Slots(DOCUMENTS_AT_ONCE, clock, pauses=pauses))
         self.layers = DownloadManager(
             store,
             unpacker,
@@ -122,10 +129,11 @@ class Transfers:
             bandwidth=downloading,
             ranges=evolve(ranges, most=limits.ranges),
             reservations=Reservations(store, quota),
+            moved=hosts.moved,
             sharing=sharing,
         )
         self.uploads = UploadManager(
-            store.journal, manager("upload", uploads), uploading, wall_clock, sharing
+            store.journal, manager("upload", uploads), uploading, wall_clock, sharing, moved=hosts.moved
         )
         self.limits = LiveLimits(
             downloads=downloads,
@@ -135,6 +143,7 @@ class Transfers:
             upload=uploading,
         )
         store.free_space.follow(self._hold_downloads)
+        hosts.follow(self._retry_now)
 
     def __iter__(self) -> Iterator[Transfer]:
         return (transfer for manager in self._managers for transfer in manager.transfers())
@@ -167,6 +176,13 @@ class Transfers:
         @return: fire when those of one kind have ended.
         """
         return [manager.stop() for manager in self._managers]
+
+    def _retry_now(self, host: str) -> None:
+        """
+        A host was cleared: make the next attempts there now.
+        """
+        for manager in self._managers:
+            manager.retry_now(host)
 
     def _hold_downloads(self) -> None:
         """

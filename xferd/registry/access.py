@@ -17,13 +17,13 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 
 from xferd.errors import ConnectionFailed, ManifestUnknown, RegistryError, SourceError
-from xferd.expiring import ExpiringDict
+from xferd.interfaces.hosts import IHostMemory, Quota
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IKeychain
 from xferd.names import Repository
 from xferd.registry.auth.authenticator import Authenticator
 from xferd.registry.auth.challenge import Challenge, parse_challenges
-from xferd.registry.capabilities import Capabilities, ChunkSizes
+from xferd.registry.capabilities import ChunkSizes, KnownCapabilities
 from xferd.registry.clock_skews import ClockSkews
 from xferd.registry.hosts.configured import Hosts
 from xferd.registry.hosts.endpoint_config import EndpointConfig
@@ -36,8 +36,10 @@ from xferd.registry.transport.errors import (
     header_values,
     parse_error_details,
     refusal,
+    retry_after,
 )
 from xferd.registry.transport.exchange import Authorization, Exchange, Fields, Response
+from xferd.registry.transport.rate_limit import parse_quota
 from xferd.registry.transport.response_body import read_excerpt
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.registry.transport.urls import Origin, resolve, with_argument
@@ -74,6 +76,7 @@ class ClientContext:
 
     @ivar clock_skews: the differences between registries' clocks and this
         machine's.
+    @ivar memory: learns the quotas of responses.
     @ivar on_warning: called with a repository and the text for each warning of
         its registry.
     """
@@ -84,8 +87,9 @@ class ClientContext:
     hosts: Hosts
     timeouts: Timeouts
     chunk_sizes: ChunkSizes
-    capabilities: ExpiringDict[str, Capabilities]
+    capabilities: KnownCapabilities
     clock_skews: ClockSkews
+    memory: IHostMemory
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
     on_warning: Callable[[Repository, str], None] = _ignore_warning
 
@@ -113,7 +117,7 @@ class AuthenticatedClient:
         self.account = keychain.account
         self._keychain = keychain
         self._config = EndpointConfig(host) if config is None else config
-        self.capabilities = context.capabilities.get_or_make(host, Capabilities)
+        self.capabilities = context.capabilities.of(host)
         self.chunk_sizes = context.chunk_sizes
         self.locks = context.locks
         self.clock = context.clock
@@ -121,6 +125,7 @@ class AuthenticatedClient:
         self.timeouts = context.timeouts
         self._exchange = context.exchange
         self._clock_skews = context.clock_skews
+        self._memory = context.memory
         self._checked_url = ""
         self._root_is_open = False
         self._zone = Zone.named(_PORT.sub("", host).strip("[]"))
@@ -348,7 +353,8 @@ class AuthenticatedClient:
         fresh: bool = False,
     ) -> Response:
         """
-        Make one request, and note the zone and the clock of the registry.
+        Make one request, and note the zone, the clock and the quota of the
+        registry.
         """
         own = await self.is_own(url)
         response = await self._exchange.request(
@@ -364,7 +370,23 @@ class AuthenticatedClient:
         if response.is_own:
             self._zone = response.zone
             self._clock_skews.note(self.host, response.headers)
+        if response.own_headers is not None:
+            self._memory.answered(self.host, self.account, self._quota(response, response.own_headers))
         return response
+
+    def _quota(self, response: Response, headers: Headers) -> Quota | None:
+        """
+        The quota by the headers of the registry's own server; it is used up if
+        the request was refused because of a limit.
+        """
+        now = self._wall_clock()
+        quota = parse_quota(headers, now)
+        if response.status != 429 or not response.is_own:
+            return quota
+        wait = retry_after(headers, now)
+        if quota is None:
+            return Quota(0, reset=wait)
+        return evolve(quota, remaining=0, reset=quota.reset if wait is None else wait)
 
     async def _hides(self, response: Response, scope: str, resource: Resource) -> bool:
         """

@@ -1,13 +1,17 @@
 # -*- test-case-name: tests.registry.push.test_chunked_upload -*-
 """
-The features of registries, found by use and remembered while the daemon runs.
+The features of registries, found by use and remembered for a day.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import asdict, define, field, filters, frozen
+
+from xferd.expiring import ExpiringDict
+from xferd.interfaces.hosts import IHostMemory
 
 
 @frozen
@@ -43,12 +47,30 @@ class Capabilities:
     @ivar most: bytes of the largest body that it may accept, or L{None} while
         none was too large.
     @ivar least: bytes of a chunk at least, except the last.
+    @ivar report: called with them when one was found.
     """
 
     chunks: bool = True
     finds_blobs: bool = True
     most: int | None = None
     least: int = 0
+    report: Callable[[Mapping[str, Any]], object] = field(default=lambda _: None, eq=False, repr=False)
+
+    def learn(self, **found: bool | int) -> None:
+        """
+        Set features that were found.
+        """
+        if all(getattr(self, name) == value for name, value in found.items()):
+            return
+        for name, value in found.items():
+            setattr(self, name, value)
+        self.report(asdict(self, filter=filters.exclude("report")))
+
+    def forget(self) -> None:
+        """
+        Assume all features again.
+        """
+        self.chunks, self.finds_blobs, self.most, self.least = True, True, None, 0
 
     def accepts(self, length: int) -> bool:
         """
@@ -65,5 +87,44 @@ class Capabilities:
         half = length // 2
         if half < max(self.least, SMALLEST_BODY):
             return False
-        self.most = half if self.most is None else min(self.most, half)
+        self.learn(most=half if self.most is None else min(self.most, half))
         return True
+
+
+class KnownCapabilities:
+    """
+    The features of all registries.
+    """
+
+    def __init__(self, memory: IHostMemory, clock: Callable[[], float]) -> None:
+        """
+        @param memory: what keeps them over a restart.
+        @param clock: returns monotonic seconds.
+        """
+        self._memory = memory
+        self._known: ExpiringDict[str, Capabilities] = ExpiringDict(clock)
+        memory.follow(self._forget)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, host: str) -> Capabilities:
+        """
+        The features of one registry, which counts as a use of them.
+        """
+        return self._known.get_or_make(host, lambda: self._make(host))
+
+    def _make(self, host: str) -> Capabilities:
+        def report(found: Mapping[str, Any]) -> None:
+            self._memory.learned(host, found)
+
+        try:
+            return Capabilities(**self._memory.capabilities(host), report=report)
+        except TypeError:
+            # They were recorded by a version that knows others.
+            return Capabilities(report=report)
+
+    def _forget(self, host: str) -> None:
+        known = self._known.get(host)
+        if known is not None:
+            known.forget()

@@ -18,17 +18,20 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.expiring import ExpiringDict
+from xferd.hosts.memory import HostMemory
+from xferd.interfaces.hosts import IHostMemory
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IKeychain, IRegistries
 from xferd.names import Repository
 from xferd.registry.access import AuthenticatedClient, ClientContext
+from xferd.registry.auth.accounts import Accounts
 from xferd.registry.auth.keychain import Anonymous, ClientKeychain
-from xferd.registry.capabilities import ChunkSizes
+from xferd.registry.capabilities import ChunkSizes, KnownCapabilities
 from xferd.registry.clock_skews import ClockSkews
 from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.hosts.configured import HostConfig, Hosts, api_host
 from xferd.registry.hosts.endpoint_config import EndpointConfig
-from xferd.registry.mirrors import CircuitBreaker, Endpoint, Endpoints
+from xferd.registry.mirrors import Endpoint, Endpoints
 from xferd.registry.repository import RemoteRepository
 from xferd.registry.transport.connections import Connections, TransportConfig
 from xferd.registry.transport.exchange import Exchange
@@ -57,6 +60,8 @@ class Registries:
         agent: IAgent | None = None,
         on_warning: Callable[[Repository, str], None] | None = None,
         mirrors: bool = True,
+        memory: IHostMemory | None = None,
+        salt: Callable[[], bytes] = lambda: b"",
     ) -> None:
         """
         @param reactor: also connects (TCP and names), unless there is an
@@ -72,6 +77,10 @@ class Registries:
             of its registry.
         @param mirrors: whether mirrors are used.  They do not know the client,
             and thus cannot decide what it may read.
+        @param memory: the memory of hosts; by default one that ends with this
+            object.
+        @param salt: returns the salt of the names of accounts, which may be
+            stored.
         @raise ConfigError: a CA file cannot be used.
         """
         timeouts = timeouts if timeouts is not None else Timeouts()
@@ -88,6 +97,8 @@ class Registries:
                 remedy=self._remedy,
             )
         exchange = self._exchange(TransportConfig(), timeouts, reactor)
+        if memory is None:
+            memory = HostMemory(reactor, wall_clock=wall_clock)
         self._context = ClientContext(
             reactor,
             wall_clock,
@@ -95,14 +106,15 @@ class Registries:
             known,
             timeouts,
             chunk_sizes or ChunkSizes(),
-            ExpiringDict(reactor.seconds),
+            KnownCapabilities(memory, reactor.seconds),
             ClockSkews(wall_clock),
+            memory,
         )
         self._mirrors = mirrors
+        self._accounts = Accounts(salt, reactor.seconds)
         if on_warning is not None:
             self._context = evolve(self._context, on_warning=on_warning)
         self._keychain = keychain if keychain is not None else Anonymous()
-        self._breakers: ExpiringDict[str, CircuitBreaker] = ExpiringDict(reactor.seconds)
         self._endpoints: ExpiringDict[str, tuple[tuple[EndpointConfig, ...], Endpoints]]
         self._endpoints = ExpiringDict(reactor.seconds)
         # Weak: tokens of a client live no longer than its jobs.
@@ -144,7 +156,8 @@ class Registries:
         else:
             endpoints = self._clients.get((host, credentials, configs))
             if endpoints is None:
-                endpoints = self._make(host, configs, ClientKeychain(credentials))
+                keychain = ClientKeychain(credentials, self._accounts.name(credentials))
+                endpoints = self._make(host, configs, keychain)
                 self._clients[host, credentials, configs] = endpoints
         self._use(configs)
         return endpoints
@@ -154,8 +167,7 @@ class Registries:
         Count a use of what is known of some servers, which would expire.
         """
         for config in configs:
-            self._breakers.get(_server(config))
-            self._context.capabilities.get(config.name)
+            self._context.capabilities.of(config.name)
 
     def _configs(self, host: str) -> tuple[EndpointConfig, ...]:
         """
@@ -172,7 +184,7 @@ class Registries:
         mirrors receive the credentials of the daemon's user for them.
         """
         endpoints = [self._endpoint(e, self._keychain if e.namespace else keychain) for e in configs]
-        return Endpoints(host, endpoints, self._context.clock)
+        return Endpoints(host, endpoints, self._context.memory)
 
     def _endpoint(self, config: EndpointConfig, keychain: IKeychain) -> Endpoint:
         """
@@ -187,8 +199,7 @@ class Registries:
             own = config.url or f"https://{api_host(config.name)}"
             exchange = self._exchange(transport, timeouts, context.clock, own, config.headers)
             context = evolve(context, exchange=exchange, timeouts=timeouts)
-        breaker = self._breakers.get_or_make(_server(config), CircuitBreaker)
-        return Endpoint(config, AuthenticatedClient(config.name, keychain, context, config), breaker)
+        return Endpoint(config, AuthenticatedClient(config.name, keychain, context, config))
 
     def _exchange(
         self,
@@ -238,13 +249,6 @@ class Registries:
 
     def close(self) -> Deferred[None]:
         return succeed(None) if self._connections is None else self._connections.close()
-
-
-def _server(config: EndpointConfig) -> str:
-    """
-    The key of a server.
-    """
-    return config.url or config.name
 
 
 @implementer(IRegistries)

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -28,6 +27,7 @@ from xferd.errors import (
     Truncated,
     XferdError,
 )
+from xferd.interfaces.hosts import IHostMemory
 from xferd.interfaces.registry import IBlobBody
 from xferd.registry.access import AuthenticatedClient
 from xferd.registry.blobs import Blobs
@@ -39,74 +39,11 @@ from xferd.registry.transport.timeouts import within
 
 T = TypeVar("T")
 
-FIRST_PAUSE: Final = 15.0
-"""Seconds for which a mirror is skipped after its first failure; doubled by each
-further one."""
+_DOWN: Final = (ConnectionFailed, TimedOut, RegistryUnavailable, Truncated, NotHTTP)
+"""Errors that show that a server is down."""
 
-LONGEST_PAUSE: Final = 300.0
-"""The most seconds for which a mirror is skipped."""
-
-PROBE: Final = 30.0
-"""Seconds in which one request probes a mirror, while others skip it."""
-
-_UNAVAILABLE: Final = (ConnectionFailed, TimedOut, RegistryUnavailable, TooManyRequests, Truncated, NotHTTP)
-
-
-@define(eq=False)
-class CircuitBreaker:
-    """
-    Decides whether requests go to a mirror.
-
-    States: closed; open, after a failure, when no request goes to the mirror;
-    half-open, when the pause has ended and one request probes the mirror.
-
-    @ivar failures: consecutive failures.
-    @ivar until: the time at which the pause ends.
-    @ivar probed: whether it is half-open.
-    """
-
-    failures: int = 0
-    until: float = 0.0
-    probed: bool = False
-
-    def allows(self, now: float) -> bool:
-        """
-        Whether a request may go to the mirror now.  After the pause, the first
-        caller may.
-        """
-        if not self.failures:
-            return True
-        if now < self.until:
-            return False
-        self.until, self.probed = now + PROBE, True
-        return True
-
-    def record_success(self) -> None:
-        """
-        Record a success, which closes the circuit.
-        """
-        self.failures, self.probed = 0, False
-
-    def record_failure(self, error: Exception, now: float) -> float:
-        """
-        Record a failure.
-
-        @return: the seconds for which the mirror is skipped from now on; 0 if
-            the error does not show that the mirror is down, or if it was known
-            to be.
-        """
-        if not isinstance(error, _UNAVAILABLE):
-            self.record_success()
-            return 0.0
-        if self.failures and now < self.until and not self.probed:
-            # Several requests were under way when the first of them failed.
-            return 0.0
-        self.failures += 1
-        self.probed = False
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10))
-        pause = max(pause, min(getattr(error, "retry_after", None) or 0.0, LONGEST_PAUSE))
-        self.until = now + pause
-        return pause
+_UNAVAILABLE: Final = (*_DOWN, TooManyRequests)
+"""Errors after which a mirror is skipped."""
 
 
 @frozen(eq=False)
@@ -117,7 +54,6 @@ class Endpoint:
 
     config: EndpointConfig
     client: AuthenticatedClient
-    breaker: CircuitBreaker
     documents: Manifests = field(init=False)
     blobs: Blobs = field(init=False)
     referrers: Referrers = field(init=False)
@@ -161,13 +97,14 @@ class Endpoints:
 
     _log = Logger()
 
-    def __init__(self, host: str, endpoints: Sequence[Endpoint], clock: IReactorTime) -> None:
+    def __init__(self, host: str, endpoints: Sequence[Endpoint], memory: IHostMemory) -> None:
         """
         @param endpoints: the registry's own is the last.
+        @param memory: has the circuit breakers of all servers.
         """
         self._host = host
         self._endpoints = tuple(endpoints)
-        self._clock = clock
+        self._memory = memory
 
     def __len__(self) -> int:
         return len(self._endpoints)
@@ -191,7 +128,8 @@ class Endpoints:
         Check that the registry's own server answers, and accepts the
         credentials: see L{IRegistries.check<xferd.interfaces.registry.IRegistries.check>}.
         """
-        return self.own.in_time(self.own.client.check(), "root of its API")
+        checking = self.own.in_time(self.own.client.check(), "root of its API")
+        return Deferred.fromCoroutine(self.watch(self.own, checking))
 
     async def request(
         self,
@@ -212,7 +150,7 @@ class Endpoints:
         *mirrors, last = self._able(capability)
         skipped: list[Endpoint] = []
         for endpoint in mirrors if not last_only else []:
-            if not endpoint.breaker.allows(self._clock.seconds()):
+            if not self._memory.allows(endpoint.config.name):
                 skipped.append(endpoint)
                 continue
             try:
@@ -220,7 +158,7 @@ class Endpoints:
             except _TryNext:
                 continue
         try:
-            return await work(last)
+            return await self.watch(last, work(last))
         except SourceError as error:
             if not error.retryable or last_only:
                 raise
@@ -245,14 +183,45 @@ class Endpoints:
         except XferdError as e:
             self.failed(endpoint, e, what)
             raise _TryNext from e
-        endpoint.breaker.record_success()
+        self._memory.reached(endpoint.config.name)
         return result
+
+    async def watch(self, endpoint: Endpoint, work: Awaitable[T]) -> T:
+        """
+        Wait for a request to the registry's own server, and record whether the
+        server responded.  Its circuit keeps no request back here, as each
+        transfer has delays of its own.
+        """
+        try:
+            result = await work
+        except XferdError as e:
+            self.own_failed(endpoint, e)
+            raise
+        self._memory.reached(endpoint.config.name)
+        return result
+
+    def own_failed(self, endpoint: Endpoint, error: XferdError) -> None:
+        """
+        Record a failure of the registry's own server, unless it only refuses,
+        or another host has failed whose bytes were to be sent.
+        """
+        name = endpoint.config.name
+        if not isinstance(error, SourceError) or error.host not in ("", name):
+            return
+        if isinstance(error, _DOWN):
+            self._memory.unreachable(name, error)
+        else:
+            self._memory.reached(name)
 
     def failed(self, endpoint: Endpoint, error: XferdError, what: str) -> None:
         """
         Record the failure of a mirror.
         """
-        pause = endpoint.breaker.record_failure(error, self._clock.seconds())
+        name, pause = endpoint.config.name, 0.0
+        if isinstance(error, _UNAVAILABLE):
+            pause = self._memory.unreachable(name, error)
+        else:
+            self._memory.reached(name)
         if pause:
             self._log.warn(
                 "{mirror}, a mirror of {host}, is skipped for {pause:.0f} s: {why}",
@@ -292,7 +261,7 @@ class _TryNext(Exception):
 @define(eq=False)
 class WatchedBody:
     """
-    A body of a mirror, which reports the mirror's failures.
+    A body that reports when its server fails.
     """
 
     _body: IBlobBody

@@ -65,11 +65,12 @@ class RemoteRepository:
     def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         async def work(endpoint: Endpoint) -> IBlobBody:
             body = await endpoint.blobs.open(self.name, digest, offset, end)
-            if endpoint is self._endpoints.own:
-                return body
 
             def broke(error: XferdError) -> None:
-                self._endpoints.failed(endpoint, error, str(digest))
+                if endpoint is self._endpoints.own:
+                    self._endpoints.own_failed(endpoint, error)
+                else:
+                    self._endpoints.failed(endpoint, error, str(digest))
 
             return WatchedBody(body, broke)
 
@@ -77,7 +78,8 @@ class RemoteRepository:
         return Deferred.fromCoroutine(self._endpoints.request("pull", work, str(digest), last_only))
 
     def confirm(self, digest: Digest) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._endpoints.own.blobs.confirm(self.name, digest))
+        own = self._endpoints.own
+        return Deferred.fromCoroutine(self._endpoints.watch(own, own.blobs.confirm(self.name, digest)))
 
     def distrust(self, digest: Digest) -> None:
         self._distrusted.add(digest)
@@ -92,8 +94,11 @@ class RemoteRepository:
         report: Callable[[int], None],
     ) -> Deferred[Pushed]:
         async def push() -> Pushed:
-            attempt = PushAttempt(self._endpoints.pushing.client, self.name, digest)
-            return await attempt.run(content, candidates, session, remember, report)
+            endpoint = self._endpoints.pushing
+            attempt = PushAttempt(endpoint.client, self.name, digest)
+            return await self._endpoints.watch(
+                endpoint, attempt.run(content, candidates, session, remember, report)
+            )
 
         return Deferred.fromCoroutine(push())
 
@@ -105,8 +110,9 @@ class RemoteRepository:
     def put_manifest(self, wanted: str, document: Document) -> Deferred[None]:
         async def put() -> None:
             endpoint = self._endpoints.pushing
-            await endpoint.in_time(
-                self._put_manifest(endpoint, wanted, document), f"manifest {wanted} of {self.name}"
+            putting = self._put_manifest(endpoint, wanted, document)
+            await self._endpoints.watch(
+                endpoint, endpoint.in_time(putting, f"manifest {wanted} of {self.name}")
             )
 
         return Deferred.fromCoroutine(put())
@@ -114,7 +120,8 @@ class RemoteRepository:
     def referrers(self, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
         endpoint = self._endpoints.own
         name = f"list of referrers of {self.name}@{digest}"
-        return endpoint.in_time(endpoint.referrers.find(self.name, digest), name)
+        finding = endpoint.in_time(endpoint.referrers.find(self.name, digest), name)
+        return Deferred.fromCoroutine(self._endpoints.watch(endpoint, finding))
 
     async def _put_manifest(self, endpoint: Endpoint, wanted: str, document: Document) -> None:
         """

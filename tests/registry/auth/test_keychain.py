@@ -65,7 +65,7 @@ class DockerKeychainTests(SynchronousTestCase):
         All keychains provide their Interface, and have the names that errors
         need.
         """
-        for keychain in (self.keychain, ClientKeychain(ME), Anonymous()):
+        for keychain in (self.keychain, ClientKeychain(ME, "me"), Anonymous()):
             verifyObject(IKeychain, keychain)
         self.assertEqual(self.keychain.where, f"{self.path} or {self.second}")
 
@@ -216,10 +216,10 @@ class OtherKeychainTests(SynchronousTestCase):
         """
         A client's credentials are used, also after they were refused.
         """
-        keychain = ClientKeychain(ME)
+        keychain = ClientKeychain(ME, "me")
         keychain.forget("h")
         self.assertIs(self.successResultOf(keychain.lookup("h", "")), ME)
-        self.assertEqual(keychain.identity, ClientKeychain(Credentials.of("u", "p")).identity)
+        self.assertEqual(keychain.identity, ClientKeychain(Credentials.of("u", "p"), "u").identity)
 
     def test_nobody(self) -> None:
         """

@@ -71,12 +71,16 @@ class DownloadManager:
         bandwidth: Bandwidth,
         ranges: RangePolicy,
         reservations: Reservations,
+        moved: Callable[[str, int, float], object],
         sharing: str = SHARED,
     ) -> None:
         """
         @param ranges: when a blob is fetched by several streams.
+        @param moved: called at the end of each attempt with its host, its bytes
+            and its seconds.
         @param sharing: C{shared} or C{isolated}.
         """
+        self._moved = moved
         self._sharing = sharing
         self._partial_locks: WeakValueDictionary[Digest, PartialLock] = WeakValueDictionary()
         self._store = store
@@ -306,7 +310,11 @@ class DownloadManager:
         Fetch what is missing of a partial file.
         """
 
+        began, received = self._downloads.clock.seconds(), 0
+
         def arrived(size: int) -> Deferred[None] | None:
+            nonlocal received
+            received += size
             transfer.report(bytes_done=held(partial))
             hold = None
             if source.host:  # an archive's bytes do not come over the network
@@ -326,7 +334,11 @@ class DownloadManager:
             arrived=arrived,
             changed=lambda streams: transfer.report(streams=streams),
         )
-        await streams.run()
+        try:
+            await streams.run()
+        finally:
+            if source.host:
+                self._moved(source.host, received, self._downloads.clock.seconds() - began)
 
     def _partial_lock(self, digest: Digest) -> PartialLock:
         """

@@ -73,11 +73,16 @@ class UploadManager:
         bandwidth: Bandwidth,
         wall_clock: Callable[[], float],
         sharing: str = SHARED,
+        *,
+        moved: Callable[[str, int, float], object],
     ) -> None:
         """
         @param wall_clock: the seconds since the epoch.
+        @param moved: called at the end of each attempt with its host, its bytes
+            and its seconds.
         @param sharing: C{shared} or C{isolated}.
         """
+        self._moved = moved
         self._isolated = sharing == ISOLATED
         self._journal = journal
         self._wall_clock = wall_clock
@@ -219,6 +224,7 @@ class UploadManager:
         """
         session = self._sessions.get(key)
         transfer.report(bytes_done=0 if session is None else session.offset)
+        began, before = self._uploads.clock.seconds(), transfer.bytes_done
         paced = ThrottledContent(content, self._bandwidth)
         try:
             return await target.push(
@@ -242,6 +248,8 @@ class UploadManager:
             raise Unusable(error) from error
         finally:
             content.rest()
+            seconds = self._uploads.clock.seconds() - began
+            self._moved(target.host, transfer.bytes_done - before, seconds)
 
     async def _candidates(
         self, repository: Repository, digest: Digest, origin: Repository | None

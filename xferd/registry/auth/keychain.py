@@ -52,9 +52,12 @@ class ClientKeychain:
 
     where = ""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, account: str) -> None:
+        """
+        @param account: the name of the account, which is no secret.
+        """
         self.identity: Hashable = credentials
-        self.account: Hashable = credentials.fingerprint
+        self.account: Hashable = account
         self._credentials = credentials
 
     def lookup(self, host: str, path: str) -> Deferred[Credentials | None]:  # noqa: ARG002

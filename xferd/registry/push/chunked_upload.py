@@ -274,7 +274,7 @@ class ChunkedUpload:
         Note that the registry does not support chunks, and delete the session,
         for one that receives the blob in one request.
         """
-        self._capabilities.chunks = False
+        self._capabilities.learn(chunks=False)
         try:
             await session.delete()
         except SourceError:

@@ -383,7 +383,7 @@ def learn_least(capabilities: Capabilities, response: Response) -> None:
     """
     text = header(response.headers, "OCI-Chunk-Min-Length").strip()
     if text.isascii() and text.isdigit() and len(text) < 16:
-        capabilities.least = int(text)
+        capabilities.learn(least=int(text))
 
 
 def check_digest(resource: Resource, text: str, digest: Digest) -> None:

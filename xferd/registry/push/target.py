@@ -174,7 +174,7 @@ class PushAttempt:
         if response.status == 429:
             raise self._client.refusal(response, self._resource, body)
         if source is None and response.status in _NO_SUCH_REQUEST:
-            self._client.capabilities.finds_blobs = False
+            self._client.capabilities.learn(finds_blobs=False)
         reported = header(response.headers, "Docker-Content-Digest")
         return response.status == 201 and reported in ("", str(digest))
 

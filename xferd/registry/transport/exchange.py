@@ -80,6 +80,8 @@ class Response:
     @ivar warnings: the C{Warning} headers of the registry's own server.
     @ivar zone: the zone of the server that sent it, which limits where that
         server may lead.
+    @ivar own_headers: the headers of the last response of the registry's own
+        server, which may be a redirect, or L{None} if it sent none.
     """
 
     raw: IResponse
@@ -89,6 +91,7 @@ class Response:
     authorization: Authorization | None = None
     warnings: tuple[str, ...] = ()
     zone: Zone = Zone.PUBLIC
+    own_headers: Headers | None = None
 
     @property
     def status(self) -> int:
@@ -194,6 +197,7 @@ class Exchange:
         redirects = _REDIRECTS | {303} if method in _READING else _REDIRECTS
         is_first_origin = True
         warnings: tuple[str, ...] = ()
+        own_headers: Headers | None = None
         began = self._clock.seconds()
         led = led_from
         for _ in range(MAX_REDIRECTS + 1):
@@ -216,9 +220,10 @@ class Exchange:
             led = self.zone(response, url, host if is_own else "")
             if is_own:
                 warnings += self._show_warnings(response.headers, host)
+                own_headers = response.headers
             if response.code not in redirects:
                 proof = authorization if is_first_origin else None
-                return Response(response, is_own, origin.host, url, proof, warnings, led)
+                return Response(response, is_own, origin.host, url, proof, warnings, led, own_headers)
             if self._clock.seconds() - began > REDIRECT_SECONDS:
                 discard(response)
                 raise TimedOut(

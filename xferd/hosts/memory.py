@@ -1,0 +1,396 @@
+# -*- test-case-name: tests.hosts.test_memory -*-
+"""
+The memory of all hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.hosts.known import DAY, Account, Host, Now
+from xferd.hosts.quota_policy import QuotaPolicy
+from xferd.interfaces.hosts import (
+    Availability,
+    HostState,
+    IHostMemory,
+    KnownAccount,
+    KnownHost,
+    PauseTable,
+    Quota,
+)
+from xferd.interfaces.journal import HostRecord, IJournal
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.transfer import HostAccount
+
+KEEP: Final = 7 * DAY
+"""Seconds for which an unused record is kept."""
+
+MOST: Final = 1000
+"""The most hosts, and the most accounts of one host; the least recently used one is dropped first."""
+
+DELAY: Final = 30.0
+"""Seconds after which a change is recorded, unless it is a pause, which is recorded at once."""
+
+_ALL: Final = "*"
+"""The account of records that are about a host as a whole."""
+
+_LABEL: Final = 12
+"""Characters of the hash of an account that people see."""
+
+
+@implementer(IHostMemory)
+class HostMemory:
+    """
+    What the daemon remembers of hosts.
+
+    Pauses stay in the tables of the slots, the only place that has them; they
+    are read from there, and put there again when the daemon starts.
+
+    Life cycle: made, joined by the tables of pauses, C{start}ed, C{stop}ped.
+    Without a journal, it is as old as the daemon.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        wall_clock: WallClock,
+        journal: IJournal | None = None,
+        policy: QuotaPolicy | None = None,
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._journal = journal
+        self._policy = QuotaPolicy() if policy is None else policy
+        self._hosts: dict[str, Host] = {}
+        self._tables: dict[str, PauseTable] = {}
+        self._metered: list[PauseTable] = []
+        self._followers: list[Callable[[str], object]] = []
+        self._changed: set[tuple[str, str]] = set()
+        self._timer: IDelayedCall | None = None
+        self._writes: set[Deferred[None]] = set()
+        self._stopped = False
+
+    async def start(self) -> None:
+        """
+        Load the records of earlier daemons.
+
+        @raise StoreError: the journal cannot be read.
+        """
+        if self._journal is None:
+            return
+        now = self._now()
+        await self._journal.forget_unused_hosts(now.wall - KEEP)
+        for record in await self._journal.hosts():
+            try:
+                self._restore(record, now)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                self._log.warn(
+                    "the record of {host} is not as this version writes it, and is not used", host=record.host
+                )
+        # Restored pauses are in the journal already.
+        self._changed.clear()
+
+    def stop(self) -> Deferred[None]:
+        """
+        Record what has changed.
+
+        @return: fires when all is in the journal.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._write()
+        self._stopped = True
+        return DeferredList(list(self._writes)).addCallback(lambda _: None)
+
+    # ---------------------------------------------------------------- state
+
+    def state(self, host: str, account: Hashable = None) -> HostState:
+        now, known = self._now(), self._hosts.get(host)
+        found = None if known is None else known.accounts.get(_text(account))
+        quota = None
+        if found is not None and found.quota is not None:
+            quota = self._policy.at(found.quota, now.clock - found.noted)
+        paused = max(self._left(host), self._left(HostAccount(host, account)))
+        if paused:
+            return HostState(Availability.PAUSED, f"{host} asked to wait", paused, quota)
+        down = self._down(host, known, now)
+        if down is not None:
+            return HostState(Availability.DOWN, down.why, down.seconds, quota)
+        if found is None or found.quota is None or quota is None:
+            return HostState()
+        age = now.clock - found.noted
+        if self._policy.is_low(found.quota, age):
+            of = "" if quota.limit is None else f" of {quota.limit}"
+            why = f"{quota.remaining}{of} requests to {host} are left"
+            return HostState(Availability.QUOTA_LOW, why, self._policy.left(found.quota, age), quota)
+        return HostState(quota=quota)
+
+    def admit(self, host: str, account: Hashable = None) -> HostState:
+        state = self.state(host, account)
+        if state.availability is Availability.QUOTA_LOW:
+            found = self._hosts[host].accounts[_text(account)]
+            now = self._clock.seconds()
+            age = now - max(found.noted, found.checked)
+            if found.quota is None or not self._policy.rechecks(found.quota, age):
+                return state
+            found.checked = now
+            state = HostState(quota=state.quota)
+        if state.ok and not self.allows(host):
+            why = f"{host} failed, and another request finds out whether it is back"
+            return HostState(Availability.DOWN, why, None, state.quota)
+        return state
+
+    def allows(self, host: str) -> bool:
+        known = self._hosts.get(host)
+        return known is None or known.breaker.allows(self._clock.seconds())
+
+    # -------------------------------------------------------------- reports
+
+    def reached(self, host: str) -> None:
+        known = self._hosts.get(host)
+        if known is not None and known.breaker.failures:
+            known.breaker.record_success()
+            known.error = ""
+            self._note(host, _ALL)
+
+    def unreachable(self, host: str, error: Exception) -> float:
+        known = self._host(host)
+        asked: float = getattr(error, "retry_after", None) or 0.0
+        pause = known.breaker.record_failure(self._clock.seconds(), asked)
+        if pause:
+            known.error = str(error)
+            self._note(host, _ALL)
+        return pause
+
+    def answered(self, host: str, account: Hashable, quota: Quota | None) -> None:
+        now, known, name = self._now(), self._host(host), _text(account)
+        found = known.accounts.get(name)
+        if found is None:
+            found = known.accounts[name] = Account(now.wall)
+            _bound(known.accounts)
+        found.used = now.wall
+        if quota is not None:
+            found.quota, found.noted = _completed(quota, found.quota), now.clock
+            self._note(host, name)
+        interval = 0.0
+        if found.quota is not None:
+            interval = self._policy.interval(found.quota, now.clock - found.noted)
+        if interval or found.spaced:
+            found.spaced = bool(interval)
+            for pauses in self._metered:
+                pauses.space(HostAccount(host, account), interval)
+
+    def moved(self, host: str, size: int, seconds: float) -> None:
+        if size > 0 and seconds > 0:
+            self._host(host).throughput.add(size, seconds, self._clock.seconds())
+            self._note(host, _ALL)
+
+    def capabilities(self, host: str) -> Mapping[str, Any]:
+        known = self._hosts.get(host)
+        if known is None or self._wall_clock() - known.learned > DAY:
+            return {}
+        return dict(known.capabilities)
+
+    def learned(self, host: str, capabilities: Mapping[str, Any]) -> None:
+        known = self._host(host)
+        known.capabilities, known.learned = dict(capabilities), self._wall_clock()
+        self._note(host, _ALL)
+
+    # --------------------------------------------------------------- pauses
+
+    def join(self, kind: str, pauses: PauseTable, *, metered: bool = False) -> None:
+        self._tables[kind] = pauses
+        if metered:
+            self._metered.append(pauses)
+        pauses.observe(self._paused)
+
+    def follow(self, cleared: Callable[[str], object]) -> None:
+        self._followers.append(cleared)
+
+    # ---------------------------------------------------------- for people
+
+    def hosts(self) -> Sequence[KnownHost]:
+        now = self._now()
+        return [self._known(name, host, now) for name, host in sorted(self._hosts.items())]
+
+    def clear(self, host: str) -> Deferred[bool]:
+        known = self._hosts.pop(host, None) is not None
+        for pauses in self._tables.values():
+            pauses.clear(host)
+        # The tables report what they have cleared.
+        self._hosts.pop(host, None)
+        self._changed = {(name, account) for name, account in self._changed if name != host}
+        for cleared in self._followers:
+            cleared(host)
+        if self._journal is None:
+            return succeed(known)
+        return self._journal.forget_host(host).addCallback(lambda _: known)
+
+    def _known(self, name: str, host: Host, now: Now) -> KnownHost:
+        paused = self._left(name)
+        state = HostState()
+        if paused:
+            state = HostState(Availability.PAUSED, f"{name} asked to wait", paused)
+        else:
+            state = self._down(name, host, now) or state
+        accounts = [
+            KnownAccount(account[:_LABEL] or "daemon", self.state(name, account or None), found.used)
+            for account, found in sorted(host.accounts.items())
+        ]
+        return KnownHost(
+            name,
+            state,
+            host.breaker.failures,
+            host.error,
+            host.throughput.rate,
+            self.capabilities(name),
+            host.used,
+            accounts,
+        )
+
+    def _down(self, name: str, host: Host | None, now: Now) -> HostState | None:
+        """
+        The state of a host whose circuit is open.
+        """
+        left = 0.0 if host is None else host.breaker.left(now.clock)
+        if host is None or not left:
+            return None
+        times = f"{host.breaker.failures} times" if host.breaker.failures > 1 else "once"
+        return HostState(Availability.DOWN, f"{name} failed {times}: {host.error}", left)
+
+    # ------------------------------------------------------------- records
+
+    def _now(self) -> Now:
+        return Now(self._clock.seconds(), self._wall_clock())
+
+    def _left(self, whom: str | HostAccount) -> float:
+        """
+        The seconds left of the longest pause of a host or an account.
+        """
+        return max((pauses.left(whom) for pauses in self._tables.values()), default=0.0)
+
+    def _host(self, name: str) -> Host:
+        """
+        The record of a host, which is used now.
+        """
+        host = self._hosts.get(name)
+        wall = self._wall_clock()
+        if host is None:
+            host = self._hosts[name] = Host(wall)
+            _bound(self._hosts)
+        host.used = wall
+        return host
+
+    def _paused(self, whom: str | HostAccount) -> None:
+        """
+        A pause has begun or was cleared.
+        """
+        name, account = (whom, _ALL) if isinstance(whom, str) else (whom.host, _text(whom.account))
+        if not name:
+            return
+        host = self._host(name)
+        if account != _ALL and account not in host.accounts:
+            host.accounts[account] = Account(host.used)
+            _bound(host.accounts)
+        self._note(name, account, 0.0)
+
+    def _note(self, host: str, account: str, delay: float = DELAY) -> None:
+        """
+        Record a change within some seconds.
+        """
+        if self._journal is None or self._stopped:
+            return
+        self._changed.add((host, account))
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._write)
+        elif self._timer.getTime() > self._clock.seconds() + delay:
+            self._timer.reset(delay)
+
+    def _write(self) -> None:
+        """
+        Write the records that have changed.
+        """
+        self._timer = None
+        changed, self._changed = self._changed, set()
+        for name, account in sorted(changed):
+            record = self._record(name, account)
+            if record is not None and self._journal is not None:
+                writing = self._journal.record_host(record)
+                self._writes.add(writing)
+                _ = writing.addErrback(self._not_written).addBoth(self._written, writing)
+
+    def _written(self, _: None, writing: Deferred[None]) -> None:
+        self._writes.discard(writing)
+
+    def _not_written(self, failure: Failure) -> None:
+        self._log.error("cannot record what is known of a host: {why}", why=failure.getErrorMessage())
+
+    def _record(self, name: str, account: str) -> HostRecord | None:
+        """
+        The record of a host or an account for the journal.
+        """
+        now, host = self._now(), self._hosts.get(name)
+        known = host if host is None or account == _ALL else host.accounts.get(account)
+        if known is None:
+            return None
+        whom = name if account == _ALL else HostAccount(name, account or None)
+        left = {kind: pauses.left(whom) for kind, pauses in self._tables.items()}
+        pauses = {kind: now.wall + seconds for kind, seconds in left.items() if seconds}
+        return HostRecord(name, account, known.used, {**known.facts(now), "pauses": pauses})
+
+    def _restore(self, record: HostRecord, now: Now) -> None:
+        """
+        Take the record of an earlier daemon.
+
+        @raise Exception: another version has written it.
+        """
+        host = self._hosts.get(record.host) or Host(record.used)
+        host.used = max(host.used, record.used)
+        whom: str | HostAccount = record.host
+        if record.account == _ALL:
+            host.restore(record.facts, now)
+        else:
+            whom = HostAccount(record.host, record.account or None)
+            account = Account(record.used)
+            account.restore(record.facts, now)
+            host.accounts[record.account] = account
+        pauses = {kind: now.from_wall(float(until)) for kind, until in record.facts["pauses"].items()}
+        self._hosts[record.host] = host
+        for kind, until in pauses.items():
+            if kind in self._tables and until > now.clock:
+                self._tables[kind].pause(whom, until - now.clock)
+
+
+def _text(account: Hashable) -> str:
+    """
+    The name of an account in the journal: the empty string is the daemon's own.
+    """
+    return "" if account is None else str(account)
+
+
+def _completed(quota: Quota, known: Quota | None) -> Quota:
+    """
+    A quota with the limit and the window of an earlier response, where it has
+    none.
+    """
+    if known is None or quota.limit is not None:
+        return quota
+    return Quota(quota.remaining, known.limit, known.window, quota.reset)
+
+
+def _bound(known: dict[str, Any]) -> None:
+    """
+    Drop the least recently used of too many hosts or accounts.
+    """
+    if len(known) > MOST:
+        del known[min(known, key=lambda name: known[name].used)]
