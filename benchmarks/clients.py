@@ -43,7 +43,7 @@ class _Client(Thread):
         self._start_together.wait()
         try:
             for reference in self._references:
-                job = self._daemon.start("pull", reference)
+                job = self._daemon.start_followed("pull", reference)
                 for event in self._daemon.events(str(job["id"])):
                     if event.kind == "job":
                         self.state = str(event.data.get("state"))

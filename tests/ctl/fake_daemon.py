@@ -172,6 +172,7 @@ class Answer:
         whole: bool = True,
         missing: int = 0,
         headers: Mapping[str, str] | None = None,
+        events: Answer | None = None,
     ) -> None:
         """
         @param value: the body, for JSON.
@@ -180,6 +181,7 @@ class Answer:
         @param whole: whether a stream ends properly.
         @param missing: the bytes of the body that are announced and not sent.
         @param headers: additional headers.
+        @param events: the answer in its place for a client that accepts events.
         """
         self.status = status
         self.body = json.dumps(value).encode() if body is None else body
@@ -187,6 +189,7 @@ class Answer:
         self.whole = whole
         self.missing = missing
         self.headers = headers or {}
+        self.events = events
 
 
 def refusal(status: int, code: str, message: str, **detail: object) -> Answer:
@@ -226,10 +229,12 @@ class _Handler(BaseHTTPRequestHandler):
             (self.command, self.path), [refusal(404, "NOT_FOUND", "there is no such thing")]
         )
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer.events is not None and "x-ndjson" in self.headers.get("accept", ""):
+            answer = answer.events
         self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
         if answer.lines is None:
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
             self.send_header("content-length", str(len(answer.body) + answer.missing))
             self.end_headers()
             self.wfile.write(answer.body)
@@ -327,7 +332,9 @@ class FakeDaemon:
         """
         Accept a job as C{j1} with these events, and its cancellation.
         """
-        self.on("POST", "/jobs", Answer(job("queued"), 202))
+        headers = {"Content-Type": "application/x-ndjson", "Location": "/api/v1/jobs/j1"}
+        events = Answer(None, 202, lines=lines, headers=headers)
+        self.on("POST", "/jobs", Answer(job("queued"), 202, events=events))
         self.on("GET", "/jobs/j1/events", Answer(lines=lines))
         self.on("DELETE", "/jobs/j1", Answer(job("cancelled")))
 

@@ -216,6 +216,34 @@ class EventTests(ConversationMixin, DaemonTestCase):
         self.assertEqual(self.fake.headers[0]["Accept"], "application/x-ndjson")
         self.assertEqual(self.pauses, [])
 
+    def test_from_the_start(self) -> None:
+        """
+        A job that is created to be followed has its events in the answer to
+        that request.  If they break off, they continue with another stream.
+        """
+        self.fake.takes(*one_pull())
+        daemon = self.daemon()
+        self.assertEqual(daemon.start_followed("pull", "alpine"), {"id": "j1", "kind": "pull"})
+        self.assertEqual(list(daemon.events("j1"))[-1].data["state"], "done")
+        self.assertEqual([path for _, path, _ in self.fake.requests], ["/api/v1/jobs"])
+        self.fake.takes(event("job", job()), event("layer", layer(0))[:20])
+        self.fake.on("GET", "/jobs/j1", Answer(job("failed")))
+        daemon.start_followed("pull", "alpine")
+        self.assertEqual([e.data["state"] for e in daemon.events("j1")], ["running", "failed"])
+
+    def test_not_from_the_start(self) -> None:
+        """
+        An older daemon, or one with too many streams, answers with the job.
+        Another server does not.
+        """
+        self.fake.takes(*one_pull())
+        self.fake.on("POST", "/jobs", Answer(job("queued"), 202, headers={"Location": "/api/v1/jobs/j1"}))
+        daemon = self.daemon()
+        self.assertEqual(daemon.start_followed("pull", "alpine")["state"], "queued")
+        self.assertEqual(list(daemon.events("j1"))[-1].data["state"], "done")
+        self.fake.on("POST", "/jobs", Answer([], 202))
+        self.assertRaises(NotXferd, daemon.start_followed, "pull", "alpine")
+
     def test_broken(self) -> None:
         """
         A stream that breaks, within a line or between two, is opened again while the job runs.

@@ -13,7 +13,7 @@ from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World
 from xferd.errors import BadInput, BadReference, Interrupted, NotFound
 from xferd.interfaces.jobs import IEventStream, IJobs
 from xferd.interfaces.store import IImages, IStore
-from xferd.web.app import MAX_TCP_JOBS
+from xferd.web.job_creation import MAX_TCP_JOBS
 
 
 class FakesTests(SynchronousTestCase):

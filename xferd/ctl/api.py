@@ -29,6 +29,7 @@ _SILENCE = 60.0
 """Seconds without an event or heartbeat after which a stream counts as broken."""
 
 _JSON = "application/json"
+_EVENTS = "application/x-ndjson"
 _MAX_ANSWER = 256 * 1024 * 1024
 _MAX_LINE = 16 * 1024 * 1024
 _PIECE = 1024 * 1024
@@ -262,10 +263,16 @@ class API:
             C{begin} event.
         """
         headers = {"Last-Event-ID": after} if after else {}
-        accept = "application/x-ndjson"
-        with self.request("GET", path, None, headers, accept=accept, timeout=_SILENCE) as response:
+        with self.request("GET", path, None, headers, accept=_EVENTS, timeout=_SILENCE) as response:
             if after is not None and response.headers.get("Xferd-Resumed") != "true":
                 yield Event("begin", {}, False)
+            yield from self.events(response)
+
+    def events(self, response: Response) -> Iterator[Event]:
+        """
+        Yield the events of a response until its connection breaks, and close it.
+        """
+        with response:
             while True:
                 try:
                     line = response.line()
@@ -275,6 +282,25 @@ class API:
                     return
                 if line.strip():
                     yield self._event(line)
+
+    def request_events(
+        self, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> tuple[Response, str] | dict[str, Any]:
+        """
+        Send a POST request whose answer is the events of the object that it
+        makes; a daemon that is older or busy answers with the object.
+
+        @return: the response, for L{events}, and the object's id; or the object.
+        """
+        accept = f"{_EVENTS}, {_JSON}"
+        response = self.request("POST", path, body, headers, accept=accept, timeout=_SILENCE)
+        object_id = (response.headers.get("Location") or "").rpartition("/")[2]
+        if object_id and response.headers.get("Content-Type") == _EVENTS:
+            return response, object_id
+        value = self._read_json(response)
+        if isinstance(value, dict):
+            return value
+        raise self.not_xferd()
 
     def not_xferd(self, detail: str = "") -> ClientError:
         """
@@ -303,9 +329,13 @@ class API:
         headers: Mapping[str, str] | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> tuple[object, HTTPMessage]:
-        with self.request(method, path, body, headers, timeout=timeout) as response:
+        response = self.request(method, path, body, headers, timeout=timeout)
+        return self._read_json(response), response.headers
+
+    def _read_json(self, response: Response) -> object:
+        with response:
             try:
-                return _json(response.read()), response.headers
+                return _json(response.read())
             except (OSError, HTTPException) as e:
                 raise NoDaemon(
                     f"the daemon at {self._addresses[0]} ended its answer early: {reason(e)}"

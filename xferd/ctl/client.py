@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from xferd.ctl.address import Address
+    from xferd.ctl.api import Response
     from xferd.ctl.errors import ClientError
 
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -80,6 +81,7 @@ class Daemon:
         """
         self._api = API(addresses, client=client, token=token)
         self._pause = pause
+        self._streams: dict[str, Response] = {}
 
     def address(self) -> Address:
         """
@@ -100,9 +102,24 @@ class Daemon:
         @param more: further fields of the request, as the API defines them.
         @return: the job.
         """
-        return self._api.request_object(
-            "POST", "/jobs", {"kind": kind, "reference": reference, **more}, headers
-        )
+        return self._api.request_object("POST", "/jobs", _job_request(kind, reference, more), headers)
+
+    def start_followed(
+        self, kind: str, reference: str | None, headers: Mapping[str, str] | None = None, **more: object
+    ) -> dict[str, Any]:
+        """
+        Create a job that L{events} will follow: its stream opens with the same
+        request.
+
+        @return: the job; from the stream of a new daemon only its C{id} and
+            C{kind}, as the rest follows.
+        """
+        answer = self._api.request_events("/jobs", _job_request(kind, reference, more), headers)
+        if isinstance(answer, dict):
+            return answer
+        response, job_id = answer
+        self._streams[job_id] = response
+        return {"id": job_id, "kind": kind}
 
     def jobs(self) -> list[dict[str, Any]]:
         """
@@ -144,7 +161,8 @@ class Daemon:
 
     def events(self, job_id: str) -> Iterator[Event]:
         """
-        Follow a job until it has ended.
+        Follow a job until it has ended, first with the stream of
+        L{start_followed} if that opened one.
 
         A stream that breaks is opened again while the daemon can be reached;
         it then starts with the present state of everything.  The last event
@@ -154,7 +172,9 @@ class Daemon:
         while True:
             error: ClientError | None = None
             try:
-                for event in self._api.stream(f"{_job_path(job_id)}/events"):
+                opened = self._streams.pop(job_id, None)
+                stream = f"{_job_path(job_id)}/events"
+                for event in self._api.stream(stream) if opened is None else self._api.events(opened):
                     yield event
                     if event.kind == "job":
                         if event.data.get("state") in ENDED:
@@ -402,6 +422,10 @@ class _Reconnects:
                 raise error
         self._pause(_PAUSES[min(self._count, len(_PAUSES) - 1)])
         self._count += 1
+
+
+def _job_request(kind: str, reference: str | None, more: Mapping[str, object]) -> dict[str, object]:
+    return {"kind": kind, "reference": reference, **more}
 
 
 def _job_path(job_id: str) -> str:

@@ -5,9 +5,9 @@ The routes of the HTTP API and the status page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import asdict
 from klein import Klein
@@ -16,11 +16,10 @@ from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from xferd.descriptors import own_limit
-from xferd.errors import NotFound, StoreError, TooManyJobs, XferdError
+from xferd.errors import NotFound, StoreError, XferdError
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.job import ENDED
-from xferd.jobs.runner import MAX_JOBS
 from xferd.names import Reference
 from xferd.web.archive_request import (
     MAX_PIECE,
@@ -31,21 +30,22 @@ from xferd.web.archive_request import (
     upload_stream_of,
 )
 from xferd.web.archive_response import ArchiveResponse
-from xferd.web.client_limits import ClientLimits, Kind
+from xferd.web.client_limits import ClientLimits
 from xferd.web.disk_status import disk_status
 from xferd.web.event_response import EventResponses, EventTimes
 from xferd.web.guard import Guard
 from xferd.web.idempotency import Idempotency
+from xferd.web.job_creation import JobCreation
 from xferd.web.job_list import page_of_jobs
-from xferd.web.job_request import read_collection, read_job_request, read_new_name, read_pin
+from xferd.web.job_request import read_collection, read_new_name, read_pin
 from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
 from xferd.web.openapi import document
 from xferd.web.page_login import PageLogin
 from xferd.web.pagination import IMAGES, TRANSFERS
 from xferd.web.registry_auth import read_login, registry_auth
-from xferd.web.request import client_name, fingerprint_of, header, read_limit_changes, read_platform, shown
+from xferd.web.request import client_name, header, read_limit_changes, read_platform, shown
 from xferd.web.responses import respond, respond_error, respond_http_error, respond_internal_error
-from xferd.web.site import MAX_BODY, WebSite, admitted
+from xferd.web.site import MAX_BODY, WebSite
 from xferd.web.static_files import StaticFiles
 
 if TYPE_CHECKING:
@@ -60,9 +60,6 @@ if TYPE_CHECKING:
     from xferd.interfaces.registry import IRegistries
     from xferd.interfaces.store import IStore
     from xferd.web.peer_trust import Trust
-
-MAX_TCP_JOBS: Final = MAX_JOBS * 3 // 4
-"""Beyond so many jobs that have not ended, one more can be begun over the unix socket only."""
 
 API: Final = "/api/v1"
 
@@ -129,6 +126,7 @@ class Web:
         self._files = StaticFiles()
         self._metrics = Metrics()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
+        self._creation = JobCreation(jobs, self._replays, self._events)
         self._connections = ClientLimits(connections)
 
     def site(self, trust: Trust) -> Site:
@@ -171,28 +169,11 @@ class Web:
     # --------------------------------------------------------------- jobs
 
     @app.route(f"{API}/jobs", methods=["POST"])
-    async def create_job(self, request: Request) -> bytes:
+    async def create_job(self, request: Request) -> bytes | None:
         """
-        Begin a job.
+        Begin a job, and follow it if the client accepts events.
         """
-        asked, client, credentials = read_job_request(request), client_name(request), registry_auth(request)
-        key = header(request, b"idempotency-key")
-        over_tcp = admitted(request).kind is not Kind.SOCKET
-
-        def begin() -> Mapping[str, Any]:
-            if over_tcp and self._jobs.unfinished >= MAX_TCP_JOBS:
-                raise TooManyJobs(
-                    f"{self._jobs.unfinished} jobs have not ended: "
-                    "try again when some have, or over the unix socket"
-                )
-            return asked.begin(self._jobs, client, credentials)
-
-        if key is None:
-            job, new = begin(), True
-        else:
-            job, new = await self._replays.begin(client, key, fingerprint_of(request), begin)
-        request.setHeader(b"location", f"{API}/jobs/{job['id']}".encode("ascii"))
-        return respond(request, job, 202 if new else 200)
+        return await self._creation.respond(request, f"{API}/jobs")
 
     @app.route(f"{API}/jobs", methods=["GET"])
     async def list_jobs(self, request: Request) -> bytes:

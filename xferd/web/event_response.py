@@ -246,13 +246,19 @@ class EventResponses:
             raise self._too_many()
         return client
 
+    def has_room(self, request: Request) -> bool:
+        """
+        Whether the client may open one more stream.
+        """
+        return not self.stopping and self._limits.has_room(admitted(request))
+
     async def send(self, request: Request, stream: IEventStream, client: Client) -> bytes | None:
         """
         Answer a request with a stream, until that ends or the client leaves.
 
         @raise ServiceUnavailable: too many streams were opened since L{admit}.
         """
-        form = JSON_LINES if "application/x-ndjson" in (header(request, b"accept") or "") else SERVER_SENT
+        form = _accepted_format(request) or SERVER_SENT
         request.setHeader(b"content-type", form.media_type)
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"xferd-resumed", b"true" if stream.resumed else b"false")
@@ -313,6 +319,21 @@ class EventResponses:
             f"{self._limits.taken} event streams are open, and this client can have no more; "
             "close some, or try again later"
         )
+
+
+def accepts_events(request: Request) -> bool:
+    """
+    Whether the client names a format of events in C{Accept}.
+    """
+    return _accepted_format(request) is not None
+
+
+def _accepted_format(request: Request) -> EventFormat | None:
+    accept = header(request, b"accept") or ""
+    for form, name in ((JSON_LINES, "application/x-ndjson"), (SERVER_SENT, "text/event-stream")):
+        if name in accept:
+            return form
+    return None
 
 
 def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:

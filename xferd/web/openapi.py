@@ -146,13 +146,25 @@ def _events(name: str, summary: str, *parameters: Mapping[str, Any]) -> dict[str
     A stream of events.
     """
     resumed = "Whether the stream has only the changes since Last-Event-ID."
-    answer = _answer("A stream of events.", TEXT, "text/event-stream", Xferd_Resumed=resumed)
-    answer["content"]["application/x-ndjson"] = {"schema": ref("Event")}
+    answer = {**_answer("A stream of events.", TEXT, Xferd_Resumed=resumed), "content": _EVENT_FORMATS}
     since = _parameter("header", "Last-Event-ID", "The ID of the last event that the client received.", TEXT)
     refusals = (404, 503) if parameters else (503,)
     return _operation(name, summary, {200: answer}, refusals, [*parameters, since])
 
 
+def _new_job(description: str) -> dict[str, Any]:
+    """
+    The answer to a request for a job.
+    """
+    answer = _answer(description, ref("JobInFull"), Location="The job.")
+    answer["content"].update(_EVENT_FORMATS)
+    return answer
+
+
+_EVENT_FORMATS: Final[Mapping[str, Any]] = {
+    "text/event-stream": {"schema": TEXT},
+    "application/x-ndjson": {"schema": ref("Event")},
+}
 _JOB_ID: Final = _parameter("path", "job_id", "The job's ID.", {"type": "string", "minLength": 1})
 _NAME: Final = _parameter(
     "path", "name", "The image's name; slashes need no escape.", {"type": "string", "minLength": 1}
@@ -198,10 +210,8 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "create_job",
             "Begin a job.",
             {
-                200: _answer(
-                    "The job of the earlier request with this key.", ref("JobInFull"), Location="The job."
-                ),
-                202: _answer("The job.", ref("JobInFull"), Location="The job."),
+                200: _new_job("The job of the earlier request with this key, or its events."),
+                202: _new_job("The job; or its events, if the client accepts them."),
             },
             (404, 422, 429, 503),
             [_KEY, _CLIENT, _AUTH, _CONFIG],

@@ -404,7 +404,7 @@ class AbandonTests(DaemonTestCase):
         def leave(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        self.patch(Daemon, "start", leave)
+        self.patch(Daemon, "start_followed", leave)
         outcome = run(["--host", self.fake.url, "pull", "alpine"])
         self.assertEqual(outcome, (130, "", "xferctl: interrupted before the pull began\n"))
         outcome = run(["--host", self.fake.url, "copy", "alpine", "x/y"])

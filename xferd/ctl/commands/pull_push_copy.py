@@ -128,7 +128,8 @@ def _run(
         headers = credentials_headers(args, session, references, stored=stored)
         # Until the answer arrives, the daemon may have a job whose ID is unknown here.
         with session.interrupts.held():
-            job = daemon.start(args.command, args.reference, headers, priority=args.priority, **more)
+            start = daemon.start if args.detach else daemon.start_followed
+            job = start(args.command, args.reference, headers, priority=args.priority, **more)
         if args.detach:
             print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
             return

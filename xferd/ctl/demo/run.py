@@ -226,7 +226,7 @@ class _Client(Thread):
         """
         self._start_together.wait()
         try:
-            view = JobView(self._daemon.start("pull", self._reference))
+            view = JobView(self._daemon.start_followed("pull", self._reference))
             for event in self._daemon.events(str(view.job.get("id"))):
                 self._show(self.name, view, view.update(event))
         except ClientError as e:

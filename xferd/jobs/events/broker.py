@@ -76,7 +76,7 @@ class Broker:
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._moving: dict[str, _Item] = {}
-        self._listed: dict[str, tuple[Hashable, Encoded]] = {}
+        self._listed: dict[str, tuple[Hashable, TransferJSON]] = {}
         self._changes = ChangeLog()
         self._streams = 0
 
@@ -245,8 +245,9 @@ class Broker:
         mark = transfer.state, transfer.reason(), transfer.bytes_done, len(users)
         known = self._listed.get(transfer.id)
         if known is None or known[0] != mark or known[1]["until"] is not None:
-            known = self._listed[transfer.id] = mark, Encoded(self.transfer_json(transfer))
-        return cast("TransferJSON", known[1])
+            kept = cast("TransferJSON", Encoded(self.transfer_json(transfer)))
+            known = self._listed[transfer.id] = mark, kept
+        return known[1]
 
     def transfer_json(self, transfer: Transfer) -> TransferJSON:
         """

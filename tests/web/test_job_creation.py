@@ -1,0 +1,114 @@
+"""
+Tests for L{xferd.web.job_creation}: a job that is begun and followed by one
+request.  L{tests.web.test_app} has those whose response is the job.
+"""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.web.conformance import conforms
+from tests.web.fakes import Connection, World, job, unchunk
+from xferd.errors import BadReference
+from xferd.interfaces.jobs import Event
+from xferd.web import event_response
+
+LINES = "application/x-ndjson"
+PULL = {"kind": "pull", "reference": "alpine"}
+RUNNING = Event("job", job(id="j1", state="running"))
+DONE = Event("job", job(id="j1", state="done"), final=True)
+
+
+class FollowedTests(SynchronousTestCase):
+    """
+    C{POST /api/v1/jobs} of a client that accepts events.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a world.
+        """
+        self.world = World()
+        self.addCleanup(self.world.close)
+        self.world.jobs.present = [RUNNING]
+
+    def begin(self, accept: str = LINES, **headers: str) -> Connection:
+        """
+        Send the request.
+        """
+        connection = self.world.connect()
+        body = json.dumps(PULL).encode()
+        given = {"Host": "localhost", "Accept": accept, "Content-Type": "application/json", **headers}
+        connection.send("POST", "/api/v1/jobs", {**given, "Content-Length": str(len(body))}, body)
+        # The journal answers in a turn of its own.
+        self.world.clock.advance(0)
+        return connection
+
+    def test_lines(self) -> None:
+        """
+        The response has the job's URL and its events as JSON lines, until the
+        job ends.
+        """
+        connection = self.begin()
+        answer = connection.answer()
+        self.assertEqual((answer.status, answer.headers["content-type"]), (202, LINES))
+        self.assertEqual(answer.headers["location"], "/api/v1/jobs/j1")
+        self.assertEqual(json.loads(answer.body)["data"]["state"], "running")
+        conforms("POST", "/api/v1/jobs", answer.status, dict(answer.headers), answer.body)
+        ((followed, stream),) = self.world.jobs.streams
+        self.assertEqual(followed, "j1")
+        stream.tell(DONE)
+        self.assertEqual(json.loads(unchunk(connection.received()))["final"], True)
+        stream.close()
+        self.assertTrue(connection.received().endswith(b"0\r\n\r\n"))
+
+    def test_server_sent(self) -> None:
+        """
+        Server-sent events are the other format.
+        """
+        answer = self.begin("text/event-stream").answer()
+        self.assertEqual(answer.headers["content-type"], "text/event-stream; charset=utf-8")
+        self.assertIn(b"event: job\n", answer.body)
+
+    def test_left(self) -> None:
+        """
+        If the client leaves, its stream ends; the job is not cancelled.
+        """
+        connection = self.begin()
+        connection.lose()
+        ((_, stream),) = self.world.jobs.streams
+        self.assertEqual(stream.closed, 1)
+        self.assertEqual(self.world.jobs.known["j1"]["state"], "running")
+
+    def test_refused(self) -> None:
+        """
+        A request that is refused gets its error as JSON.
+        """
+        self.world.jobs.refuses = BadReference("A B", "no")
+        answer = self.begin().answer()
+        self.assertEqual((answer.status, answer.headers["content-type"]), (400, "application/json"))
+
+    def test_no_room(self) -> None:
+        """
+        If no further stream may open, or the daemon ends all streams, the job
+        begins all the same, and the response is the job.
+        """
+        self.patch(event_response, "MAX_STREAMS", 0)
+        answer = self.begin().answer()
+        self.assertEqual((answer.status, json.loads(answer.body)["id"]), (202, "j1"))
+        self.patch(event_response, "MAX_STREAMS", 512)
+        self.successResultOf(self.world.web.stop())
+        answer = self.begin().answer()
+        self.assertEqual((answer.status, answer.headers["content-type"]), (202, "application/json"))
+        self.assertEqual(self.world.jobs.streams, [])
+
+    def test_key(self) -> None:
+        """
+        A repeated request with a key follows the job of the first one.
+        """
+        statuses = [self.begin(**{"Idempotency-Key": "k"}).answer().status for _ in range(2)]
+        self.assertEqual(statuses, [202, 200])
+        self.assertEqual([followed for followed, _ in self.world.jobs.streams], ["j1", "j1"])
+        self.assertEqual(len(self.world.jobs.pulled), 1)

@@ -1,0 +1,83 @@
+# -*- test-case-name: tests.web.test_job_creation -*-
+"""
+C{POST /api/v1/jobs}: a request begins a job, and its response is the job or, for
+a client that accepts them, the job's events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from xferd.errors import TooManyJobs
+from xferd.jobs.runner import MAX_JOBS
+from xferd.web.client_limits import Kind
+from xferd.web.event_response import accepts_events
+from xferd.web.job_request import read_job_request
+from xferd.web.registry_auth import registry_auth
+from xferd.web.request import client_name, fingerprint_of, header
+from xferd.web.responses import respond
+from xferd.web.site import admitted
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+    from xferd.interfaces.jobs import IJobs
+    from xferd.web.event_response import EventResponses
+    from xferd.web.idempotency import Idempotency
+
+MAX_TCP_JOBS: Final = MAX_JOBS * 3 // 4
+"""Beyond so many jobs that have not ended, one more can be begun over the unix socket only."""
+
+
+class JobCreation:
+    """
+    Begins jobs for requests.
+    """
+
+    def __init__(self, jobs: IJobs, replays: Idempotency, events: EventResponses) -> None:
+        self._jobs = jobs
+        self._replays = replays
+        self._events = events
+
+    async def respond(self, request: Request, jobs_path: str) -> bytes | None:
+        """
+        Begin a job and respond.  The job continues if the client leaves.
+
+        A client that accepts events gets the job as JSON if there is no room for
+        another event stream: it has to follow the job later.
+
+        @param jobs_path: the path of all jobs.
+        @return: the body, or L{None} if it was written.
+        """
+        job, new = await self._begin(request)
+        status = 202 if new else 200
+        request.setHeader(b"location", f"{jobs_path}/{job['id']}".encode("ascii"))
+        if accepts_events(request) and self._events.has_room(request):
+            request.setResponseCode(status)
+            stream = await self._jobs.follow(job["id"])
+            return await self._events.send(request, stream, admitted(request))
+        return respond(request, job, status)
+
+    async def _begin(self, request: Request) -> tuple[Mapping[str, Any], bool]:
+        """
+        Begin a job, unless an earlier request with the same key has.
+
+        @return: the job, and whether it is new.
+        @raise TooManyJobs: too many have not ended for one more over TCP.
+        """
+        asked, client, credentials = read_job_request(request), client_name(request), registry_auth(request)
+        key = header(request, b"idempotency-key")
+        over_tcp = admitted(request).kind is not Kind.SOCKET
+
+        def begin() -> Mapping[str, Any]:
+            if over_tcp and self._jobs.unfinished >= MAX_TCP_JOBS:
+                raise TooManyJobs(
+                    f"{self._jobs.unfinished} jobs have not ended: "
+                    "try again when some have, or over the unix socket"
+                )
+            return asked.begin(self._jobs, client, credentials)
+
+        if key is None:
+            return begin(), True
+        return await self._replays.begin(client, key, fingerprint_of(request), begin)
