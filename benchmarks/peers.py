@@ -6,6 +6,8 @@ against.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -281,12 +283,16 @@ class Docker(Peer):
 
 class Containerd(Peer):
     """
-    C{containerd} and C{ctr images pull}, with the overlayfs snapshotter.
+    C{containerd} and C{ctr images pull} of version 1, with the overlayfs
+    snapshotter.
+
+    @cvar major: the major version.
     """
 
     name = "containerd"
     programs = ("containerd", "ctr")
     version_of = ("containerd", "--version")
+    major: ClassVar[int] = 1
 
     @classmethod
     def check(cls) -> str:
@@ -294,7 +300,18 @@ class Containerd(Peer):
         See whether it can be run here.
         """
         need_root()
-        return super().check()
+        find(*map(cls.path, cls.programs))
+        version = output([cls.path("containerd"), "--version"]).strip()
+        if not re.search(rf"\bv?{cls.major}\.\d+\.\d+", version):
+            raise Failed(f"has another major version than {cls.major}: {version}")
+        return version
+
+    @classmethod
+    def path(cls, program: str) -> str:
+        """
+        The path of one of its programs.
+        """
+        return program
 
     def start(self) -> None:
         """
@@ -306,21 +323,50 @@ class Containerd(Peer):
             'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
             f'[grpc]\naddress = "{self._place}/s"\n'
         )
-        self.daemon = self._program(["containerd", "--config", str(settings)], "daemon")
+        self.daemon = self._program([self.path("containerd"), "--config", str(settings)], "daemon")
         self.daemon.ready("containerd successfully booted")
 
     def command(self, reference: str) -> Sequence[str]:
         """
         C{ctr images pull}.
         """
-        pull = ("images", "pull", "--plain-http", "--snapshotter", "overlayfs", reference)
-        return ("ctr", "--address", f"{self._place}/s", *pull)
+        return self._ctr("pull", "--plain-http", "--snapshotter", "overlayfs", reference)
 
     def push_command(self, reference: str, target: str) -> Sequence[str]:
         """
         C{ctr images push}.
         """
-        return ("ctr", "--address", f"{self._place}/s", "images", "push", "--plain-http", target, reference)
+        return self._ctr("push", "--plain-http", target, reference)
+
+    def _ctr(self, *arguments: str) -> Sequence[str]:
+        return (self.path("ctr"), "--address", f"{self._place}/s", "images", *arguments)
+
+
+class Containerd2(Containerd):
+    """
+    The same of version 2, from the directory in C{XFERD_CONTAINERD} or from the
+    C{PATH}.  It inflates layers with C{igzip}, of Debian's package C{isal}, if
+    that is in the C{PATH}, which takes much less time than its own gzip reader.
+    """
+
+    name = "containerd-2"
+    major = 2
+
+    @classmethod
+    def check(cls) -> str:
+        """
+        See whether it can be run here.
+
+        @return: its version, and whether it uses C{igzip}.
+        """
+        return f"{super().check()}, {'with' if shutil.which('igzip') else 'without'} igzip"
+
+    @classmethod
+    def path(cls, program: str) -> str:
+        """
+        The path of one of its programs.
+        """
+        return os.path.join(os.environ.get("XFERD_CONTAINERD", ""), program)
 
 
 class Podman(Peer):
@@ -390,7 +436,7 @@ class Skopeo(Peer):
         return f"oci:{self._place}/layout:pulled"
 
 
-PEERS: Sequence[type[Peer]] = (Xferd, Docker, Podman, Containerd, Skopeo)
+PEERS: Sequence[type[Peer]] = (Xferd, Docker, Podman, Containerd, Containerd2, Skopeo)
 """All of them, ours first."""
 
 

@@ -5,6 +5,7 @@ Tests for what the benchmarks compute.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -13,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, lists
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks import peers
 from benchmarks.__main__ import parse
 from benchmarks.figures import Outcome, Row, Series, digits, with_ratios
 from benchmarks.images import MB, Package, choose
 from benchmarks.many import MANY
+from benchmarks.peers import Containerd, Containerd2
 from benchmarks.processes import Failed
 
 
@@ -190,6 +193,52 @@ class ChooseTests(SynchronousTestCase):
         self.assertIn("layer 0 lacks 1 MB", str(error))
 
 
+class ContainerdTests(SynchronousTestCase):
+    """
+    Tests for the versions of containerd.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make programs of both versions, without root.
+        """
+        self.patch(peers, "need_root", lambda: None)
+        self.one, self.two = Path(self.mktemp()).resolve(), Path(self.mktemp()).resolve()
+        for directory, version in ((self.one, "1.6.20~ds1"), (self.two, "v2.4.2+unknown")):
+            directory.mkdir()
+            for name in ("containerd", "ctr"):
+                program = directory / name
+                program.write_text(f"#!/bin/sh\necho containerd example.org/containerd/v2 {version}\n")
+                program.chmod(0o755)
+
+    def use(self, path: Path, other: str = "") -> None:
+        """
+        Set the environment.
+        """
+        self.patch(os, "environ", {"PATH": f"{path}:/bin", "XFERD_CONTAINERD": other})
+
+    def test_path(self) -> None:
+        """
+        Each version is found in the C{PATH}, and none is taken for the other.
+        """
+        self.use(self.one)
+        self.assertIn("1.6.20", Containerd.check())
+        self.assertIn("than 2: ", str(self.assertRaises(Failed, Containerd2.check)))
+        self.use(self.two)
+        self.assertIn("than 1: ", str(self.assertRaises(Failed, Containerd.check)))
+        self.assertIn("v2.4.2+unknown, with", Containerd2.check())
+
+    def test_directory(self) -> None:
+        """
+        Version 2 is found in a directory of its own, beside version 1.
+        """
+        self.use(self.one, str(self.two))
+        self.assertIn("1.6.20", Containerd.check())
+        self.assertIn("v2.4.2", Containerd2.check())
+        (self.two / "ctr").unlink()
+        self.assertIn("ctr is not installed", str(self.assertRaises(Failed, Containerd2.check)))
+
+
 class ParseTests(SynchronousTestCase):
     """
     Tests for the command line.
@@ -204,7 +253,7 @@ class ParseTests(SynchronousTestCase):
         alone = ["clients", "link", "capped", "stop", "queue", "names", "records", "pause"]
         self.assertEqual(args.names, [*moves, *alone, *MANY])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
-        self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "skopeo"])
+        self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "containerd-2", "skopeo"])
         self.assertEqual((args.runs, args.json), (5, False))
 
     def test_choice(self) -> None:
