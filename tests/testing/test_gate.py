@@ -4,12 +4,12 @@ Tests for L{xferd.testing.gate}.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import StoreError
-from xferd.testing.gate import Gate, settle
+from xferd.testing.gate import Gate
 
 
 class GateTests(SynchronousTestCase):
@@ -128,51 +128,3 @@ class GateTests(SynchronousTestCase):
         other = self.gate.enter("open")
         self.clock.advance(0)
         self.failureResultOf(other, StoreError)
-
-
-class SettleTests(SynchronousTestCase):
-    """
-    L{settle} waits for work that cannot be cancelled.
-    """
-
-    def test_success(self) -> None:
-        """
-        It ends with the work.
-        """
-        work: Deferred[None] = Deferred()
-        settled = Deferred.fromCoroutine(settle(work))
-        self.assertNoResult(settled)
-        work.callback(None)
-        self.assertIsNone(self.successResultOf(settled))
-
-    def test_failure(self) -> None:
-        """
-        It fails with the work.
-        """
-        work: Deferred[None] = Deferred()
-        settled = Deferred.fromCoroutine(settle(work))
-        work.errback(StoreError("no"))
-        self.failureResultOf(settled, StoreError)
-
-    def test_cancelled(self) -> None:
-        """
-        Cancelled, even twice, it waits for the work to end, and then fails.
-        """
-        work: Deferred[None] = Deferred()
-        settled = Deferred.fromCoroutine(settle(work))
-        settled.cancel()
-        settled.cancel()
-        self.assertNoResult(settled)
-        self.assertFalse(work.called)
-        work.callback(None)
-        self.failureResultOf(settled, CancelledError)
-
-    def test_cancelled_and_failed(self) -> None:
-        """
-        If the work fails after a cancellation, that is the failure.
-        """
-        work: Deferred[None] = Deferred()
-        settled = Deferred.fromCoroutine(settle(work))
-        settled.cancel()
-        work.errback(StoreError("no"))
-        self.failureResultOf(settled, StoreError)

@@ -12,10 +12,11 @@ from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
 from xferd.interfaces.blobs import IAnonymousBlob, IBlobs, IFollower, IPartial
+from xferd.jobs.deferreds import then_cancelled
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT
 from xferd.testing.fake_leases import FakeLeases
-from xferd.testing.gate import Gate, settle
+from xferd.testing.gate import Gate
 
 
 @implementer(IPartial)
@@ -91,7 +92,7 @@ class FakePartial:
             follower.restarted()
 
     def commit(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(settle(Deferred.fromCoroutine(self._commit())))
+        return Deferred.fromCoroutine(then_cancelled(Deferred.fromCoroutine(self._commit())))
 
     @property
     def has_file(self) -> bool:

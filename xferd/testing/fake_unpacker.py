@@ -25,8 +25,9 @@ from zstandard import ZstdDecompressor, ZstdError
 from xferd.errors import BadLayer
 from xferd.interfaces.store import Unpacked
 from xferd.interfaces.unpack import ILayerTask, IUnpacker, UnpackProgress
+from xferd.jobs.deferreds import then_cancelled
 from xferd.names import Digest
-from xferd.testing.gate import Gate, settle
+from xferd.testing.gate import Gate
 
 _INTERVAL = 0.1
 """Seconds between two pieces of news of progress."""
@@ -149,7 +150,7 @@ class FakeUnpacking:
         try:
             return await self._outcome
         except Exception:
-            await settle(self._unpacker.gate.enter("end", self.staged))
+            await then_cancelled(self._unpacker.gate.enter("end", self.staged))
             raise
         finally:
             self.state = "ended"

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 
 @define(eq=False)
@@ -149,31 +148,3 @@ class Gate:
                 planted.times -= 1
                 return planted.error
         return None
-
-
-async def settle(work: Deferred[None]) -> None:
-    """
-    Wait for work that cannot be cancelled to end, also after a cancellation.
-
-    @raise CancelledError: the wait was cancelled; the work has ended.
-    """
-    ended: list[Failure | None] = []
-    waiter: Deferred[None] | None = None
-    cancelled = False
-
-    def end(result: Failure | None) -> None:
-        ended.append(result)
-        if waiter is not None:
-            waiter.callback(None)
-
-    work.addBoth(end)  # type: ignore[unused-awaitable]
-    while not ended:
-        waiter = Deferred()  # Cancelling it leaves the work alone.
-        try:
-            await waiter
-        except CancelledError:
-            cancelled = True
-    if ended[0] is not None:
-        ended[0].raiseException()
-    if cancelled:
-        raise CancelledError
