@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -26,6 +27,8 @@ from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name
 from xferd.store.threads import Threads, delay_cancellation
 from xferd.store.trees.trees import Trees
+
+T = TypeVar("T")
 
 
 @frozen
@@ -95,10 +98,49 @@ class Record:
         return record
 
 
+@define
+class LayerUses:
+    """
+    What records of layers refer to, with the number of records that do.
+
+    @ivar parents: the chain IDs below.
+    @ivar trees: the names of trees.
+    @ivar diff_ids: the digests of tars.
+    """
+
+    parents: Counter[Digest | None] = field(factory=Counter)
+    trees: Counter[str] = field(factory=Counter)
+    diff_ids: Counter[Digest] = field(factory=Counter)
+
+    def add(self, record: Record) -> None:
+        """
+        Count a record.
+        """
+        self.parents[record.parent] += 1
+        self.trees[record.tree] += 1
+        self.diff_ids[record.diff_id] += 1
+
+    def remove(self, record: Record) -> None:
+        """
+        Count a record no longer.
+        """
+        _discard(self.parents, record.parent)
+        _discard(self.trees, record.tree)
+        _discard(self.diff_ids, record.diff_id)
+
+    def copy(self) -> LayerUses:
+        """
+        A copy, which changes alone.
+        """
+        return LayerUses(self.parents.copy(), self.trees.copy(), self.diff_ids.copy())
+
+
 @implementer(ILayers)
 class Layers:
     """
     The layers of a data directory.
+
+    @ivar uses: what they refer to.
     """
 
     _log = Logger()
@@ -109,6 +151,7 @@ class Layers:
         self._threads = threads
         self._trees = trees
         self._records: dict[Digest, Record] = {}
+        self.uses = LayerUses()
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
 
     async def load(self) -> None:
@@ -118,7 +161,8 @@ class Layers:
         records, broken = await self._threads.run(_load, self._paths)
         for path in broken:
             self._log.warn("{path} is not the record of a layer that is here, and is removed", path=path)
-        self._records = records
+        for record in records.values():
+            self._set(record)
 
     def get(self, chain_id: Digest) -> Layer | None:
         self._leases.touch(chain_id)
@@ -180,7 +224,7 @@ class Layers:
         """
         with trying_to(f"remove the record of the layer {chain_id}"):
             os.unlink(self._paths.layer(chain_id))
-        del self._records[chain_id]
+        self.uses.remove(self._records.pop(chain_id))
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
@@ -213,8 +257,18 @@ class Layers:
                 blobs = record.blobs if blob in record.blobs else (*record.blobs, blob)
                 record = evolve(record, blobs=blobs)
                 await self._threads.run(_write, self._paths, record)
-                self._records[wanted] = record
+                self._set(record)
         return self._layer(record)
+
+    def _set(self, record: Record) -> None:
+        """
+        Keep a record, in place of an older one of the same layer.
+        """
+        older = self._records.get(record.chain_id)
+        if older is not None:
+            self.uses.remove(older)
+        self._records[record.chain_id] = record
+        self.uses.add(record)
 
     def _lock(self, chain_id: Digest) -> DeferredLock:
         """
@@ -244,6 +298,12 @@ class Layers:
         path = os.path.join(self._paths.tree(record.tree), "fs")
         outdated = record.rules < self._trees.rules
         return Layer(record.chain_id, record.parent, record.diff_id, path, record.size, outdated)
+
+
+def _discard(counter: Counter[T], key: T) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 def _write(paths: Paths, record: Record) -> None:

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from sys import setprofile
+from types import FrameType
 from typing import Any
 
 from attrs import evolve
@@ -319,6 +322,31 @@ class CollectionTests(GarbageCollectorConformance, StoreTestCase):
         end()
         self.reopen()
         self.assertEqual(self.store.layers.depth(chain), left - 10)
+
+    def test_each_once(self) -> None:
+        """
+        The batches of one collection do not look at everything again: each layer and
+        each blob is checked once, and the names are read once.
+        """
+        self.pulled("kept", b"kept")
+        self.remove(self.pulled("alpine", *(b"%d" % n for n in range(130))))
+        blobs = [name for name in self.files() if name.startswith("content/blobs")]
+        looks = len(self.store.layers.all()) + len(blobs)
+        counted: Counter[str] = Counter()
+
+        def count(frame: FrameType, event: str, _: object) -> None:
+            counted[frame.f_code.co_qualname] += event == "call"
+
+        setprofile(count)
+        try:
+            collecting = self.store.gc.collect()
+            for _ in range(30):
+                self.reactor.advance(0)
+        finally:
+            setprofile(None)
+        self.assertEqual(self.successResultOf(collecting).layers, 130)
+        self.assertEqual(counted["GarbageCollector._is_wanted"], looks)
+        self.assertEqual(counted["Image.parts"], 1)
 
     def test_use_ends_in_between(self) -> None:
         """

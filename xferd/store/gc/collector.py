@@ -16,7 +16,6 @@ swept at the next start.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from typing import TypeVar
 
@@ -35,7 +34,7 @@ from xferd.store.disk.trash import Trash
 from xferd.store.gc.survey import Survey, survey
 from xferd.store.images.images import Images
 from xferd.store.images.last_used import LastUsed
-from xferd.store.layers import Layers
+from xferd.store.layers import Layers, LayerUses
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name
 from xferd.store.threads import Threads
@@ -159,14 +158,15 @@ class GarbageCollector:
         async with self._lock:
             self._check()
             found = await self._threads.run(survey, self._paths)
-            layers = await self._free_layers(found, dry_run)
-            trees = await self._free_trees(found, layers, dry_run)
+            uses = self._layers.uses.copy() if dry_run else self._layers.uses
+            layers = await self._free_layers(found, uses, dry_run)
+            trees = await self._free_trees(found, uses, dry_run)
             blobs = await self._free_blobs(found, dry_run)
             partials = await self._free_partials(found, all_partials, abandoned, dry_run)
         freed = Freed(
             blobs=len(blobs),
             trees=len(trees),
-            layers=len(layers),
+            layers=layers,
             partials=len(partials),
             bytes=sum((*trees, *blobs, *partials)),
         )
@@ -174,45 +174,38 @@ class GarbageCollector:
             self._log.info("collected: {freed}", freed=freed)
         return freed
 
-    async def _free_layers(self, found: Survey, dry_run: bool) -> Set[Digest]:
+    async def _free_layers(self, found: Survey, uses: LayerUses, dry_run: bool) -> int:
         """
         Remove the records of layers, from the top down.
 
-        @return: their chain IDs.
+        @param uses: what the layers refer to; those that would be removed are
+            removed from it.
+        @return: their number.
         """
-        gone: set[Digest] = set()
-        kept: Set[Digest] = frozenset()
-        above: Counter[Digest | None] = Counter()
-        async for chain_id, first in self._paced(self._layers.from_the_top()):
-            if first:
-                kept = self._layers.with_parents(c for c in self._layers.all() if self._is_wanted(c, found))
-                above = Counter(r.parent for c, r in self._layers.all().items() if c not in gone)
+        gone = 0
+        async for chain_id in self._paced(self._layers.from_the_top()):
             record = self._layers.all().get(chain_id)
-            # The layers on top of it may have been removed in this batch.
-            if record is None or chain_id in kept or above[chain_id]:
+            # A layer may have come on top of it in between.
+            if record is None or self._is_wanted(chain_id, found) or uses.parents[chain_id]:
                 continue
-            gone.add(chain_id)
-            above[record.parent] -= 1
-            if not dry_run:
+            gone += 1
+            if dry_run:
+                uses.remove(record)
+            else:
                 self._layers.forget(chain_id)
         return gone
 
-    async def _free_trees(self, found: Survey, gone: Set[Digest], dry_run: bool) -> Sequence[int]:
+    async def _free_trees(self, found: Survey, uses: LayerUses, dry_run: bool) -> Sequence[int]:
         """
         Remove the trees that no layer needs.
 
-        @param gone: the layers that have been removed, or would be.
+        @param uses: what the layers that stay refer to.
         @return: the bytes of each tree.
         """
         freed: list[int] = []
-        names: Set[str] = frozenset()
-        diff_ids: Set[Digest] = frozenset()
-        mounted: Set[Digest] = frozenset()
-        async for name, first in self._paced(found.trees):
-            if first:
-                records = [r for c, r in self._layers.all().items() if c not in gone]
-                names, diff_ids = {r.tree for r in records}, {r.diff_id for r in records}
-                mounted = self._mounted_ids(found)
+        # The layers of mounts are not removed.
+        mounted = self._mounted_ids(found)
+        async for name in self._paced(found.trees):
             parsed = parse_tree_name(name)
             assert parsed is not None
             diff_id, variant = parsed
@@ -220,12 +213,14 @@ class GarbageCollector:
                 continue
             if name == self._trees.name(diff_id):
                 # The tree itself has the facts, and stays while a variant of it does.
-                if diff_id not in diff_ids:
+                if not uses.diff_ids[diff_id]:
                     freed.append(self._trees.size(diff_id))
                     if not dry_run:
                         self._trees.forget(diff_id)
             elif (
-                (variant or self._trees.is_superseded(name)) and name not in names and diff_id not in mounted
+                (variant or self._trees.is_superseded(name))
+                and not uses.trees[name]
+                and diff_id not in mounted
             ):
                 freed.append(self._trees.size_of_other(name))
                 if not dry_run:
@@ -248,7 +243,7 @@ class GarbageCollector:
         @return: the bytes of each blob.
         """
         freed: list[int] = []
-        async for (digest, size), _ in self._paced(found.blobs):
+        async for digest, size in self._paced(found.blobs):
             if not self._is_wanted(digest, found) and not self._blobs.is_arriving(digest):
                 freed.append(size)
                 if not dry_run:
@@ -267,7 +262,7 @@ class GarbageCollector:
         """
         freed: list[int] = []
         oldest = self._wall_clock() - self._partial_age
-        async for (digest, size, written), _ in self._paced(found.partials):
+        async for digest, size, written in self._paced(found.partials):
             if digest in self._leases or self._blobs.is_arriving(digest):
                 continue
             if everything or digest in abandoned or written < oldest:
@@ -282,12 +277,9 @@ class GarbageCollector:
         """
         return digest in self._named or digest in found.reached or digest in self._leases
 
-    async def _paced(self, items: Sequence[T]) -> AsyncIterator[tuple[T, bool]]:
+    async def _paced(self, items: Sequence[T]) -> AsyncIterator[T]:
         """
         Iterate over some items, with a turn of the reactor between batches.
-
-        @return: each item, and whether the store may have changed since the
-            previous one.
         """
         for start in range(0, len(items), _BATCH):
             if start:
@@ -296,8 +288,8 @@ class GarbageCollector:
             await self._images.settled()
             self._check()
             self._named = self._images.roots() | self._catalog.roots()
-            for number, item in enumerate(items[start : start + _BATCH]):
-                yield item, number == 0
+            for item in items[start : start + _BATCH]:
+                yield item
 
     def _turn(self) -> Deferred[None]:
         turn: Deferred[None] = Deferred(lambda _: call.cancel())

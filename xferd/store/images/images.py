@@ -88,6 +88,7 @@ class Images:
         self._names: list[str] = []
         self._sorted: list[Image] = []
         self._lost: set[str] = set()
+        self._roots: set[Digest] | None = None
         self._writes: Batches[tuple[Reference, Image | bool | None]] = Batches(
             lambda batch: Deferred.fromCoroutine(self._write(batch))
         )
@@ -149,11 +150,12 @@ class Images:
     def roots(self) -> Set[Digest]:
         """
         The digests that the images refer to: documents, blobs, and the chain IDs
-        of top layers.
+        of top layers.  They are found again after a name has changed only.
         """
-        found = {digest for image in self._images.values() for digest in image.parts}
-        found.update(self._index.renditions().values())
-        return found
+        if self._roots is None:
+            self._roots = {digest for image in self._images.values() for digest in image.parts}
+            self._roots.update(self._index.renditions().values())
+        return self._roots
 
     async def _put(self, image: Image) -> None:
         self._check(image)
@@ -191,6 +193,7 @@ class Images:
         if not changes:
             return
         await self._threads.run(self._reserve.spend, self._index.write, changes, self._images)
+        self._roots = None
         for reference, image in changes.items():
             self._set(reference, image)
         for reference, wanted in batch:
