@@ -191,6 +191,15 @@ class IBlobs(Interface):
             L{xferd.oci.MAX_DOCUMENT}.
         """
 
+    def preload(digest: Digest, offset: int, size: int) -> Deferred[None]:
+        """
+        Read a part of a blob into the kernel's page cache, in a thread, so that the
+        caller can read or send it without waiting for the disk.
+
+        @raise NotFound: the blob is not in the store.
+        @raise StoreError: the disk refuses.
+        """
+
     def put(digest: Digest, data: bytes) -> Deferred[None]:
         """
         Write a document durably.

@@ -266,6 +266,9 @@ class FakeBlobs:
         self._leases.touch(digest)
         return Deferred.fromCoroutine(self._read(digest))
 
+    def preload(self, digest: Digest, offset: int, size: int) -> Deferred[None]:  # noqa: ARG002
+        return Deferred.fromCoroutine(self._preload(digest))
+
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         self._leases.touch(digest)
         return Deferred.fromCoroutine(self._put(digest, data))
@@ -332,6 +335,11 @@ class FakeBlobs:
         if len(data) > MAX_DOCUMENT:
             raise StoreError(f"blob {digest} is no document: it has {len(data)} bytes")
         return data
+
+    async def _preload(self, digest: Digest) -> None:
+        await self.gate.enter("blobs.preload", digest)
+        if digest not in self.contents:
+            raise NotFound(f"blob {digest} is not in the store")
 
     async def _put(self, digest: Digest, data: bytes) -> None:
         await self.gate.enter("blobs.put", digest)

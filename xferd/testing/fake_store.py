@@ -3,7 +3,7 @@
 A store in memory, for tests.
 
 Deferreds of the Interfaces fire in the next turn of the clock.  The store's L{Gate}
-holds calls or makes them fail.  Its names are C{blobs.read}, C{blobs.put},
+holds calls or makes them fail.  Its names are C{blobs.read}, C{blobs.preload}, C{blobs.put},
 C{blobs.partial}, C{partial.write}, C{partial.commit} (keys: the digest),
 C{anonymous.write}, C{anonymous.commit}, C{trees.stage}, C{trees.weigh},
 C{trees.commit} (key: the diff ID), C{trees.discard}, C{layers.register} (key: the

@@ -6,6 +6,7 @@ The routes of the registry (OCI distribution-spec v1.1).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from klein import Klein
@@ -131,7 +132,8 @@ class Registry:
         if request.method == b"HEAD":
             return b""
         reader = await self._mirror.blob(source, wanted, client)
-        await BlobResponse(request, reader, span, self._clock).run()
+        preload = partial(self._store.blobs.preload, wanted)
+        await BlobResponse(request, reader, span, self._clock, preload).run()
         return None
 
     def _target(self, request: Request, name: str, alias: str) -> Target:

@@ -6,7 +6,9 @@ reads, and while the blob arrives.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -14,7 +16,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from xferd.errors import XferdError
+from xferd.errors import StoreError, XferdError
+from xferd.v2.file_sender import PIECE, FileSender
 from xferd.web.backpressure import Backpressure
 
 if TYPE_CHECKING:
@@ -22,9 +25,6 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from xferd.interfaces.mirror import IBlobReader
-
-PIECE: Final = 128 * 1024
-"""Bytes that are read and written at once."""
 
 STALL: Final = 300.0
 """Seconds after which a client that reads nothing is dropped."""
@@ -84,8 +84,20 @@ class BlobResponse:
 
     _log = Logger()
 
-    def __init__(self, request: Request, reader: IBlobReader, span: Span, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        request: Request,
+        reader: IBlobReader,
+        span: Span,
+        clock: IReactorTime,
+        preload: Callable[[int, int], Deferred[None]],
+    ) -> None:
+        """
+        @param preload: see L{FileSender}.
+        """
         self._flow = Backpressure(request, clock, stall=STALL, noun="blob")
+        self._request = request
+        self._preload = preload
         self._reader = reader
         self._span = span
         self._clock = clock
@@ -102,6 +114,9 @@ class BlobResponse:
         broken = False
         try:
             while offset < stop:
+                if self._reader.path is not None:
+                    await self._send_file(self._reader.path, offset, stop)
+                    return
                 data = await self._reader.read(offset, min(PIECE, stop - offset))
                 if self._flow.gone:
                     return
@@ -127,3 +142,16 @@ class BlobResponse:
             self._flow.abort()
             # Returning would end the response as if it were whole.
             await Deferred()
+
+    async def _send_file(self, path: str, start: int, stop: int) -> None:
+        """
+        Send the rest from the file of the complete blob.
+        """
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as e:
+            raise StoreError(f"cannot open {path}: {e.strerror}") from e
+        try:
+            await FileSender(self._request, self._flow, file, self._preload, self._clock).send(start, stop)
+        finally:
+            os.close(file)

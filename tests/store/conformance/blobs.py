@@ -45,6 +45,16 @@ class BlobsConformance(Conformance):
             self.assertEqual(self.store.blobs.size(DIGEST), len(DATA))
             self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
 
+    def test_preload(self) -> None:
+        """
+        A part of a blob can be preloaded, also beyond its end; not of one that is
+        not there.
+        """
+        self.failure(self.store.blobs.preload(DIGEST, 0, 1), NotFound)
+        self.result(self.store.blobs.put(DIGEST, DATA))
+        for offset, size in ((0, len(DATA)), (1, 2), (len(DATA), 10), (0, 1 << 30)):
+            self.result(self.store.blobs.preload(DIGEST, offset, size))
+
     def test_put_something_else(self) -> None:
         """
         A document with another digest is refused.

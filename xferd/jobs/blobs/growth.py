@@ -40,6 +40,13 @@ class Growth:
         return self._sealed
 
     @property
+    def path(self) -> str | None:
+        """
+        The path of the blob's file, or L{None} if no byte of it is here.
+        """
+        return self._path
+
+    @property
     def size(self) -> int:
         """
         The number of bytes reported to followers; 0 once the blob is complete.

@@ -104,7 +104,7 @@ class BlobReader:
         """
         The path of the file, once the blob is complete and verified.
         """
-        return self._path if self._whole else None
+        return self._growth.path if self._growth.is_whole else None
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """

@@ -35,6 +35,8 @@ PATIENCE: Final = 60.0
 """Seconds for which the next owner of a partial file waits for the previous one."""
 
 
+_PIECE: Final = 1024 * 1024
+
 _SMALL = 64 * 1024
 """
 Bytes of a document that may use the reserve, at most.  A copy within one
@@ -102,6 +104,9 @@ class Blobs:
     def read(self, digest: Digest) -> Deferred[bytes]:
         self._leases.touch(digest)
         return self._threads.run(read_document, self._paths, digest)
+
+    def preload(self, digest: Digest, offset: int, size: int) -> Deferred[None]:
+        return self._threads.run(_preload, self._paths, digest, offset, size)
 
     def put(self, digest: Digest, data: bytes) -> Deferred[None]:
         self._leases.touch(digest)
@@ -234,6 +239,26 @@ def read_document(paths: Paths, digest: Digest) -> bytes:
     if Digest.of(data, digest.algorithm) != digest:
         raise StoreError(f"blob {digest} is damaged; remove {path} and pull its image again")
     return data
+
+
+def _preload(paths: Paths, digest: Digest, offset: int, size: int) -> None:
+    """
+    Read a part of a blob, so that the kernel has it in memory.  Blocking, for a
+    thread.
+    """
+    try:
+        file = os.open(paths.blob(digest), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as e:
+        raise NotFound(f"blob {digest} is not in the store") from e
+    except OSError as e:
+        raise StoreError(f"cannot read blob {digest}: {e.strerror}") from e
+    try:
+        with trying_to(f"read blob {digest}"):
+            stop = offset + size
+            while offset < stop and (piece := os.pread(file, min(_PIECE, stop - offset), offset)):
+                offset += len(piece)
+    finally:
+        os.close(file)
 
 
 def write_document(paths: Paths, digest: Digest, data: bytes) -> None:
