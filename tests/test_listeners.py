@@ -60,3 +60,20 @@ class EndpointTests(SynchronousTestCase):
                 error = self.assertRaises(ConfigError, parse_endpoint, f"{kind}:{port}:interface=127.0.0.1")
                 self.assertIn("the port must be from 0 to 65535", str(error))
         self.assertEqual(parse_endpoint("tcp:65535:interface=127.0.0.1").port, 65_535)
+
+    def test_url(self) -> None:
+        """
+        A port has a URL for clients on this machine, unless it is known only once it listens.
+        """
+        for description, url in (
+            ("tcp:5000:interface=127.0.0.1", "http://127.0.0.1:5000"),
+            ("tcp:5000", "http://127.0.0.1:5000"),
+            ("tcp:5000:interface=\\:\\:", "http://127.0.0.1:5000"),
+            ("tcp:5000:interface=\\:\\:1", "http://[::1]:5000"),
+            ("tcp:5000:interface=10.0.0.1", "http://10.0.0.1:5000"),
+            ("ssl:5000:interface=localhost", "https://localhost:5000"),
+            ("tcp:0:interface=127.0.0.1", ""),
+            ("unix:/run/s", ""),
+            ("systemd:INET:index=0", ""),
+        ):
+            self.assertEqual(parse_endpoint(description).url, url, description)

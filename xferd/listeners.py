@@ -26,12 +26,15 @@ class Listener:
     @ivar trust: the clients that need no token.
     @ivar socket: the path of the unix socket to create, or the empty string.
     @ivar port: the TCP port of the page for browsers on this machine, or 0.
+    @ivar url: its URL for clients on this machine; the empty string if it has
+        none, or its port is known only once it listens.
     """
 
     description: str
     trust: Trust
     socket: str = ""
     port: int = 0
+    url: str = ""
 
 
 def parse_endpoint(description: str) -> Listener:
@@ -71,7 +74,19 @@ def parse_endpoint(description: str) -> Listener:
         if port > MAX_PORT:
             raise ConfigError(f"{description!r} is not an endpoint: the port must be from 0 to {MAX_PORT}")
     page = port if kind == "tcp" and local else 0
-    return Listener(description, Trust.OWNER if local else Trust.NONE, port=page)
+    url = _url(kind, interfaces[-1] if interfaces else "", port)
+    return Listener(description, Trust.OWNER if local else Trust.NONE, port=page, url=url)
+
+
+def _url(kind: str, interface: str, port: int) -> str:
+    """
+    The URL of a TCP port for clients on this machine.
+    """
+    if not port:
+        return ""
+    # A socket of all interfaces accepts connections to the loopback address.
+    host = "127.0.0.1" if interface in ("", "0.0.0.0", "::") else interface  # noqa: S104 - compared
+    return f"{'https' if kind == 'ssl' else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _arguments(text: str) -> list[str]:

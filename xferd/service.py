@@ -45,6 +45,7 @@ from xferd.transfer.eventual import Background
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 from xferd.v2.app import Registry
+from xferd.v2.description import describe
 from xferd.web.app import Web
 from xferd.web.peer_trust import Trust
 
@@ -179,6 +180,7 @@ class Daemon(Service):
             hosts=frozenset(config.hosts_allowed),
             page_port=next((listener.port for listener in listeners if listener.port), 0),
             public_metrics=config.metrics.public,
+            registry=describe(config.registry, [each.url for each in served if each.url]),
             examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
         self.registry = Registry(

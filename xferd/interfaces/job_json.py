@@ -7,7 +7,7 @@ sizes in bytes, times in RFC 3339, UTC.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Final, TypedDict
 
 
 class ErrorJSON(TypedDict):
@@ -192,3 +192,38 @@ class JobsStatusJSON(TypedDict):
     bytes_fetched: int
     bytes_sent: int
     bytes_delivered: int
+
+
+class UpstreamJSON(TypedDict):
+    """
+    A registry that xferd mirrors.  The alias is a path component that stands for
+    its host, or empty.
+    """
+
+    host: str
+    alias: str
+
+
+class RegistryJSON(TypedDict):
+    """
+    The registry at C{/v2/}: its endpoint strings, the URLs at which clients reach
+    it, the best one first, and the names that it serves.
+    """
+
+    listen: list[str]
+    urls: list[str]
+    default: str
+    any_public: bool
+    upstreams: list[UpstreamJSON]
+    local: list[str]
+
+
+NO_REGISTRY: Final[RegistryJSON] = {
+    "listen": [],
+    "urls": [],
+    "default": "",
+    "any_public": False,
+    "upstreams": [],
+    "local": [],
+}
+"""The registry of a daemon that serves none."""

@@ -6,7 +6,6 @@ The routes of the HTTP API and the status page.
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from attrs import asdict
@@ -16,7 +15,8 @@ from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from xferd.descriptors import own_limit
-from xferd.errors import NotFound, StoreError, XferdError
+from xferd.errors import NotFound, XferdError
+from xferd.interfaces.job_json import NO_REGISTRY, RegistryJSON
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.job import ENDED
@@ -38,7 +38,7 @@ from xferd.web.idempotency import Idempotency
 from xferd.web.job_creation import JobCreation
 from xferd.web.job_list import page_of_jobs
 from xferd.web.job_request import read_collection, read_new_name, read_pin
-from xferd.web.metrics import MEDIA_TYPE, Metrics, Scene
+from xferd.web.metrics import MEDIA_TYPE, Metrics, scene_of
 from xferd.web.openapi import document
 from xferd.web.page_login import PageLogin
 from xferd.web.pagination import IMAGES, TRANSFERS
@@ -93,6 +93,7 @@ class Web:
         page_port: int = 0,
         public_metrics: bool = False,
         examine: Callable[[], Deferred[list[dict[str, object]]]] = lambda: succeed([]),
+        registry: RegistryJSON = NO_REGISTRY,
         connections: Callable[[], int] = lambda: own_limit() // 2,
     ) -> None:
         """
@@ -106,6 +107,7 @@ class Web:
             page, or 0.
         @param public_metrics: whether the metrics need no right.
         @param examine: checks the installation.
+        @param registry: the registry that the daemon serves.
         @param connections: how many connections may be open, of all listeners;
             by default half of the process's file descriptors, so that clients
             cannot take those that transfers need.
@@ -123,6 +125,7 @@ class Web:
         self._hosts = hosts
         self._events = EventResponses(clock, EventTimes() if times is None else times)
         self._examine = examine
+        self._registry = registry
         self._files = StaticFiles()
         self._metrics = Metrics()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
@@ -381,6 +384,13 @@ class Web:
         own = {"version": self._version, "started": self._started, "images": images}
         return respond(request, {**own, "disk": disk_status(self._store), **self._jobs.status()})
 
+    @app.route(f"{API}/registry", methods=["GET"])
+    def show_registry(self, request: Request) -> bytes:
+        """
+        Show the registry that the daemon serves, and its upstreams.
+        """
+        return respond(request, self._registry)
+
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:
         """
@@ -393,23 +403,8 @@ class Web:
         """
         Show the metrics.
         """
-        try:
-            usage = await self._store.usage()
-        except StoreError:
-            # It is not open yet, or not any more.
-            usage = {}
-        text = self._metrics.text(
-            Scene(
-                version=self._version,
-                started=datetime.fromisoformat(self._started).timestamp(),
-                figures=self._jobs.figures(),
-                limits=self._jobs.limits(),
-                images=len(self._store.images.all()),
-                store=usage,
-                disk=disk_status(self._store),
-                streams=len(self._events),
-            )
-        )
+        streams, version, started = len(self._events), self._version, self._started
+        text = self._metrics.text(await scene_of(self._jobs, self._store, version, started, streams))
         request.setHeader(b"content-type", MEDIA_TYPE)
         request.setHeader(b"content-length", b"%d" % len(text))
         request.setHeader(b"cache-control", b"no-store")

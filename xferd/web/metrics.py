@@ -9,6 +9,7 @@ of other packages.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -21,9 +22,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from xferd.errors import StoreError
+from xferd.web.disk_status import DiskJSON, disk_status
+
 if TYPE_CHECKING:
-    from xferd.interfaces.jobs import Figures
-    from xferd.web.disk_status import DiskJSON
+    from xferd.interfaces.jobs import Figures, IJobs
+    from xferd.interfaces.store import IStore
 
 MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """The text format, which every version of Prometheus reads."""
@@ -75,6 +79,30 @@ class Scene:
     store: Mapping[str, int]
     disk: DiskJSON
     streams: int
+
+
+async def scene_of(jobs: IJobs, store: IStore, version: str, started: str, streams: int) -> Scene:
+    """
+    The values at present.
+
+    @param started: when the daemon started, RFC 3339.
+    @param streams: the number of open event streams.
+    """
+    try:
+        usage = await store.usage()
+    except StoreError:
+        # It is not open yet, or not any more.
+        usage = {}
+    return Scene(
+        version=version,
+        started=datetime.fromisoformat(started).timestamp(),
+        figures=jobs.figures(),
+        limits=jobs.limits(),
+        images=len(store.images.all()),
+        store=usage,
+        disk=disk_status(store),
+        streams=streams,
+    )
 
 
 class Metrics:

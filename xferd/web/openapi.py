@@ -404,6 +404,13 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("The checks, each with its problems.", ref("Examination"))},
         )
     },
+    "/api/v1/registry": {
+        "get": _operation(
+            "show_registry",
+            "Show the registry at /v2/, with its upstreams.",
+            {200: _answer("The registry.", ref("Registry"))},
+        )
+    },
     "/api/v1/openapi.json": {
         "get": _operation(
             "show_openapi",

@@ -311,6 +311,29 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             )
         }
     ),
+    "Registry": _object(
+        {
+            "listen": {
+                **array(TEXT),
+                "description": "Its endpoints; empty if the daemon serves no registry.",
+            },
+            "urls": {**array(TEXT), "description": "The URLs at which clients reach it, the best one first."},
+            "default": {**TEXT, "description": "The upstream of names without a registry, or empty."},
+            "any_public": {
+                **FLAG,
+                "description": "Whether every registry with a public address is mirrored.",
+            },
+            "upstreams": array(
+                _object(
+                    {
+                        "host": TEXT,
+                        "alias": {**TEXT, "description": "A path component for the host, or empty."},
+                    }
+                )
+            ),
+            "local": {**array(TEXT), "description": "The prefixes of the names that can be pushed to."},
+        }
+    ),
     "Well": _object({"status": {"const": "ok"}}),
     "ImageGone": _object({"reference": TEXT, "removed": {"const": True}}),
     "Event": {

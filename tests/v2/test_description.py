@@ -1,0 +1,52 @@
+"""
+Tests for L{xferd.v2.description}.
+"""
+
+from __future__ import annotations
+
+from typing import get_type_hints
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.interfaces.job_json import NO_REGISTRY, RegistryJSON
+from xferd.v2.description import describe
+from xferd.v2.settings import RegistrySettings, UpstreamSettings
+from xferd.web.schemas import SCHEMAS
+
+
+class DescriptionTests(SynchronousTestCase):
+    """
+    The registry as the API describes it.
+    """
+
+    def test_upstreams(self) -> None:
+        """
+        It has the endpoints, their URLs, and each upstream with its alias.
+        """
+        listed = {"docker.io": UpstreamSettings(), "lan:5000": UpstreamSettings(alias="lan")}
+        settings = RegistrySettings(listen=("tcp:1",), local=("a/", "b/"), upstreams=listed)
+        self.assertEqual(
+            describe(settings, ["http://h:1"]),
+            {
+                "listen": ["tcp:1"],
+                "urls": ["http://h:1"],
+                "default": "docker.io",
+                "any_public": False,
+                "upstreams": [{"host": "docker.io", "alias": ""}, {"host": "lan:5000", "alias": "lan"}],
+                "local": ["a/", "b/"],
+            },
+        )
+
+    def test_any(self) -> None:
+        """
+        A registry of all public upstreams lists none.
+        """
+        found = describe(RegistrySettings(default="", upstreams="any-public"), [])
+        self.assertEqual((found["any_public"], found["upstreams"], found["default"]), (True, [], ""))
+
+    def test_schema(self) -> None:
+        """
+        The type has the fields of the schema, also where the daemon has no registry.
+        """
+        self.assertEqual(set(get_type_hints(RegistryJSON)), set(SCHEMAS["Registry"]["properties"]))
+        self.assertEqual(set(NO_REGISTRY), set(get_type_hints(RegistryJSON)))
