@@ -176,6 +176,15 @@ class ConfigTests(SynchronousTestCase):
             ("hosts = 1", "hosts must be a table of tables"),
             ("[hosts]\nx = 1", 'hosts."x" must be a table'),
             ("[hosts.x]\nplain_http = 'yes'", 'hosts."x".plain_http must be true or false'),
+            ("[registry]\nrights = ['x']", "registry.rights must be a list of tables"),
+            ("[[registry.rights]]\nuser = ['x']", "registry.rights[1].user is not a setting; did you mean"),
+            (
+                "[[registry.rights]]\nmay = ['write']",
+                "rights[1].may must be of 'pull', 'push', 'delete', not",
+            ),
+            ("[[registry.rights]]\nusers = ['a:b']", "users must be names of users, not 'a:b'"),
+            ("[[registry.rights]]\nrepositories = ['a b']", "must be patterns such as 'local/team/*', not"),
+            ("[[registry.rights]]\nusers = ['a']", "rights must have 'repositories' in each row: row 1"),
         ):
             self.assertIn(why, self.refused(text), text)
 

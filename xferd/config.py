@@ -251,6 +251,10 @@ def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:
         if not isinstance(value, dict):
             raise wrong("a table of tables")
         return {k: _value(item, v, item(), path, f'{key}."{k}"') for k, v in value.items()}
+    if get_origin(kind) is tuple and has(row := get_args(kind)[0]):
+        if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+            raise wrong("a list of tables")
+        return tuple(_overlay(row(), v, path, f"{key}[{number}].") for number, v in enumerate(value, 1))
     if get_origin(kind) is tuple:
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             raise wrong("a list of strings")

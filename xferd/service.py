@@ -189,6 +189,7 @@ class Daemon(Service):
             registries=self.registries,
             settings=config.registry,
             clock=reactor,
+            hosts=frozenset(config.hosts_allowed),
         )
         self.listening = MultiService()
         self._background = Background()

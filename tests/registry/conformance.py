@@ -104,6 +104,7 @@ class RepositoryConformance(_Base):
         """
         verifyObject(IRegistries, self.registries)
         verifyObject(IRegistries, self.registries.seen_by({}))
+        verifyObject(IRegistries, self.registries.anonymous())
         verifyObject(IRepository, self.here)
         verifyObject(IBlobBody, self.wait(self.here.open(self.blob.digest, 0)))
 

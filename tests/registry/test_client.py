@@ -49,6 +49,7 @@ class RegistriesTests(ClientCase):
         """
         verifyObject(IRegistries, self.registries)
         verifyObject(IRegistries, self.registries.seen_by({}))
+        verifyObject(IRegistries, self.registries.anonymous())
         verifyObject(IRepository, self.repository)
         verifyObject(IBlobBody, self.successResultOf(self.open_blob()))
 
@@ -91,12 +92,31 @@ class RegistriesTests(ClientCase):
             "hunter2", f"{mine!r} {mine.identity!r} {self.registries.endpoints(HOST).own.client!r}"
         )
 
+    def test_anonymous(self) -> None:
+        """
+        Anonymous sources are apart from those of the daemon's user, and from those of
+        the clients that have credentials.
+        """
+        nobody = self.registries.anonymous()
+        source = nobody.repository(REPOSITORY)
+        self.assertEqual(source.identity, nobody.anonymous().repository(REPOSITORY).identity)
+        self.assertNotEqual(source.identity, self.repository.identity)
+        self.assertNotEqual(source.account, self.repository.account)
+        self.assertIs(nobody.endpoints(HOST), self.registries.seen_by({}).anonymous().endpoints(HOST))
+        mine = nobody.seen_by({HOST: ME})
+        self.assertEqual(
+            mine.repository(REPOSITORY).identity,
+            self.registries.seen_by({HOST: ME}).repository(REPOSITORY).identity,
+        )
+        self.assertIs(mine.endpoints("other.example"), nobody.endpoints("other.example"))
+
     def test_close(self) -> None:
         """
         Without connections of our own, there is nothing to close.
         """
         self.successResultOf(self.registries.close())
         self.successResultOf(self.registries.seen_by({}).close())
+        self.successResultOf(self.registries.anonymous().close())
 
     def test_defaults(self) -> None:
         """
@@ -123,6 +143,18 @@ class AuthenticationTests(ClientCase):
             [headers.getRawHeaders("Authorization") for _, _, headers in self.server.log],
             [None, [self.server.basic()], [self.server.basic()]],
         )
+
+    def test_anonymous(self) -> None:
+        """
+        Without credentials, those of the daemon's user are not used.
+        """
+        self.server.user, self.server.password = "me", "hunter2"
+        self.credentials = ME
+        nobody = self.registries.anonymous()
+        failure_of(self, nobody.repository(REPOSITORY).manifest("1"), Denied)
+        failure_of(self, nobody.check(HOST), Denied)
+        self.assertEqual({headers.hasHeader("Authorization") for _, _, headers in self.server.log}, {False})
+        self.successResultOf(nobody.seen_by({HOST: ME}).repository(REPOSITORY).manifest("1"))
 
     def test_denied(self) -> None:
         """

@@ -112,6 +112,22 @@ class FakeRegistryTests(SynchronousTestCase):
         self.successResultOf(closed)
         self.assertTrue(self.registries.closed)
 
+    def test_anonymous(self) -> None:
+        """
+        An anonymous client has the same content, except private repositories.
+        """
+        nobody = self.registries.anonymous()
+        verifyObject(IRegistries, nobody)
+        here = nobody.anonymous().repository(REPOSITORY)
+        self.assertNotEqual(here.identity, self.repository.identity)
+        self.registry.private.add(REPOSITORY.path)
+        reading = here.manifest("latest")
+        self.clock.advance(0)
+        self.failureResultOf(reading, Denied)
+        hers = nobody.seen_by({"registry.test": Credentials("ann", Secret("p"))})
+        ann = self.registries.registry("registry.test", "ann")
+        self.assertEqual(hers.repository(REPOSITORY).identity, ann.repository("library/sample").identity)
+
     def test_interfaces(self) -> None:
         """
         Each fake provides its Interface.

@@ -38,21 +38,29 @@ class RegistryCase(JobsCase):
             clock=self.clock,
         )
 
-    def connect(self) -> Connection:
+    def connect(self, trust: Trust = Trust.ALL) -> Connection:
         """
         Open a connection.
+
+        @param trust: L{Trust.ALL} for a client of root's, L{Trust.NONE} for a
+            stranger.
         """
-        connection = Connection(self.v2.site(Trust.ALL), PEER, HERE)
+        connection = Connection(self.v2.site(trust), PEER, HERE)
         self.addCleanup(connection.lose)
         return connection
 
     def request(
-        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
+        self,
+        path: str,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        trust: Trust = Trust.ALL,
     ) -> Answer:
         """
         Make a request, and return its whole answer.
         """
-        connection = self.connect()
+        connection = self.connect(trust)
         fields = {"Host": "localhost:5000", **(headers or {})}
         if body:
             fields.setdefault("Content-Length", str(len(body)))

@@ -308,6 +308,12 @@ class IRegistries(Interface):
         @param credentials: by host, as people write it.
         """
 
+    def anonymous() -> IRegistries:
+        """
+        These registries without any credentials, at mirrors neither.  Tokens and
+        sources are kept apart from those of the daemon's user.
+        """
+
     def close() -> Deferred[None]:
         """
         Close idle connections; fires within a bounded time.

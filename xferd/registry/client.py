@@ -115,12 +115,13 @@ class Registries:
         if on_warning is not None:
             self._context = evolve(self._context, on_warning=on_warning)
         self._keychain = keychain if keychain is not None else Anonymous()
-        self._endpoints: ExpiringDict[str, tuple[tuple[EndpointConfig, ...], Endpoints]]
+        self._anonymous = Anonymous("anonymous", "anonymous")
+        self._endpoints: ExpiringDict[tuple[str, IKeychain], tuple[tuple[EndpointConfig, ...], Endpoints]]
         self._endpoints = ExpiringDict(reactor.seconds)
         # Weak: tokens of a client live no longer than its jobs.
-        self._clients: WeakValueDictionary[tuple[str, Credentials, tuple[EndpointConfig, ...]], Endpoints] = (
-            WeakValueDictionary()
-        )
+        self._clients: WeakValueDictionary[
+            tuple[str, Credentials, IKeychain, tuple[EndpointConfig, ...]], Endpoints
+        ] = WeakValueDictionary()
 
     def repository(self, name: Repository) -> RemoteRepository:
         return RemoteRepository(self.endpoints(name.host), name)
@@ -139,26 +140,33 @@ class Registries:
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         return RegistriesOfClient(self, credentials)
 
-    def endpoints(self, host: str, credentials: Credentials | None = None) -> Endpoints:
+    def anonymous(self) -> AnonymousRegistries:
+        return AnonymousRegistries(self)
+
+    def endpoints(
+        self, host: str, credentials: Credentials | None = None, *, anonymous: bool = False
+    ) -> Endpoints:
         """
         The servers of a registry.  Equal credentials share them, and thereby
         their tokens.
 
         @param credentials: a client's own; those of the daemon's user by
             default.
+        @param anonymous: whether the daemon's user is nobody here.
         """
         configs = self._configs(host)
+        own = self._anonymous if anonymous else self._keychain
         if credentials is None:
-            known, endpoints = self._endpoints.get(host) or (None, None)
+            known, endpoints = self._endpoints.get((host, own)) or (None, None)
             if endpoints is None or known != configs:
-                endpoints = self._make(host, configs, self._keychain)
-                self._endpoints[host] = (configs, endpoints)
+                endpoints = self._make(host, configs, own, own)
+                self._endpoints[host, own] = (configs, endpoints)
         else:
-            endpoints = self._clients.get((host, credentials, configs))
+            endpoints = self._clients.get((host, credentials, own, configs))
             if endpoints is None:
                 keychain = ClientKeychain(credentials, self._accounts.name(credentials))
-                endpoints = self._make(host, configs, keychain)
-                self._clients[host, credentials, configs] = endpoints
+                endpoints = self._make(host, configs, keychain, own)
+                self._clients[host, credentials, own, configs] = endpoints
         self._use(configs)
         return endpoints
 
@@ -178,12 +186,16 @@ class Registries:
             return (EndpointConfig(host),)
         return found if self._mirrors else found[-1:]
 
-    def _make(self, host: str, configs: tuple[EndpointConfig, ...], keychain: IKeychain) -> Endpoints:
+    def _make(
+        self, host: str, configs: tuple[EndpointConfig, ...], keychain: IKeychain, mirrors: IKeychain
+    ) -> Endpoints:
         """
-        The endpoints of a registry.  The keychain is for the registry's own;
-        mirrors receive the credentials of the daemon's user for them.
+        The endpoints of a registry.
+
+        @param keychain: for the registry's own server.
+        @param mirrors: for its mirrors.
         """
-        endpoints = [self._endpoint(e, self._keychain if e.namespace else keychain) for e in configs]
+        endpoints = [self._endpoint(e, mirrors if e.namespace else keychain) for e in configs]
         return Endpoints(host, endpoints, self._context.memory)
 
     def _endpoint(self, config: EndpointConfig, keychain: IKeychain) -> Endpoint:
@@ -252,13 +264,49 @@ class Registries:
 
 
 @implementer(IRegistries)
+class AnonymousRegistries:
+    """
+    All registries, without credentials.
+    """
+
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+
+    def repository(self, name: Repository) -> RemoteRepository:
+        return RemoteRepository(self.endpoints(name.host), name)
+
+    def check(self, host: str) -> Deferred[None]:
+        return self.endpoints(host).check()
+
+    def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
+        return RegistriesOfClient(self, credentials)
+
+    def anonymous(self) -> AnonymousRegistries:
+        return self
+
+    def close(self) -> Deferred[None]:
+        return self._registries.close()
+
+    def endpoints(self, host: str, credentials: Credentials | None = None) -> Endpoints:
+        """
+        The servers of a registry.
+        """
+        return self._registries.endpoints(host, credentials, anonymous=True)
+
+
+@implementer(IRegistries)
 class RegistriesOfClient:
     """
     All registries, with one client's credentials.  The client's tokens live as
     long as this object.
     """
 
-    def __init__(self, registries: Registries, credentials: Mapping[str, Credentials]) -> None:
+    def __init__(
+        self, registries: Registries | AnonymousRegistries, credentials: Mapping[str, Credentials]
+    ) -> None:
+        """
+        @param registries: for hosts that the client has no credentials for.
+        """
         self._registries = registries
         self._credentials = dict(credentials)
         self._held: dict[str, Endpoints] = {}
@@ -271,6 +319,9 @@ class RegistriesOfClient:
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         return RegistriesOfClient(self._registries, {**self._credentials, **credentials})
+
+    def anonymous(self) -> AnonymousRegistries:
+        return self._registries.anonymous()
 
     def close(self) -> Deferred[None]:
         return self._registries.close()

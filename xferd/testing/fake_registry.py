@@ -10,7 +10,8 @@ in transit by the registry itself and its C{uploads}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from attrs import define, frozen
 from twisted.internet.defer import Deferred
@@ -18,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.errors import BlobUnknown, ConnectionFailed, DigestMismatch, ManifestUnknown, SizeMismatch
+from xferd.errors import BlobUnknown, ConnectionFailed, Denied, DigestMismatch, ManifestUnknown, SizeMismatch
 from xferd.interfaces.registry import (
     IBlobBody,
     IContent,
@@ -34,6 +35,8 @@ from xferd.testing.fake_uploads import FakeUploads
 from xferd.testing.gate import Gate
 from xferd.testing.images import SampleImage, SampleIndex
 from xferd.testing.subjects import referrer
+
+T = TypeVar("T")
 
 
 @frozen
@@ -72,25 +75,30 @@ class FakeRepository:
     One repository of a fake registry.
     """
 
-    def __init__(self, registry: FakeRegistry, name: Repository) -> None:
+    def __init__(self, registry: FakeRegistry, name: Repository, *, anonymous: bool = False) -> None:
+        """
+        @param anonymous: whether the client has no credentials.
+        """
+        user = "anonymous" if anonymous else registry.user
         self.name = name
         self.host = registry.host
         self.label = str(name)
-        self.identity: Hashable = (registry.host, name.path, registry.user)
-        self.account: Hashable = registry.user or None
+        self.identity: Hashable = (registry.host, name.path, user)
+        self.account: Hashable = user or None
+        self._anonymous = anonymous
         self._registry = registry
 
     def manifest(self, wanted: str) -> Deferred[Document]:
-        return Deferred.fromCoroutine(self._registry.manifest(self.name, wanted))
+        return self._read(lambda: self._registry.manifest(self.name, wanted))
 
     def config(self, descriptor: Descriptor) -> Deferred[bytes]:
-        return Deferred.fromCoroutine(self._registry.config(self.name, descriptor))
+        return self._read(lambda: self._registry.config(self.name, descriptor))
 
     def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
-        return Deferred.fromCoroutine(self._registry.open(self.name, digest, offset, end))
+        return self._read(lambda: self._registry.open(self.name, digest, offset, end))
 
     def confirm(self, digest: Digest) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._registry.confirm(self.name, digest))
+        return self._read(lambda: self._registry.confirm(self.name, digest))
 
     def distrust(self, digest: Digest) -> None:
         self._registry.distrusted.append(digest)
@@ -115,7 +123,15 @@ class FakeRepository:
         return Deferred.fromCoroutine(self._registry.put_manifest(self.name, wanted, document))
 
     def referrers(self, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
-        return Deferred.fromCoroutine(self._registry.referrers(self.name, digest))
+        return self._read(lambda: self._registry.referrers(self.name, digest))
+
+    def _read(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
+        async def read() -> T:
+            if self._anonymous and self.name.path in self._registry.private:
+                raise Denied(f"{self.host} demands credentials for {self.name.path}", host=self.host)
+            return await work()
+
+        return Deferred.fromCoroutine(read())
 
 
 class FakeRegistry:
@@ -129,6 +145,7 @@ class FakeRegistry:
     @ivar distrusted: the digests of blobs with wrong bytes, the oldest first.
     @ivar uploads: the pushes of blobs.
     @ivar user: the user of the credentials, a part of a source's identity.
+    @ivar private: the paths of the repositories that anonymous clients may not read.
     """
 
     def __init__(self, host: str, clock: IReactorTime, user: str = "") -> None:
@@ -136,6 +153,7 @@ class FakeRegistry:
         self.user = user
         self.gate = Gate(clock)
         self.requests: list[Request] = []
+        self.private: set[str] = set()
         self.distrusted: list[Digest] = []
         self.bodies: list[FakeBody] = []
         self.uploads = FakeUploads(self)
@@ -419,6 +437,9 @@ class FakeRegistries:
     def seen_by(self, credentials: Mapping[str, Credentials]) -> FakeRegistriesOfClient:
         return FakeRegistriesOfClient(self, credentials)
 
+    def anonymous(self) -> FakeRegistriesOfClient:
+        return FakeRegistriesOfClient(self, {}, anonymous=True)
+
     def close(self) -> Deferred[None]:
         self.closed = True
         return self.gate.enter("close")
@@ -430,18 +451,33 @@ class FakeRegistriesOfClient:
     All registries of the world, as one client sees them.
     """
 
-    def __init__(self, registries: FakeRegistries, credentials: Mapping[str, Credentials]) -> None:
+    def __init__(
+        self,
+        registries: FakeRegistries,
+        credentials: Mapping[str, Credentials],
+        *,
+        anonymous: bool = False,
+    ) -> None:
+        """
+        @param anonymous: whether the client has no other credentials.
+        """
         self._registries = registries
         self._credentials = credentials
+        self._anonymous = anonymous
 
     def repository(self, name: Repository) -> FakeRepository:
-        return FakeRepository(self._registry(name.host), name)
+        anonymous = self._anonymous and name.host not in self._credentials
+        return FakeRepository(self._registry(name.host), name, anonymous=anonymous)
 
     def check(self, host: str) -> Deferred[None]:
         return self._registry(host).check()
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> FakeRegistriesOfClient:
-        return FakeRegistriesOfClient(self._registries, {**self._credentials, **credentials})
+        known = {**self._credentials, **credentials}
+        return FakeRegistriesOfClient(self._registries, known, anonymous=self._anonymous)
+
+    def anonymous(self) -> FakeRegistriesOfClient:
+        return self._registries.anonymous()
 
     def close(self) -> Deferred[None]:
         return self._registries.close()

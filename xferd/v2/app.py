@@ -5,7 +5,7 @@ The routes of the registry (OCI distribution-spec v1.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,13 @@ from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException
 
 from xferd.descriptors import own_limit
-from xferd.errors import Denied, XferdError
+from xferd.errors import NotFound, XferdError
 from xferd.names import Digest
 from xferd.v2.blob_response import BlobResponse, RangeNotSatisfiable, span_of
 from xferd.v2.names import Names, Target
 from xferd.v2.responses import respond_error, respond_errors, respond_http_error
+from xferd.v2.rights.access import Access
+from xferd.v2.rights.rules import Action
 from xferd.v2.settings import RegistrySettings
 from xferd.web.client_limits import ClientLimits
 from xferd.web.request import client_name, header, shown
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request, Site
 
     from xferd.interfaces.mirror import IMirror
-    from xferd.interfaces.registry import IRegistries
+    from xferd.interfaces.registry import IRegistries, IRepository
     from xferd.interfaces.store import IStore
     from xferd.web.peer_trust import Trust
 
@@ -54,16 +56,18 @@ class Registry:
         registries: IRegistries,
         settings: RegistrySettings,
         clock: IReactorTime,
+        hosts: Set[str] = frozenset(),
         connections: Callable[[], int] = lambda: own_limit() // 4,
     ) -> None:
         """
         @param registries: the upstreams, with the credentials of the daemon's user.
+        @param hosts: the daemon's own names besides those of loopback, without port.
         @param connections: how many connections may be open, of all listeners.
         """
         self._store = store
         self._mirror = mirror
-        self._registries = registries
         self._names = Names(settings)
+        self._access = Access(settings, registries, hosts=hosts)
         self._clock = clock
         self._connections = ClientLimits(connections)
 
@@ -90,10 +94,8 @@ class Registry:
         """
         Send a manifest ("Pulling manifests").
         """
-        target = self._target(request, name, alias)
-        found = await self._mirror.manifest(
-            self._registries.repository(target.repository), wanted, client_name(request)
-        )
+        target, source = await self._upstream(request, name, alias)
+        found = await self._mirror.manifest(source, wanted, client_name(request))
         document = found.document
         for warning in found.warnings:
             request.responseHeaders.addRawHeader(
@@ -110,9 +112,8 @@ class Registry:
         """
         Send a blob, or a range of it ("Pulling blobs").
         """
-        target = self._target(request, name, alias)
-        wanted = Digest.parse(digest)
-        source, client = self._registries.repository(target.repository), client_name(request)
+        target, source = await self._upstream(request, name, alias)
+        wanted, client = Digest.parse(digest), client_name(request)
         described = await self._mirror.describe(source, wanted, client)
         try:
             span = span_of(header(request, b"range"), described.size)
@@ -138,10 +139,17 @@ class Registry:
 
     def _target(self, request: Request, name: str, alias: str) -> Target:
         namespaces = (request.args or {}).get(b"ns", [b""])
-        target = self._names.find(name, alias, namespaces[-1].decode("ascii", "replace"))
-        if target.upstream is None:
-            raise Denied(f"{name} cannot be read yet")
-        return target
+        return self._names.find(name, alias, namespaces[-1].decode("ascii", "replace"))
+
+    async def _upstream(self, request: Request, name: str, alias: str) -> tuple[Target, IRepository]:
+        """
+        The upstream's repository for a pull.
+        """
+        target = self._target(request, name, alias)
+        grant = await self._access.of(request, target, Action.PULL)
+        if grant.source is None:
+            raise NotFound(f"{name} cannot be read yet")
+        return target, grant.source
 
     def _describe(self, request: Request, digest: Digest, target: Target) -> None:
         """

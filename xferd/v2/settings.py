@@ -12,6 +12,7 @@ from attrs import Attribute, field, frozen
 
 from xferd.errors import BadReference
 from xferd.names import DOCKER_HUB, Reference
+from xferd.v2.rights.rules import RightsRule
 
 ANY_PUBLIC: Final = "any-public"
 
@@ -49,12 +50,14 @@ class RegistrySettings:
         none.
     @ivar upstreams: the upstreams by host, or C{any-public} for any registry with
         a public address.
+    @ivar rights: the rights of users, besides the defaults.
     """
 
     listen: tuple[str, ...] = ()
     local: tuple[str, ...] = field(default=("local/",))
     default: str = DOCKER_HUB
     upstreams: dict[str, UpstreamSettings] | str = field(factory=lambda: {DOCKER_HUB: UpstreamSettings()})
+    rights: tuple[RightsRule, ...] = field(default=())
 
     @local.validator
     def _check_local(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
@@ -79,3 +82,9 @@ class RegistrySettings:
                 same = False
             if not same:
                 raise ValueError(f"'upstreams' must be by the host of a registry, not {host!r}")
+
+    @rights.validator
+    def _check_rights(self, _: Attribute[tuple[RightsRule, ...]], value: tuple[RightsRule, ...]) -> None:
+        for number, rule in enumerate(value, 1):
+            if rule.missing:
+                raise ValueError(f"'rights' must have {rule.missing!r} in each row: row {number} has none")

@@ -163,8 +163,8 @@ class Guard(Resource):
             return host
         if len(request.requestHeaders.getRawHeaders(b"host") or ()) != 1:
             raise BadRequest("a request has one Host header")
-        match = _HOST.fullmatch(host)
-        if match is None or not (is_loopback(host) or match[1] in self._hosts):
+        name = host_name(host)
+        if name is None or not (is_loopback(host) or name in self._hosts):
             raise MisdirectedRequest(
                 "the Host header is not a name of this daemon; the setting 'hosts_allowed' can add it"
             )
@@ -206,8 +206,25 @@ def _check_origin(request: Request, host: str) -> None:
 
     @raise Forbidden: the request comes from another site.
     """
+    if is_cross_site(request, host):
+        raise Forbidden("this request comes from a page of another site")
+
+
+def is_cross_site(request: HTTPRequest, host: str) -> bool:
+    """
+    Whether another site's page made a browser send a request.
+
+    @param host: the request's C{Host}, in lower case.
+    """
     origin = header(request, b"origin")
     site = header(request, b"sec-fetch-site")
     foreign = origin is not None and origin.lower().partition("://")[2] != host
-    if foreign or site not in (None, "same-origin", "none"):
-        raise Forbidden("this request comes from a page of another site")
+    return foreign or site not in (None, "same-origin", "none")
+
+
+def host_name(host: str) -> str | None:
+    """
+    The name in a C{Host} header, without port; L{None} if it is malformed.
+    """
+    match = _HOST.fullmatch(host)
+    return None if match is None else match[1]

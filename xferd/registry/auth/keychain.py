@@ -29,6 +29,9 @@ _EMPTY_FILE: Final = b"{}"
 class Anonymous:
     """
     No credentials for any registry.
+
+    @ivar identity: tells it from the keychain of the daemon's user, where there
+        are both.
     """
 
     identity: Hashable = None

@@ -1,0 +1,84 @@
+"""
+Tests for L{xferd.v2.rights.connection}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import Request
+from twisted.web.test.requesthelper import DummyChannel
+
+from xferd.v2.rights.connection import is_trusted
+
+LOOPBACK = IPv4Address("TCP", "127.0.0.1", 5000)
+
+
+class TrustTests(SynchronousTestCase):
+    """
+    The trust in a request.
+    """
+
+    def trusted(
+        self,
+        host: str | None,
+        trusted: bool = True,
+        address: IAddress = LOOPBACK,
+        headers: Mapping[str, str] | None = None,
+    ) -> bool:
+        """
+        Whether a request is trusted.
+
+        @param trusted: whether its connection is.
+        """
+        channel: Any = DummyChannel()
+        channel.trusted = trusted
+        request = Request(channel)
+        request.getHost = lambda: address  # type: ignore[method-assign]
+        if host is not None:
+            request.requestHeaders.addRawHeader(b"host", host.encode())
+        for name, value in (headers or {}).items():
+            request.requestHeaders.addRawHeader(name.encode(), value.encode())
+        return is_trusted(cast("Any", request), frozenset({"registry.lan"}))
+
+    def test_names(self) -> None:
+        """
+        A trusted connection counts under names of loopback and of the daemon only:
+        any other name may be that of a web site (DNS rebinding).
+        """
+        for host in ("localhost:5000", "127.0.0.1", "[::1]:5000", "registry.lan:5000", "REGISTRY.LAN"):
+            self.assertTrue(self.trusted(host), host)
+        for name in ("evil.example", "evil.example:5000", "", "a b", None):
+            self.assertFalse(self.trusted(name), name)
+
+    def test_stranger(self) -> None:
+        """
+        A name gives no trust to another connection.
+        """
+        self.assertFalse(self.trusted("localhost", trusted=False))
+
+    def test_unix_socket(self) -> None:
+        """
+        No name of the DNS leads to a unix socket.
+        """
+        self.assertTrue(self.trusted("anything", address=UNIXAddress(b"/run/x.sock")))
+
+    def test_browsers(self) -> None:
+        """
+        A request that a page of another site causes is not trusted.
+        """
+        self.assertTrue(self.trusted("localhost:5000", headers={"origin": "http://localhost:5000"}))
+        self.assertTrue(self.trusted("localhost:5000", headers={"sec-fetch-site": "none"}))
+        for address in (LOOPBACK, UNIXAddress(b"/run/x.sock")):
+            for headers in (
+                {"origin": "http://evil.example"},
+                {"origin": "http://localhost:8000"},
+                {"origin": "null"},
+                {"sec-fetch-site": "cross-site"},
+                {"sec-fetch-site": "same-site"},
+            ):
+                self.assertFalse(self.trusted("localhost:5000", address=address, headers=headers), headers)
