@@ -172,6 +172,7 @@ class Daemon(Service):
             jobs=self.jobs,
             store=self.store,
             registries=self.registries,
+            memory=self.hosts,
             clock=reactor,
             wall_clock=wall_clock,
             version=__version__,

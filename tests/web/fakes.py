@@ -26,6 +26,7 @@ from tests.web.conformance import conforms
 from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
+from xferd.hosts.memory import HostMemory
 from xferd.interfaces.job_json import AttemptJSON, JobDetailsJSON, JobJSON, JobsStatusJSON, TransferJSON
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
 from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
@@ -917,11 +918,13 @@ class World:
             journal._gate = gate
         self.store = FakeStore(journal)
         self.registries = FakeRegistries(self.clock)
+        self.memory = HostMemory(self.clock, wall_clock=self.wall_clock)
         self.tokens = AccessTokens([(token, Right.ACT)] if token else [])
         self.web = Web(
             jobs=self.jobs,
             store=self.store,
             registries=self.registries,
+            memory=self.memory,
             clock=self.clock,
             wall_clock=self.wall_clock,
             version="1.2.3",

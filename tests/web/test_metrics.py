@@ -13,6 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import xferd
 from tests.web.fakes import FIGURES, World
+from xferd.errors import ConnectionFailed
+from xferd.interfaces.hosts import Quota
+from xferd.interfaces.transfer import HostAccount
+from xferd.transfer.pauses import Pauses
 from xferd.web.metrics import MAX_HOSTS, METRICS
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -48,6 +52,45 @@ class MetricsTests(SynchronousTestCase):
         The value of one sample.
         """
         return samples[name, frozenset(labels.items())]
+
+    def test_known_hosts(self) -> None:
+        """
+        The quotas, pauses and failures of registries, by account where they
+        belong to one.
+        """
+        memory = self.world.memory
+        pauses = Pauses(self.world.clock)
+        memory.join("document", pauses)
+        memory.answered("docker.io", None, Quota(76, 100, 21600.0))
+        memory.answered("docker.io", "f00f00f00f00f00f", Quota(5))
+        memory.unreachable("a.example", ConnectionFailed("no answer"))
+        pauses.pause(HostAccount("docker.io", "f00f00f00f00f00f"), 5)
+        samples = self.scrape()
+        daemon = {"host": "docker.io", "account": "daemon"}
+        client = {"host": "docker.io", "account": "f00f00f00f00"}
+        for name, labels, value in [
+            ("xferd_quota_remaining", daemon, 76),
+            ("xferd_quota_limit", daemon, 100),
+            ("xferd_quota_remaining", client, 5),
+            ("xferd_host_paused", daemon, 0),
+            ("xferd_host_paused", client, 1),
+            ("xferd_host_failures", {"host": "a.example"}, 1),
+            ("xferd_host_failures", {"host": "docker.io"}, 0),
+        ]:
+            self.assertEqual(self.value(samples, name, **labels), value, name)
+        self.assertNotIn(("xferd_quota_limit", frozenset(client.items())), samples)
+
+    def test_many_known(self) -> None:
+        """
+        Of many hosts and accounts, those that were used last have samples.
+        """
+        for n in range(2 * MAX_HOSTS):
+            self.world.wall_clock.set(self.world.wall_clock() + 1)
+            self.world.memory.answered(f"r{n}.example", None, Quota(5))
+            self.world.memory.answered(f"r{n}.example", "client", Quota(5))
+        names = [name for name, _ in self.scrape()]
+        self.assertEqual(names.count("xferd_host_failures"), MAX_HOSTS)
+        self.assertEqual(names.count("xferd_quota_remaining"), MAX_HOSTS)
 
     def test_values(self) -> None:
         """

@@ -28,6 +28,7 @@ from xferd.interfaces.job_json import (
 from xferd.jobs.limits import bounds
 from xferd.web.app import Web
 from xferd.web.job_request import KINDS_OF_JOBS
+from xferd.web.known_hosts import KnownHostJSON
 from xferd.web.pagination import IMAGES, JOBS, TRANSFERS
 from xferd.web.schemas import SCHEMAS
 
@@ -102,6 +103,7 @@ class DocumentTests(SynchronousTestCase):
             ("Transfer", TransferJSON),
             ("Attempt", AttemptJSON),
             ("Image", ImageJSON),
+            ("Host", KnownHostJSON),
         ):
             self.assertEqual(set(get_type_hints(shape)), set(SCHEMAS[name]["properties"]), name)
 
@@ -196,7 +198,7 @@ class AnswerTests(SynchronousTestCase):
             ((path, method.upper()) for method in methods) for path, methods in api()["paths"].items()
         )
         for path, method in paths:
-            real = path.format(job_id="j", name="alpine")
+            real = path.format(job_id="j", name="alpine", host="docker.io")
             for headers in (
                 {},
                 {"Host": "evil.example"},

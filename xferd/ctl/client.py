@@ -360,6 +360,20 @@ class Daemon:
         """
         return self._api.request_object("PATCH", "/limits", dict(changes))
 
+    def hosts(self) -> list[dict[str, Any]]:
+        """
+        What is known of each registry.
+        """
+        return self._api.get_list("/hosts")
+
+    def clear_host(self, host: str) -> dict[str, Any]:
+        """
+        Forget what is known of a registry.
+
+        @return: its name, as the daemon has it.
+        """
+        return self._api.request_object("DELETE", f"/hosts/{quote(host, safe=':')}")
+
     def try_login(self, host: str, auth: Mapping[str, str]) -> None:
         """
         Have the daemon log in to a registry once.

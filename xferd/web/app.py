@@ -38,6 +38,7 @@ from xferd.web.idempotency import Idempotency
 from xferd.web.job_creation import JobCreation
 from xferd.web.job_list import page_of_jobs
 from xferd.web.job_request import read_collection, read_new_name, read_pin
+from xferd.web.known_hosts import KnownHosts
 from xferd.web.metrics import MEDIA_TYPE, Metrics, scene_of
 from xferd.web.openapi import document
 from xferd.web.page_login import PageLogin
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request, Site
 
     from xferd.access_tokens import AccessTokens
+    from xferd.interfaces.hosts import IHostMemory
     from xferd.interfaces.jobs import IJobs
     from xferd.interfaces.reactor import WallClock
     from xferd.interfaces.registry import IRegistries
@@ -83,6 +85,7 @@ class Web:
         jobs: IJobs,
         store: IStore,
         registries: IRegistries,
+        memory: IHostMemory,
         clock: IReactorTime,
         wall_clock: WallClock,
         version: str,
@@ -97,6 +100,7 @@ class Web:
         connections: Callable[[], int] = lambda: own_limit() // 2,
     ) -> None:
         """
+        @param memory: what is remembered of hosts.
         @param wall_clock: makes the times that outlive the daemon.
         @param started: when the daemon started, RFC 3339 in UTC.
         @param tokens: the tokens of clients whose connection is not trusted.
@@ -127,6 +131,8 @@ class Web:
         self._examine = examine
         self._registry = registry
         self._files = StaticFiles()
+        self._known_hosts = KnownHosts(memory, wall_clock)
+        self._memory = memory
         self._metrics = Metrics()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events)
@@ -279,7 +285,7 @@ class Web:
         stream = self._jobs.events(None, header(request, b"last-event-id"))
         return await self._events.send(request, stream, client)
 
-    # ------------------------------------------------------------- limits
+    # --------------------------------------------------- limits and hosts
 
     @app.route(f"{API}/limits", methods=["GET"])
     def show_limits(self, request: Request) -> bytes:
@@ -294,6 +300,20 @@ class Web:
         Change some limits.
         """
         return respond(request, self._jobs.change_limits(read_limit_changes(request)))
+
+    @app.route(f"{API}/hosts", methods=["GET"])
+    def list_hosts(self, request: Request) -> bytes:
+        """
+        List what is remembered of registries.
+        """
+        return respond(request, self._known_hosts.listed())
+
+    @app.route(f"{API}/hosts/<host>", methods=["DELETE"])
+    async def clear_host(self, request: Request, host: str) -> bytes:
+        """
+        Forget a registry's pauses, quotas, failures and features.
+        """
+        return respond(request, await self._known_hosts.clear(host))
 
     # ---------------------------------------------- transfers and the store
 
@@ -380,8 +400,7 @@ class Web:
         """
         Show the state of the daemon.
         """
-        images = len(self._store.images.all())
-        own = {"version": self._version, "started": self._started, "images": images}
+        own = {"version": self._version, "started": self._started, "images": len(self._store.images.all())}
         return respond(request, {**own, "disk": disk_status(self._store), **self._jobs.status()})
 
     @app.route(f"{API}/registry", methods=["GET"])
@@ -404,7 +423,8 @@ class Web:
         Show the metrics.
         """
         streams, version, started = len(self._events), self._version, self._started
-        text = self._metrics.text(await scene_of(self._jobs, self._store, version, started, streams))
+        scene = scene_of(self._jobs, self._store, self._memory, version, started, streams)
+        text = self._metrics.text(await scene)
         request.setHeader(b"content-type", MEDIA_TYPE)
         request.setHeader(b"content-length", b"%d" % len(text))
         request.setHeader(b"cache-control", b"no-store")

@@ -8,7 +8,7 @@ of other packages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -23,9 +23,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from xferd.errors import StoreError
+from xferd.interfaces.hosts import Availability
 from xferd.web.disk_status import DiskJSON, disk_status
 
 if TYPE_CHECKING:
+    from xferd.interfaces.hosts import IHostMemory, KnownHost
     from xferd.interfaces.jobs import Figures, IJobs
     from xferd.interfaces.store import IStore
 
@@ -56,6 +58,10 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_disk_free_bytes": "Free bytes on the store's disk.",
     "xferd_disk_size_bytes": "Size of the store's disk, in bytes.",
     "xferd_event_streams": "Open event streams.",
+    "xferd_quota_remaining": "Requests that a registry still permits an account, by its last response.",
+    "xferd_quota_limit": "Requests that a registry permits an account in a window.",
+    "xferd_host_paused": "Whether a registry asked an account to wait: 1 or 0.",
+    "xferd_host_failures": "Failures of a registry or mirror in a row.",
 }
 """Every metric of our own, with what it is; those of the process come besides."""
 
@@ -69,6 +75,7 @@ class Scene:
     @ivar disk: the store's disk.
     @ivar store: bytes by part of the store; empty where they are not known.
     @ivar streams: the number of open event streams.
+    @ivar hosts: what is known of registries.
     """
 
     version: str
@@ -79,9 +86,12 @@ class Scene:
     store: Mapping[str, int]
     disk: DiskJSON
     streams: int
+    hosts: Sequence[KnownHost]
 
 
-async def scene_of(jobs: IJobs, store: IStore, version: str, started: str, streams: int) -> Scene:
+async def scene_of(
+    jobs: IJobs, store: IStore, memory: IHostMemory, version: str, started: str, streams: int
+) -> Scene:
     """
     The values at present.
 
@@ -102,6 +112,7 @@ async def scene_of(jobs: IJobs, store: IStore, version: str, started: str, strea
         store=usage,
         disk=disk_status(store),
         streams=streams,
+        hosts=memory.hosts(),
     )
 
 
@@ -160,6 +171,30 @@ class Metrics:
             if size is not None:
                 yield _gauge(name, [((), size)])
         yield _gauge("xferd_event_streams", [((), scene.streams)])
+        yield from self._known(scene.hosts)
+
+    def _known(self, hosts: Sequence[KnownHost]) -> Iterator[Metric]:
+        """
+        The metrics of the hosts that were used last, at most L{MAX_HOSTS}, and of
+        as many accounts.
+        """
+        newest = sorted(hosts, key=lambda host: host.used, reverse=True)[:MAX_HOSTS]
+        accounts = [(host.host, account) for host in newest for account in host.accounts][:MAX_HOSTS]
+        quotas = [
+            ((name, account.account), account.state.quota)
+            for name, account in accounts
+            if account.state.quota is not None
+        ]
+        remaining = [(labels, quota.remaining) for labels, quota in quotas]
+        limits = [(labels, quota.limit) for labels, quota in quotas if quota.limit is not None]
+        paused = [
+            ((name, account.account), account.state.availability is Availability.PAUSED)
+            for name, account in accounts
+        ]
+        yield _gauge("xferd_quota_remaining", remaining, "host", "account")
+        yield _gauge("xferd_quota_limit", limits, "host", "account")
+        yield _gauge("xferd_host_paused", paused, "host", "account")
+        yield _gauge("xferd_host_failures", [((host.host,), host.failures) for host in newest], "host")
 
     def _bounded(self, hosts: Mapping[str, int]) -> dict[str, int]:
         """

@@ -166,6 +166,7 @@ _EVENT_FORMATS: Final[Mapping[str, Any]] = {
     "application/x-ndjson": {"schema": ref("Event")},
 }
 _JOB_ID: Final = _parameter("path", "job_id", "The job's ID.", {"type": "string", "minLength": 1})
+_HOST: Final = _parameter("path", "host", "The host's name.", {"type": "string", "minLength": 1})
 _NAME: Final = _parameter(
     "path", "name", "The image's name; slashes need no escape.", {"type": "string", "minLength": 1}
 )
@@ -318,6 +319,22 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("All limits, with the changes.", ref("Limits"))},
             body=ref("LimitChanges"),
         ),
+    },
+    "/api/v1/hosts": {
+        "get": _operation(
+            "list_hosts",
+            "List what is remembered of registries and mirrors, by name.",
+            {200: _answer("The hosts.", array(ref("Host")))},
+        )
+    },
+    "/api/v1/hosts/{host}": {
+        "delete": _operation(
+            "clear_host",
+            "Forget a host: its pauses, quotas, failures and features.  Transfers that wait for it continue.",
+            {200: _answer("The host was cleared.", ref("HostCleared"))},
+            (404, 507),
+            [_HOST],
+        )
     },
     "/api/v1/images": {
         "get": _list(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from attrs import fields
 
+from xferd.interfaces.hosts import Availability
 from xferd.interfaces.store import Freed
 from xferd.jobs.limits import Limits
 from xferd.web.archive_request import ARCHIVE_END
@@ -119,6 +120,12 @@ _LIMITS: Final[Mapping[str, Schema]] = {
         "description": limit.metadata["description"],
     }
     for limit in fields(Limits)
+}
+
+_HOST_STATE: Final[Mapping[str, Schema]] = {
+    "state": {"type": "string", "enum": [each.value for each in Availability]},
+    "why": {**TEXT, "description": "The reason for that state; empty if it is ok."},
+    "until": _nullable("string", format="date-time", description="The end of that state, where known."),
 }
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
@@ -238,6 +245,40 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "CollectionAsked": COLLECTION.to_schema(),
     "Collected": _object({"dry_run": FLAG, "freed": ref("Freed")}),
     "Freed": _object({field.name: COUNT for field in fields(Freed)}),
+    "Host": _object(
+        {
+            "host": {**TEXT, "description": "The name of a registry or a mirror."},
+            **_HOST_STATE,
+            "failures": {**COUNT, "description": "Failures in a row."},
+            "error": {**TEXT, "description": "The newest of them; otherwise empty."},
+            "rate": _nullable("number", description="Bytes per second of one transfer, on average."),
+            "capabilities": {"type": "object", "description": "Features that were found by use."},
+            "used": {**TIME, "description": "The time of its last use."},
+            "accounts": array(
+                _object(
+                    {
+                        "account": {
+                            **TEXT,
+                            "description": "daemon, or the beginning of a hash of a client's credentials.",
+                        },
+                        **_HOST_STATE,
+                        "quota": _or_null(
+                            _object(
+                                {
+                                    "remaining": {**COUNT, "description": "Requests that are left."},
+                                    "limit": _nullable("integer", minimum=1),
+                                    "window": _nullable("number", description="Seconds."),
+                                    "reset": _nullable("string", format="date-time"),
+                                }
+                            )
+                        ),
+                        "used": {**TIME, "description": "The time of the last response to it."},
+                    }
+                )
+            ),
+        }
+    ),
+    "HostCleared": _object({"host": TEXT, "cleared": {"const": True}}),
     "Limits": _object(_LIMITS),
     "LimitChanges": {"type": "object", "additionalProperties": False, "properties": _LIMITS},
     "Status": _object(

@@ -76,6 +76,14 @@ class CandidateTests(DaemonTestCase):
         self.assertEqual(self.ask("cancel", "x"), ["xyz"])
         self.assertEqual(self.ask("limits", "down"), ["download_rate=", "downloads="])
 
+    def test_hosts(self) -> None:
+        """
+        C{hosts} completes to C{clear}, and that to the registries in use.
+        """
+        self.fake.on("GET", "/hosts", Answer([{"host": "docker.io"}, {"host": "quay.io"}]))
+        self.assertEqual(self.ask("hosts", ""), ["clear"])
+        self.assertEqual(self.ask("hosts", "clear", "q"), ["quay.io"])
+
     def test_nobody(self) -> None:
         """
         Without a daemon, after an unknown command, or for a file name, there is no candidate

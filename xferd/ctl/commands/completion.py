@@ -3,7 +3,7 @@
 C{xferctl completion}: completion scripts for shells.
 
 The scripts are a few lines that call C{xferctl} itself for the candidates:
-commands and options, images in the store, jobs and limits.
+commands and options, images in the store, jobs, limits and registries.
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ def _words(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
             return [_familiar(str(image.get("reference"))) for image in daemon.images()]
         if command in ("job", "cancel") and not given:
             return [str(job.get("id")) for job in daemon.jobs()]
+        if command == "hosts":
+            return [str(host.get("host")) for host in daemon.hosts()] if given else ["clear"]
         if command == "limits":
             return [f"{name}=" for name in daemon.limits()]
     except ClientError:
@@ -157,7 +159,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "SHELL",
         _arguments,
         completion,
-        "The script completes commands, options, images, jobs and limits.",
+        "The script completes commands, options, images, jobs, limits and registries.",
         ("source <(xferctl completion bash)", "xferctl completion fish | source"),
         passes_arguments=True,
     )

@@ -38,7 +38,13 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "watch": "watch",
     },
     "log in to registries": {"login": "login", "logout": "login"},
-    "manage the daemon": {"status": "status", "limits": "limits", "page": "page", "doctor": "doctor"},
+    "manage the daemon": {
+        "status": "status",
+        "hosts": "hosts",
+        "limits": "limits",
+        "page": "page",
+        "doctor": "doctor",
+    },
     "more": {"completion": "completion", "demo": "demo"},
 }
 """For each heading of C{xferctl --help}, its commands, and the module that has each one's L{Command}."""
