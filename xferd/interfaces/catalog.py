@@ -10,7 +10,8 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from typing import Final
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -18,6 +19,12 @@ from zope.interface import Interface
 
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
+
+LOCAL_HOST: Final = "localhost"
+"""
+The host of the repositories that are pushed to xferd itself.  What they have is
+nowhere else, so that it is never evicted.
+"""
 
 
 @frozen
@@ -36,6 +43,13 @@ class CatalogManifest:
     blobs: tuple[Descriptor, ...] = ()
     manifests: tuple[Descriptor, ...] = ()
     subject: Digest | None = None
+
+    @property
+    def size(self) -> int:
+        """
+        The bytes of the manifest and its blobs, each blob once.
+        """
+        return self.descriptor.size + sum({blob.digest: blob.size for blob in self.blobs}.values())
 
 
 @frozen
@@ -146,8 +160,19 @@ class ICatalog(Interface):
         @raise StoreError: the disk refuses.
         """
 
-    def roots() -> Set[Digest]:
+    def note_use(repository: Repository, digest: Digest) -> None:
         """
-        The digests of all manifests and blobs that the catalog lists: the garbage
-        collector keeps these.
+        Record that a manifest is used now.
+        """
+
+    def last_used(repository: Repository, digest: Digest) -> float:
+        """
+        The time at which a manifest was last used or added, in seconds since the
+        epoch; 0 if it is not known.
+        """
+
+    def lists(digest: Digest) -> bool:
+        """
+        Whether a repository has a manifest or a blob: the garbage collector keeps
+        it.
         """

@@ -253,6 +253,22 @@ class Freed:
     bytes: int = 0
 
 
+@frozen
+class Evicted:
+    """
+    What an eviction removed.
+
+    @ivar images: names of images.
+    @ivar manifests: manifests of mirrored repositories.
+    """
+
+    images: tuple[Reference, ...] = ()
+    manifests: tuple[tuple[Repository, Digest], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.images or self.manifests)
+
+
 class IGarbageCollector(Interface):
     """
     Removes content that nothing names or uses.
@@ -285,19 +301,24 @@ class IGarbageCollector(Interface):
         """
 
     def evict(
-        excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
-    ) -> Deferred[list[Reference]]:
+        excess: int,
+        spare: Set[Reference] = frozenset(),
+        enough: bool = False,
+        keeps: Callable[[Repository, Digest], bool] = lambda *_: False,
+    ) -> Deferred[Evicted]:
         """
-        Remove names of images, the least recently used first, so that at least
-        C{excess} bytes can be collected, or as many as possible.  Images that a
-        job, a mount or a pin keeps stay.
+        Remove names of images, and manifests of mirrored repositories, the least
+        recently used first, so that at least C{excess} bytes can be collected, or
+        as many as possible.  Images that a job, a mount or a pin keeps stay, and
+        what was pushed to xferd's own repositories.
 
         Content that images share counts for each of them, so that not too many
         names are removed, but possibly too few.
 
         @param spare: the names of images that stay.
         @param enough: remove none if that would not suffice.
-        @return: fires with the removed names.
+        @param keeps: whether a rule keeps a manifest.
+        @return: fires with what was removed.
         @raise StoreError: the disk refuses.
         """
 

@@ -146,8 +146,8 @@ class Store:
         )
         self.layers = Layers(paths, self._threads, self.trees, leases)
         self.journal = Journal(paths.database, self._database_thread, self._reserve)
-        self.catalog = Catalog(CatalogRecords(self.journal), leases.touch)
         self._last_used = LastUsed(self.journal, wall_clock)
+        self.catalog = Catalog(CatalogRecords(self.journal), leases.touch, self._last_used)
         self.images = Images(
             paths,
             self._threads,

@@ -5,16 +5,19 @@ The garbage collector of a store in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
 from xferd.interfaces.store import (
+    Evicted,
     Freed,
     IGarbageCollector,
 )
-from xferd.names import Digest, Reference
+from xferd.names import Digest, Reference, Repository
+from xferd.store.catalog.catalog import Catalog
 from xferd.testing.fake_blobs import FakeBlobs
 from xferd.testing.fake_images import FakeImages
 from xferd.testing.fake_leases import FakeLeases
@@ -38,6 +41,7 @@ class FakeGarbageCollector:
         layers: FakeLayers,
         images: FakeImages,
         leases: FakeLeases,
+        catalog: Catalog,
     ) -> None:
         self.kept: set[Digest] = set()
         self._gate = gate
@@ -46,6 +50,7 @@ class FakeGarbageCollector:
         self._layers = layers
         self._images = images
         self._leases = leases
+        self._catalog = catalog
 
     def lease(self) -> Callable[[], None]:
         return self._leases.begin()
@@ -56,14 +61,33 @@ class FakeGarbageCollector:
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
     def evict(
-        self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
-    ) -> Deferred[list[Reference]]:
-        return Deferred.fromCoroutine(self._evict(excess, spare, enough))
+        self,
+        excess: int,
+        spare: Set[Reference] = frozenset(),
+        enough: bool = False,
+        keeps: Callable[[Repository, Digest], bool] = lambda *_: False,
+    ) -> Deferred[Evicted]:
+        return Deferred.fromCoroutine(self._evict(excess, spare, enough, keeps))
 
-    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
+    async def _evict(
+        self,
+        excess: int,
+        spare: Set[Reference],
+        enough: bool,
+        keeps: Callable[[Repository, Digest], bool],
+    ) -> Evicted:
         await self._gate.enter("gc.evict")
         gone: list[Reference] = []
-        for image in sorted(self._images.all(), key=lambda image: self._images.used[image.reference]):
+        manifests: list[tuple[Repository, Digest]] = []
+        names = {Reference(r, None, m.descriptor.digest): m for r, m in self._mirrored(keeps)}
+        images = {image.reference: image for image in self._images.all()}
+        for name in sorted([*images, *names], key=self._images.time_of):
+            if name in names and name not in images:
+                if excess > 0 and name.digest is not None:
+                    manifests.append((name.repository, name.digest))
+                    excess -= names[name].size
+                continue
+            image = images[name]
             held = (
                 image.pinned or image.manifest.digest in self._leases or not self.kept.isdisjoint(image.parts)
             )
@@ -75,10 +99,22 @@ class FakeGarbageCollector:
                     excess -= self._layers.registered[current].size
                     current = self._layers.registered[current].parent
         if enough and excess > 0:
-            return []
+            return Evicted()
         for reference in gone:
             await self._images.remove(reference)
-        return gone
+        for repository, digest in manifests:
+            await self._catalog.remove_manifest(repository, digest)
+        return Evicted(tuple(gone), tuple(manifests))
+
+    def _mirrored(
+        self, keeps: Callable[[Repository, Digest], bool]
+    ) -> Iterator[tuple[Repository, CatalogManifest]]:
+        for repository in self._catalog.repositories():
+            for manifest in self._catalog.manifests(repository):
+                digest = manifest.descriptor.digest
+                held = digest in self._leases or keeps(repository, digest)
+                if repository.host != LOCAL_HOST and not held:
+                    yield repository, manifest
 
     def removed(self) -> Deferred[None]:
         return succeed(None)
@@ -96,6 +132,7 @@ class FakeGarbageCollector:
         layers = self._layers.registered.keys() - chains
         trees = {d for d in self._trees.unpacked if d not in diff_ids and d not in self._leases}
         blobs = {d for d in self._blobs.contents if d not in wanted and d not in self._leases}
+        blobs = {d for d in blobs if not self._catalog.lists(d)}
         blobs -= self._blobs.opened.keys()
         partials = self._blobs.partials.keys() - self._blobs.opened.keys()
         partials = {d for d in partials if (all_partials or d in abandoned) and d not in self._leases}

@@ -41,6 +41,24 @@ class FakeImages:
         self._layers = layers
         self._gate = gate
 
+    def note(self, reference: Reference) -> None:
+        """
+        Record that a name is used now.
+        """
+        self.used[reference] = next(self._numbers)
+
+    def forget(self, reference: Reference) -> None:
+        """
+        Forget a name.
+        """
+        self.used.pop(reference, None)
+
+    def time_of(self, reference: Reference) -> float:
+        """
+        The order of the last use of a name.
+        """
+        return float(self.used.get(reference, -1))
+
     def all(self) -> Sequence[Image]:
         return sorted(self._named.values(), key=lambda image: str(image.reference))
 
@@ -48,7 +66,7 @@ class FakeImages:
         image = self._named.get(reference)
         if image is not None:
             self._leases.touch(*image.parts)
-            self.used[reference] = next(self._numbers)
+            self.note(reference)
         return image
 
     def put(self, image: Image) -> Deferred[None]:
@@ -85,4 +103,4 @@ class FakeImages:
         present = self._named.get(image.reference)
         pinned = image.pinned or (present is not None and present.pinned)
         self._named[image.reference] = evolve(image, pinned=pinned)
-        self.used[image.reference] = next(self._numbers)
+        self.note(image.reference)

@@ -52,9 +52,11 @@ class FakeStore:
         self.trees = FakeTrees(path, self.gate, leases)
         self.layers = FakeLayers(self.trees, self.gate, leases)
         self.images = FakeImages(self.blobs, self.layers, self.gate, leases)
-        self.gc = FakeGarbageCollector(self.gate, self.blobs, self.trees, self.layers, self.images, leases)
+        self.catalog = Catalog(_NoRecords(self.gate), leases.touch, self.images)
+        self.gc = FakeGarbageCollector(
+            self.gate, self.blobs, self.trees, self.layers, self.images, leases, self.catalog
+        )
         self.journal = FakeJournal(self.gate)
-        self.catalog = Catalog(_NoRecords(self.gate), leases.touch)
         self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
 
     def usage(self) -> Deferred[Mapping[str, int]]:

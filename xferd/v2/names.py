@@ -18,16 +18,13 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from attrs import frozen
 
 from xferd.errors import BadReference, NotFound
+from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.names import HUB_NAMES, Reference, Repository
 from xferd.v2.settings import RegistrySettings, UpstreamSettings
-
-LOCAL_HOST: Final = "localhost"
-"""The host of the repositories that are pushed to xferd, as the catalog names them."""
 
 
 @frozen

@@ -82,7 +82,8 @@ class CatalogTests(StoreTestCase):
             self.assertEqual(catalog.blob(APP, LAYER.digest), LAYER)
             self.assertEqual(catalog.repositories(), [APP])
             self.assertEqual(catalog.holders(CONFIG.digest), [APP])
-            self.assertEqual(catalog.roots(), {digest, CONFIG.digest, LAYER.digest})
+            self.assertTrue(all(map(catalog.lists, (digest, CONFIG.digest, LAYER.digest))))
+            self.assertEqual(catalog.last_used(APP, digest), 500.0)
             self.assertEqual([m.descriptor for m in catalog.manifests(APP)], [self.one.descriptor])
 
     def test_unknown(self) -> None:
@@ -119,7 +120,8 @@ class CatalogTests(StoreTestCase):
         self.put(self.one, "b")
         self.successResultOf(self.store.catalog.remove_manifest(APP, self.one.descriptor.digest))
         for catalog in (self.store.catalog, self.after_restart()):
-            self.assertEqual((catalog.tags(APP), catalog.repositories(), catalog.roots()), ([], [], set()))
+            self.assertEqual((catalog.tags(APP), catalog.repositories()), ([], []))
+            self.assertFalse(any(map(catalog.lists, (self.one.descriptor.digest, CONFIG.digest))))
 
     def test_shared_blobs(self) -> None:
         """

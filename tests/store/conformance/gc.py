@@ -9,8 +9,11 @@ from attrs import evolve
 from tests.store.conformance.base import DATA, DIGEST, Conformance
 from tests.store.support import Sample, pull, sample
 from xferd.interfaces.blobs import IPartial
+from xferd.interfaces.catalog import CatalogManifest
 from xferd.interfaces.store import Freed
-from xferd.names import Digest, Reference, chain_id
+from xferd.media_types import OCI_MANIFEST
+from xferd.names import Digest, Reference, Repository, chain_id
+from xferd.oci import Descriptor
 
 
 class GarbageCollectorConformance(Conformance):
@@ -124,7 +127,7 @@ class GarbageCollectorConformance(Conformance):
         """
         spared = frozenset(wanted.image.reference for wanted in spare)
         gone = self.result(self.store.gc.evict(excess, spared, enough))
-        return [reference.familiar().partition(":")[0] for reference in gone]
+        return [reference.familiar().partition(":")[0] for reference in gone.images]
 
     def test_evict(self) -> None:
         """
@@ -161,6 +164,43 @@ class GarbageCollectorConformance(Conformance):
         self.assertEqual(self.evict(10_000_000), ["two"])
         self.result(self.store.images.pin(one.image.reference, False))
         self.assertEqual(self.evict(10_000_000), ["one"])
+
+    def mirror(
+        self, name: str, blob: bytes, repository: str = "registry.example/app"
+    ) -> tuple[Repository, Digest]:
+        """
+        List a manifest with one blob in a repository.
+        """
+        digest, data = Digest.of(name.encode()), name.encode()
+        self.result(self.store.blobs.put(digest, data))
+        self.result(self.store.blobs.put(Digest.of(blob), blob))
+        manifest = CatalogManifest(
+            Descriptor(OCI_MANIFEST, digest, len(data)), (Descriptor("", Digest.of(blob), len(blob)),)
+        )
+        found = Reference.parse(repository).repository
+        self.result(self.store.catalog.put_manifest(found, manifest, [name], 0.0))
+        return found, digest
+
+    def test_evict_mirrored(self) -> None:
+        """
+        Mirrored manifests go in the order of their last use, among images; those
+        that a rule keeps stay, and what was pushed to xferd.
+        """
+        one = self.mirror("one", b"1" * 1000)
+        self.pulled("image", b"x" * 1000)
+        two, three = self.mirror("two", b"2" * 1000), self.mirror("three", b"3" * 1000)
+        own = self.mirror("own", b"4" * 1000, "localhost/local/app")
+        self.store.catalog.note_use(*one)
+        gone = self.result(self.store.gc.evict(1))
+        self.assertEqual(([r.familiar() for r in gone.images], gone.manifests), (["image:latest"], ()))
+        gone = self.result(self.store.gc.evict(1))
+        self.assertEqual((gone.images, gone.manifests), ((), (two,)))
+        gone = self.result(self.store.gc.evict(1_000_000, keeps=lambda *name: name == three))
+        self.assertEqual(gone.manifests, (one,))
+        self.collect()
+        here = [self.store.blobs.has(Digest.of(blob * 1000)) for blob in (b"1", b"2", b"3", b"4")]
+        self.assertEqual(here, [False, False, True, True])
+        self.assertIsNotNone(self.store.catalog.manifest(*own))
 
     def test_another_name(self) -> None:
         """

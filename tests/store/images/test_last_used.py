@@ -28,7 +28,7 @@ class LastLeasesTests(StoreTestCase):
         """
         The image that goes first.
         """
-        (reference,) = self.successResultOf(self.store.gc.evict(1))
+        (reference,) = self.successResultOf(self.store.gc.evict(1)).images
         return str(reference.familiar())
 
     def use(self, number: int) -> None:

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces.store import IStore
+from xferd.interfaces.store import Evicted, IStore
 from xferd.jobs.deferreds import then_cancelled
 from xferd.jobs.disk_space.sizes import in_words
-from xferd.names import Reference
+from xferd.names import Digest, Reference, Repository
 from xferd.transfer.eventual import Background
 
 
@@ -23,8 +23,8 @@ class Quota:
     The quota of one store.
 
     What exceeds it is freed: first what nothing names or uses, then what
-    interrupted jobs have fetched, then images that no job, mount or pin holds,
-    the least recently used first.
+    interrupted jobs have fetched, then images that no job, mount or pin holds and
+    mirrored content that no rule keeps, the least recently used first.
 
     @ivar limit: the bytes; 0 is no limit.  It may be set at any time, and
         is in force from the next L{admit} or L{check} on.
@@ -32,13 +32,21 @@ class Quota:
 
     _log = Logger()
 
-    def __init__(self, store: IStore, removed: Callable[[Reference], None], limit: int = 0) -> None:
+    def __init__(
+        self,
+        store: IStore,
+        removed: Callable[[Reference], None],
+        limit: int = 0,
+        keeps: Callable[[Repository, Digest], bool] = lambda *_: False,
+    ) -> None:
         """
         @param removed: called with the name of each removed image.
+        @param keeps: whether a rule keeps a manifest of a mirrored repository.
         """
         self.limit = limit
         self._store = store
         self._removed = removed
+        self._keeps = keeps
         self._lock = DeferredLock()
         self._background = Background()
         self._spare: set[Reference] | None = None
@@ -126,9 +134,11 @@ class Quota:
             excess = await self._excess(coming)
         return excess
 
-    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
-        gone = await self._store.gc.evict(excess, spare, enough)
-        for reference in gone:
+    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> Evicted:
+        gone = await self._store.gc.evict(excess, spare, enough, self._keeps)
+        for repository, digest in gone.manifests:
+            self._log.info("removed {name}@{digest}, for the quota", name=repository, digest=digest)
+        for reference in gone.images:
             self._log.info("removed {name}, for the quota", name=reference)
             self._removed(reference)
         return gone

@@ -8,7 +8,7 @@ Requests look here first, so that a hit reads no database.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from attrs import define, field
@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from xferd.errors import BadInput, NotFound
 from xferd.interfaces.catalog import CatalogManifest, CatalogTag, ICatalog
-from xferd.names import Digest, Repository
+from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor
 from xferd.store.catalog.records import Change, Recorded
 
@@ -35,6 +35,27 @@ class Records(Protocol):
     def read(self) -> Deferred[Recorded]:
         """
         See L{CatalogRecords.read<xferd.store.catalog.records.CatalogRecords.read>}.
+        """
+
+
+class Uses(Protocol):
+    """
+    The times at which names were last used.
+    """
+
+    def note(self, reference: Reference) -> None:
+        """
+        Record that a name is used now.
+        """
+
+    def forget(self, reference: Reference) -> None:
+        """
+        Forget a name.
+        """
+
+    def time_of(self, reference: Reference) -> float:
+        """
+        The time of the last use, in seconds since the epoch; 0 if it is not known.
         """
 
 
@@ -61,13 +82,16 @@ class Catalog:
     The catalog of a data directory.
     """
 
-    def __init__(self, records: Records, touch: Callable[..., None] = lambda *_: None) -> None:
+    def __init__(self, records: Records, touch: Callable[..., None], uses: Uses) -> None:
         """
         @param touch: called with the digests that a caller is told of: the
             garbage collector spares them while a lease is held.
+        @param uses: the times at which manifests were last used.
         """
         self._records = records
         self._touch = touch
+        self._uses = uses
+        self._manifests: Counter[Digest] = Counter()
         self._repositories: dict[Repository, _Content] = {}
         self._holders: dict[Digest, dict[Repository, None]] = {}
 
@@ -130,6 +154,7 @@ class Catalog:
         tagged = CatalogTag(digest, checked)
         self._add_manifest(repository, manifest)
         self._content(repository).tags.update(dict.fromkeys(tags, tagged))
+        self.note_use(repository, digest)
         changes = [Change(repository, manifest=manifest)]
         changes += [Change(repository, tag=tag, tagged=tagged) for tag in tags]
         return self._records.write(changes)
@@ -153,6 +178,7 @@ class Catalog:
         for tag in tags:
             del content.tags[tag]
         self._drop_manifest(repository, content, manifest)
+        self._uses.forget(Reference(repository, None, digest))
         changes = [Change(repository, tag=tag) for tag in tags]
         return self._records.write([*changes, Change(repository, digest=digest)])
 
@@ -167,11 +193,14 @@ class Catalog:
         self._unlink(repository, content, digest)
         return self._records.write([Change(repository, unlinked=digest)])
 
-    def roots(self) -> Set[Digest]:
-        roots: set[Digest] = set(self._holders)
-        for content in self._repositories.values():
-            roots.update(content.manifests)
-        return roots
+    def note_use(self, repository: Repository, digest: Digest) -> None:
+        self._uses.note(Reference(repository, None, digest))
+
+    def last_used(self, repository: Repository, digest: Digest) -> float:
+        return self._uses.time_of(Reference(repository, None, digest))
+
+    def lists(self, digest: Digest) -> bool:
+        return digest in self._holders or digest in self._manifests
 
     def _content(self, repository: Repository) -> _Content:
         return self._repositories.setdefault(repository, _Content())
@@ -182,6 +211,7 @@ class Catalog:
         if digest in content.manifests:
             return
         content.manifests[digest] = manifest
+        self._manifests[digest] += 1
         for blob in manifest.blobs:
             content.named[blob.digest] += 1
             content.blobs.setdefault(blob.digest, blob)
@@ -192,6 +222,9 @@ class Catalog:
     def _drop_manifest(self, repository: Repository, content: _Content, manifest: CatalogManifest) -> None:
         digest = manifest.descriptor.digest
         del content.manifests[digest]
+        self._manifests[digest] -= 1
+        if not self._manifests[digest]:
+            del self._manifests[digest]
         for blob in manifest.blobs:
             content.named[blob.digest] -= 1
             if not content.named[blob.digest]:

@@ -16,7 +16,7 @@ swept at the next start.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -25,9 +25,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import StoreError
+from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.store import Freed, IGarbageCollector, Image
-from xferd.names import Digest, Reference
+from xferd.interfaces.store import Evicted, Freed, IGarbageCollector, Image
+from xferd.names import Digest, Reference, Repository
 from xferd.store.blobs.blobs import Blobs
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.disk.trash import Trash
@@ -118,29 +119,63 @@ class GarbageCollector:
         return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
 
     def evict(
-        self, excess: int, spare: Set[Reference] = frozenset(), enough: bool = False
-    ) -> Deferred[list[Reference]]:
-        return Deferred.fromCoroutine(self._evict(excess, spare, enough))
+        self,
+        excess: int,
+        spare: Set[Reference] = frozenset(),
+        enough: bool = False,
+        keeps: Callable[[Repository, Digest], bool] = lambda *_: False,
+    ) -> Deferred[Evicted]:
+        return Deferred.fromCoroutine(self._evict(excess, spare, enough, keeps))
 
-    async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> list[Reference]:
+    async def _evict(
+        self,
+        excess: int,
+        spare: Set[Reference],
+        enough: bool,
+        keeps: Callable[[Repository, Digest], bool],
+    ) -> Evicted:
         async with self._lock:
             self._check()
             found = await self._threads.run(survey, self._paths)
             await self._images.settled()
             self._check()
-            gone: list[Reference] = []
-            for image in sorted(self._images.all(), key=self._last_used.of):
+            images: list[Reference] = []
+            manifests: list[tuple[Repository, Digest]] = []
+            for _, candidate in sorted(self._candidates(keeps), key=lambda each: each[0]):
                 if excess <= 0:
                     break
-                if image.reference not in spare and not self._is_held(image, found):
-                    gone.append(image.reference)
-                    excess -= image.size + self._layers.chain_size(image.chain_id)
+                if not isinstance(candidate, Image):
+                    repository, manifest = candidate
+                    manifests.append((repository, manifest.descriptor.digest))
+                    excess -= manifest.size
+                elif candidate.reference not in spare and not self._is_held(candidate, found):
+                    images.append(candidate.reference)
+                    excess -= candidate.size + self._layers.chain_size(candidate.chain_id)
             if enough and excess > 0:
-                return []
-            # Requested together, they are written in two batches.
-            for removal in [self._images.remove(reference) for reference in gone]:
+                return Evicted()
+            # Requested together, they are written in few batches.
+            removals = [self._images.remove(reference) for reference in images]
+            removals += [self._catalog.remove_manifest(*each) for each in manifests]
+            for removal in removals:
                 await removal
-            return gone
+            return Evicted(tuple(images), tuple(manifests))
+
+    def _candidates(
+        self, keeps: Callable[[Repository, Digest], bool]
+    ) -> Iterator[tuple[tuple[float, int], Image | tuple[Repository, CatalogManifest]]]:
+        """
+        Everything that can be evicted, each with its last use.
+        """
+        for image in self._images.all():
+            yield self._last_used.of(image), image
+        for repository in self._catalog.repositories():
+            if repository.host == LOCAL_HOST:
+                continue
+            for manifest in self._catalog.manifests(repository):
+                digest = manifest.descriptor.digest
+                if digest not in self._leases and not keeps(repository, digest):
+                    name = Reference(repository, None, digest)
+                    yield self._last_used.of_name(name), (repository, manifest)
 
     def _is_held(self, image: Image, found: Survey) -> bool:
         """
@@ -275,7 +310,8 @@ class GarbageCollector:
         """
         Whether a blob or a layer is named or used.
         """
-        return digest in self._named or digest in found.reached or digest in self._leases
+        named = digest in self._named or digest in found.reached or self._catalog.lists(digest)
+        return named or digest in self._leases
 
     async def _paced(self, items: Sequence[T]) -> AsyncIterator[T]:
         """
@@ -287,7 +323,7 @@ class GarbageCollector:
             # Includes the images whose names are being written.
             await self._images.settled()
             self._check()
-            self._named = self._images.roots() | self._catalog.roots()
+            self._named = self._images.roots()
             for item in items[start : start + _BATCH]:
                 yield item
 

@@ -70,6 +70,20 @@ class LastUsed:
         if self._recorded.pop(name, None) is not None:
             self._record(name, None)
 
+    def time_of(self, reference: Reference) -> float:
+        """
+        The time at which a name was last used, in seconds since the epoch; 0 if it
+        is not known.
+        """
+        return self.of_name(reference)[0]
+
+    def of_name(self, reference: Reference) -> tuple[float, int]:
+        """
+        The time at which a name was last used, as for L{of}; zeros if it is not
+        known.
+        """
+        return self._used.get(str(reference), (0.0, 0))
+
     def of(self, image: Image) -> tuple[float, int]:
         """
         The time at which an image was last used, in seconds since the epoch, and

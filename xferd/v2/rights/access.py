@@ -17,8 +17,9 @@ from attrs import frozen
 from werkzeug.exceptions import Forbidden
 
 from xferd.errors import NotFound
+from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.names import Repository
-from xferd.v2.names import LOCAL_HOST, Target
+from xferd.v2.names import Target
 from xferd.v2.rights.connection import is_trusted
 from xferd.v2.rights.rules import Action, Rules
 from xferd.v2.settings import RegistrySettings
