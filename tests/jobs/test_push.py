@@ -340,6 +340,35 @@ class PushTests(JobsCase):
         self.assert_failed(job_id, "STORE_FAILED")
 
 
+class SmallPushTests(JobsCase):
+    """
+    Images whose blobs are small.
+    """
+
+    small_blob = 1 << 20
+
+    def test_session(self) -> None:
+        """
+        The upload session of a small blob is resumed by this daemon, and not
+        recorded for the next one.
+        """
+        image = self.add(sample_image(1, size=100_000), "app")
+        self.pulled("app")
+        blob = image.layers[0].blob.digest
+        self.other.uploads.stall(blob)
+        job_id = self.push()
+        self.settle()
+        self.other.uploads.feed(blob, 40_000)
+        self.settle()
+        self.assertEqual(self.store.journal.sessions, {})
+        self.other.uploads.fail(blob)
+        self.other.uploads.finish(blob)
+        self.wait(3)
+        self.assert_done(job_id)
+        offsets = [r.offset for r in self.other.requests if r.kind == "push" and r.wanted == str(blob)]
+        self.assertEqual(offsets, [0, 40_000])
+
+
 class PlatformTests(JobsCase):
     """
     Pushes of images that the store has in part.

@@ -232,7 +232,7 @@ class UploadManager:
                 paced,
                 candidates,
                 session,
-                lambda s: self._remember(key, s),
+                lambda s: self._remember(key, s, recorded=not transfer.small),
                 lambda n: self._report(transfer, target, n),
             )
         except Exception as e:
@@ -278,21 +278,24 @@ class UploadManager:
         self.sent[target.host] += max(0, size - transfer.bytes_done)
         transfer.report(bytes_done=size)
 
-    def _remember(self, key: _Key, session: UploadSession | None) -> None:
+    def _remember(self, key: _Key, session: UploadSession | None, *, recorded: bool = True) -> None:
         """
-        Record an upload session, or that it has ended.
+        Remember an upload session, or that it has ended.
 
         Sessions of isolated clients with credentials of their own are not in the
         journal, which stores nothing by which such clients could be identified.
+
+        @param recorded: whether it is in the journal, for the next daemon: of a
+            small blob, which is sent in one request, there is nothing to resume.
         """
         if session is None:
             self._sessions.pop(key, None)
         else:
             session = evolve(session, used=self._wall_clock(), isolated=self._isolated)
             self._sessions[key] = session
-        if key.account is None:
-            recorded = self._journal.record_upload(key.repository, key.digest, session)
-            self._background.spawn(recorded, "while recording an upload session")
+        if recorded and key.account is None:
+            recording = self._journal.record_upload(key.repository, key.digest, session)
+            self._background.spawn(recording, "while recording an upload session")
 
     def _drop_unused(self) -> None:
         """
