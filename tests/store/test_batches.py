@@ -5,6 +5,7 @@ Tests for L{xferd.store.batches}.
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,7 +23,14 @@ class BatchesTests(SynchronousTestCase):
         Make rounds that end when the test ends them.
         """
         self.begun: list[tuple[list[str], Deferred[None]]] = []
-        self.batches: Batches[str] = Batches(self.begin)
+        self.clock = Clock()
+        self.batches: Batches[str] = Batches(self.begin, self.clock)
+
+    def tearDown(self) -> None:
+        """
+        No timer is left.
+        """
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def begin(self, items: list[str]) -> Deferred[None]:
         """
@@ -53,6 +61,49 @@ class BatchesTests(SynchronousTestCase):
         self.end()
         self.successResultOf(second)
         self.successResultOf(third)
+
+    def test_lag(self) -> None:
+        """
+        Items that may wait begin a round together: when the first one has waited for
+        long enough, or with an item that cannot wait.
+        """
+        waiting = [self.batches.add("a", 1.0)]
+        self.clock.advance(0.9)
+        waiting.append(self.batches.add("b", 1.0))
+        self.assertEqual(self.begun, [])
+        self.clock.advance(0.1)
+        self.assertEqual([items for items, _ in self.begun], [["a", "b"]])
+        waiting += [self.batches.add("c", 1.0), self.batches.add("d")]
+        waiting.append(self.batches.add("e", 1.0))
+        self.end()
+        self.assertEqual([items for items, _ in self.begun[1:]], [["c", "d", "e"]])
+        self.end()
+        for done in waiting:
+            self.successResultOf(done)
+
+    def test_lag_of_a_round(self) -> None:
+        """
+        Items that may wait do not follow a round at once.
+        """
+        waiting = [self.batches.add("a"), self.batches.add("b", 1.0)]
+        self.end()
+        self.assertEqual(len(self.begun), 1)
+        self.clock.advance(1)
+        self.assertEqual([items for items, _ in self.begun], [["a"], ["b"]])
+        self.end()
+        for done in waiting:
+            self.successResultOf(done)
+
+    def test_drain_lag(self) -> None:
+        """
+        A drain waits for no lag.
+        """
+        waiting = self.batches.add("a", 1.0)
+        drained = Deferred.fromCoroutine(self.batches.drain())
+        self.assertNoResult(drained)
+        self.end()
+        self.successResultOf(drained)
+        self.successResultOf(waiting)
 
     def test_failure(self) -> None:
         """

@@ -7,23 +7,34 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from tests.store.conformance.base import DIGEST
 from tests.store.conformance.journal import JournalConformance, job
 from tests.store.support import StoreTestCase
 from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.journal import HostRecord, IdempotencyKey
 from xferd.names import Digest, Repository
 from xferd.store import journal
+from xferd.store.journal import LAG
 from xferd.store.journal_schema import MIGRATIONS
+
+T = TypeVar("T")
 
 
 class JournalTests(JournalConformance, StoreTestCase):
     """
     The journal in SQLite.
     """
+
+    def result(self, waiting: Deferred[T]) -> T:
+        """
+        Wait for a result, as long as a record may wait for others.
+        """
+        self.reactor.advance(LAG)
+        return super().result(waiting)
 
     @property
     def file(self) -> str:
@@ -61,7 +72,7 @@ class JournalTests(JournalConformance, StoreTestCase):
         """
         Attempts are rows, which other programs can read in the database.
         """
-        self.successResultOf(
+        self.result(
             self.store.journal.record_attempt(
                 {"transfer": "t1", "kind": "download", "attempt": 2, "code": "TIMED_OUT", "bytes_done": 5}
             )
@@ -94,6 +105,24 @@ class JournalTests(JournalConformance, StoreTestCase):
         for each in waiting[1:]:
             self.successResultOf(each)
         self.assertEqual(self.pools.database.waiting, [])
+
+    def test_attempts_together(self) -> None:
+        """
+        Records that no client waits for share a transaction, also where the disk
+        is idle: with the next job, or when the first one has waited for long enough.
+        """
+        attempt = {"transfer": "t", "kind": "download", "attempt": 1}
+        app = Repository("r.example", "app")
+        self.pools.database.held = True
+        for ends in (lambda: self.store.journal.record_job(job(0)), lambda: self.reactor.advance(LAG / 2)):
+            waiting = [self.store.journal.record_attempt(attempt)]
+            self.reactor.advance(LAG / 2)
+            waiting.append(self.store.journal.record_holder(app, DIGEST))
+            self.assertEqual(self.pools.database.waiting, [])
+            ends()
+            self.pools.database.step()
+            for each in waiting:
+                self.successResultOf(each)
 
     def test_cancel(self) -> None:
         """
@@ -132,6 +161,7 @@ class JournalTests(JournalConformance, StoreTestCase):
         one is fine.
         """
         bad = self.store.journal.record_attempt({"transfer": None})
+        self.reactor.advance(LAG)
         self.failureResultOf(bad, StoreError)
         self.successResultOf(self.store.journal.record_job(job(1)))
         self.assertEqual(self.query("SELECT count(*) FROM attempt"), [(0,)])
@@ -190,8 +220,8 @@ class JournalTests(JournalConformance, StoreTestCase):
         self.successResultOf(self.store.journal.record_job(running))
         for number in range(1, 30):
             self.successResultOf(self.store.journal.record_job(job(number, "done")))
-            self.successResultOf(self.store.journal.record_attempt({**attempt, "bytes_done": number}))
-            self.successResultOf(self.store.journal.record_holder(app, Digest.of(b"%d" % number)))
+            self.result(self.store.journal.record_attempt({**attempt, "bytes_done": number}))
+            self.result(self.store.journal.record_holder(app, Digest.of(b"%d" % number)))
             key = IdempotencyKey("ci", f"k{number}", b"", "job", 1.0)
             self.successResultOf(self.store.journal.record_key(key))
             self.successResultOf(self.store.journal.record_host(HostRecord(f"h{number}", "", 1.0, {})))
@@ -211,12 +241,13 @@ class JournalTests(JournalConformance, StoreTestCase):
         self.pools.database.held = True
         waiting = [self.store.journal.record_attempt(attempt) for _ in range(200)]
         self.pools.database.release()
+        self.reactor.advance(LAG)
         for each in waiting:
             self.successResultOf(each)
         self.patch(journal, "KEPT_ATTEMPTS", 1)
         left = [200]
         while left[-1] > 1:
-            self.successResultOf(self.store.journal.record_attempt(attempt))
+            self.result(self.store.journal.record_attempt(attempt))
             left += [self.query("SELECT count(*) FROM attempt")[0][0]]
             self.assertLess(left[-2] - left[-1], 20)
         self.assertGreater(len(left), 5)

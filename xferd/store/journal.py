@@ -20,6 +20,7 @@ from typing import Any
 
 from attrs import define, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError
@@ -100,6 +101,9 @@ KEPT_ATTEMPTS = 100_000
 KEPT_HOLDERS = 100_000
 KEPT_KEYS = 50_000
 KEPT_HOSTS = 5_000
+LAG = 0.1
+"""Seconds that records which no client waits for may wait for others: each transaction
+costs a flush of the disk."""
 MOST_HOLDERS = 10
 """Repositories to return for one blob, at most."""
 
@@ -169,7 +173,7 @@ class Journal:
 
     salt = b""
 
-    def __init__(self, path: str, threads: Threads, reserve: Reserve) -> None:
+    def __init__(self, path: str, threads: Threads, reserve: Reserve, clock: IReactorTime) -> None:
         """
         @param threads: one thread.
         @param reserve: used by transactions when the disk is full.
@@ -178,7 +182,7 @@ class Journal:
         self._threads = threads
         self._reserve = reserve
         self._database: sqlite3.Connection | None = None
-        self._writes: Batches[_Record] = Batches(lambda batch: threads.run(self._write, batch))
+        self._writes: Batches[_Record] = Batches(lambda batch: threads.run(self._write, batch), clock)
 
     def open(self) -> None:
         """
@@ -237,11 +241,12 @@ class Journal:
 
     def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
         """
-        Cancelling waits for the disk.
+        Written within L{LAG}.  Cancelling waits for the disk.
         """
-        return self._add(_RECORD_ATTEMPT, {name: record.get(name) for name in _ATTEMPT})
+        return self._add(_RECORD_ATTEMPT, {name: record.get(name) for name in _ATTEMPT}, LAG)
 
     def attempts(self, transfers: Sequence[str], limit: int) -> Deferred[list[dict[str, Any]]]:
+        self._writes.hurry()
         return self._threads.run(self._attempts, json.dumps(list(transfers)), limit)
 
     def job(self, job_id: str) -> Deferred[dict[str, Any] | None]:
@@ -338,9 +343,9 @@ class Journal:
 
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
         """
-        Cancelling waits for the disk.
+        Written within L{LAG}.  Cancelling waits for the disk.
         """
-        return self._add(_RECORD_HOLDER, _names(repository, digest))
+        return self._add(_RECORD_HOLDER, _names(repository, digest), LAG)
 
     def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
         return self._threads.run(self._holders, host, digest)
@@ -377,8 +382,8 @@ class Journal:
         with self._trouble("read") as database:
             return list(database.execute(query, values))
 
-    def _add(self, statement: str, values: Mapping[str, Any]) -> Deferred[None]:
-        return self.write([Statement(statement, values)])
+    def _add(self, statement: str, values: Mapping[str, Any], lag: float = 0.0) -> Deferred[None]:
+        return self.write([Statement(statement, values)], lag)
 
     def read(self, query: str) -> Deferred[list[tuple[Any, ...]]]:
         """
@@ -388,11 +393,12 @@ class Journal:
         """
         return self._threads.run(self._read, query, ())
 
-    def write(self, statements: Sequence[Statement]) -> Deferred[None]:
+    def write(self, statements: Sequence[Statement], lag: float = 0.0) -> Deferred[None]:
         """
         Execute some statements in one transaction: all of them, or none.
         Cancelling waits for the disk.
 
+        @param lag: the seconds that they may wait for others.
         @raise StoreError: the disk refuses.
         """
         record = _Record(statements)
@@ -401,7 +407,7 @@ class Journal:
             if record.error is not None:
                 raise record.error
 
-        return self._writes.add(record).addCallback(written)
+        return self._writes.add(record, lag).addCallback(written)
 
     def _write(self, batch: Sequence[_Record]) -> None:
         """

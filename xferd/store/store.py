@@ -145,7 +145,7 @@ class Store:
             most_copied=CopySize(limits.entries, limits.size),
         )
         self.layers = Layers(paths, self._threads, self.trees, leases)
-        self.journal = Journal(paths.database, self._database_thread, self._reserve)
+        self.journal = Journal(paths.database, self._database_thread, self._reserve, reactor)
         self._last_used = LastUsed(self.journal, wall_clock)
         self.catalog = Catalog(CatalogRecords(self.journal), leases.touch, self._last_used)
         self.images = Images(
