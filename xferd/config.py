@@ -37,6 +37,9 @@ CERTS_DIRS = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
 DEFAULT_LISTEN = ("tcp:9337:interface=127.0.0.1",)
 
 
+LIVE: Final = frozenset({"limits", "store", "hosts", "registry"})
+"""The tables that C{SIGHUP} changes, except the listeners of the registry."""
+
 MOST: Final = 1e9
 """The largest value of a number that is not whole, such as seconds."""
 
@@ -175,6 +178,17 @@ class Config:
         @raise ConfigError: the file cannot be read, or is not a file of tokens.
         """
         return read_tokens(self.token_file) if self.token_file else AccessTokens()
+
+    def needing_restart(self, changed: Config) -> list[str]:
+        """
+        The names of the settings that differ and that a running daemon cannot change.
+        """
+        names = [
+            a.name
+            for a in fields(Config)
+            if a.name not in LIVE and getattr(self, a.name) != getattr(changed, a.name)
+        ]
+        return names + ["registry.listen"] * (self.registry.listen != changed.registry.listen)
 
     @property
     def own_token_file(self) -> str:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from attrs import asdict, fields
+from attrs import asdict
 from twisted.application.service import MultiService, Service
 from twisted.application.strports import service as listening_service
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,6 +18,7 @@ from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorThreads
 from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 
 from xferd import __version__
 from xferd.access_tokens import own_token
@@ -41,19 +42,19 @@ from xferd.registry.transport.proxies import Proxies
 from xferd.sd_notify import ServiceManager
 from xferd.sighup import SignalHandler
 from xferd.store.store import Store
+from xferd.store.threads import Threads
 from xferd.transfer.eventual import Background
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory, open_to_group
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 from xferd.v2.app import Registry
 from xferd.v2.description import describe
+from xferd.v2.rights.passwords import AT_ONCE
+from xferd.v2.rights.rights import Rights
 from xferd.web.app import Web
 from xferd.web.peer_trust import Trust
 
 STEP_LIMIT = 5.0
 """The time limit of one step of the shutdown, in seconds, besides the jobs' grace."""
-
-LIVE = frozenset({"limits", "store", "hosts"})
-"""The settings that C{SIGHUP} changes."""
 
 BACKLOG = 1024
 """The length of the queue of connections at the unix socket: a CI job opens many at once."""
@@ -184,13 +185,20 @@ class Daemon(Service):
             registry=describe(config.registry, [each.url for each in served if each.url]),
             examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
+        self.rights = Rights(
+            config.registry,
+            self.registries,
+            threads=Threads(reactor, ThreadPool(0, AT_ONCE, "passwords"), "xferd is stopping"),
+            clock=reactor,
+            wall_clock=wall_clock,
+            hosts=frozenset(config.hosts_allowed),
+        )
         self.registry = Registry(
             store=self.store,
             mirror=self.jobs.mirror,
-            registries=self.registries,
+            rights=self.rights,
             settings=config.registry,
             clock=reactor,
-            hosts=frozenset(config.hosts_allowed),
         )
         self.listening = MultiService()
         self._background = Background()
@@ -298,6 +306,7 @@ class Daemon(Service):
         """
         try:
             await self.store.start()
+            self.rights.start()
             await self.hosts.start()
             await self.jobs.start()
             await self.web.start()
@@ -317,14 +326,15 @@ class Daemon(Service):
 
     def reload(self) -> None:
         """
-        Read the settings again, and apply the limits, the quota and the hosts.
-        Running jobs continue.  If the file is invalid, no setting changes, and the
-        log has the reason.
+        Read the settings again, and apply the limits, the quota, the hosts and those
+        of the registry.  Running jobs continue.  If a file is invalid, no setting
+        changes, and the log has the reason.
         """
         if self._reread is None:
             return
         try:
             config = self._reread()
+            self.registry.reload(config.registry)
             self.registries.reload(config.hosts)
         except XferdError as e:
             self._log.error("the settings are unchanged: {why}", why=str(e))
@@ -332,12 +342,8 @@ class Daemon(Service):
         # Neither fails: a value of Limits is within its bounds.
         self.jobs.change_limits(asdict(config.limits))
         self.jobs.quota = config.store.quota
-        late = [
-            f.name
-            for f in fields(Config)
-            if f.name not in LIVE and getattr(config, f.name) != getattr(self._config, f.name)
-        ]
-        self._log.info("reloaded the settings: limits, quota and hosts")
+        late = self._config.needing_restart(config)
+        self._log.info("reloaded the settings: limits, quota, hosts and registry")
         if late:
             self._log.warn("restart xferd to apply {names}", names=", ".join(late))
 
@@ -348,7 +354,6 @@ class Daemon(Service):
             reread=self._reread,
             sockets=tuple(each.path for each in self._sockets),
             exposed=self._exposed,
-            late=frozenset(f.name for f in fields(Config) if f.name not in LIVE),
             sandbox=self.unpacker.sandbox,
             is_root=os.geteuid() == 0,
             skews=self.registries.clock_skews,
@@ -374,6 +379,7 @@ class Daemon(Service):
             ("listening", STEP_LIMIT, lambda: cast("Awaitable[object]", self.listening.stopService())),
             ("jobs", grace + STEP_LIMIT, lambda: self.jobs.stop(grace)),
             ("web", STEP_LIMIT, self.web.stop),
+            ("passwords", STEP_LIMIT, self.rights.stop),
             ("unpacker", STEP_LIMIT, self.unpacker.stop),
             ("registries", STEP_LIMIT, self.registries.close),
             ("hosts", STEP_LIMIT, self.hosts.stop),

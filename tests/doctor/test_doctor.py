@@ -71,7 +71,6 @@ class DoctorTests(SynchronousTestCase):
             reread=lambda: config,
             sockets=(str(self.socket),),
             exposed=(),
-            late=frozenset({"grace"}),
             sandbox={},
             is_root=True,
             skews={},
@@ -341,7 +340,7 @@ class SharingTests(TestCase):
 
         def state() -> Running:
             config = Config(data_dir=self.mktemp(), certs_dirs=())
-            states.append(Running(config, "/dev/null", wait, (), (), frozenset(), None, True, {}, 0.0))
+            states.append(Running(config, "/dev/null", wait, (), (), None, True, {}, 0.0))
             return states[-1]
 
         examiner = Doctor(cast("IReactorThreads", reactor), state)

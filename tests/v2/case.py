@@ -5,12 +5,16 @@ A registry over the jobs on fakes, and a client of it in memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from twisted.internet.address import IPv4Address
 
 from tests.jobs.case import HOST, JobsCase
 from tests.web.fakes import Answer, Connection
+from xferd.store.threads import Threads
+from xferd.testing.inline_threads import InlinePool, InlineReactor
 from xferd.v2.app import Registry
+from xferd.v2.rights.rights import Rights
 from xferd.v2.settings import RegistrySettings, UpstreamSettings
 from xferd.web.peer_trust import Trust
 
@@ -30,10 +34,19 @@ class RegistryCase(JobsCase):
         Make the registry.
         """
         super().setUp()
+        reactor: Any = InlineReactor()
+        self.rights = Rights(
+            self.settings,
+            self.registries,
+            threads=Threads(reactor, InlinePool(), "closed"),
+            clock=self.clock,
+            wall_clock=self.wall_clock,
+        )
+        self.rights.start()
         self.v2 = Registry(
             store=self.store,
             mirror=self.jobs.mirror,
-            registries=self.registries,
+            rights=self.rights,
             settings=self.settings,
             clock=self.clock,
         )

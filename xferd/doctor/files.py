@@ -11,9 +11,6 @@ import shutil
 import stat
 from collections.abc import Iterator
 
-from attrs import fields
-
-from xferd.config import Config
 from xferd.docker_config import MAX_CONFIG, parse_docker_config
 from xferd.doctor.problem import Problem, Running
 from xferd.errors import ConfigError, StoreError
@@ -92,11 +89,7 @@ def check_settings(running: Running) -> Iterator[Problem]:
     except ConfigError as e:
         yield Problem(str(e), "correct the file: xferd cannot restart with it")
         return
-    late = [
-        f.name
-        for f in fields(Config)
-        if f.name in running.late and getattr(config, f.name) != getattr(running.config, f.name)
-    ]
+    late = running.config.needing_restart(config)
     if late:
         yield Problem(
             f"{running.config_file} has changed since xferd started: {', '.join(late)}", "restart xferd"

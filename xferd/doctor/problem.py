@@ -35,7 +35,6 @@ class Running:
     @ivar reread: reads the settings again; L{None} without a file.
     @ivar sockets: the paths of its unix sockets.
     @ivar exposed: the endpoint strings that other machines can reach.
-    @ivar late: the names of the settings that need a restart to change.
     @ivar sandbox: for each measure of the unpacking processes' sandbox the reason
         why it is not in force, empty if it is; L{None} until that is known.
     @ivar is_root: whether root runs the daemon.
@@ -48,7 +47,6 @@ class Running:
     reread: Callable[[], Config] | None
     sockets: Sequence[str]
     exposed: Sequence[str]
-    late: frozenset[str]
     sandbox: Mapping[str, str] | None
     is_root: bool
     skews: Mapping[str, float]

@@ -5,7 +5,7 @@ The routes of the registry (OCI distribution-spec v1.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ from xferd.names import Digest
 from xferd.v2.blob_response import BlobResponse, RangeNotSatisfiable, span_of
 from xferd.v2.names import Names, Target
 from xferd.v2.responses import respond_error, respond_errors, respond_http_error
-from xferd.v2.rights.access import Access
 from xferd.v2.rights.rules import Action
 from xferd.v2.settings import RegistrySettings
 from xferd.web.client_limits import ClientLimits
@@ -32,8 +31,9 @@ if TYPE_CHECKING:
     from twisted.web.server import Request, Site
 
     from xferd.interfaces.mirror import IMirror
-    from xferd.interfaces.registry import IRegistries, IRepository
+    from xferd.interfaces.registry import IRepository
     from xferd.interfaces.store import IStore
+    from xferd.v2.rights.rights import Rights
     from xferd.web.peer_trust import Trust
 
 
@@ -53,23 +53,30 @@ class Registry:
         *,
         store: IStore,
         mirror: IMirror,
-        registries: IRegistries,
+        rights: Rights,
         settings: RegistrySettings,
         clock: IReactorTime,
-        hosts: Set[str] = frozenset(),
         connections: Callable[[], int] = lambda: own_limit() // 4,
     ) -> None:
         """
-        @param registries: the upstreams, with the credentials of the daemon's user.
-        @param hosts: the daemon's own names besides those of loopback, without port.
         @param connections: how many connections may be open, of all listeners.
         """
         self._store = store
         self._mirror = mirror
         self._names = Names(settings)
-        self._access = Access(settings, registries, hosts=hosts)
+        self._rights = rights
         self._clock = clock
         self._connections = ClientLimits(connections)
+
+    def reload(self, settings: RegistrySettings) -> None:
+        """
+        Replace the settings, for all requests from now on.
+
+        @raise ConfigError: the file of passwords cannot be used; then all stays as it
+            is.
+        """
+        self._rights.reload(settings)
+        self._names = Names(settings)
 
     def site(self, trust: Trust) -> Site:
         """
@@ -79,14 +86,22 @@ class Registry:
 
     @app.route("/v2/", methods=["GET"])
     @app.route("/<alias>/v2/", methods=["GET"])
-    def ping(self, request: Request, alias: str = "") -> bytes:  # noqa: ARG002
+    async def ping(self, request: Request, alias: str = "") -> bytes:  # noqa: ARG002
         """
         Report that this is a registry ("Determining Support").
         """
+        await self._rights.check_login(request)
         request.setHeader(b"docker-distribution-api-version", b"registry/2.0")
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"content-length", b"2")
         return b"{}"
+
+    @app.route("/v2/token", methods=["GET", "POST"])
+    async def token(self, request: Request) -> bytes:
+        """
+        Send a token for the registry itself.
+        """
+        return await self._rights.respond_token(request)
 
     @app.route("/v2/<path:name>/manifests/<wanted>", methods=["GET"])
     @app.route("/<alias>/v2/<path:name>/manifests/<wanted>", methods=["GET"])
@@ -146,7 +161,7 @@ class Registry:
         The upstream's repository for a pull.
         """
         target = self._target(request, name, alias)
-        grant = await self._access.of(request, target, Action.PULL)
+        grant = await self._rights.of(request, target, Action.PULL)
         if grant.source is None:
             raise NotFound(f"{name} cannot be read yet")
         return target, grant.source

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import TooManyRequests as TooManyHTTPRequests
 
 from xferd.errors import (
     BadDigest,
@@ -83,8 +84,16 @@ def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
     """
     Respond with an error of HTTP itself: unknown path, wrong method.
     """
-    codes = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN"}
+    codes = {
+        401: "UNAUTHORIZED",
+        403: "DENIED",
+        404: "NAME_UNKNOWN",
+        429: "TOOMANYREQUESTS",
+        503: "UNAVAILABLE",
+    }
     status = refusal.code or 500
+    if isinstance(refusal, TooManyHTTPRequests | ServiceUnavailable):
+        request.setHeader(b"retry-after", str(refusal.retry_after or 1).encode("ascii"))
     return respond_errors(
         request, status, codes.get(status, "UNSUPPORTED"), refusal.description or refusal.name
     )

@@ -19,6 +19,7 @@ ANY_PUBLIC: Final = "any-public"
 _PREFIX: Final = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*/"
 )
+_URL: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
 _ALIAS: Final = re.compile(r"[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*")
 
 
@@ -51,6 +52,9 @@ class RegistrySettings:
     @ivar upstreams: the upstreams by host, or C{any-public} for any registry with
         a public address.
     @ivar rights: the rights of users, besides the defaults.
+    @ivar htpasswd: a file with the users and their passwords, or the empty string.
+    @ivar external_url: the URL by which clients reach the registry, if a proxy is in
+        front of it; the empty string otherwise.
     """
 
     listen: tuple[str, ...] = ()
@@ -58,6 +62,8 @@ class RegistrySettings:
     default: str = DOCKER_HUB
     upstreams: dict[str, UpstreamSettings] | str = field(factory=lambda: {DOCKER_HUB: UpstreamSettings()})
     rights: tuple[RightsRule, ...] = field(default=())
+    htpasswd: str = ""
+    external_url: str = field(default="")
 
     @local.validator
     def _check_local(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
@@ -88,3 +94,10 @@ class RegistrySettings:
         for number, rule in enumerate(value, 1):
             if rule.missing:
                 raise ValueError(f"'rights' must have {rule.missing!r} in each row: row {number} has none")
+
+    @external_url.validator
+    def _check_external_url(self, _: Attribute[str], value: str) -> None:
+        if value and _URL.fullmatch(value) is None:
+            raise ValueError(
+                f"'external_url' must be a URL such as 'https://registry.lan', without a path, not {value!r}"
+            )

@@ -14,13 +14,28 @@ from twisted.web.test.requesthelper import DummyChannel
 
 from tests.v2.case import RegistryCase
 from xferd.names import Repository
+from xferd.store.threads import Threads
 from xferd.testing.fakes import FakeRegistries
 from xferd.testing.images import sample_image
+from xferd.testing.inline_threads import InlinePool, InlineReactor
 from xferd.v2.names import Names
 from xferd.v2.rights.access import Access
+from xferd.v2.rights.htpasswd import HtpasswdFile
+from xferd.v2.rights.logins import Logins
+from xferd.v2.rights.passwords import Passwords
 from xferd.v2.rights.rules import Action, RightsRule
+from xferd.v2.rights.tokens import Tokens
 from xferd.v2.settings import RegistrySettings
 from xferd.web.peer_trust import Trust
+
+
+def make_access(settings: RegistrySettings) -> Access:
+    """
+    The access to a registry without users.
+    """
+    clock, reactor = Clock(), cast("Any", InlineReactor())
+    passwords = Passwords(HtpasswdFile(""), Threads(reactor, InlinePool(), "closed"), clock)
+    return Access(settings, FakeRegistries(clock), Logins(passwords, Tokens(clock), ""))
 
 
 class RightsTests(SynchronousTestCase):
@@ -35,7 +50,7 @@ class RightsTests(SynchronousTestCase):
         Whether a client may do something.
         """
         settings = RegistrySettings(rights=rights)
-        access = Access(settings, FakeRegistries(Clock()))
+        access = make_access(settings)
         channel: Any = DummyChannel()
         channel.trusted = trusted
         request = Request(channel)
@@ -89,7 +104,7 @@ class RightsTests(SynchronousTestCase):
         Of repositories of the catalog, those are returned that the client may pull.
         """
         rights = (RightsRule(("anonymous",), ("local/public/*",), ("pull",)),)
-        access = Access(RegistrySettings(rights=rights), FakeRegistries(Clock()))
+        access = make_access(RegistrySettings(rights=rights))
         channel: Any = DummyChannel()
         channel.trusted = False
         wanted = [

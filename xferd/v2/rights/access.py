@@ -6,6 +6,10 @@ which credentials is the upstream requested?
 Root and the daemon's user have all rights on xferd's own repositories, by their
 connection.  All other clients have the rights of the rules.  What an upstream gives
 to anybody, every client may pull.
+
+A password is checked only if a right depends on it.  Therefore a client that sends
+the credentials of another registry, as docker does at a mirror, can pull what is
+public.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.names import Repository
 from xferd.v2.names import Target
 from xferd.v2.rights.connection import is_trusted
+from xferd.v2.rights.logins import Logins
 from xferd.v2.rights.rules import Action, Rules
 from xferd.v2.settings import RegistrySettings
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
-    from twisted.web.server import Request
 
     from xferd.interfaces.registry import IRegistries, IRepository
 
@@ -51,18 +55,25 @@ class Access:
     """
 
     def __init__(
-        self, settings: RegistrySettings, registries: IRegistries, *, hosts: Set[str] = frozenset()
+        self,
+        settings: RegistrySettings,
+        registries: IRegistries,
+        logins: Logins,
+        *,
+        hosts: Set[str] = frozenset(),
     ) -> None:
         """
         @param registries: the upstreams.
+        @param logins: the users.
         @param hosts: the daemon's own names besides those of loopback: see
             L{is_trusted}.
         """
         self._rules = Rules(settings.rights)
+        self._logins = logins
         self._anonymous = registries.anonymous()
         self._hosts = frozenset(host.lower() for host in hosts)
 
-    async def of(self, request: Request, target: Target, action: Action) -> Grant:
+    async def of(self, request: HTTPRequest, target: Target, action: Action) -> Grant:
         """
         Check that the client of a request may do something.
 
@@ -71,34 +82,65 @@ class Access:
         @raise Forbidden: its user has no such right.
         @raise NotFound: it has no such right, and no login can help.
         """
-        if not self._allows(request, target.repository, action):
-            raise self._refusal(target, action)
+        if not self._allows(request, "", target.repository, action):
+            await self._login(request, target, action)
         if target.upstream is None:
             return Grant(target.repository)
         return Grant(target.repository, self._anonymous.repository(target.repository))
 
-    async def readable(self, request: Request, repositories: Sequence[Repository]) -> list[Repository]:
+    async def readable(self, request: HTTPRequest, repositories: Sequence[Repository]) -> list[Repository]:
         """
         Those of some repositories of the catalog that the client of a request may
         pull without any request to an upstream.  A blob may be mounted from these.
         """
-        return [each for each in repositories if self._allows(request, each, Action.PULL)]
+        login = self._logins.shown(request)
+        user = await self._logins.user(request, login) if login is not None else ""
+        return [each for each in repositories if self._allows(request, user, each, Action.PULL)]
 
-    def _allows(self, request: HTTPRequest, repository: Repository, action: Action) -> bool:
+    async def check_login(self, request: HTTPRequest) -> None:
+        """
+        Check the login of a request for the root of the registry, which names no
+        repository.  Clients look for the challenge here.
+
+        @raise Unauthorized: there is no login, or it is wrong.
+        """
+        if not self._logins.has_users:
+            return
+        login = self._logins.shown(request)
+        if login is None:
+            raise self._logins.challenge(request, error="invalid_token")
+        anonymous = request.getHeader(b"authorization") is None
+        if anonymous or (login.credentials is not None and not await self._logins.user(request, login)):
+            raise self._logins.challenge(request)
+
+    async def _login(self, request: HTTPRequest, target: Target, action: Action) -> None:
+        """
+        Check that the user of a request may do something which not everybody may.
+
+        @raise Exception: see L{of}.
+        """
+        own = target.upstream is None
+        if not self._logins.has_users:
+            if action is Action.PULL:
+                raise NotFound(f"{target.repository.path} is not known to this registry")
+            raise Forbidden(f"{action.value} of {target.repository.path} is not permitted")
+        login = self._logins.shown(request)
+        user = await self._logins.user(request, login) if login is not None else ""
+        if not user:
+            name = target.repository.path if own else str(target.repository)
+            actions = "pull" if action is Action.PULL else f"pull,{action.value}"
+            error = "insufficient_scope" if login is not None and login.is_token else ""
+            raise self._logins.challenge(request, f"repository:{name}:{actions}", error)
+        if self._allows(request, user, target.repository, action):
+            return
+        if own or action is not Action.PULL:
+            raise Forbidden(f"user {user} has no right to {action.value} {target.repository.path}")
+        raise NotFound(f"{target.repository} is not known to this registry")
+
+    def _allows(self, request: HTTPRequest, user: str, repository: Repository, action: Action) -> bool:
         own = repository.host == LOCAL_HOST
         if (own or action is Action.DELETE) and is_trusted(request, self._hosts):
             return True
         if not own and action is Action.PULL:
             return True
-        return self._rules.allow("", repository.path if own else str(repository), action)
-
-    def _refusal(self, target: Target, action: Action) -> Exception:
-        """
-        The error for a client without a right.
-
-        Where nobody can log in, a repository that a client may not read does not
-        exist for it.
-        """
-        if action is Action.PULL:
-            return NotFound(f"{target.repository.path} is not known to this registry")
-        return Forbidden(f"{action.value} of {target.repository.path} is not permitted")
+        return self._rules.allow(user, repository.path if own else str(repository), action)

@@ -1,0 +1,177 @@
+# -*- test-case-name: tests.v2.rights.test_passwords -*-
+"""
+Checks of passwords, which are slow by intent: each in a thread, few at one time, and
+each right password once for many requests.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from hashlib import blake2b
+from math import ceil
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Final
+
+import bcrypt
+from attrs import define
+from twisted.internet.defer import Deferred
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
+
+from xferd.expiring import ExpiringDict
+from xferd.registry.auth.single_flight import SingleFlight
+from xferd.v2.rights.htpasswd import HtpasswdFile
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from xferd.credentials import Credentials
+    from xferd.store.threads import Threads
+
+KEEP: Final = 300.0
+"""Seconds for which a right password is not checked again."""
+
+AT_ONCE: Final = 2
+"""The number of threads."""
+
+WAITING: Final = 64
+"""The most checks that run or wait; further ones are refused."""
+
+GUESSES: Final = 10
+"""The number of wrong passwords that a peer may send at once."""
+
+GUESS_INTERVAL: Final = 6.0
+"""Seconds after which a peer may send one more."""
+
+_PEERS: Final = 10_000
+
+_MOST: Final = 72
+"""The bytes of a password that bcrypt reads."""
+
+
+@define
+class _Guesses:
+    """
+    The wrong passwords of one peer.
+
+    @ivar left: how many it may still send.
+    @ivar since: when that was counted.
+    """
+
+    left: float
+    since: float
+
+
+class Passwords:
+    """
+    The passwords of one daemon.
+    """
+
+    def __init__(self, file: HtpasswdFile, threads: Threads, clock: IReactorTime) -> None:
+        self.file = file
+        self._threads = threads
+        self._clock = clock
+        self._key = token_bytes(32)
+        # The hash of right passwords, by keyed digests of user, password and hash.
+        self._known: dict[bytes, float] = {}
+        self._running: dict[bytes, SingleFlight[bool]] = {}
+        self._guesses: ExpiringDict[str, _Guesses] = ExpiringDict(clock.seconds, most=_PEERS)
+
+    def check(self, credentials: Credentials, peer: str) -> Deferred[bool]:
+        """
+        Whether a user has a password.
+
+        @param peer: the client, by whose name wrong passwords are counted.
+        @return: cancelling ends the wait alone.
+        @raise TooManyRequests: the peer has sent too many wrong passwords.
+        @raise ServiceUnavailable: too many checks are waiting.
+        """
+        return Deferred.fromCoroutine(self._check(credentials, peer))
+
+    def stamp(self, user: str) -> str:
+        """
+        A text that changes with the user's password; empty if there is no such user.
+        """
+        hashed = self.file.current().get(user)
+        return "" if hashed is None else self._digest(user, hashed).hex()[:16]
+
+    async def _check(self, credentials: Credentials, peer: str) -> bool:
+        user, password = credentials.username, credentials.password.reveal()
+        users = self.file.current()
+        if not users:
+            return False
+        hashed = users.get(user)
+        key = self._digest(user, password, hashed or "")
+        now = self._clock.seconds()
+        if now < self._known.get(key, 0.0):
+            return True
+        flight = self._running.get(key)
+        if flight is not None:
+            return await flight.wait()
+        if len(self._running) >= WAITING:
+            raise ServiceUnavailable("too many passwords are being checked", retry_after=5)
+        guesses = self._guess(peer, now)
+        flight = self._running[key] = SingleFlight[bool]()
+        waiting = flight.wait()
+        # A check that has begun ends, whoever waits for it.
+        _ = flight.wait().addErrback(lambda _: None)
+        # For an unknown user, a check takes as long as for others.
+        checking = self._run(key, password, hashed or next(iter(users.values())), hashed is not None)
+        flight.start(Deferred.fromCoroutine(checking), partial(self._running.__delitem__, key))
+        right = await waiting
+        if right:
+            guesses.left = min(GUESSES, guesses.left + 1)
+        return right
+
+    async def _run(self, key: bytes, password: str, hashed: str, known: bool) -> bool:
+        """
+        Check a password in a thread.
+
+        @param known: whether the user exists.
+        """
+        right = await self._threads.run(_matches, password, hashed) and known
+        if right:
+            self._remember(key)
+        return right
+
+    def _remember(self, key: bytes) -> None:
+        now = self._clock.seconds()
+        self._known.pop(key, None)
+        self._known[key] = now + KEEP
+        # The oldest are first.
+        while self._known and next(iter(self._known.values())) <= now:
+            del self._known[next(iter(self._known))]
+
+    def _guess(self, peer: str, now: float) -> _Guesses:
+        """
+        Count one password of a peer.
+
+        @raise TooManyRequests: it may send no more now.
+        """
+        guesses = self._guesses.get_or_make(peer, lambda: _Guesses(GUESSES, now))
+        guesses.left = min(GUESSES, guesses.left + (now - guesses.since) / GUESS_INTERVAL)
+        guesses.since = now
+        if guesses.left < 1:
+            raise TooManyRequests(
+                "too many wrong passwords came from this address",
+                retry_after=ceil((1 - guesses.left) * GUESS_INTERVAL),
+            )
+        guesses.left -= 1
+        return guesses
+
+    def _digest(self, *texts: str) -> bytes:
+        """
+        A keyed digest: passwords are not kept.
+        """
+        return blake2b(repr(texts).encode(), key=self._key, digest_size=32).digest()
+
+
+def _matches(password: str, hashed: str) -> bool:
+    """
+    Whether a password has a hash.  Called in a thread.
+    """
+    data = password.encode("utf-8", "surrogatepass")[:_MOST]
+    try:
+        return bcrypt.checkpw(data, hashed.encode("ascii"))
+    except ValueError:
+        # A NUL, which bcrypt cannot hash.
+        return False

@@ -1,0 +1,72 @@
+# -*- test-case-name: tests.v2.rights.test_logins -*-
+"""
+xferd's own token server: C{GET} with Basic credentials (Docker's token specification,
+"Token Authentication"), and C{POST} with a form ("OAuth2 Token Authentication").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
+
+from werkzeug.exceptions import BadRequest, Unauthorized
+
+from xferd.credentials import Credentials
+from xferd.jobs.job import rfc3339
+from xferd.json_encoding import encode
+from xferd.v2.rights.logins import ANONYMOUS, Logins
+from xferd.v2.rights.tokens import LIFE, Login
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+    from xferd.interfaces.reactor import WallClock
+
+_FIELDS: Final = 20
+"""The most fields of a form."""
+
+
+async def respond_token(request: Request, logins: Logins, wall_clock: WallClock) -> bytes:
+    """
+    Respond with a token.
+
+    A client without credentials gets one, too: it may pull what is public.
+
+    @raise Unauthorized: the password is wrong.
+    """
+    login = _posted(request) if request.method == b"POST" else logins.shown(request)
+    if login is None or login.is_token:
+        raise _refusal(request)
+    user = await logins.user(request, login)
+    if login is not ANONYMOUS and not user:
+        raise _refusal(request)
+    token = logins.token(user, None)
+    issued = rfc3339(wall_clock())
+    body = encode({"token": token, "access_token": token, "expires_in": LIFE, "issued_at": issued})
+    request.setHeader(b"content-type", b"application/json")
+    request.setHeader(b"cache-control", b"no-store")
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return body
+
+
+def _posted(request: Request) -> Login | None:
+    """
+    Read the form of C{POST}.
+    """
+    assert request.content is not None
+    try:
+        fields = parse_qs(request.content.read().decode("utf-8"), max_num_fields=_FIELDS)
+    except ValueError as e:
+        raise BadRequest("the body is not a form") from e
+    if fields.get("grant_type") != ["password"]:
+        return None
+    user, password = (fields.get(name, [""])[-1] for name in ("username", "password"))
+    return Login(credentials=Credentials.of(user, password)) if user or password else ANONYMOUS
+
+
+def _refusal(request: Request) -> Unauthorized:
+    """
+    The error for wrong credentials.
+    """
+    request.setHeader(b"www-authenticate", b'Basic realm="xferd"')
+    return Unauthorized("wrong user or password")
