@@ -6,7 +6,7 @@ registered, and it gets its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -131,8 +131,7 @@ class Pull:
         await self._reserve()
         for row in self._rows:
             self._begin(row)
-        self._reporter.rows_changed(self._rows)
-        self._reporter.record()
+        self._report(self._rows)
         fetches = [w.result() for pair in self._fetches.values() for w in pair]
         stacks = await unless_failed(fetches, Deferred.fromCoroutine(self._stack(resolved, platform)))
         if self._scope is not None:
@@ -140,6 +139,15 @@ class Pull:
             for fetch, _ in tuple(self._fetches.values()):
                 await fetch.result()
         return self._image(resolved, stacks, now())
+
+    def _report(self, rows: Sequence[LayerRow]) -> None:
+        """
+        Report that rows changed.  A job that fetches is written to the journal
+        with its rows; the store of one that does not has no part of its blobs.
+        """
+        self._reporter.rows_changed(rows)
+        if any(row.fetch is not None for row in rows):
+            self._reporter.record()
 
     async def _reserve(self) -> None:
         """
@@ -153,6 +161,8 @@ class Pull:
             for row in self._rows
             if self._scope is not None or trees.diff_id_of(row.blob.digest) is None
         ]
+        if not blobs:
+            return
         end = await reservations.reserve(blobs, self._reference.familiar())
         self._reservations.append(end)
         warning = reservations.unpacked(blob for blob in blobs if trees.diff_id_of(blob.digest) is None)
@@ -191,7 +201,7 @@ class Pull:
             watcher = self._layers.register(stack, self._job.turn(row.index), self._reporter.sink(row))
             self._registrations.append(watcher)
             row.registration = watcher.transfer
-        self._reporter.rows_changed(self._rows)
+        self._report(self._rows)
         registered = gather(w.result() for w in self._registrations)
         await unless_failed(late, Deferred.fromCoroutine(registered))
         return stacks
@@ -229,7 +239,7 @@ class Pull:
         async def one(row: LayerRow, stack: Stack) -> None:
             def shown(fetch: Transfer | None, tree: Transfer | None) -> None:
                 row.fetch, row.tree = fetch, tree
-                self._reporter.rows_changed([row])
+                self._report([row])
 
             warning = await renew(
                 stack,
