@@ -78,6 +78,37 @@ class EscapeTests(SynchronousTestCase):
         self.log.info("größer als {what} 容器", what="'\\x1b'")
         self.assertTrue(self.text().endswith(" größer als '\\x1b' 容器\n"), self.text())
 
+    def test_once(self) -> None:
+        """
+        An event is formatted once: by the observer that writes it, if its fields
+        are harmless strings and numbers.
+        """
+        formatted: list[str] = []
+
+        class Noted(str):
+            __slots__ = ()
+
+            def __format__(self, spec: str) -> str:
+                formatted.append(spec)
+                return super().__format__(spec)
+
+        for hostile in (False, True):
+            self.log.info("{what} of {size} bytes{why}", what=Noted("pull"), size=7, why="\x1b" * hostile)
+            self.assertEqual(len(formatted), 1)
+            self.assertTrue(self.text().endswith(" pull of 7 bytes" + "\\x1b" * hostile + "\n"), self.text())
+            formatted.clear()
+
+    def test_repeated(self) -> None:
+        """
+        The limit counts a field as often as the text has it; and a field is
+        checked under any name.
+        """
+        self.log.info("{text}{text}", text="x" * MAX_MESSAGE)
+        self.assertIn(" ... ", self.text())
+        self.assertLess(len(self.text()), MAX_MESSAGE + 100)
+        self.log.info("{log_text}", log_text=Failure(ValueError(HOSTILE)))
+        self.assert_harmless(self.text(), 2)
+
     def test_error_text(self) -> None:
         """
         An exception's text is escaped in a traceback, too; the lines of the traceback

@@ -29,6 +29,8 @@ def escape_event(event: LogEvent) -> None:
     every later observer writes the escaped text.  The line breaks of a traceback
     remain, as Twisted indents its lines; those of a message do not.
     """
+    if _has_safe_fields(event):
+        return
     message = formatEvent(event)
     trace = ""
     if event.get("log_failure") is not None:
@@ -55,6 +57,25 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _has_safe_fields(event: LogEvent) -> bool:
+    """
+    Whether the fields of an event show that its text is safe, without formatting
+    it: strings that are, and numbers.  Most events have no other fields.
+    """
+    form = event.get("log_format")
+    if not isinstance(form, str) or "{log_" in form or "log_failure" in event or "log_flattened" in event:
+        return False
+    longest = 20
+    for name, value in event.items():
+        if isinstance(value, str):
+            if not value.isprintable():
+                return False
+            longest = max(longest, len(value))
+        elif not name.startswith("log_") and not isinstance(value, int | float):
+            return False
+    return len(form) + form.count("{") * longest <= MAX_MESSAGE
 
 
 def _is_safe(text: str) -> bool:

@@ -200,6 +200,22 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(self.world.web._connections.taken, 0)
         self.assertEqual(connect(peer="192.0.2.3"), 10)
 
+    def test_logged(self) -> None:
+        """
+        A request that changes something or is refused has a line in the log.
+        A job that begins over the unix socket has none: the job has its own.
+        """
+        for body, unix, logged in (
+            (b'{"kind":"pull","reference":"a"}', False, ["202"]),
+            (b'{"kind":"pull","reference":"a"}', True, []),
+            (b"{}", True, ["400"]),
+        ):
+            with capturedLogs() as events:
+                self.world.ask("POST", "/api/v1/jobs", body, unix=unix)
+                self.world.ask("GET", "/api/v1/jobs", unix=unix)
+            lines = [formatEvent(event) for event in events]
+            self.assertEqual([line.partition("jobs: ")[2][:3] for line in lines], logged)
+
     def test_refused_leaves_nothing(self) -> None:
         """
         A refused connection has no timers, and its end is not counted.

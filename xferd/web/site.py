@@ -273,10 +273,11 @@ class WebSite(Site):
         Write one line for a request that changed something, or was refused.
 
         Requests that only read, and the pieces of an archive, are too many;
-        twistd writes every line whatever its level.
+        twistd writes every line whatever its level.  A job has a line of its own,
+        with its client, and over the unix socket a request has no more to say.
         """
-        looks = request.method in (b"GET", b"HEAD") or is_piece(request)
-        if looks and request.code < 400:
+        silent = request.method in (b"GET", b"HEAD") or is_piece(request) or _is_local_job(request)
+        if silent and request.code < 400:
             return
         self._log.info(
             "{peer} {method} {path}: {status}, {size} bytes",
@@ -286,6 +287,14 @@ class WebSite(Site):
             status=request.code,
             size=request.sentLength,
         )
+
+
+def _is_local_job(request: HTTPRequest) -> bool:
+    """
+    Whether it is a request for a job, over the unix socket.
+    """
+    wanted = request.method == b"POST" and request.path == b"/api/v1/jobs"
+    return wanted and admitted(request).kind is Kind.SOCKET
 
 
 def admitted(request: HTTPRequest) -> Client:
