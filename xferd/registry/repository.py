@@ -15,6 +15,7 @@ from xferd.interfaces.registry import IBlobBody, IContent, IRepository, Pushed, 
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.registry.mirrors import Endpoint, Endpoints, WatchedBody
+from xferd.registry.push.lookups import Lookups
 from xferd.registry.push.session import Session
 from xferd.registry.push.target import PushAttempt
 from xferd.registry.transport.errors import Resource
@@ -39,6 +40,7 @@ class RemoteRepository:
         self.account = own.account
         self._endpoints = endpoints
         self._distrusted: set[Digest] = set()
+        self._lookups = Lookups()
 
     def __repr__(self) -> str:
         return f"<RemoteRepository {self.label}>"
@@ -95,7 +97,7 @@ class RemoteRepository:
     ) -> Deferred[Pushed]:
         async def push() -> Pushed:
             endpoint = self._endpoints.pushing
-            attempt = PushAttempt(endpoint.client, self.name, digest)
+            attempt = PushAttempt(endpoint.client, self.name, digest, self._lookups)
             return await self._endpoints.watch(
                 endpoint, attempt.run(content, candidates, session, remember, report)
             )

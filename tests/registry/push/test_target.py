@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from zope.interface.verify import verifyObject
 
-from tests.registry.pushing import ANN, DATA, DIGEST, KIB, SMALL, Pushing
+from tests.registry.pushing import ANN, DATA, DIGEST, KIB, SMALL, Bytes, Pushing
 from xferd.credentials import Credentials, Secret
 from xferd.errors import (
     RegistryError,
@@ -16,6 +16,7 @@ from xferd.errors import (
 )
 from xferd.interfaces.registry import IRepository, Pushed, UploadSession
 from xferd.names import Digest, Repository
+from xferd.registry.push.lookups import ENOUGH, STRIDE
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.certificates import Authority
 from xferd.testing.faults import (
@@ -84,6 +85,20 @@ class PushTests(Pushing):
         session = self.remembered[-1]
         assert session is not None
         return session
+
+    async def test_many_small(self) -> None:
+        """
+        Of many small blobs that a repository lacks, most are sent without a look; the
+        looks of another job are its own.
+        """
+        target = self.client.repository(Repository(self.registry.host, "team/a"))
+        blobs = [b"%d" % number for number in range(ENOUGH + 2 * STRIDE)]
+        for blob in blobs:
+            await target.push(Digest.of(blob), Bytes(blob), [], None, self.remembered.append, lambda _: None)
+            self.there(blob)
+        self.assertEqual(self.methods().count("HEAD"), ENOUGH + 2)
+        self.assertEqual(self.methods()[-5:], ["POST", "PUT", "HEAD", "POST", "PUT"])
+        self.assertEqual(await self.push(blobs[-2]), Pushed("exists"))
 
     async def test_mounted(self) -> None:
         """

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.registry.push.test_target -*-
 """
-One attempt to push one blob: check for it, mount it, or upload it.
+One attempt to push one blob: look for it, mount it, or upload it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from xferd.interfaces.registry import IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.access import AuthenticatedClient, pull_scope, push_scope
 from xferd.registry.push.chunked_upload import ChunkedUpload
+from xferd.registry.push.lookups import Lookups
 from xferd.registry.push.session import Session, SessionGone, begin_path, learn_least, located
 from xferd.registry.transport.errors import Resource, header
 from xferd.registry.transport.exchange import Response
@@ -40,10 +41,16 @@ class PushAttempt:
 
     _log = Logger()
 
-    def __init__(self, client: AuthenticatedClient, repository: Repository, digest: Digest) -> None:
+    def __init__(
+        self, client: AuthenticatedClient, repository: Repository, digest: Digest, lookups: Lookups
+    ) -> None:
+        """
+        @param lookups: the looks into the repository so far.
+        """
         self._client = client
         self._repository = repository
         self._digest = digest
+        self._lookups = lookups
         self._resource = Resource(client.host, f"{repository}@{digest}", BlobUnknown, push=True)
 
     async def run(
@@ -57,7 +64,7 @@ class PushAttempt:
         """
         Push the blob: see L{IRepository.push<xferd.interfaces.registry.IRepository.push>}.
         """
-        if await self._exists():
+        if await self._is_there(content.size, session):
             if session is not None:
                 await self._session(session).abort()
                 remember(None)
@@ -87,6 +94,16 @@ class PushAttempt:
         except ContentFailed as e:
             raise e.error from e
         return Pushed("uploaded")
+
+    async def _is_there(self, size: int, session: UploadSession | None) -> bool:
+        """
+        Check whether the registry has the blob, unless that is hardly worth a request.
+        """
+        if session is None and not self._lookups.worthwhile(size):
+            return False
+        found = await self._exists()
+        self._lookups.note(found)
+        return found
 
     async def _exists(self) -> bool:
         """
