@@ -134,6 +134,17 @@ class RepositoryConformance(_Base):
         self.fails(ManifestUnknown, self.here.manifest("2"))
         self.fails(ManifestUnknown, self.here.manifest(str(DIGEST)))
 
+    def test_resolve(self) -> None:
+        """
+        The digest of a manifest is found without the manifest.
+        """
+        for wanted in ("1", str(self.image.digest)):
+            for confirm in (False, True):
+                found = self.wait(self.here.resolve(wanted, confirm=confirm))
+                self.assertEqual(found, self.image.digest)
+        self.fails(ManifestUnknown, self.here.resolve("2"))
+        self.fails(ManifestUnknown, self.here.resolve(str(DIGEST), confirm=True))
+
     def test_config(self) -> None:
         """
         A config is read whole, and verified against its descriptor.

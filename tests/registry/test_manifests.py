@@ -4,6 +4,8 @@ Tests for L{xferd.registry.manifests}, over a registry in memory.
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -212,6 +214,63 @@ class ManifestTests(ClientCase):
             self.agent.flush()
         error = failure_of(self, waiting, TimedOut)
         self.assertEqual(getattr(error, "phase", ""), "rate")
+
+
+class ResolveTests(ClientCase):
+    """
+    The digest of a manifest.
+    """
+
+    def test_head(self) -> None:
+        """
+        A HEAD with all types finds it, for a tag and for a digest.
+        """
+        digest = Digest.of(self.sample.manifest)
+        for wanted in ("1", str(digest)):
+            self.assertEqual(self.successResultOf(self.repository.resolve(wanted)), digest)
+        self.assertEqual({method for method, _, _ in self.server.log}, {"HEAD"})
+        _, path, headers = self.server.log[0]
+        self.assertEqual(path, "/v2/team/a/manifests/1")
+        self.assertEqual(len(headers.getRawHeaders("Accept", [])), 1 + len(ACCEPT) + 3)
+
+    def test_without_digest(self) -> None:
+        """
+        Where HEAD is refused or has no digest, the manifest is fetched.
+        """
+
+        def refuse_head(request: Request) -> bytes | None:
+            return refuse(request, 405, "UNSUPPORTED", "no") if request.method == b"HEAD" else None
+
+        def no_digest(request: Request) -> bytes | None:
+            return b"" if request.method == b"HEAD" else None
+
+        for fault in (refuse_head, no_digest):
+            self.server.fault = fault
+            found = self.successResultOf(self.repository.resolve("1"))
+            self.assertEqual(found, Digest.of(self.sample.manifest))
+
+    def test_failures(self) -> None:
+        """
+        Refusals, unknown manifests and wrong digests are errors.
+        """
+        failure_of(self, self.repository.resolve("2"), ManifestUnknown)
+        failure_of(self, self.repository.resolve("a b"), BadReference)
+        for status, kind in (
+            (401, Denied),
+            (403, Denied),
+            (429, TooManyRequests),
+            (500, RegistryUnavailable),
+        ):
+            self.server.fault = partial(refuse, status=status, code="X", message="no")
+            failure_of(self, self.repository.resolve("1"), kind)
+
+        def other(request: Request) -> bytes | None:
+            request.setHeader("Docker-Content-Digest", str(Digest.of(b"other")))
+            return b""
+
+        self.server.fault = other
+        wanted = str(Digest.of(self.sample.manifest))
+        failure_of(self, self.repository.resolve(wanted, confirm=True), DigestMismatch)
 
 
 class DocumentTests(ClientCase):

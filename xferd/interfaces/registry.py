@@ -208,6 +208,19 @@ class IRepository(IBlobSource):
         @raise BadDocument: it is larger than L{xferd.oci.MAX_DOCUMENT}.
         """
 
+    def resolve(wanted: str, *, confirm: bool = False) -> Deferred[Digest]:
+        """
+        Find the digest of a manifest by HEAD: the rate limits of registries count
+        only GET.  Where HEAD does not have it, the manifest is fetched.
+
+        @param wanted: a tag or a digest.
+        @param confirm: whether the registry itself has to answer, not a mirror:
+            that proves the right of the credentials to read the manifest.
+        @raise Denied: the credentials do not suffice.
+        @raise ManifestUnknown: the repository has no such manifest.
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
     def config(descriptor: Descriptor) -> Deferred[bytes]:
         """
         Fetch a config, or another blob of at most L{xferd.oci.MAX_DOCUMENT}

@@ -27,7 +27,7 @@ from xferd.errors import (
 from xferd.media_types import ACCEPT, DOCKER_SCHEMA1
 from xferd.names import Digest, Repository
 from xferd.oci import MAX_DOCUMENT, Descriptor, Document, parse_document
-from xferd.registry.access import AuthenticatedClient, push_scope
+from xferd.registry.access import AuthenticatedClient, pull_scope, push_scope
 from xferd.registry.transport.errors import Resource, clean, header
 from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.request_body import BytesBody
@@ -95,6 +95,32 @@ class Manifests:
             if expected is not None:
                 self._verify(data, expected, resource.name)
         return Document.verified(document.media_type, data, digest), header(headers, "ETag")
+
+    async def resolve(self, repository: Repository, wanted: str) -> Digest:
+        """
+        Find the digest of a manifest by HEAD.  Where the answer does not have it, the
+        manifest is fetched: old registries, and servers that refuse the method.
+        """
+        digest = checked_reference(wanted)
+        resource = self._resource(repository, wanted)
+        response = await self._client.request(
+            b"HEAD", repository, f"manifests/{wanted}", resource, {"Accept": _ACCEPT}, pull_scope(repository)
+        )
+        status = response.status
+        if status == 200:
+            await self._client.excerpt(response.raw)
+            promised = self._promised(header(response.headers, "Docker-Content-Digest"))
+            if promised is not None:
+                if digest is not None and promised != digest and promised.algorithm == digest.algorithm:
+                    raise DigestMismatch(
+                        f"{self._host} has {promised} for {resource.name}, not {digest}", host=self._host
+                    )
+                return promised
+        elif status in (405, 501) or not response.is_own:
+            await self._client.excerpt(response.raw)
+        else:
+            raise await self._client.refuse(response, resource)
+        return (await self.manifest(repository, wanted)).digest
 
     async def put(
         self, repository: Repository, wanted: str, document: Document, etag: str = ""

@@ -54,6 +54,16 @@ class RemoteRepository:
         capability = "pull" if ":" in wanted else "resolve"
         return Deferred.fromCoroutine(self._endpoints.request(capability, work, f"manifest {wanted}"))
 
+    def resolve(self, wanted: str, *, confirm: bool = False) -> Deferred[Digest]:
+        def work(endpoint: Endpoint) -> Deferred[Digest]:
+            return endpoint.in_time(
+                endpoint.documents.resolve(self.name, wanted), f"manifest {wanted} of {self.name}"
+            )
+
+        capability = "pull" if ":" in wanted else "resolve"
+        what = f"digest of manifest {wanted}"
+        return Deferred.fromCoroutine(self._endpoints.request(capability, work, what, confirm))
+
     def config(self, descriptor: Descriptor) -> Deferred[bytes]:
         digest = descriptor.digest
 

@@ -3,7 +3,7 @@
 Registries in memory, for tests.
 
 Responses arrive in the next turn of the clock.  A test holds calls, or makes them
-fail, by the registry's L{Gate} (C{manifest}, C{document}, C{open}, C{confirm},
+fail, by the registry's L{Gate} (C{manifest}, C{resolve}, C{document}, C{open}, C{confirm},
 C{push}, C{abort}, C{put_manifest}, C{referrers} and C{check}), and controls bytes
 in transit by the registry itself and its C{uploads}.
 """
@@ -44,7 +44,7 @@ class Request:
     """
     One request to a fake registry.
 
-    @ivar kind: C{manifest}, C{document}, C{blob}, C{confirm}, C{push}, C{put},
+    @ivar kind: C{manifest}, C{resolve}, C{document}, C{blob}, C{confirm}, C{push}, C{put},
         C{referrers} or C{check}.
     @ivar repository: the repository's path.
     @ivar wanted: a tag or a digest; the user, for a C{check}.
@@ -90,6 +90,9 @@ class FakeRepository:
 
     def manifest(self, wanted: str) -> Deferred[Document]:
         return self._read(lambda: self._registry.manifest(self.name, wanted))
+
+    def resolve(self, wanted: str, *, confirm: bool = False) -> Deferred[Digest]:
+        return self._read(lambda: self._registry.resolve(self.name, wanted, confirm))
 
     def config(self, descriptor: Descriptor) -> Deferred[bytes]:
         return self._read(lambda: self._registry.config(self.name, descriptor))
@@ -346,6 +349,19 @@ class FakeRegistry:
             raise ManifestUnknown(
                 f"{self.host} has no {repository.path}:{wanted}", host=self.host, status=404
             ) from None
+
+    async def resolve(self, repository: Repository, wanted: str, confirm: bool) -> Digest:
+        """
+        Answer L{FakeRepository.resolve}.
+        """
+        self.requests.append(Request("confirm" if confirm else "resolve", repository.path, wanted))
+        await self.gate.enter("resolve", wanted)
+        document = self._documents.get((repository.path, wanted))
+        if document is None:
+            raise ManifestUnknown(
+                f"{self.host} has no {repository.path}:{wanted}", host=self.host, status=404
+            )
+        return document.digest
 
     async def config(self, repository: Repository, descriptor: Descriptor) -> bytes:
         """
