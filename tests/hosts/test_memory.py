@@ -200,8 +200,6 @@ class StateTests(MemoryCase):
         intervals, and others do not.
         """
         self.memory.answered(HUB, "alice", LOW)
-        for pauses in (self.documents, self.downloads):
-            pauses.started(ALICE)
         self.assertEqual(self.documents.before_start(ALICE), 10)
         self.assertEqual(self.downloads.before_start(ALICE), 0)
         self.memory.answered(HUB, "alice", evolve(LOW, remaining=50))
@@ -237,6 +235,15 @@ class RestartTests(MemoryCase):
         self.assertEqual(self.downloads.left(HUB), 0)
         self.restart(1000)
         self.assertTrue(self.memory.state(HUB, "alice").ok)
+
+    def test_interval(self) -> None:
+        """
+        Requests start at intervals from the start of the next daemon on.
+        """
+        self.memory.answered(HUB, "alice", LOW)
+        self.restart(3600)
+        self.assertEqual(self.documents.before_start(ALICE), 10)
+        self.assertEqual(self.downloads.before_start(ALICE), 0)
 
     def test_own_account(self) -> None:
         """

@@ -123,6 +123,7 @@ class HostsTests(HostsCase):
         at once.
         """
         self.hosts.answered(HOST, None, Quota(5, 100, 40.0))
+        self.wait(8)
         job = self.pull()
         self.settle()
         self.wait(1)

@@ -73,9 +73,12 @@ class PausesTests(SynchronousTestCase):
 
     def test_interval(self) -> None:
         """
-        Starts at an account are so many seconds apart; it is not paused.
+        Starts at an account are so many seconds apart, from now on; it is not
+        paused.
         """
         self.pauses.space(ALICE, 4)
+        self.assertEqual([self.pauses.before_start(who) for who in (ALICE, BOB)], [4, 0])
+        self.clock.advance(9)
         self.assertEqual(self.pauses.before_start(ALICE), 0)
         self.pauses.started(ALICE)
         self.pauses.started(BOB)
@@ -97,13 +100,14 @@ class PausesTests(SynchronousTestCase):
 
     def test_interval_changed(self) -> None:
         """
-        Another interval counts from the next start on; without one, the next
-        start is at once.
+        A longer interval counts from the next start on, a shorter one from now
+        on; without one, the next start is at once.
         """
         self.pauses.space(ALICE, 4)
-        self.pauses.started(ALICE)
         self.pauses.space(ALICE, 9)
         self.assertEqual(self.pauses.before_start(ALICE), 4)
+        self.pauses.space(ALICE, 3)
+        self.assertEqual(self.pauses.before_start(ALICE), 3)
         self.pauses.space(ALICE, 0)
         self.assertEqual(self.pauses.before_start(ALICE), 0)
         self.pauses.started(ALICE)

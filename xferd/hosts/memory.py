@@ -182,13 +182,20 @@ class HostMemory:
         if quota is not None:
             found.quota, found.noted = _completed(quota, found.quota), now.clock
             self._note(host, name)
+        self._space(HostAccount(host, account), found, now)
+
+    def _space(self, account: HostAccount, known: Account, now: Now) -> None:
+        """
+        Let requests that count against an account's quota start at the
+        intervals that the policy wants.
+        """
         interval = 0.0
-        if found.quota is not None:
-            interval = self._policy.interval(found.quota, now.clock - found.noted)
-        if interval or found.spaced:
-            found.spaced = bool(interval)
+        if known.quota is not None:
+            interval = self._policy.interval(known.quota, now.clock - known.noted)
+        if interval or known.spaced:
+            known.spaced = bool(interval)
             for pauses in self._metered:
-                pauses.space(HostAccount(host, account), interval)
+                pauses.space(account, interval)
 
     def moved(self, host: str, size: int, seconds: float) -> None:
         if size > 0 and seconds > 0:
@@ -302,7 +309,7 @@ class HostMemory:
         if account != _ALL and account not in host.accounts:
             host.accounts[account] = Account(host.used)
             _bound(host.accounts)
-        self._note(name, account, 0.0)
+        self._note(name, account, 0.0 if self._left(whom) else DELAY)
 
     def _note(self, host: str, account: str, delay: float = DELAY) -> None:
         """
@@ -364,6 +371,7 @@ class HostMemory:
             account = Account(record.used)
             account.restore(record.facts, now)
             host.accounts[record.account] = account
+            self._space(whom, account, now)
         pauses = {kind: now.from_wall(float(until)) for kind, until in record.facts["pauses"].items()}
         self._hosts[record.host] = host
         for kind, until in pauses.items():

@@ -82,8 +82,8 @@ class KnownAccount:
     """
     What is known of one account at a host.
 
-    @ivar account: C{daemon} for the daemon's own credentials, or the beginning
-        of a salted hash of a client's.
+    @ivar account: C{daemon} for the daemon's own credentials, C{anonymous}, or
+        the beginning of a salted hash of a client's.
     @ivar state: whether the host serves it now.
     @ivar used: when it last got a response, in seconds since the epoch.
     """

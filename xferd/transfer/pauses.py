@@ -60,13 +60,15 @@ class Pauses:
 
     def space(self, account: HostAccount, seconds: float) -> None:
         """
-        From the next start on, let the starts at an account be so many seconds
-        apart; 0 ends that.
+        Let the starts at an account be so many seconds apart, from now on; 0
+        ends that.
         """
-        _, following = self._intervals.pop(account, (0.0, self._clock.seconds()))
+        latest = self._clock.seconds() + seconds
+        _, following = self._intervals.pop(account, (0.0, latest))
         if seconds:
-            self._intervals[account] = seconds, following
+            self._intervals[account] = seconds, min(following, latest)
             self._sweep()
+        self._changed(account)
 
     def started(self, account: HostAccount) -> None:
         """

@@ -259,7 +259,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     {
                         "account": {
                             **TEXT,
-                            "description": "daemon, or the beginning of a hash of a client's credentials.",
+                            "description": "daemon, anonymous, or the beginning of a hash of credentials.",
                         },
                         **_HOST_STATE,
                         "quota": _or_null(

@@ -225,6 +225,7 @@ class PauseTests(SlotsCase):
         pauses = Pauses(self.clock)
         slots = Slots(5, self.clock, pauses=pauses)
         pauses.space(ALICE, 4)
+        self.clock.advance(4)
         times: list[float] = []
         requests = [
             acquire(slots, [turn()], HOST, lambda: times.append(self.clock.seconds()), account="alice")
@@ -235,7 +236,7 @@ class PauseTests(SlotsCase):
         self.assertTrue(requests[0].move(HOST, "alice"))
         self.assertTrue(acquire(slots, [turn()], HOST, self.fail, account="bob").held)
         self.clock.pump([1.0] * 9)
-        self.assertEqual(times, [4, 8])
+        self.assertEqual(times, [8, 12])
 
     def test_two_pauses(self) -> None:
         """

@@ -50,14 +50,24 @@ class Model:
     lent: Waiter | None = None
     rotation: list[str] = field(factory=list)
     resumes: dict[str | HostAccount, float] = field(factory=dict)
+    intervals: dict[HostAccount, tuple[float, float]] = field(factory=dict)
 
     def is_open(self, host: str, account: str) -> bool:
         """
         Whether an account may start something at a host.
         """
         full = self.per_host and self.running(host) >= self.per_host
-        ends = (self.resumes.get(whom, 0) for whom in (host, HostAccount(host, account)))
-        return not full and max(ends) <= self.clock.seconds()
+        ends = [self.resumes.get(whom, 0) for whom in (host, HostAccount(host, account))]
+        _, following = self.intervals.get(HostAccount(host, account), (0, 0))
+        return not full and max(*ends, following) <= self.clock.seconds()
+
+    def start(self, host: str, account: str) -> None:
+        """
+        A slot is granted for an account.
+        """
+        interval, _ = self.intervals.get(HostAccount(host, account), (0, 0))
+        if interval:
+            self.intervals[HostAccount(host, account)] = interval, self.clock.seconds() + interval
 
     @property
     def free(self) -> int:
@@ -141,6 +151,8 @@ steps = st.lists(
         st.tuples(
             st.just("pause"), st.one_of(hosts, st.builds(HostAccount, hosts, accounts)), st.integers(1, 9)
         ),
+        st.tuples(st.just("space"), st.builds(HostAccount, hosts, accounts), st.integers(0, 5)),
+        st.tuples(st.just("clear"), hosts),
         st.tuples(st.just("pass"), st.integers(1, 9)),
     ),
     max_size=60,
@@ -170,6 +182,9 @@ class WalkTests(SynchronousTestCase):
             self.settle()
             self.agree()
         self.model.resumes.clear()
+        for account in self.model.intervals:
+            self.slots._pauses.space(account, 0)
+        self.model.intervals.clear()
         self.clock.advance(100)
         self.settle()
         while self.model.held or self.model.spares:
@@ -206,6 +221,7 @@ class WalkTests(SynchronousTestCase):
             self.model.lent = waiter
         self.model.waiting.remove(waiter)
         self.model.held.append(waiter)
+        self.model.start(waiter.host, waiter.account)
         self.model.rotation.remove(client)
         self.model.rotation.append(client)
         self.model.tidy()
@@ -247,6 +263,8 @@ class WalkTests(SynchronousTestCase):
         self.everybody.append(waiter)
         self.assertEqual(waiter.request.held, free)
         (self.model.held if free else self.model.waiting).append(waiter)
+        if free:
+            self.model.start(host, account)
         self.model.tidy()
 
     def step_release(self, pick: int) -> None:
@@ -316,6 +334,28 @@ class WalkTests(SynchronousTestCase):
             spare = Waiter(0, [], host, account)
             spare.request = request
             self.model.spares.append(spare)
+            self.model.start(host, account)
+
+    def step_space(self, account: HostAccount, seconds: int) -> None:
+        """
+        Starts at an account are to be some seconds apart, or not any more.
+        """
+        now = self.clock.seconds()
+        _, following = self.model.intervals.pop(account, (0, now + seconds))
+        if seconds:
+            self.model.intervals[account] = seconds, min(following, now + seconds)
+        self.slots._pauses.space(account, seconds)
+
+    def step_clear(self, host: str) -> None:
+        """
+        The pauses and intervals of a host end.
+        """
+        for whom in [*self.model.resumes, *self.model.intervals]:
+            if (whom.host if isinstance(whom, HostAccount) else whom) == host:
+                self.model.resumes.pop(whom, None)
+                if isinstance(whom, HostAccount):
+                    self.model.intervals.pop(whom, None)
+        self.slots._pauses.clear(host)
 
     def step_limit(self, limit: int) -> None:
         """
