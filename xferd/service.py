@@ -167,6 +167,7 @@ class Daemon(Service):
             retry=config.retry,
             sharing=config.sharing,
             quota=config.store.quota,
+            keep=config.registry.keep,
             hosts=self.hosts,
         )
         self.web = Web(

@@ -51,6 +51,8 @@ from xferd.jobs.images.publish import Publisher
 from xferd.jobs.isolation import SHARED
 from xferd.jobs.job import Job, in_short
 from xferd.jobs.limits import Limits
+from xferd.jobs.mirror.keep_rules import KeepRule
+from xferd.jobs.mirror.keeper import Keeper
 from xferd.jobs.mirror.mirror import Mirror
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
@@ -90,6 +92,7 @@ class Jobs:
         sharing: str = SHARED,
         small_blob: int = SMALL_BLOB,
         quota: int = 0,
+        keep: Sequence[KeepRule] = (),
         hosts: IHostMemory | None = None,
     ) -> None:
         """
@@ -101,6 +104,7 @@ class Jobs:
         @param small_blob: the least size of a blob that waits for the slots of
             C{downloads} and C{uploads}; smaller ones have slots of their own.
         @param quota: the bytes that the store may take; 0 is no limit.
+        @param keep: how long mirrored content is kept.
         @param hosts: the memory of hosts; by default one that ends with this object.
         """
         self._sharing = sharing
@@ -111,7 +115,8 @@ class Jobs:
         self._wall_clock = wall_clock
         self._eventual = Eventual(clock)
         self._broker = Broker(clock, self._eventual)
-        self._quota = Quota(store, self._broker.removed, quota)
+        self.keeper = Keeper(store, keep, clock=clock, wall_clock=wall_clock)
+        self._quota = Quota(store, self._broker.removed, quota, self.keeper.spared)
         self._ended = EndedJobs(store.journal, self._broker.forget)
         self._runner = Runner(
             store,
@@ -158,6 +163,7 @@ class Jobs:
         """
         await self._uploads.start()
         await self._runner.start()
+        self.keeper.start()
 
     async def stop(self, grace: float) -> None:
         """
@@ -166,7 +172,7 @@ class Jobs:
         @param grace: the seconds to wait for jobs and transfers to end.
         """
         kept = Deferred.fromCoroutine(self._uploads.stop())
-        works = [*self._runner.stop(), *self._transfers.stop(), self._quota.stop(), kept]
+        works = [*self._runner.stop(), *self._transfers.stop(), self._quota.stop(), self.keeper.stop(), kept]
         waiting = DeferredList([*works, self._runner.recorded()], consumeErrors=True)
         late = self._clock.callLater(grace, waiting.cancel)
         try:

@@ -112,6 +112,7 @@ class Registry:
         target, source = await self._upstream(request, name, alias)
         found = await self._mirror.manifest(source, wanted, client_name(request))
         document = found.document
+        self._store.catalog.note_use(target.repository, document.digest)
         for warning in found.warnings:
             request.responseHeaders.addRawHeader(
                 b"warning", f'299 - "{warning}"'.encode("latin-1", "replace")

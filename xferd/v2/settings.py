@@ -11,6 +11,7 @@ from typing import Final
 from attrs import Attribute, field, frozen
 
 from xferd.errors import BadReference
+from xferd.jobs.mirror.keep_rules import KeepRule
 from xferd.names import DOCKER_HUB, Reference
 from xferd.v2.rights.rules import RightsRule
 
@@ -55,6 +56,7 @@ class RegistrySettings:
     @ivar htpasswd: a file with the users and their passwords, or the empty string.
     @ivar external_url: the URL by which clients reach the registry, if a proxy is in
         front of it; the empty string otherwise.
+    @ivar keep: how long mirrored content is kept.
     """
 
     listen: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ class RegistrySettings:
     rights: tuple[RightsRule, ...] = field(default=())
     htpasswd: str = ""
     external_url: str = field(default="")
+    keep: tuple[KeepRule, ...] = field(default=())
 
     @local.validator
     def _check_local(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
@@ -101,3 +104,9 @@ class RegistrySettings:
             raise ValueError(
                 f"'external_url' must be a URL such as 'https://registry.lan', without a path, not {value!r}"
             )
+
+    @keep.validator
+    def _check_keep(self, _: Attribute[tuple[KeepRule, ...]], value: tuple[KeepRule, ...]) -> None:
+        for number, rule in enumerate(value, 1):
+            if not rule.repositories:
+                raise ValueError(f"'keep' must have 'repositories' in each row: row {number} has none")

@@ -37,16 +37,17 @@ class Quota:
         store: IStore,
         removed: Callable[[Reference], None],
         limit: int = 0,
-        keeps: Callable[[Repository, Digest], bool] = lambda *_: False,
+        spared: Callable[[], Callable[[Repository, Digest], bool]] = lambda: lambda *_: False,
     ) -> None:
         """
         @param removed: called with the name of each removed image.
-        @param keeps: whether a rule keeps a manifest of a mirrored repository.
+        @param spared: returns a function that decides whether a rule keeps a
+            manifest of a mirrored repository.
         """
         self.limit = limit
         self._store = store
         self._removed = removed
-        self._keeps = keeps
+        self._spared = spared
         self._lock = DeferredLock()
         self._background = Background()
         self._spare: set[Reference] | None = None
@@ -135,7 +136,7 @@ class Quota:
         return excess
 
     async def _evict(self, excess: int, spare: Set[Reference], enough: bool) -> Evicted:
-        gone = await self._store.gc.evict(excess, spare, enough, self._keeps)
+        gone = await self._store.gc.evict(excess, spare, enough, self._spared())
         for repository, digest in gone.manifests:
             self._log.info("removed {name}@{digest}, for the quota", name=repository, digest=digest)
         for reference in gone.images:

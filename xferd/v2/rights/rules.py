@@ -7,22 +7,19 @@ Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from enum import Enum
-from functools import lru_cache
 from typing import Final
 
 from attrs import Attribute, field, frozen
+
+from xferd.patterns import is_pattern, matches_any
 
 ANONYMOUS: Final = "anonymous"
 """In a rule: every client."""
 
 ANY_USER: Final = "*"
 """In a rule: every user who has logged in."""
-
-_PATTERN: Final = re.compile(r"[A-Za-z0-9._:/*?-]+")
-_TOKEN: Final = re.compile(r"\*\*|\*|\?|[^*?]+")
 
 
 class Action(Enum):
@@ -64,7 +61,7 @@ class RightsRule:
     @repositories.validator
     def _check_repositories(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
         for pattern in value:
-            if _PATTERN.fullmatch(pattern) is None:
+            if not is_pattern(pattern):
                 raise ValueError(f"'repositories' must be patterns such as 'local/team/*', not {pattern!r}")
 
     @may.validator
@@ -104,24 +101,8 @@ class Rules:
         )
 
 
-def matches_any(patterns: Iterable[str], name: str) -> bool:
-    """
-    Whether one of some patterns matches a name.
-
-    C{*} stands for any characters within one component, C{**} for any number of
-    components, C{?} for one character.
-    """
-    return any(_compiled(pattern).fullmatch(name) is not None for pattern in patterns)
-
-
 def _names(rule: RightsRule, user: str) -> bool:
     """
     Whether a rule is for a user.
     """
     return ANONYMOUS in rule.users or (bool(user) and (ANY_USER in rule.users or user in rule.users))
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    wild = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return re.compile("".join(wild.get(part, re.escape(part)) for part in _TOKEN.findall(pattern)))
