@@ -170,6 +170,8 @@ class Daemon(Service):
             keep=config.registry.keep,
             hosts=self.hosts,
         )
+        self._registry_settings = config.registry
+        urls = [each.url for each in served if each.url]
         self.web = Web(
             jobs=self.jobs,
             store=self.store,
@@ -183,7 +185,7 @@ class Daemon(Service):
             hosts=frozenset(config.hosts_allowed),
             page_port=next((listener.port for listener in listeners if listener.port), 0),
             public_metrics=config.metrics.public,
-            registry=describe(config.registry, [each.url for each in served if each.url]),
+            registry=lambda: describe(self._registry_settings, config.registry.listen, urls),
             examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
         self.rights = Rights(
@@ -340,6 +342,7 @@ class Daemon(Service):
         except XferdError as e:
             self._log.error("the settings are unchanged: {why}", why=str(e))
             return
+        self._registry_settings = config.registry
         # Neither fails: a value of Limits is within its bounds.
         self.jobs.change_limits(asdict(config.limits))
         self.jobs.quota = config.store.quota

@@ -24,9 +24,9 @@ class DescriptionTests(SynchronousTestCase):
         It has the endpoints, their URLs, and each upstream with its alias.
         """
         listed = {"docker.io": UpstreamSettings(), "lan:5000": UpstreamSettings(alias="lan")}
-        settings = RegistrySettings(listen=("tcp:1",), local=("a/", "b/"), upstreams=listed)
+        settings = RegistrySettings(local=("a/", "b/"), upstreams=listed)
         self.assertEqual(
-            describe(settings, ["http://h:1"]),
+            describe(settings, ["tcp:1"], ["http://h:1"]),
             {
                 "listen": ["tcp:1"],
                 "urls": ["http://h:1"],
@@ -41,8 +41,20 @@ class DescriptionTests(SynchronousTestCase):
         """
         A registry of all public upstreams lists none.
         """
-        found = describe(RegistrySettings(default="", upstreams="any-public"), [])
+        found = describe(RegistrySettings(default="", upstreams="any-public"), [], [])
         self.assertEqual((found["any_public"], found["upstreams"], found["default"]), (True, [], ""))
+
+    def test_external(self) -> None:
+        """
+        The URL in the settings is better than that of a listener; without a listener there is none.
+        """
+        settings = RegistrySettings(external_url="https://registry.lan")
+        for listen, urls, known in (
+            (["tcp:1"], ["http://h:1"], ["https://registry.lan", "http://h:1"]),
+            (["systemd:INET:index=0"], [], ["https://registry.lan"]),
+            ([], [], []),
+        ):
+            self.assertEqual(describe(settings, listen, urls)["urls"], known)
 
     def test_schema(self) -> None:
         """

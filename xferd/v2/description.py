@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from xferd.interfaces.job_json import RegistryJSON
 
 
-def describe(settings: RegistrySettings, urls: Sequence[str]) -> RegistryJSON:
+def describe(settings: RegistrySettings, listen: Sequence[str], urls: Sequence[str]) -> RegistryJSON:
     """
     Describe a registry.
 
-    @param urls: the URLs of its listeners.
+    @param listen: the endpoints at which it listens, whatever the settings have by now.
+    @param urls: the URLs of those whose address is known.
     """
     listed = settings.upstreams
     upstreams = {} if isinstance(listed, str) else listed
     return {
-        "listen": list(settings.listen),
-        "urls": list(urls),
+        "listen": list(listen),
+        "urls": [*filter(None, [settings.external_url]), *urls] if listen else [],
         "default": settings.default,
         "any_public": isinstance(listed, str),
         "upstreams": [{"host": host, "alias": each.alias} for host, each in upstreams.items()],

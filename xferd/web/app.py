@@ -96,7 +96,7 @@ class Web:
         page_port: int = 0,
         public_metrics: bool = False,
         examine: Callable[[], Deferred[list[dict[str, object]]]] = lambda: succeed([]),
-        registry: RegistryJSON = NO_REGISTRY,
+        registry: Callable[[], RegistryJSON] = lambda: NO_REGISTRY,
         connections: Callable[[], int] = lambda: own_limit() // 2,
     ) -> None:
         """
@@ -111,7 +111,7 @@ class Web:
             page, or 0.
         @param public_metrics: whether the metrics need no right.
         @param examine: checks the installation.
-        @param registry: the registry that the daemon serves.
+        @param registry: describes the registry that the daemon serves.
         @param connections: how many connections may be open, of all listeners;
             by default half of the process's file descriptors, so that clients
             cannot take those that transfers need.
@@ -408,7 +408,7 @@ class Web:
         """
         Show the registry that the daemon serves, and its upstreams.
         """
-        return respond(request, self._registry)
+        return respond(request, self._registry())
 
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:
