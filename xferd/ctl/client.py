@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from xferd.ctl.api import API, Download, Event
-from xferd.ctl.errors import NoDaemon, Refused
+from xferd.ctl.errors import ClientError, NoDaemon, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -399,6 +399,17 @@ class Daemon:
         The daemon's status.
         """
         return self._api.request_object("GET", "/status")
+
+    def registry(self) -> dict[str, Any]:
+        """
+        The registry that the daemon serves, with its upstreams.
+        """
+        try:
+            return self._api.request_object("GET", "/registry")
+        except Refused as e:
+            if e.status == 404:
+                raise ClientError("the daemon is of an older version, which serves no registry") from e
+            raise
 
     def examination(self) -> list[dict[str, Any]]:
         """
