@@ -217,9 +217,10 @@ class Dockerd(Program):
     @ivar command: the command line of docker for this daemon.
     """
 
-    def __init__(self, reactor: IReactorProcess, directory: str) -> None:
+    def __init__(self, reactor: IReactorProcess, directory: str, *options: str) -> None:
         """
         @param directory: is created.
+        @param options: further options of dockerd.
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True)
@@ -240,6 +241,7 @@ class Dockerd(Program):
             f"--pidfile={place}/pid",
             f"--host={self._host}",
             "--insecure-registry=127.0.0.0/8",
+            *options,
         ]
         super().__init__(reactor, argv, "API listen on", str(place))
 

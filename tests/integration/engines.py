@@ -1,0 +1,339 @@
+"""
+Container tools that pull images through a mirror, each with a store, sockets and
+configuration files of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReactorProcess
+
+from tests.integration.peers import require, run
+from tests.integration.programs import Dockerd, Program
+
+
+class Engine(ABC):
+    """
+    A tool that pulls images.
+
+    Life cycle: made; C{start}ed; C{pull}s; C{stop}ped.
+
+    @cvar client: the name by which C{xferctl mirror show} knows it, or the empty
+        string: it has no configuration, and names the mirror in each reference.
+    @cvar hub_alone: whether it can mirror nothing but Docker Hub.
+    @cvar programs: the programs that it needs.
+    """
+
+    client: str = "podman"
+    hub_alone: bool = False
+    programs: Sequence[str] = ()
+
+    def __init__(self, reactor: IReactorProcess, place: Path, mirror: str) -> None:
+        """
+        @param place: its directory, which is created, with a short path.
+        @param mirror: host and port of the mirror.
+        """
+        self._reactor = reactor
+        self.place = place
+        self._mirror = mirror
+        place.mkdir(parents=True)
+
+    def configure(self, files: Sequence[Mapping[str, Any]]) -> None:
+        """
+        Write the files that C{xferctl mirror show --json} printed.
+        """
+        for file in files:
+            path = self._path(file["path"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file["text"])
+
+    def _path(self, path: str) -> Path:
+        """
+        The place of a file of the machine.
+        """
+        return self.place / path.lstrip("/")
+
+    async def start(self) -> None:
+        """
+        Start its daemon, if it has one.
+
+        @raise SkipTest: a program is not installed.
+        """
+        for program in self.programs:
+            require(program)
+
+    async def stop(self) -> None:  # noqa: B027 - most tools have no daemon
+        """
+        Stop its daemon.
+        """
+
+    @abstractmethod
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image.
+
+        @param reference: the full name, with C{docker.io} where it is there.
+        @return: the digest of its config.
+        @raise PeerFailed: it cannot be pulled.
+        """
+
+    @property
+    def _registries_conf(self) -> Path:
+        """
+        The drop-in, as the file of all registries.
+        """
+        return self._path("etc/containers/registries.conf.d/50-xferd.conf")
+
+    async def _run(self, *argv: str) -> str:
+        """
+        Run a program that uses the drop-in for registries.
+        """
+        own = [f"HOME={self.place}", f"CONTAINERS_REGISTRIES_CONF={self._registries_conf}"]
+        return await run(self._reactor, ["env", *own, *argv])
+
+    def _stored(self, directory: Path) -> str:
+        """
+        The config's digest of the one image in a directory of skopeo's.
+        """
+        return str(json.loads((directory / "manifest.json").read_text())["config"]["digest"])
+
+    def _laid_out(self, directory: Path) -> str:
+        """
+        The config's digest of the one image in an OCI layout.
+        """
+        (entry,) = json.loads((directory / "index.json").read_text())["manifests"]
+        algorithm, _, encoded = entry["digest"].partition(":")
+        manifest = json.loads((directory / "blobs" / algorithm / encoded).read_text())
+        return str(manifest["config"]["digest"])
+
+    def _through(self, reference: str) -> str:
+        """
+        The name of an image in the mirror.
+        """
+        return f"{self._mirror}/{reference}"
+
+
+class Skopeo(Engine):
+    """
+    C{skopeo copy} into a directory.
+    """
+
+    programs: Sequence[str] = ("skopeo",)
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image.
+        """
+        target = self.place / "image"
+        shutil.rmtree(target, ignore_errors=True)
+        # It does not read the variable that names the file for podman and buildah.
+        options = ["--insecure-policy", "--registries-conf", str(self._registries_conf)]
+        await self._run("skopeo", *options, "copy", f"docker://{reference}", f"dir:{target}")
+        return self._stored(target)
+
+
+class Podman(Engine):
+    """
+    C{podman pull}.
+    """
+
+    programs: Sequence[str] = ("podman",)
+
+    @property
+    def _storage(self) -> list[str]:
+        return [f"--root={self.place}/root", f"--runroot={self.place}/run", "--storage-driver=vfs"]
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image.
+        """
+        podman = ["podman", *self._storage, "--cgroup-manager=cgroupfs", "--events-backend=none"]
+        pulled = await self._run(*podman, "pull", "--quiet", reference)
+        return f"sha256:{pulled.strip()}"
+
+
+class Buildah(Podman):
+    """
+    C{buildah pull}.
+    """
+
+    programs: Sequence[str] = ("buildah",)
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image.
+        """
+        pulled = await self._run("buildah", *self._storage, "pull", "--quiet", reference)
+        return f"sha256:{pulled.strip()}"
+
+
+class Docker(Engine):
+    """
+    Debian's dockerd, with the classic image store.
+    """
+
+    client = "docker"
+    hub_alone = True
+    programs: Sequence[str] = ("dockerd", "docker")
+
+    async def start(self) -> None:
+        """
+        Start the daemon.
+        """
+        await super().start()
+        config = str(self._path("etc/docker/daemon.json"))
+        self._daemon = Dockerd(self._reactor, str(self.place / "d"), "--config-file", config)
+        await self._daemon.start()
+
+    async def stop(self) -> None:
+        """
+        Stop the daemon.
+        """
+        await self._daemon.stop()
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image by its short name.
+        """
+        short = reference.removeprefix("docker.io/").removeprefix("library/")
+        await self._daemon.run("pull", "--quiet", short)
+        return (await self._daemon.run("image", "inspect", "--format={{.Id}}", short)).strip()
+
+
+class Containerd(Engine):
+    """
+    containerd and C{ctr images pull --hosts-dir}.
+
+    @ivar directory: the directory of the programs; empty for those of the C{PATH}.
+    """
+
+    client = "containerd"
+    programs: Sequence[str] = ("containerd", "ctr")
+    directory = ""
+    snapshotter = "native"
+
+    async def start(self) -> None:
+        """
+        Start the daemon.
+        """
+        self.programs = [os.path.join(self.directory, name) for name in ("containerd", "ctr")]
+        await super().start()
+        settings = self.place / "config.toml"
+        settings.write_text(
+            f'version = 2\nroot = "{self.place}/root"\nstate = "{self.place}/state"\n'
+            'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+            f'[grpc]\naddress = "{self.place}/s"\n'
+        )
+        argv = [self.programs[0], "--config", str(settings)]
+        self._daemon = Program(self._reactor, argv, "containerd successfully booted", str(self.place))
+        await self._daemon.start()
+
+    async def stop(self) -> None:
+        """
+        Stop the daemon.
+        """
+        await self._daemon.stop()
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image.
+        """
+        ctr = [self.programs[1], "--address", f"{self.place}/s"]
+        hosts = str(self._path("etc/containerd/certs.d"))
+        await self._run(
+            *ctr, "images", "pull", "--hosts-dir", hosts, "--snapshotter", self.snapshotter, reference
+        )
+        listed = (await self._run(*ctr, "images", "ls", f"name=={reference}")).splitlines()[1].split()
+        manifest = json.loads(await self._run(*ctr, "content", "get", listed[2]))
+        return str(manifest["config"]["digest"])
+
+
+class Containerd2(Containerd):
+    """
+    The same of version 2, from the directory in C{XFERD_CONTAINERD}.
+    """
+
+    directory = os.environ.get("XFERD_CONTAINERD", "/nowhere")
+    # By default, its transfer service unpacks for no other.
+    snapshotter = "overlayfs"
+
+
+class Crane(Engine):
+    """
+    C{crane pull}.
+    """
+
+    client = ""
+    programs: Sequence[str] = ("crane",)
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image.
+        """
+        target = self.place / "image"
+        shutil.rmtree(target, ignore_errors=True)
+        await self._run("crane", "pull", "--format=oci", self._through(reference), str(target))
+        return self._laid_out(target)
+
+
+class Oras(Engine):
+    """
+    C{oras copy} into a layout.
+    """
+
+    client = ""
+    programs: Sequence[str] = ("oras",)
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image.
+        """
+        target = self.place / "image"
+        shutil.rmtree(target, ignore_errors=True)
+        options = ["--from-plain-http", "--to-oci-layout"]
+        await self._run("oras", "copy", *options, self._through(reference), f"{target}:pulled")
+        return self._laid_out(target)
+
+
+class Regctl(Engine):
+    """
+    C{regctl image copy} into a layout.
+    """
+
+    client = ""
+    programs: Sequence[str] = ("regctl",)
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image.
+        """
+        target = self.place / "image"
+        shutil.rmtree(target, ignore_errors=True)
+        host = f"reg={self._mirror},tls=disabled"
+        await self._run(
+            "regctl", "--host", host, "image", "copy", self._through(reference), f"ocidir://{target}:pulled"
+        )
+        return self._laid_out(target)
+
+
+DEBIAN: Final[Sequence[type[Engine]]] = (Docker, Containerd, Podman, Skopeo, Buildah)
+"""The tools that Debian has."""
+
+OTHERS: Final[Sequence[type[Engine]]] = (Containerd2, Crane, Oras, Regctl)
+"""Tools that are tested where they are found."""
+
+
+def found(kind: type[Engine]) -> bool:
+    """
+    Whether the programs of a tool are installed.
+    """
+    if issubclass(kind, Containerd2):
+        return os.path.exists(os.path.join(kind.directory, "containerd"))
+    return all(shutil.which(program) for program in kind.programs)

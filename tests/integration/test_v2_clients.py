@@ -1,0 +1,219 @@
+"""
+Container tools that pull through the daemon's registry, with the configuration
+that C{xferctl mirror show} prints for them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import cast
+from unittest import SkipTest
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from tests.integration.engines import (
+    DEBIAN,
+    OTHERS,
+    Buildah,
+    Containerd,
+    Containerd2,
+    Crane,
+    Docker,
+    Engine,
+    Oras,
+    Podman,
+    Regctl,
+    Skopeo,
+    found,
+)
+from tests.integration.peers import DockerRegistry, push
+from tests.integration.places import free_port
+from tests.integration.programs import Xferd
+from xferd.interfaces.reactor import IReactor
+from xferd.testing.images import SampleImage, sample_image
+
+reactor = cast(IReactor, installed)
+
+HUB = "docker.io/library/app:1"
+"""An image of Docker Hub, which a registry on loopback stands for."""
+
+OTHER = "other.test/team/tool:2"
+"""An image of another registry."""
+
+
+class MirrorCase(TestCase):
+    """
+    Two upstreams, and a daemon that mirrors them.
+    """
+
+    timeout = 180
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start them.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("the daemons of engines need root")
+        # Outside the working directory: the paths of sockets have to be short.
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place, ignore_errors=True)
+        self.hub, self.other = await self.upstream("docker.io"), await self.upstream("other.test")
+        self.images = {HUB: sample_image(3, 400_000), OTHER: sample_image(2, 300_000)}
+        await self.push(self.hub, HUB)
+        await self.push(self.other, OTHER)
+        port = free_port()
+        self.mirror = f"127.0.0.1:{port}"
+        settings = self.place / "xferd.toml"
+        settings.write_text(
+            f'certs_dirs = ["{self.place}/certs.d"]\n'
+            '[registry.upstreams."docker.io"]\n[registry.upstreams."other.test"]\n'
+        )
+        self.daemon = Xferd(
+            reactor,
+            str(self.place / "x"),
+            *("--config", str(settings), "--registry", f"tcp:{port}:interface=127.0.0.1"),
+        )
+        await self.daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.daemon.stop()))
+
+    async def upstream(self, host: str) -> DockerRegistry:
+        """
+        Start a registry that stands for C{host}.
+        """
+        registry = DockerRegistry(reactor, str(self.place / f"r-{host}"))
+        await registry.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(registry.stop()))
+        directory = self.place / "certs.d" / host
+        directory.mkdir(parents=True)
+        (directory / "hosts.toml").write_text(f'server = "http://{registry.host}"\n')
+        return registry
+
+    async def push(self, registry: DockerRegistry, reference: str) -> None:
+        """
+        Push an image to the registry that stands for its host.
+        """
+        _, _, rest = reference.partition("/")
+        layout = str(self.place / f"layout-{len(rest)}")
+        await push(reactor, self.images[reference], f"{registry.host}/{rest}", layout)
+
+    async def engine(self, kind: type[Engine], name: str = "") -> Engine:
+        """
+        Start a tool with the configuration for it.
+        """
+        if kind in OTHERS and not found(kind):
+            raise SkipTest(f"{kind.__name__} is not installed")
+        engine = kind(reactor, self.place / (name or kind.__name__.lower()), self.mirror)
+        if kind.client:
+            engine.configure(await self.daemon.show("mirror", "show", kind.client))
+        await engine.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(engine.stop()))
+        return engine
+
+    def config(self, reference: str) -> str:
+        """
+        The digest of an image's config.
+        """
+        return str(self.images[reference].config.digest)
+
+    def fetched(self, registry: DockerRegistry, image: SampleImage) -> list[int]:
+        """
+        How often an upstream has sent each blob of an image.
+        """
+        return [registry.count("GET", blob.digest) for blob in image.blobs]
+
+
+class PullTests(MirrorCase):
+    """
+    Each tool pulls through the mirror.
+    """
+
+    async def check(self, kind: type[Engine]) -> None:
+        """
+        The tool pulls images of both upstreams, which send each blob once.
+        """
+        references = [HUB] if kind.hub_alone else [HUB, OTHER]
+        engine = await self.engine(kind)
+        for reference in references:
+            self.assertEqual(await engine.pull(reference), self.config(reference))
+        for registry, reference in ((self.hub, HUB), (self.other, OTHER)):
+            image = self.images[reference]
+            once = int(reference in references)
+            self.assertEqual(self.fetched(registry, image), [once] * len(image.blobs), reference)
+
+    async def test_docker(self) -> None:
+        """
+        docker with the classic image store, by C{registry-mirrors}.
+        """
+        await self.check(Docker)
+
+    async def test_containerd(self) -> None:
+        """
+        containerd 1.6, by C{hosts.toml}.
+        """
+        await self.check(Containerd)
+
+    async def test_containerd_2(self) -> None:
+        """
+        containerd 2, by C{hosts.toml}.
+        """
+        await self.check(Containerd2)
+
+    async def test_podman(self) -> None:
+        """
+        podman, by C{registries.conf}.
+        """
+        await self.check(Podman)
+
+    async def test_skopeo(self) -> None:
+        """
+        skopeo, by C{registries.conf}.
+        """
+        await self.check(Skopeo)
+
+    async def test_buildah(self) -> None:
+        """
+        buildah, by C{registries.conf}.
+        """
+        await self.check(Buildah)
+
+    async def test_crane(self) -> None:
+        """
+        crane, by the name of the mirror in each reference.
+        """
+        await self.check(Crane)
+
+    async def test_oras(self) -> None:
+        """
+        oras, by the name of the mirror in each reference.
+        """
+        await self.check(Oras)
+
+    async def test_regctl(self) -> None:
+        """
+        regctl, by the name of the mirror in each reference.
+        """
+        await self.check(Regctl)
+
+
+class CrowdTests(MirrorCase):
+    """
+    Many tools at once.
+    """
+
+    async def test_at_once(self) -> None:
+        """
+        Eight or more tools pull one image at once; the upstream sends each blob once.
+        """
+        kinds = [*DEBIAN, *(kind for kind in OTHERS if found(kind))]
+        kinds += [Skopeo] * (8 - len(kinds))
+        engines = [await self.engine(kind, f"e{n}") for n, kind in enumerate(kinds)]
+        pulled = await gatherResults(
+            [Deferred.fromCoroutine(engine.pull(HUB)) for engine in engines], consumeErrors=True
+        )
+        self.assertEqual(pulled, [self.config(HUB)] * len(engines))
+        self.assertEqual(self.fetched(self.hub, self.images[HUB]), [1] * len(self.images[HUB].blobs))
