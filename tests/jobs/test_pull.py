@@ -12,6 +12,7 @@ from attrs import evolve
 
 from tests.jobs.case import HOST, JobsCase, every
 from xferd.errors import BadLayer, ConnectionFailed, Denied, StoreError, TooManyRequests, WorkerLost
+from xferd.jobs import runner
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference
 from xferd.oci import Document
@@ -118,6 +119,24 @@ class PullTests(JobsCase):
         self.assertEqual([r.kind for r in self.registry.requests[before:]], ["manifest"])
         self.assertEqual([layer["state"] for layer in job["layers"]], ["exists"] * 3)
         self.assertEqual(job["bytes_done"], job["bytes_total"])
+
+    def test_holders(self) -> None:
+        """
+        That a repository has a blob is not written to the journal again, unless
+        so many others were written since that it is forgotten.
+        """
+        self.patch(runner, "MAX_HOLDERS", 2)
+        for name in ("one", "two", "three"):
+            self.add(sample_image(1, seed=name), name)
+        for name, written in (
+            ("one", ["one"]),
+            ("two", ["two", "one"]),
+            ("three", ["three", "two", "one"]),
+            ("two", ["three", "two", "one"]),
+            ("one", ["one", "three", "two"]),
+        ):
+            self.pulled(name)
+            self.assertEqual([repository.path for repository, _ in self.store.journal.held], written)
 
     def test_tree_at_another_depth(self) -> None:
         """

@@ -40,6 +40,9 @@ MAX_JOBS = 10_000
 MAX_CLIENT_JOBS = MAX_JOBS // 2
 """The largest number of them that belong to one client."""
 
+MAX_HOLDERS = 10_000
+"""The number of blobs in repositories that are not written to the journal again."""
+
 
 @define(eq=False)
 class _Running:
@@ -103,6 +106,7 @@ class Runner:
         self._by_number: dict[int, Job] = {}
         self._clients: Counter[str] = Counter()
         self._background = Background()
+        self._holders: dict[tuple[Repository, Digest], None] = {}
         self.started = False
         self.stopping = False
         self.ends: Counter[tuple[str, str]] = Counter()
@@ -326,8 +330,15 @@ class Runner:
 
     def record_holder(self, repository: Repository, blob: Digest) -> None:
         """
-        Write to the journal that a repository has a blob.
+        Write to the journal that a repository has a blob, unless that is among
+        the last ones that were written: clients pull the same images.
         """
+        holder = repository, blob
+        if holder in self._holders:
+            return
+        self._holders[holder] = None
+        if len(self._holders) > MAX_HOLDERS:
+            del self._holders[next(iter(self._holders))]
         self._background.spawn(
             self._store.journal.record_holder(repository, blob), "while recording the holder of a blob"
         )
