@@ -38,13 +38,31 @@ class FollowedTests(SynchronousTestCase):
         """
         Send the request.
         """
+        connection = self.send(accept, **headers)
+        # The journal answers in a turn of its own.
+        self.world.clock.advance(0)
+        return connection
+
+    def send(self, accept: str = LINES, **headers: str) -> Connection:
+        """
+        Send the request, and make no turn of the reactor.
+        """
         connection = self.world.connect()
         body = json.dumps(PULL).encode()
         given = {"Host": "localhost", "Accept": accept, "Content-Type": "application/json", **headers}
         connection.send("POST", "/api/v1/jobs", {**given, "Content-Length": str(len(body))}, body)
-        # The journal answers in a turn of its own.
-        self.world.clock.advance(0)
         return connection
+
+    def test_together(self) -> None:
+        """
+        The jobs of requests that arrive together begin in later turns of the
+        reactor, in their order.  The job of a client that has left by then does not begin.
+        """
+        connections = [self.send(**{"X-Xferd-Client": name}) for name in ("one", "two", "three")]
+        self.assertEqual(self.world.jobs.pulled, [])
+        connections[1].lose()
+        self.world.clock.advance(0)
+        self.assertEqual([client for _, _, client, _ in self.world.jobs.pulled], ["one", "three"])
 
     def test_lines(self) -> None:
         """

@@ -33,6 +33,8 @@ class BodyTests(SynchronousTestCase):
         Start a request, with a part of its body.
         """
         self.connection.send("POST", "/api/v1/jobs", {**FIELDS, **headers}, body)
+        # A job begins in a turn of its own.
+        self.world.clock.advance(0)
         return self.connection
 
     def test_largest(self) -> None:

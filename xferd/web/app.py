@@ -135,7 +135,7 @@ class Web:
         self._memory = memory
         self._metrics = Metrics()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
-        self._creation = JobCreation(jobs, self._replays, self._events)
+        self._creation = JobCreation(jobs, self._replays, self._events, clock)
         self._connections = ClientLimits(connections)
 
     def site(self, trust: Trust) -> Site:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xferd.errors import TooManyJobs
 from xferd.jobs.runner import MAX_JOBS
+from xferd.transfer.eventual import Eventual
 from xferd.web.client_limits import Kind
 from xferd.web.event_response import accepts_events
 from xferd.web.job_request import read_job_request
@@ -20,6 +21,7 @@ from xferd.web.responses import respond
 from xferd.web.site import admitted
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
     from xferd.interfaces.jobs import IJobs
@@ -32,13 +34,17 @@ MAX_TCP_JOBS: Final = MAX_JOBS * 3 // 4
 
 class JobCreation:
     """
-    Begins jobs for requests.
+    Begins jobs for requests.  The jobs of requests that arrive together begin
+    over several turns of the reactor.
     """
 
-    def __init__(self, jobs: IJobs, replays: Idempotency, events: EventResponses) -> None:
+    def __init__(
+        self, jobs: IJobs, replays: Idempotency, events: EventResponses, clock: IReactorTime
+    ) -> None:
         self._jobs = jobs
         self._replays = replays
         self._events = events
+        self._eventual = Eventual(clock)
 
     async def respond(self, request: Request, jobs_path: str) -> bytes | None:
         """
@@ -50,6 +56,7 @@ class JobCreation:
         @param jobs_path: the path of all jobs.
         @return: the body, or L{None} if it was written.
         """
+        await self._eventual.caught_up()
         job, new = await self._begin(request)
         status = 202 if new else 200
         request.setHeader(b"location", f"{jobs_path}/{job['id']}".encode("ascii"))
