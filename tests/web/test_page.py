@@ -17,8 +17,12 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import TestCase
 
 from tests.web.fakes import World, image, job
+from xferd.errors import ConnectionFailed
+from xferd.interfaces.hosts import Quota
 from xferd.interfaces.jobs import Event
+from xferd.interfaces.transfer import HostAccount
 from xferd.jobs.events.broker import image_json
+from xferd.transfer.pauses import Pauses
 
 HOSTILE = "<img src=x onerror=document.title='owned'>&amp;\"'"
 
@@ -158,6 +162,39 @@ class PageTests(TestCase):
         self.assertIn("fetched 40 %, unpacked 20 %", page)
         self.assertIn("LAYER_INVALID", page)
         self.assertIn('data-link="live"', page)
+
+    async def test_registries(self) -> None:
+        """
+        Registries are shown with quotas, pauses and failures, those with
+        trouble first; their texts are shown as text.
+        """
+        world = World()
+        pauses = Pauses(world.clock)
+        world.memory.join("document", pauses)
+        world.memory.answered("calm.example", "0123456789abcdef", Quota(76, 100, 21600.0))
+        world.memory.answered("docker.io", None, Quota(3, 100, 21600.0))
+        world.memory.answered("quay.io", None, None)
+        pauses.pause(HostAccount("quay.io"), 600)
+        world.memory.unreachable("mirror.lan", ConnectionFailed(HOSTILE))
+        page = await self.load(world)
+        *rows, template = re.findall(r'<li class="registry">.*?</li>', page, re.DOTALL)
+        self.assertIn('<span class="name"></span>', template)
+        self.assertEqual(len(rows), 4)
+        calm = rows.pop()
+        for text in ("calm.example", "76 of 100 requests left", "0123456789ab"):
+            self.assertIn(text, calm)
+        self.assertRegex(calm, '<button class="clear"[^>]* hidden=""')
+        for name, *texts in (
+            ("docker.io", "quota low", "3 of 100 requests left", "documents are requested at intervals"),
+            ("quay.io", "paused", "quay.io asked to wait, until "),
+            ("mirror.lan", "down", "1 failure", "&lt;img src=x onerror"),
+        ):
+            (row,) = [row for row in rows if name in row]
+            for text in texts:
+                self.assertIn(text, row)
+            self.assertNotIn("0123456789ab", row)
+            self.assertNotIn('hidden="">Clear', row)
+        self.assertNotIn("<title>owned", page)
 
     async def test_push(self) -> None:
         """

@@ -6,13 +6,14 @@ import { ask, headers, jobPath } from "./ask.js";
 import { title } from "./format.js";
 import { showLimits } from "./forms.js";
 import { Model } from "./model.js";
+import { Registries } from "./registries.js";
 import { attribute, hide, text } from "./rows.js";
 import { follow } from "./stream.js";
 import { sample, showRates, showStatus } from "./totals.js";
 import { View } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
-/** Refreshes of the status from one look at the limits to the next. */
+/** Refreshes of the status from one look at the limits and the registries to the next. */
 const LIMITS_EVERY = 5;
 /** Running jobs above which the page does not try to be pretty. */
 const BUSY = 30;
@@ -21,6 +22,7 @@ const SHARE = 8;
 
 const model = new Model();
 const view = new View({ cancel, look, again: draw });
+const registries = new Registries({ clear });
 let drawing = false;
 /** When the page was drawn last, and how long that took, in milliseconds. */
 let drawn = 0;
@@ -115,6 +117,17 @@ async function cancel(id) {
   }
 }
 
+/** Have the daemon forget a registry's pauses, quotas and failures. */
+async function clear(host) {
+  try {
+    await ask("DELETE", `/hosts/${encodeURIComponent(host)}`);
+    registries.show(await ask("GET", "/hosts"));
+    text(byId("said"), `${host} was cleared.`);
+  } catch (error) {
+    said(`${host} could not be cleared: ${error.message}`);
+  }
+}
+
 /** All that the daemon knows of a job that has ended. */
 async function look(id) {
   const [job, attempts] = await Promise.all([ask("GET", jobPath(id)), ask("GET", `${jobPath(id)}/attempts`)]);
@@ -127,7 +140,10 @@ async function refresh() {
   try {
     const status = await ask("GET", "/status");
     showStatus(status);
-    if (refreshes++ % LIMITS_EVERY === 0) showLimits(await ask("GET", "/limits"));
+    if (refreshes++ % LIMITS_EVERY === 0) {
+      showLimits(await ask("GET", "/limits"));
+      registries.show(await ask("GET", "/hosts"));
+    }
     if (started !== null && started !== status.started) said("xferd was restarted.");
     started = status.started;
   } catch {

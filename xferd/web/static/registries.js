@@ -1,0 +1,58 @@
+/**
+ * Registries: the quota of each account, pauses and failures.
+ */
+
+import { count, moment, rate } from "./format.js";
+import { attribute, hide, optional, Rows, text } from "./rows.js";
+
+const byId = (id) => document.getElementById(id);
+/** How many accounts are shown. */
+const MOST = 8;
+const WORDS = { paused: "paused", "quota-low": "quota low", down: "down" };
+
+export class Registries {
+  /** @param clear called with the name of a host that is to be cleared */
+  constructor({ clear }) {
+    this.rows = new Rows(byId("registries"), "registry-row", show, (row) => {
+      row.clear.addEventListener("click", () => clear(row.host));
+    });
+  }
+
+  /** Show the hosts as the API lists them: those with trouble first, then those that were used last. */
+  show(hosts) {
+    const accounts = hosts.flatMap((host) => (host.accounts.length ? host.accounts : [null]).map((account) => ({ host, account })));
+    accounts.sort((a, b) => (state(b).state !== "ok") - (state(a).state !== "ok") || used(b).localeCompare(used(a)));
+    this.rows.set(accounts.slice(0, MOST), ({ host, account }) => `${host.host} ${account?.account ?? ""}`);
+    text(byId("registries-count"), accounts.length || "");
+    optional(byId("registries-more"), accounts.length > MOST ? `and ${accounts.length - MOST} more` : "");
+    hide(byId("registries-section"), !accounts.length);
+  }
+}
+
+/** What keeps an account from its host: its own state, or else the host's. */
+function state({ host, account }) {
+  return account && account.state !== "ok" ? account : host;
+}
+
+function used({ host, account }) {
+  return (account ?? host).used;
+}
+
+function show(row, { host, account }) {
+  const found = state({ host, account });
+  const quota = account?.quota;
+  const low = found.state === "quota-low";
+  row.host = host.host;
+  text(row.name, host.host);
+  attribute(row.name, "title", host.host);
+  optional(row.account, account && account.account !== "daemon" ? account.account : "");
+  attribute(row.account, "title", "the account: a hash of a client's credentials");
+  optional(row.trouble, found.state === "ok" ? "" : WORDS[found.state] ?? found.state);
+  attribute(row.clear, "aria-label", `Clear ${host.host}`);
+  hide(row.clear, found.state === "ok");
+  const left = quota && `${quota.remaining}${quota.limit === null ? "" : ` of ${quota.limit}`} requests left`;
+  const failures = host.failures > 0 && count(host.failures, "failure");
+  optional(row.facts, [left, failures, host.rate > 0 && rate(host.rate)].filter(Boolean).join(" · "));
+  const until = found.until ? `, until ${moment(found.until)}` : "";
+  optional(row.why, low ? "documents are requested at intervals" : found.why && found.why + until);
+}
