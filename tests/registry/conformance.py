@@ -105,6 +105,7 @@ class RepositoryConformance(_Base):
         verifyObject(IRegistries, self.registries)
         verifyObject(IRegistries, self.registries.seen_by({}))
         verifyObject(IRegistries, self.registries.anonymous())
+        verifyObject(IRegistries, self.registries.public_only())
         verifyObject(IRepository, self.here)
         verifyObject(IBlobBody, self.wait(self.here.open(self.blob.digest, 0)))
 
@@ -118,6 +119,18 @@ class RepositoryConformance(_Base):
         same, other = (self.registries.repository(Repository(HOST, path)) for path in ("team/a", "team/b"))
         self.assertEqual(self.here.identity, same.identity)
         self.assertNotEqual(self.here.identity, other.identity)
+
+    def test_public_only(self) -> None:
+        """
+        A registry with a public address is reached where no others are, with the
+        same credentials or with a client's.
+        """
+        for limited in (self.registries.public_only(), self.registries.seen_by({}).public_only()):
+            self.assertEqual(self.wait(limited.repository(HERE).manifest("1")), self.image.manifest)
+            self.assertEqual(
+                self.wait(limited.seen_by({}).repository(HERE).manifest("1")), self.image.manifest
+            )
+            self.assertIsNone(self.wait(limited.check(HOST)))
 
     def test_check(self) -> None:
         """

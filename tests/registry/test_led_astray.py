@@ -219,6 +219,33 @@ class LedAstrayTests(TestCase):
                 self.assertEqual(len(self.inner.peers), int(allowed), (self.endpoint, inner))
                 self.assertEqual("private_redirects" in error, inner == "10.0.0.5" and not private)
 
+    async def test_public_only(self) -> None:
+        """
+        With a limit to public addresses, neither a registry, nor where it redirects,
+        nor its token server is reached elsewhere, whatever is configured.
+        """
+
+        async def pull(client: Registries) -> object:
+            body = await client.public_only().repository(self.repository).open(_DIGEST, 0)
+            await body.deliver(lambda _: None)
+            return body
+
+        for self.endpoint in ("redirect", "realm"):
+            for hub, inner, reached in (
+                ("127.0.0.1", "8.8.4.4", (0, 0)),
+                ("10.0.0.1", "8.8.4.4", (0, 0)),
+                ("169.254.169.254", "8.8.4.4", (0, 0)),
+                ("8.8.8.8", "10.0.0.5", (1, 0)),
+                ("8.8.8.8", "127.0.0.1", (1, 0)),
+                ("8.8.8.8", "8.8.4.4", (1, 1)),
+            ):
+                self.inner.peers.clear()
+                self.hub.peers.clear()
+                error = await self._ask(hub, inner, private=True, work=pull)
+                found = (min(1, len(self.hub.peers)), min(1, len(self.inner.peers)))
+                self.assertEqual(found, reached, (self.endpoint, hub, inner, error))
+                self.assertEqual("no public address" in error, reached != (1, 1), (hub, inner, error))
+
     async def test_session_of_old(self) -> None:
         """
         An upload session that was remembered is checked, too.

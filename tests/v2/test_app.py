@@ -9,6 +9,7 @@ from tests.v2.case import RegistryCase
 from xferd.names import Digest
 from xferd.testing.images import sample_image
 from xferd.testing.layers import Blob
+from xferd.v2.settings import ANY_PUBLIC, RegistrySettings
 
 
 class PullTests(RegistryCase):
@@ -89,6 +90,19 @@ class PullTests(RegistryCase):
         self.assertEqual(answer.status, 416)
         self.assertEqual(answer.headers["content-range"], f"bytes */{len(data)}")
 
+    def test_names(self) -> None:
+        """
+        A name may have components that are words of the API: the last one counts.
+        """
+        for name in ("manifests/app", "a/manifests/b", "a/blobs/b", "blobs/tags/list", "v2/app"):
+            image = self.add(sample_image(2), name)
+            for path in (f"/v2/{name}", f"/v2/{HOST}/{name}", f"/up/v2/{name}"):
+                answer = self.request(f"{path}/manifests/latest")
+                self.assertEqual((answer.status, answer.body), (200, image.manifest.data), path)
+                blob = image.layers[0].blob
+                answer = self.request(f"{path}/blobs/{str(blob.digest).replace(':', '%3A')}")
+                self.assertEqual((answer.status, answer.body), (200, blob.read()), path)
+
     def test_unknown(self) -> None:
         """
         What is not there is 404, with a code of the specification.
@@ -116,3 +130,30 @@ class PullTests(RegistryCase):
         self.settle()
         self.assertTrue(self.store.blobs.has(self.layer.digest))
         self.assert_idle()
+
+
+class AnyPublicTests(RegistryCase):
+    """
+    A mirror of every registry with a public address.
+    """
+
+    settings = RegistrySettings(default=HOST, upstreams=ANY_PUBLIC)
+
+    def test_public(self) -> None:
+        """
+        A registry that nobody listed is mirrored.
+        """
+        image = self.add(sample_image(1))
+        answer = self.request(f"/v2/{HOST}/app/manifests/latest")
+        self.assertEqual((answer.status, answer.body), (200, image.manifest.data))
+
+    def test_private(self) -> None:
+        """
+        One without a public address is not there for a client, and gets no request.
+        """
+        self.add(sample_image(1))
+        self.registries.private_hosts.add(HOST)
+        answer = self.request(f"/v2/{HOST}/app/manifests/latest")
+        self.assertEqual((answer.status, answer.json()["errors"][0]["code"]), (404, "NAME_UNKNOWN"))
+        self.assertIn("no public address", answer.json()["errors"][0]["message"])
+        self.assertEqual(self.registry.requests, [])

@@ -77,6 +77,18 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(self.found("local/app", namespace="ghcr.io"), "ghcr.io/local/app")
         self.assertEqual(self.found("a.b/app", namespace="ghcr.io"), "ghcr.io/a.b/app")
 
+    def test_override_path(self) -> None:
+        """
+        containerd's C{override_path} has the registry in the path and in C{ns}.
+        """
+        self.assertEqual(self.found("docker.io/library/a", namespace="docker.io"), "docker.io/library/a")
+        self.assertEqual(self.found("docker.io/a", namespace="registry-1.docker.io"), "docker.io/library/a")
+        ours = "registry.example:5000"
+        self.assertEqual(self.found(f"{ours}/a/b", namespace=ours), f"{ours}/a/b")
+        names = Names(RegistrySettings(upstreams=ANY_PUBLIC))
+        self.assertEqual(str(names.find("quay.io/a/b", namespace="quay.io").repository), "quay.io/a/b")
+        self.assertEqual(str(names.find("a.b/c", namespace="quay.io").repository), "quay.io/a.b/c")
+
     def test_default(self) -> None:
         """
         A plain name is one of the default upstream.
@@ -106,10 +118,12 @@ class NamesTests(SynchronousTestCase):
 
     def test_any_public(self) -> None:
         """
-        With C{any-public}, every host is an upstream.
+        With C{any-public}, every host is an upstream, and none is listed.
         """
         names = Names(RegistrySettings(upstreams=ANY_PUBLIC))
-        self.assertEqual(str(names.find("quay.io/a/b").repository), "quay.io/a/b")
+        target = names.find("quay.io/a/b")
+        self.assertEqual((str(target.repository), target.listed), ("quay.io/a/b", False))
+        self.assertTrue(self.target("ghcr.io/a").listed)
 
     def test_malformed(self) -> None:
         """

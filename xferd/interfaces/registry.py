@@ -327,6 +327,14 @@ class IRegistries(Interface):
         sources are kept apart from those of the daemon's user.
         """
 
+    def public_only() -> IRegistries:
+        """
+        These registries, limited to servers with public addresses: registries,
+        their token servers, and wherever they redirect.  For hosts that anybody may
+        name.  What another server refuses fails with L{Denied
+        <xferd.errors.Denied>}, without a connection.
+        """
+
     def close() -> Deferred[None]:
         """
         Close idle connections; fires within a bounded time.

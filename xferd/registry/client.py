@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Final, cast
 from weakref import WeakValueDictionary
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
@@ -38,6 +38,22 @@ from xferd.registry.transport.exchange import Exchange
 from xferd.registry.transport.proxies import Proxies
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.registry.transport.zones import Zone
+
+
+@frozen
+class View:
+    """
+    How registries are seen.
+
+    @ivar anonymous: whether the daemon's user is nobody there.
+    @ivar public_only: whether only servers with public addresses are reached.
+    """
+
+    anonymous: bool = False
+    public_only: bool = False
+
+
+_UNRESTRICTED: Final = View()
 
 
 @implementer(IRegistries)
@@ -97,6 +113,7 @@ class Registries:
                 remedy=self._remedy,
             )
         exchange = self._exchange(TransportConfig(), timeouts, reactor)
+        self._public = self._exchange(TransportConfig(), timeouts, reactor, public_only=True)
         if memory is None:
             memory = HostMemory(reactor, wall_clock=wall_clock)
         self._context = ClientContext(
@@ -116,11 +133,11 @@ class Registries:
             self._context = evolve(self._context, on_warning=on_warning)
         self._keychain = keychain if keychain is not None else Anonymous()
         self._anonymous = Anonymous("anonymous", "anonymous")
-        self._endpoints: ExpiringDict[tuple[str, IKeychain], tuple[tuple[EndpointConfig, ...], Endpoints]]
+        self._endpoints: ExpiringDict[tuple[str, View], tuple[tuple[EndpointConfig, ...], Endpoints]]
         self._endpoints = ExpiringDict(reactor.seconds)
         # Weak: tokens of a client live no longer than its jobs.
         self._clients: WeakValueDictionary[
-            tuple[str, Credentials, IKeychain, tuple[EndpointConfig, ...]], Endpoints
+            tuple[str, Credentials, View, tuple[EndpointConfig, ...]], Endpoints
         ] = WeakValueDictionary()
 
     def repository(self, name: Repository) -> RemoteRepository:
@@ -140,11 +157,14 @@ class Registries:
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         return RegistriesOfClient(self, credentials)
 
-    def anonymous(self) -> AnonymousRegistries:
-        return AnonymousRegistries(self)
+    def anonymous(self) -> RestrictedRegistries:
+        return RestrictedRegistries(self, View(anonymous=True))
+
+    def public_only(self) -> RestrictedRegistries:
+        return RestrictedRegistries(self, View(public_only=True))
 
     def endpoints(
-        self, host: str, credentials: Credentials | None = None, *, anonymous: bool = False
+        self, host: str, credentials: Credentials | None = None, view: View = _UNRESTRICTED
     ) -> Endpoints:
         """
         The servers of a registry.  Equal credentials share them, and thereby
@@ -152,21 +172,20 @@ class Registries:
 
         @param credentials: a client's own; those of the daemon's user by
             default.
-        @param anonymous: whether the daemon's user is nobody here.
         """
         configs = self._configs(host)
-        own = self._anonymous if anonymous else self._keychain
+        own = self._anonymous if view.anonymous else self._keychain
         if credentials is None:
-            known, endpoints = self._endpoints.get((host, own)) or (None, None)
+            known, endpoints = self._endpoints.get((host, view)) or (None, None)
             if endpoints is None or known != configs:
-                endpoints = self._make(host, configs, own, own)
-                self._endpoints[host, own] = (configs, endpoints)
+                endpoints = self._make(host, configs, own, view)
+                self._endpoints[host, view] = (configs, endpoints)
         else:
-            endpoints = self._clients.get((host, credentials, own, configs))
+            endpoints = self._clients.get((host, credentials, view, configs))
             if endpoints is None:
                 keychain = ClientKeychain(credentials, self._accounts.name(credentials))
-                endpoints = self._make(host, configs, keychain, own)
-                self._clients[host, credentials, own, configs] = endpoints
+                endpoints = self._make(host, configs, keychain, view)
+                self._clients[host, credentials, view, configs] = endpoints
         self._use(configs)
         return endpoints
 
@@ -187,29 +206,32 @@ class Registries:
         return found if self._mirrors else found[-1:]
 
     def _make(
-        self, host: str, configs: tuple[EndpointConfig, ...], keychain: IKeychain, mirrors: IKeychain
+        self, host: str, configs: tuple[EndpointConfig, ...], keychain: IKeychain, view: View
     ) -> Endpoints:
         """
         The endpoints of a registry.
 
-        @param keychain: for the registry's own server.
-        @param mirrors: for its mirrors.
+        @param keychain: for the registry's own server; its mirrors get the
+            credentials of the daemon's user, if any.
         """
-        endpoints = [self._endpoint(e, mirrors if e.namespace else keychain) for e in configs]
+        mirrors = self._anonymous if view.anonymous else self._keychain
+        endpoints = [self._endpoint(e, mirrors if e.namespace else keychain, view) for e in configs]
         return Endpoints(host, endpoints, self._context.memory)
 
-    def _endpoint(self, config: EndpointConfig, keychain: IKeychain) -> Endpoint:
+    def _endpoint(self, config: EndpointConfig, keychain: IKeychain, view: View) -> Endpoint:
         """
         One endpoint, with one client's credentials.
         """
-        context = self._context
+        context = evolve(self._context, exchange=self._public) if view.public_only else self._context
         transport = config.transport
         if transport != TransportConfig() or config.headers:
             timeouts = context.timeouts
             if transport.connect is not None:
                 timeouts = evolve(timeouts, connect=transport.connect)
             own = config.url or f"https://{api_host(config.name)}"
-            exchange = self._exchange(transport, timeouts, context.clock, own, config.headers)
+            exchange = self._exchange(
+                transport, timeouts, context.clock, own, config.headers, view.public_only
+            )
             context = evolve(context, exchange=exchange, timeouts=timeouts)
         return Endpoint(config, AuthenticatedClient(config.name, keychain, context, config))
 
@@ -220,6 +242,7 @@ class Registries:
         clock: IReactorTime,
         own: str = "",
         own_headers: tuple[tuple[str, str], ...] = (),
+        public_only: bool = False,
     ) -> Exchange:
         """
         What makes requests with one configuration of the transport.
@@ -239,6 +262,7 @@ class Registries:
             own_headers=own_headers,
             address_of=(lambda _: None) if connections is None else connections.address_of,
             allows_private=self._hosts.allows_private,
+            public_only=public_only,
         )
 
     def _remedy(self, name: str) -> str:
@@ -264,13 +288,14 @@ class Registries:
 
 
 @implementer(IRegistries)
-class AnonymousRegistries:
+class RestrictedRegistries:
     """
-    All registries, without credentials.
+    All registries, with less than the daemon's user may do.
     """
 
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, registries: Registries, view: View) -> None:
         self._registries = registries
+        self._view = view
 
     def repository(self, name: Repository) -> RemoteRepository:
         return RemoteRepository(self.endpoints(name.host), name)
@@ -281,8 +306,11 @@ class AnonymousRegistries:
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         return RegistriesOfClient(self, credentials)
 
-    def anonymous(self) -> AnonymousRegistries:
-        return self
+    def anonymous(self) -> RestrictedRegistries:
+        return RestrictedRegistries(self._registries, evolve(self._view, anonymous=True))
+
+    def public_only(self) -> RestrictedRegistries:
+        return RestrictedRegistries(self._registries, evolve(self._view, public_only=True))
 
     def close(self) -> Deferred[None]:
         return self._registries.close()
@@ -291,7 +319,7 @@ class AnonymousRegistries:
         """
         The servers of a registry.
         """
-        return self._registries.endpoints(host, credentials, anonymous=True)
+        return self._registries.endpoints(host, credentials, self._view)
 
 
 @implementer(IRegistries)
@@ -302,7 +330,7 @@ class RegistriesOfClient:
     """
 
     def __init__(
-        self, registries: Registries | AnonymousRegistries, credentials: Mapping[str, Credentials]
+        self, registries: Registries | RestrictedRegistries, credentials: Mapping[str, Credentials]
     ) -> None:
         """
         @param registries: for hosts that the client has no credentials for.
@@ -320,8 +348,11 @@ class RegistriesOfClient:
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         return RegistriesOfClient(self._registries, {**self._credentials, **credentials})
 
-    def anonymous(self) -> AnonymousRegistries:
+    def anonymous(self) -> RestrictedRegistries:
         return self._registries.anonymous()
+
+    def public_only(self) -> RegistriesOfClient:
+        return RegistriesOfClient(self._registries.public_only(), self._credentials)
 
     def close(self) -> Deferred[None]:
         return self._registries.close()

@@ -11,6 +11,7 @@ in transit by the registry itself and its C{uploads}.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from sys import maxsize
 from typing import Any, TypeVar
 
 from attrs import define, frozen
@@ -426,10 +427,12 @@ class FakeRegistries:
     All registries, by host; each is empty at first.
 
     @ivar closed: whether C{close} was called.
+    @ivar private_hosts: the hosts without a public address.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
+        self.private_hosts: set[str] = set()
         self._registries: dict[tuple[str, str], FakeRegistry] = {}
         self.gate = Gate(clock)
         self.closed = False
@@ -444,6 +447,15 @@ class FakeRegistries:
             self._registries[host, user] = FakeRegistry(host, self._clock, user)
         return self._registries[host, user]
 
+    def refusing(self, host: str) -> FakeRegistry:
+        """
+        A registry that is not reached, as its address is not public.
+        """
+        registry = FakeRegistry(host, self._clock)
+        for call in ("manifest", "document", "open", "confirm", "push", "put_manifest", "referrers", "check"):
+            registry.gate.fail(call, Denied(f"{host} has no public address", host=host), times=maxsize)
+        return registry
+
     def repository(self, name: Repository) -> FakeRepository:
         return FakeRepository(self.registry(name.host), name)
 
@@ -455,6 +467,9 @@ class FakeRegistries:
 
     def anonymous(self) -> FakeRegistriesOfClient:
         return FakeRegistriesOfClient(self, {}, anonymous=True)
+
+    def public_only(self) -> FakeRegistriesOfClient:
+        return FakeRegistriesOfClient(self, {}, public_only=True)
 
     def close(self) -> Deferred[None]:
         self.closed = True
@@ -473,10 +488,13 @@ class FakeRegistriesOfClient:
         credentials: Mapping[str, Credentials],
         *,
         anonymous: bool = False,
+        public_only: bool = False,
     ) -> None:
         """
         @param anonymous: whether the client has no other credentials.
+        @param public_only: whether only hosts with public addresses are reached.
         """
+        self._public_only = public_only
         self._registries = registries
         self._credentials = credentials
         self._anonymous = anonymous
@@ -490,14 +508,25 @@ class FakeRegistriesOfClient:
 
     def seen_by(self, credentials: Mapping[str, Credentials]) -> FakeRegistriesOfClient:
         known = {**self._credentials, **credentials}
-        return FakeRegistriesOfClient(self._registries, known, anonymous=self._anonymous)
+        return FakeRegistriesOfClient(
+            self._registries, known, anonymous=self._anonymous, public_only=self._public_only
+        )
 
     def anonymous(self) -> FakeRegistriesOfClient:
-        return self._registries.anonymous()
+        return FakeRegistriesOfClient(
+            self._registries, {}, anonymous=True, public_only=self._public_only
+        )
+
+    def public_only(self) -> FakeRegistriesOfClient:
+        return FakeRegistriesOfClient(
+            self._registries, self._credentials, anonymous=self._anonymous, public_only=True
+        )
 
     def close(self) -> Deferred[None]:
         return self._registries.close()
 
     def _registry(self, host: str) -> FakeRegistry:
+        if self._public_only and host in self._registries.private_hosts:
+            return self._registries.refusing(host)
         brought = self._credentials.get(host)
         return self._registries.registry(host, "" if brought is None else brought.username)

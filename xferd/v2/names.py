@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from xferd.errors import BadReference, NotFound
 from xferd.interfaces.catalog import LOCAL_HOST
@@ -33,6 +33,8 @@ class Target:
     The repository that a request names.
 
     @ivar upstream: the settings of its upstream; L{None} if it is xferd's own.
+    @ivar listed: whether the operator named its upstream; the others are reached
+        only at public addresses.
     @ivar namespace: the C{ns} that chose the upstream, or the empty string (OCI
         distribution-spec, "Registry Proxying").
     """
@@ -40,6 +42,7 @@ class Target:
     repository: Repository
     upstream: UpstreamSettings | None = None
     namespace: str = ""
+    listed: bool = True
 
 
 class Names:
@@ -72,8 +75,10 @@ class Names:
         if rest and first in self._aliases:
             return self._upstream(self._aliases[first], rest)
         if namespace:
-            target = self._upstream(_host(namespace), name)
-            return Target(target.repository, target.upstream, namespace)
+            # Clients with C{override_path} name the registry in the path as well.
+            named = rest and _host(first) in {_host(namespace), *self._upstreams}
+            target = self._upstream(_host(first), rest) if named else self._upstream(_host(namespace), name)
+            return evolve(target, namespace=namespace)
         if rest and _is_host(first):
             if first == LOCAL_HOST:
                 return self._own(rest)
@@ -100,7 +105,7 @@ class Names:
         repository = Reference.parse(f"{host}/{path}").repository
         if repository.host != host:
             raise BadReference(f"{host}/{path}", "its registry is not the host of the upstream")
-        return Target(repository, settings)
+        return Target(repository, settings, listed=not self._any)
 
     def _host_of(self, alias: str) -> str:
         """

@@ -21,7 +21,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
 from xferd.credentials import Secret
-from xferd.errors import RegistryError, TimedOut
+from xferd.errors import Denied, RegistryError, TimedOut
 from xferd.expiring import ExpiringDict
 from xferd.registry.transport.errors import CredentialsUsed, causes, connection_error, header, header_values
 from xferd.registry.transport.request_body import ContentBody
@@ -127,6 +127,7 @@ class Exchange:
         own_headers: tuple[tuple[str, str], ...] = (),
         address_of: Callable[[IResponse], str | None] = lambda _: None,
         allows_private: Callable[[str], bool] = lambda _: False,
+        public_only: bool = False,
     ) -> None:
         """
         @param agents: returns the agent of a request.
@@ -134,6 +135,8 @@ class Exchange:
             L{None} behind a proxy.
         @param allows_private: whether the registry of a host may lead to
             private networks, wherever it is.
+        @param public_only: whether only public addresses are connected to, whoever
+            named the URL.
         @param own: the URL of a server that receives additional headers.
         @param own_headers: these headers.  They may be secret, and are sent to
             no other server.
@@ -145,6 +148,7 @@ class Exchange:
         self._agents: dict[tuple[bool, Zone | None], IAgent] = {}
         self._address_of = address_of
         self._allows_private = allows_private
+        self._public_only = public_only
         self._clock = clock
         self._timeouts = timeouts
         self._warned: ExpiringDict[tuple[str, str], bool] = ExpiringDict(clock.seconds)
@@ -190,6 +194,7 @@ class Exchange:
         @param led_from: the zone of the server that named the URL; L{None} if
             it is the registry's own.
         @raise RegistryError: too many redirects, or one that is not permitted.
+        @raise Denied: only public addresses are permitted.
         @raise ConnectionFailed: no answer.
         @raise TimedOut: no answer in time.
         """
@@ -298,6 +303,12 @@ class Exchange:
             raise
         except Exception as e:
             refused = next((each for each in causes(e) if isinstance(each, OutOfZone)), None)
+            if refused is not None and self._public_only:
+                raise Denied(
+                    f"{where} is not reached, as it has no public address and is not configured: "
+                    f"it is {refused.zone.value}",
+                    host=host,
+                ) from None
             if refused is not None:
                 raise RegistryError(
                     f"{host} leads to {where}, which is refused: {refused}", host=host
@@ -339,6 +350,8 @@ class Exchange:
 
         @raise OutOfZone: the origin's name alone shows that it is not permitted.
         """
+        if self._public_only:
+            led_from = Zone.PUBLIC
         if led_from is not None and origin.zone is not None and not led_from.allows(origin.zone):
             raise OutOfZone(origin.zone)
         agent = self._agents.get((fresh, led_from))

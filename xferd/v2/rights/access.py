@@ -71,6 +71,7 @@ class Access:
         self._rules = Rules(settings.rights)
         self._logins = logins
         self._anonymous = registries.anonymous()
+        self._unlisted = self._anonymous.public_only()
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def of(self, request: HTTPRequest, target: Target, action: Action) -> Grant:
@@ -86,7 +87,8 @@ class Access:
             await self._login(request, target, action)
         if target.upstream is None:
             return Grant(target.repository)
-        return Grant(target.repository, self._anonymous.repository(target.repository))
+        registries = self._anonymous if target.listed else self._unlisted
+        return Grant(target.repository, registries.repository(target.repository))
 
     async def readable(self, request: HTTPRequest, repositories: Sequence[Repository]) -> list[Repository]:
         """
