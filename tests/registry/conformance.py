@@ -183,9 +183,9 @@ class RepositoryConformance(_Base):
 
     def test_confirm(self) -> None:
         """
-        A blob that the repository has is confirmed, no other.
+        A blob that the repository has is confirmed with its size, no other.
         """
-        self.assertIsNone(self.wait(self.here.confirm(self.blob.digest)))
+        self.assertEqual(self.wait(self.here.confirm(self.blob.digest)), len(self.blob.read()))
         self.fails(BlobUnknown, self.here.confirm(DIGEST))
 
     def test_distrust(self) -> None:
@@ -201,7 +201,7 @@ class RepositoryConformance(_Base):
         """
         self.assertEqual(self.wait(self.push()), Pushed("uploaded"))
         self.assertEqual((self.reported[-1], self.remembered[-1]), (len(DATA), None))
-        self.assertIsNone(self.wait(self.here.confirm(DIGEST)))
+        self.assertEqual(self.wait(self.here.confirm(DIGEST)), len(DATA))
         self.assertEqual(self.wait(self.push()), Pushed("exists"))
         other = self.registries.repository(Repository(HOST, "team/b"))
         self.assertEqual(self.wait(self.push(candidates=[HERE], into=other)), Pushed("mounted", HERE))

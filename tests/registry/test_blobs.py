@@ -199,14 +199,14 @@ class BlobTests(ClientCase):
         self._answer(204)
         failure_of(self, self.open_blob(), RegistryError)
 
-    def _confirm(self) -> Deferred[None]:
+    def _confirm(self) -> Deferred[int | None]:
         return self.repository.confirm(self.digest)
 
     def test_confirmed(self) -> None:
         """
         The right to read a blob is confirmed without a byte of it.
         """
-        self.successResultOf(self._confirm())
+        self.assertEqual(self.successResultOf(self._confirm()), len(self.sample.layer))
         self.assertEqual([method for method, _, _ in self.server.log], ["HEAD"])
 
     def test_not_confirmed(self) -> None:
@@ -229,7 +229,7 @@ class BlobTests(ClientCase):
             return None
 
         self.server.fault = fault
-        self.successResultOf(self._confirm())
+        self.assertEqual(self.successResultOf(self._confirm()), len(self.sample.layer))
         self.assertEqual([method for method, _, _ in self.server.log], ["HEAD", "GET"])
 
     def test_confirming_cancelled(self) -> None:

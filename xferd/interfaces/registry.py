@@ -79,11 +79,13 @@ class IBlobSource(ISource):
         @raise TimedOut: connect, TLS or headers took too long.
         """
 
-    def confirm(digest: Digest) -> Deferred[None]:
+    def confirm(digest: Digest) -> Deferred[int | None]:
         """
         Check with the registry itself, not with a mirror, that the client may
         have a blob, without fetching it.
 
+        @return: fires with the blob's size in bytes, or with L{None} if the
+            registry does not send it.
         @raise Denied: the credentials do not suffice.
         @raise BlobUnknown: the repository has no such blob.
         @raise SourceError: as for C{open}.

@@ -18,7 +18,7 @@ from xferd.registry.access import AuthenticatedClient, pull_scope
 from xferd.registry.transport.errors import Resource, header, header_values
 from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.ranges import check_rest, parse_unsatisfied, range_from
-from xferd.registry.transport.response_body import BlobBody, discard, length_of
+from xferd.registry.transport.response_body import BlobBody, discard, length_of, promised_length
 
 _ODD: Final = frozenset({400, 403, 404, 405, 406, 501})
 """The statuses of servers without support for Range, and of servers that lack the
@@ -49,10 +49,12 @@ class Blobs:
             return self._body(response.raw, 0, length_of(response.raw))
         raise await self._client.refuse(response, resource)
 
-    async def confirm(self, repository: Repository, digest: Digest) -> None:
+    async def confirm(self, repository: Repository, digest: Digest) -> int | None:
         """
         Look for a blob with HEAD.  Where that leads to a failure, as with URLs
         that are signed for GET alone, the blob is requested and its body dropped.
+
+        @return: the blob's size, if the response has it.
         """
         resource = self._resource(repository, digest)
         response = await self._client.request(
@@ -61,11 +63,14 @@ class Blobs:
         status = response.status
         if status in (405, 501) or (status != 200 and not response.is_own):
             await self._client.excerpt(response.raw)
-            (await self.open(repository, digest, 0, None)).abandon()
-        elif status != 200:
+            body = await self.open(repository, digest, 0, None)
+            body.abandon()
+            return body.total
+        if status != 200:
             raise await self._client.refuse(response, resource)
-        else:
-            await self._client.excerpt(response.raw)
+        size = promised_length(response.headers)
+        await self._client.excerpt(response.raw)
+        return size
 
     async def _open_part(
         self, repository: Repository, digest: Digest, offset: int, end: int | None, resource: Resource

@@ -89,7 +89,7 @@ class RemoteRepository:
         last_only = digest in self._distrusted
         return Deferred.fromCoroutine(self._endpoints.request("pull", work, str(digest), last_only))
 
-    def confirm(self, digest: Digest) -> Deferred[None]:
+    def confirm(self, digest: Digest) -> Deferred[int | None]:
         own = self._endpoints.own
         return Deferred.fromCoroutine(self._endpoints.watch(own, own.blobs.confirm(self.name, digest)))
 

@@ -101,7 +101,7 @@ class FakeRepository:
     def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         return self._read(lambda: self._registry.open(self.name, digest, offset, end))
 
-    def confirm(self, digest: Digest) -> Deferred[None]:
+    def confirm(self, digest: Digest) -> Deferred[int | None]:
         return self._read(lambda: self._registry.confirm(self.name, digest))
 
     def distrust(self, digest: Digest) -> None:
@@ -330,13 +330,13 @@ class FakeRegistry:
         self.bodies.append(body)
         return body
 
-    async def confirm(self, repository: Repository, digest: Digest) -> None:
+    async def confirm(self, repository: Repository, digest: Digest) -> int | None:
         """
         Answer L{FakeRepository.confirm}.
         """
         self.note("confirm", repository.path, digest)
         await self.gate.enter("confirm", digest)
-        self._blob(repository, digest)
+        return len(self._blob(repository, digest))
 
     async def manifest(self, repository: Repository, wanted: str) -> Document:
         """
@@ -452,7 +452,7 @@ class FakeRegistries:
         A registry that is not reached, as its address is not public.
         """
         registry = FakeRegistry(host, self._clock)
-        for call in ("manifest", "document", "open", "confirm", "push", "put_manifest", "referrers", "check"):
+        for call in ("manifest", "resolve", "document", "open", "confirm", "push", "put_manifest", "referrers", "check"):
             registry.gate.fail(call, Denied(f"{host} has no public address", host=host), times=maxsize)
         return registry
 

@@ -241,7 +241,7 @@ class _ConsumedArchive:
         """
         return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))
 
-    def confirm(self, digest: Digest) -> Deferred[None]:
+    def confirm(self, digest: Digest) -> Deferred[int | None]:
         if digest in self._came:
             return succeed(None)
         return fail(BlobUnknown(f"the archive lacks the layer {digest}, which it names"))

@@ -79,7 +79,7 @@ class ArchiveSource:
         See L{IBlobBody.abandon}.  There is no connection to drop.
         """
 
-    def confirm(self, digest: Digest) -> Deferred[None]:  # noqa: ARG002 - it has one blob
+    def confirm(self, digest: Digest) -> Deferred[int | None]:  # noqa: ARG002 - it has one blob
         """
         See L{IBlobSource.confirm}.  The reader of the archive verifies the bytes.
         """

@@ -18,12 +18,13 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface import implementer
 
 from xferd.errors import RegistryError, TimedOut, Truncated
 from xferd.interfaces.registry import IBlobBody
-from xferd.registry.transport.errors import body_error
+from xferd.registry.transport.errors import body_error, header
 from xferd.registry.transport.timeouts import Timeouts, within
 from xferd.registry.transport.watchdog import Watchdog
 
@@ -37,6 +38,15 @@ def length_of(response: IResponse) -> int | None:
     The length of a body in bytes by its framing, or L{None} if that has none.
     """
     return None if response.length is UNKNOWN_LENGTH else int(response.length)
+
+
+def promised_length(headers: Headers) -> int | None:
+    """
+    The C{Content-Length} in the response to a HEAD request, which has no body, or
+    L{None} where it has none.
+    """
+    text = header(headers, "Content-Length").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 class _Drop(Protocol):
