@@ -120,7 +120,10 @@ def settings(kind: type, value: Any, prefix: str = "") -> Iterator[tuple[str, An
             kinds = get_args(hints[each.name])
             table = next((hint for hint in kinds if get_origin(hint) is dict), hints[each.name])
             item = get_args(table)[1]
-            yield from settings(item, item(), f'{name}."HOST".')
+            if has(item):
+                yield from settings(item, item(), f'{name}."HOST".')
+            else:
+                yield name, default
         elif has(type(default)):
             yield from settings(type(default), default, f"{name}.")
         else:
@@ -133,7 +136,7 @@ def flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     """
     for key, value in tables.items():
         name = '"HOST"' if prefix in ("hosts.", "registry.upstreams.") else key
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -263,8 +263,9 @@ def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:
     if get_origin(kind) is dict:
         item = get_args(kind)[1]
         if not isinstance(value, dict):
-            raise wrong("a table of tables")
-        return {k: _value(item, v, item(), path, f'{key}."{k}"') for k, v in value.items()}
+            raise wrong("a table of tables" if has(item) else "a table")
+        start = item() if has(item) else None
+        return {k: _value(item, v, start, path, f'{key}."{k}"') for k, v in value.items()}
     if get_origin(kind) is tuple and has(row := get_args(kind)[0]):
         if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
             raise wrong("a list of tables")

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
+from xferd.errors import ConnectionFailed, Denied, RegistryUnavailable, SourceError, TimedOut, TooManyRequests
 from xferd.names import Digest
 from xferd.testing.images import sample_image
 from xferd.testing.layers import Blob
-from xferd.v2.settings import ANY_PUBLIC, RegistrySettings
+from xferd.v2.settings import ANY_PUBLIC, RegistrySettings, UpstreamSettings
 
 
 class PullTests(RegistryCase):
@@ -62,6 +63,53 @@ class PullTests(RegistryCase):
         answer = self.request("/v2/app/manifests/latest", "HEAD")
         self.assertEqual((answer.status, answer.body), (200, b""))
         self.assertEqual(answer.headers["content-length"], str(len(self.image.manifest.data)))
+
+    def test_not_modified(self) -> None:
+        """
+        A client that has the manifest gets no bytes.
+        """
+        for field in (f'"{self.image.digest}"', f'"x", W/"{self.image.digest}"', "*"):
+            answer = self.request("/v2/app/manifests/latest", headers={"If-None-Match": field})
+            self.assertEqual((answer.status, answer.body), (304, b""))
+            self.assertEqual(answer.headers["docker-content-digest"], str(self.image.digest))
+        answer = self.request("/v2/app/manifests/latest", headers={"If-None-Match": '"x"'})
+        self.assertEqual(answer.status, 200)
+
+    def test_refusals(self) -> None:
+        """
+        What the upstream refuses is not here, so that a client asks the upstream
+        itself; what passes has a C{Retry-After}.
+        """
+        cases: tuple[tuple[SourceError, int, str | None], ...] = (
+            (Denied("no", host=HOST, status=401), 404, None),
+            (Denied("no", host=HOST, status=403), 404, None),
+            (TooManyRequests("slow", host=HOST, status=429), 404, None),
+            (RegistryUnavailable("no", host=HOST, status=500), 502, "5"),
+            (ConnectionFailed("no", host=HOST), 502, "5"),
+            (TimedOut("no", phase="headers", host=HOST), 504, "5"),
+            (TooManyRequests("slow", host=HOST, status=429, retry_after=7.0), 404, "7"),
+        )
+        for number, (error, status, again) in enumerate(cases):
+            tag = f"t{number}"
+            self.registry.gate.fail("manifest", error, tag, times=2)
+            connection = self.connect()
+            connection.send("GET", f"/v2/app/manifests/{tag}", {"Host": "localhost"})
+            self.wait(0.5)
+            answer = connection.answer()
+            self.assertEqual((answer.status, answer.headers["retry-after"]), (status, again), error)
+
+    def test_stale(self) -> None:
+        """
+        A tag that cannot be checked comes with a warning.
+        """
+        self.request("/v2/app/manifests/latest")
+        for blob in self.image.blobs:
+            self.request(f"/v2/app/blobs/{blob.digest}")
+        self.wait(61)
+        self.registry.gate.fail("resolve", TooManyRequests("slow", host=HOST, status=429))
+        answer = self.request("/v2/app/manifests/latest")
+        self.assertEqual((answer.status, answer.body), (200, self.image.manifest.data))
+        self.assertRegex(answer.headers["warning"], r'^299 - ".*:latest is as it was 1 minute ago: .*"$')
 
     def test_blob(self) -> None:
         """
@@ -130,6 +178,23 @@ class PullTests(RegistryCase):
         self.settle()
         self.assertTrue(self.store.blobs.has(self.layer.digest))
         self.assert_idle()
+
+
+class RateLimitTests(RegistryCase):
+    """
+    An upstream whose rate limit clients see.
+    """
+
+    settings = RegistrySettings(default=HOST, upstreams={HOST: UpstreamSettings(on_ratelimit="429")})
+
+    def test_told(self) -> None:
+        """
+        They get its status, and when to come back.
+        """
+        self.registry.gate.fail("manifest", TooManyRequests("slow", host=HOST, status=429))
+        answer = self.request("/v2/app/manifests/latest")
+        self.assertEqual((answer.status, answer.headers["retry-after"]), (429, "5"))
+        self.assertEqual(answer.json()["errors"][0]["code"], "TOOMANYREQUESTS")
 
 
 class AnyPublicTests(RegistryCase):

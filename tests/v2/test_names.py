@@ -4,9 +4,12 @@ Tests for L{xferd.v2.names} and L{xferd.v2.settings}.
 
 from __future__ import annotations
 
+from math import inf
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BadReference, NotFound
+from xferd.interfaces.mirror import TagPolicy
 from xferd.v2.names import Names, Target
 from xferd.v2.settings import ANY_PUBLIC, RegistrySettings, UpstreamSettings
 
@@ -162,5 +165,26 @@ class SettingsTests(SynchronousTestCase):
             (name,) = values
             error = self.assertRaises(ValueError, RegistrySettings, **values)
             self.assertIn(f"'{name}' must be", str(error))
+        for upstream in (
+            {"tag_ttl": -1.0},
+            {"stale_max": -1.0},
+            {"tags": {"*": -1.0}},
+            {"tags": {"*": "always"}},
+            {"on_upstream_gone": "stay"},
+            {"on_ratelimit": "503"},
+        ):
+            (name,) = upstream
+            error = self.assertRaises(ValueError, UpstreamSettings, **upstream)
+            self.assertIn(f"'{name}' must be", str(error))
         for alias in ("a.b", "A", "v2", "a/b", "localhost"):
             self.assertRaises(ValueError, UpstreamSettings, alias)
+
+    def test_tag_policy(self) -> None:
+        """
+        The policy of an upstream's tags has its patterns in their order.
+        """
+        settings = UpstreamSettings(
+            tag_ttl=5.0, tags={"v*": "forever", "edge": 1.0}, stale_max=9.0, on_upstream_gone="drop"
+        )
+        self.assertEqual(settings.tag_policy, TagPolicy(5.0, (("v*", inf), ("edge", 1.0)), 9.0, False))
+        self.assertEqual(UpstreamSettings().tag_policy, TagPolicy())

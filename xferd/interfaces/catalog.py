@@ -128,6 +128,15 @@ class ICatalog(Interface):
         @raise StoreError: the disk refuses.
         """
 
+    def confirm_tag(repository: Repository, tag: str, checked: float) -> None:
+        """
+        Note that the upstream still has what a tag stands for.  This is recorded
+        now and then only: after a restart, the check may look older than it is.
+        Without such a tag, it has no effect.
+
+        @param checked: see L{CatalogTag}.
+        """
+
     def put_blob(repository: Repository, blob: Descriptor) -> Deferred[None]:
         """
         Add a blob to a repository before a manifest names it.

@@ -29,6 +29,26 @@ class MirroredManifest:
     warnings: tuple[str, ...] = field(default=())
 
 
+@frozen
+class TagPolicy:
+    """
+    How long the tags of an upstream are used, with and without it.
+
+    @ivar lifetime: seconds for which a tag is used without a check.
+    @ivar patterns: the same for the tags that match a pattern of C{*}, C{?} and
+        C{[...]}; the first one that matches counts.  Infinity stands for tags that
+        never move.
+    @ivar stale: seconds since the last check for which a tag is served while its
+        upstream does not answer.
+    @ivar keep_gone: whether a tag is served that the upstream no longer has.
+    """
+
+    lifetime: float = 60.0
+    patterns: tuple[tuple[str, float], ...] = ()
+    stale: float = 30 * 86400.0
+    keep_gone: bool = True
+
+
 class IBlobReader(Interface):
     """
     One client's view of a blob that is in the store or arrives.
@@ -68,13 +88,16 @@ class IMirror(Interface):
     client that requested it has left.
     """
 
-    def manifest(source: IRepository, wanted: str, client: str) -> Deferred[MirroredManifest]:
+    def manifest(
+        source: IRepository, wanted: str, client: str, policy: TagPolicy | None = None
+    ) -> Deferred[MirroredManifest]:
         """
         A manifest or an index.
 
         @param source: the upstream's repository, with the credentials to use.
         @param wanted: a tag or a digest.
         @param client: the name of the client, for fairness.
+        @param policy: the policy of the upstream; the usual one by default.
         @raise ManifestUnknown: the upstream has no such manifest.
         @raise SourceError: the upstream cannot be asked, and nothing is known
             from before.

@@ -127,11 +127,13 @@ class Jobs:
             wall_clock=wall_clock,
             eventual=self._eventual,
         )
+        if hosts is None:
+            hosts = HostMemory(clock, wall_clock=wall_clock)
         self._transfers = Transfers(
             store,
             unpacker,
             self._quota,
-            hosts=HostMemory(clock, wall_clock=wall_clock) if hosts is None else hosts,
+            hosts=hosts,
             clock=clock,
             wall_clock=wall_clock,
             limits=Limits() if limits is None else limits,
@@ -144,7 +146,9 @@ class Jobs:
         )
         self._layers = self._transfers.layers
         self._uploads = self._transfers.uploads
-        self.mirror = Mirror(store, self._layers, self._documents, wall_clock=wall_clock)
+        self.mirror = Mirror(
+            store, self._layers, self._transfers.questions, hosts=hosts, wall_clock=wall_clock
+        )
         self._memory = DocumentMemory()
         self._numbers = count(1)
         self._naming = Naming(store, self._broker.named)

@@ -38,6 +38,12 @@ from xferd.transfer.transfer import Transfer
 DOCUMENTS_AT_ONCE = 8
 """The number of manifests and configs that are requested at the same time."""
 
+QUESTIONS_AT_ONCE = 64
+"""The same for those that a client of the mirror waits for."""
+
+BOUNDED = RetryPolicy(attempts=2, base=0.25, cap=0.25, patience=0.0)
+"""The retries for such a client, which can use another registry."""
+
 SMALL_BLOB = 1024 * 1024
 """Blobs of fewer bytes do not wait behind larger ones."""
 
@@ -50,6 +56,8 @@ class Transfers:
     The transfers of one daemon.
 
     @ivar documents: the manager of transfers of manifests and configs.
+    @ivar questions: the manager of what a mirror asks its upstreams, while a client
+        waits for the answer: with slots of its own, and one retry at once.
     @ivar layers: downloads, unpacks and registers layers.
     @ivar uploads: pushes blobs.
     @ivar limits: the limits in force.
@@ -101,7 +109,9 @@ class Transfers:
         uploads = add_slots("upload", limits.uploads, 0, uploading)
         self._managers: list[TransferManager] = []
 
-        def manager(kind: str, slots: Slots | None = None, *, attempts: bool = True) -> TransferManager:
+        def manager(
+            kind: str, slots: Slots | None = None, retry: RetryPolicy = retry, *, attempts: bool = True
+        ) -> TransferManager:
             made = TransferManager(
                 clock,
                 wall_clock=wall_clock,
@@ -120,6 +130,9 @@ class Transfers:
         pauses = Pauses(clock)
         hosts.join("document", pauses, metered=True)
         self.documents = manager("document", Slots(DOCUMENTS_AT_ONCE, clock, pauses=pauses))
+        waits = Pauses(clock)
+        hosts.join("question", waits)
+        self.questions = manager("document", Slots(QUESTIONS_AT_ONCE, clock, pauses=waits), BOUNDED)
         self.layers = DownloadManager(
             store,
             unpacker,

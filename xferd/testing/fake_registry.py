@@ -452,7 +452,17 @@ class FakeRegistries:
         A registry that is not reached, as its address is not public.
         """
         registry = FakeRegistry(host, self._clock)
-        for call in ("manifest", "resolve", "document", "open", "confirm", "push", "put_manifest", "referrers", "check"):
+        for call in (
+            "manifest",
+            "resolve",
+            "document",
+            "open",
+            "confirm",
+            "push",
+            "put_manifest",
+            "referrers",
+            "check",
+        ):
             registry.gate.fail(call, Denied(f"{host} has no public address", host=host), times=maxsize)
         return registry
 
@@ -513,9 +523,7 @@ class FakeRegistriesOfClient:
         )
 
     def anonymous(self) -> FakeRegistriesOfClient:
-        return FakeRegistriesOfClient(
-            self._registries, {}, anonymous=True, public_only=self._public_only
-        )
+        return FakeRegistriesOfClient(self._registries, {}, anonymous=True, public_only=self._public_only)
 
     def public_only(self) -> FakeRegistriesOfClient:
         return FakeRegistriesOfClient(

@@ -14,13 +14,13 @@ from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException
 
 from xferd.descriptors import own_limit
-from xferd.errors import NotFound, XferdError
+from xferd.errors import NotFound, TooManyRequests, XferdError
 from xferd.names import Digest
 from xferd.v2.blob_response import BlobResponse, RangeNotSatisfiable, span_of
 from xferd.v2.names import Names, Target
-from xferd.v2.responses import respond_error, respond_errors, respond_http_error
+from xferd.v2.responses import add_warning, matches, respond_error, respond_errors, respond_http_error
 from xferd.v2.rights.rules import Action
-from xferd.v2.settings import RegistrySettings
+from xferd.v2.settings import RegistrySettings, UpstreamSettings
 from xferd.web.client_limits import ClientLimits
 from xferd.web.request import client_name, header, shown
 from xferd.web.site import WebSite
@@ -110,13 +110,19 @@ class Registry:
         Send a manifest ("Pulling manifests").
         """
         target, source = await self._upstream(request, name, alias)
-        found = await self._mirror.manifest(source, wanted, client_name(request))
+        upstream = target.upstream or UpstreamSettings()
+        try:
+            found = await self._mirror.manifest(source, wanted, client_name(request), upstream.tag_policy)
+        except TooManyRequests as e:
+            return respond_error(request, e, 429 if upstream.on_ratelimit == "429" else 404)
         document = found.document
         self._store.catalog.note_use(target.repository, document.digest)
-        for warning in found.warnings:
-            request.responseHeaders.addRawHeader(
-                b"warning", f'299 - "{warning}"'.encode("latin-1", "replace")
-            )
+        for text in found.warnings:
+            add_warning(request, text)
+        if matches(header(request, b"if-none-match"), document.digest):
+            self._describe(request, document.digest, target)
+            request.setResponseCode(304)
+            return b""
         request.setHeader(b"content-type", document.media_type.encode("latin-1"))
         request.setHeader(b"content-length", b"%d" % len(document.data))
         self._describe(request, document.digest, target)

@@ -37,6 +37,7 @@ from xferd.errors import (
     XferdError,
 )
 from xferd.json_encoding import encode
+from xferd.names import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,14 +71,41 @@ those of its nearest ancestor.
 """
 
 
-def respond_error(request: Request, error: XferdError) -> bytes:
+AGAIN: Final = 5
+"""Seconds after which a client is told to try again, where the upstream named none."""
+
+
+def respond_error(request: Request, error: XferdError, status: int = 0) -> bytes:
     """
     Respond with one of our own errors.
+
+    @param status: in place of the usual status.
     """
-    status, code = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
-    if isinstance(error, SourceError) and error.retry_after is not None:
-        request.setHeader(b"retry-after", b"%d" % max(1, round(error.retry_after)))
+    usual, code = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    status = status or usual
+    wanted = error.retry_after if isinstance(error, SourceError) else None
+    if wanted is None and status in (429, 502, 503, 504):
+        wanted = AGAIN
+    if wanted is not None:
+        request.setHeader(b"retry-after", b"%d" % max(1, round(wanted)))
     return respond_errors(request, status, code, str(error))
+
+
+def add_warning(request: Request, text: str) -> None:
+    """
+    Add a C{Warning} of code 299, "miscellaneous persistent warning" (RFC 7234,
+    section 5.5.7), which podman and skopeo show.
+    """
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    request.responseHeaders.addRawHeader(b"warning", f'299 - "{quoted}"'.encode("latin-1", "replace"))
+
+
+def matches(header: str | None, digest: Digest) -> bool:
+    """
+    Whether an C{If-None-Match} names what would be sent (RFC 9110, section 13.1.2).
+    """
+    tags = (header or "").split(",")
+    return any(tag.strip().removeprefix("W/") in ("*", f'"{digest}"') for tag in tags)
 
 
 def respond_http_error(request: Request, refusal: HTTPException) -> bytes:

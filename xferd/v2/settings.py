@@ -6,16 +6,22 @@ The settings of the registry.
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Final
 
 from attrs import Attribute, field, frozen
+from attrs.validators import ge
 
 from xferd.errors import BadReference
+from xferd.interfaces.mirror import TagPolicy
 from xferd.jobs.mirror.keep_rules import KeepRule
 from xferd.names import DOCKER_HUB, Reference
 from xferd.v2.rights.rules import RightsRule
 
 ANY_PUBLIC: Final = "any-public"
+FOREVER: Final = "forever"
+KEEP: Final = "keep"
+DROP: Final = "drop"
 
 _PREFIX: Final = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*/"
@@ -31,14 +37,51 @@ class UpstreamSettings:
 
     @ivar alias: a path component that stands for the upstream's host, or the
         empty string.
+    @ivar tag_ttl: seconds for which a tag is used without a check.
+    @ivar tags: the same by pattern, or C{forever}.
+    @ivar stale_max: seconds for which a tag is served without its upstream.
+    @ivar on_upstream_gone: C{keep} or C{drop} a tag that the upstream no longer has.
+    @ivar on_ratelimit: C{404} or C{429}: the status for a client where the rate
+        limit of the upstream is reached.
     """
 
     alias: str = field(default="")
+    tag_ttl: float = field(default=60.0, validator=ge(0.0))
+    tags: dict[str, float | str] = field(factory=dict)
+    stale_max: float = field(default=30 * 86400.0, validator=ge(0.0))
+    on_upstream_gone: str = field(default=KEEP)
+    on_ratelimit: str = field(default="404")
 
     @alias.validator
     def _check_alias(self, _: Attribute[str], value: str) -> None:
         if value and (_ALIAS.fullmatch(value) is None or value in ("v2", "localhost")):
             raise ValueError(f"'alias' must be lower-case letters, digits, '-' and '_', not {value!r}")
+
+    @tags.validator
+    def _check_tags(self, _: Attribute[dict[str, float | str]], value: dict[str, float | str]) -> None:
+        for pattern, seconds in value.items():
+            if seconds != FOREVER and (isinstance(seconds, str) or seconds < 0):
+                raise ValueError(
+                    f"'tags' must be seconds or {FOREVER!r} by pattern, not {pattern!r}: {seconds!r}"
+                )
+
+    @on_upstream_gone.validator
+    def _check_gone(self, _: Attribute[str], value: str) -> None:
+        if value not in (KEEP, DROP):
+            raise ValueError(f"'on_upstream_gone' must be {KEEP!r} or {DROP!r}, not {value!r}")
+
+    @on_ratelimit.validator
+    def _check_ratelimit(self, _: Attribute[str], value: str) -> None:
+        if value not in ("404", "429"):
+            raise ValueError(f"'on_ratelimit' must be '404' or '429', not {value!r}")
+
+    @property
+    def tag_policy(self) -> TagPolicy:
+        """
+        How long tags are used.
+        """
+        patterns = ((p, inf if isinstance(s, str) else s) for p, s in self.tags.items())
+        return TagPolicy(self.tag_ttl, tuple(patterns), self.stale_max, self.on_upstream_gone == KEEP)
 
 
 @frozen

@@ -164,6 +164,36 @@ class CatalogTests(StoreTestCase):
             self.assertEqual(catalog.tags(APP), ["b"])
             self.assertIsNotNone(catalog.manifest(APP, self.one.descriptor.digest))
 
+    def test_confirmed(self) -> None:
+        """
+        A check of a tag counts at once, and is recorded if the recorded one is old.
+        """
+        self.put(self.one, "a", checked=7.0)
+        catalog = self.store.catalog
+        for checked, recorded in (
+            (100.0, 7.0),
+            (606.0, 7.0),
+            (607.0, 607.0),
+            (700.0, 607.0),
+            (1207.0, 1207.0),
+        ):
+            catalog.confirm_tag(APP, "a", checked)
+            found = catalog.tag(APP, "a")
+            assert found is not None
+            self.assertEqual((found.digest, found.checked), (self.one.descriptor.digest, checked))
+            self.successResultOf(catalog.put_blob(APP, LAYER))
+            (kept,) = self.successResultOf(self.store.journal.read("SELECT checked FROM catalog_tag"))
+            self.assertEqual(kept, (recorded,))
+
+    def test_nothing_to_confirm(self) -> None:
+        """
+        A tag that is not listed is not confirmed.
+        """
+        self.put(self.one, "a")
+        for repository, tag in ((APP, "b"), (OTHER, "a")):
+            self.store.catalog.confirm_tag(repository, tag, 5.0)
+            self.assertIsNone(self.store.catalog.tag(repository, tag))
+
     def test_nothing_to_remove(self) -> None:
         """
         What is not listed cannot be removed.

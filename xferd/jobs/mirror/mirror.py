@@ -6,7 +6,6 @@ files that any number of clients read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 from typing import Final
 
@@ -15,16 +14,19 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BlobUnknown
-from xferd.interfaces.mirror import IBlobReader, IMirror, MirroredManifest
+from xferd.interfaces.hosts import IHostMemory
+from xferd.interfaces.mirror import IBlobReader, IMirror, MirroredManifest, TagPolicy
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.images.documents import DocumentFetcher
-from xferd.jobs.mirror.entries import catalog_entry
+from xferd.jobs.mirror.known import Known
+from xferd.jobs.mirror.manifests import MirroredManifests
+from xferd.jobs.mirror.upstream_manifests import UpstreamManifests
 from xferd.names import Digest
-from xferd.oci import Descriptor, Document
+from xferd.oci import Descriptor
 from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
 from xferd.transfer.watcher import Watcher
 
 HELD_BACK: Final = 64 * 1024
@@ -46,23 +48,35 @@ class Mirror:
         self,
         store: IStore,
         layers: DownloadManager,
-        documents: Callable[[IRepository], DocumentFetcher],
+        questions: TransferManager,
         *,
+        hosts: IHostMemory,
         wall_clock: WallClock,
     ) -> None:
         """
-        @param documents: returns what fetches the documents of a repository.
+        @param questions: see L{UpstreamManifests}.
+        @param hosts: what is known of the upstreams.
         """
+        clock = questions.clock
         self._store = store
         self._layers = layers
-        self._documents = documents
-        self._wall_clock = wall_clock
+        self._known = Known(store)
+        upstreams = UpstreamManifests(store, questions, hosts=hosts, clock=clock, wall_clock=wall_clock)
+        self._manifests = MirroredManifests(store, upstreams, clock=clock, wall_clock=wall_clock)
         self._numbers = count(1)
         # The store is a watcher of each fill: it goes on when its clients leave.
         self._fills: dict[Digest, Watcher[None]] = {}
 
-    def manifest(self, source: IRepository, wanted: str, client: str) -> Deferred[MirroredManifest]:
-        return Deferred.fromCoroutine(self._manifest(source, wanted, client))
+    def manifest(
+        self, source: IRepository, wanted: str, client: str, policy: TagPolicy | None = None
+    ) -> Deferred[MirroredManifest]:
+        async def find() -> MirroredManifest:
+            turn = self._turn(client)
+            if ":" in wanted:
+                return await self._manifests.by_digest(source, Digest.parse(wanted), turn)
+            return await self._manifests.by_tag(source, wanted, policy or TagPolicy(), turn)
+
+        return Deferred.fromCoroutine(find())
 
     def describe(self, source: IRepository, digest: Digest, client: str) -> Deferred[Descriptor]:  # noqa: ARG002
         return Deferred.fromCoroutine(self._describe(source, digest))
@@ -70,21 +84,8 @@ class Mirror:
     def blob(self, source: IRepository, digest: Digest, client: str) -> Deferred[IBlobReader]:
         return Deferred.fromCoroutine(self._blob(source, digest, client))
 
-    async def _manifest(self, source: IRepository, wanted: str, client: str) -> MirroredManifest:
-        catalog, blobs = self._store.catalog, self._store.blobs
-        if ":" in wanted:
-            digest = Digest.parse(wanted)
-            known = catalog.manifest(source.name, digest)
-            if known is not None and blobs.has(digest):
-                data = await blobs.read(digest)
-                return MirroredManifest(Document(known.descriptor.media_type, data, digest))
-        document = await self._documents(source).document(wanted, self._turn(client))
-        tags = [] if ":" in wanted else [wanted]
-        await catalog.put_manifest(source.name, catalog_entry(document), tags, self._wall_clock())
-        return MirroredManifest(document)
-
     async def _describe(self, source: IRepository, digest: Digest) -> Descriptor:
-        known = self._store.catalog.blob(source.name, digest)
+        known = self._known.blob(source.name, digest)
         if known is None:
             raise BlobUnknown(f"no manifest of {source.name} names {digest}", host=source.host)
         return known

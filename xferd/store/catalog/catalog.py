@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.errors import BadInput, NotFound
@@ -20,6 +22,9 @@ from xferd.interfaces.catalog import CatalogManifest, CatalogTag, ICatalog
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor
 from xferd.store.catalog.records import Change, Recorded
+
+RECORDED_AFTER: Final = 600.0
+"""Seconds after which another check of a tag is recorded."""
 
 
 class Records(Protocol):
@@ -66,6 +71,8 @@ class _Content:
 
     @ivar named: the blobs that manifests name, each with the number of those.
     @ivar pushed: the blobs that were pushed.
+    @ivar recorded: the check of each tag that is recorded, where that is not the
+        newest one.
     """
 
     manifests: dict[Digest, CatalogManifest] = field(factory=dict)
@@ -74,6 +81,7 @@ class _Content:
     named: Counter[Digest] = field(factory=Counter)
     pushed: dict[Digest, Descriptor] = field(factory=dict)
     referrers: dict[Digest, dict[Digest, Descriptor]] = field(factory=dict)
+    recorded: dict[str, float] = field(factory=dict)
 
 
 @implementer(ICatalog)
@@ -81,6 +89,8 @@ class Catalog:
     """
     The catalog of a data directory.
     """
+
+    _log = Logger()
 
     def __init__(self, records: Records, touch: Callable[..., None], uses: Uses) -> None:
         """
@@ -153,11 +163,25 @@ class Catalog:
         digest = manifest.descriptor.digest
         tagged = CatalogTag(digest, checked)
         self._add_manifest(repository, manifest)
-        self._content(repository).tags.update(dict.fromkeys(tags, tagged))
+        content = self._content(repository)
+        for tag in tags:
+            content.tags[tag] = tagged
+            content.recorded.pop(tag, None)
         self.note_use(repository, digest)
         changes = [Change(repository, manifest=manifest)]
         changes += [Change(repository, tag=tag, tagged=tagged) for tag in tags]
         return self._records.write(changes)
+
+    def confirm_tag(self, repository: Repository, tag: str, checked: float) -> None:
+        content = self._repositories.get(repository)
+        tagged = None if content is None else content.tags.get(tag)
+        if content is None or tagged is None:
+            return
+        newest = content.tags[tag] = evolve(tagged, checked=checked)
+        recorded = content.recorded.setdefault(tag, tagged.checked)
+        if not 0 <= checked - recorded < RECORDED_AFTER:
+            del content.recorded[tag]
+            _ = self._records.write([Change(repository, tag=tag, tagged=newest)]).addErrback(self._lost)
 
     def put_blob(self, repository: Repository, blob: Descriptor) -> Deferred[None]:
         self._add_blob(repository, blob)
@@ -167,6 +191,7 @@ class Catalog:
         content = self._content(repository)
         if content.tags.pop(tag, None) is None:
             return fail(NotFound(f"{repository} has no tag {tag}"))
+        content.recorded.pop(tag, None)
         return self._records.write([Change(repository, tag=tag)])
 
     def remove_manifest(self, repository: Repository, digest: Digest) -> Deferred[None]:
@@ -177,6 +202,7 @@ class Catalog:
         tags = [tag for tag, tagged in content.tags.items() if tagged.digest == digest]
         for tag in tags:
             del content.tags[tag]
+            content.recorded.pop(tag, None)
         self._drop_manifest(repository, content, manifest)
         self._uses.forget(Reference(repository, None, digest))
         changes = [Change(repository, tag=tag) for tag in tags]
@@ -201,6 +227,12 @@ class Catalog:
 
     def lists(self, digest: Digest) -> bool:
         return digest in self._holders or digest in self._manifests
+
+    def _lost(self, failure: Failure) -> None:
+        """
+        The check of a tag could not be recorded: after a restart it is made again.
+        """
+        self._log.info("the check of a tag is not recorded: {why}", why=failure.getErrorMessage())
 
     def _content(self, repository: Repository) -> _Content:
         return self._repositories.setdefault(repository, _Content())
