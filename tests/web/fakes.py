@@ -358,6 +358,7 @@ class FakeJobs:
     @ivar pulled: the arguments of C{pull}.
     @ivar pushed: the arguments of C{push}.
     @ivar copied: the arguments of C{copy}.
+    @ivar prefetched: the arguments of C{prefetch}.
     @ivar brought: the credentials of each of these calls.
     @ivar more: further members of C{status}.
     @ivar imported: the arguments of C{import_archive}.
@@ -377,6 +378,7 @@ class FakeJobs:
         self.pulled: list[tuple[str, str | None, str, int]] = []
         self.pushed: list[tuple[str, str | None, tuple[str, ...], str | None, str, int]] = []
         self.copied: list[tuple[str, str, str | None, bool, str, int]] = []
+        self.prefetched: list[tuple[str, str | None, str, int]] = []
         self.brought: list[Mapping[str, Credentials] | None] = []
         self.more: dict[str, Any] = {}
         self.imported: list[tuple[str | None, str | None, int | None, str, int]] = []
@@ -465,6 +467,15 @@ class FakeJobs:
         self.brought.append(credentials)
         self.copied.append((reference, target, platform, referrers, client, priority))
         return self._made("copy", client, platform)
+
+    def prefetch(self, reference: str, platform: str | None, client: str, priority: int) -> JobDetailsJSON:
+        """
+        Record a prefetch.
+        """
+        self._check()
+        _parse(reference, None if platform == "all" else platform)
+        self.prefetched.append((reference, platform, client, priority))
+        return self._made("prefetch", client, platform)
 
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int

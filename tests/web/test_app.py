@@ -152,6 +152,19 @@ class JobTests(SynchronousTestCase):
             [("a", "b", "linux/arm64", True, "127.0.0.1", -1), ("a", "b", None, False, "127.0.0.1", 0)],
         )
 
+    def test_prefetch(self) -> None:
+        """
+        A prefetch is started, for one platform or all, without the client's credentials.
+        """
+        asked = {"kind": "prefetch", "reference": "a"}
+        answer = self.world.post({**asked, "platform": "all", "priority": 3})
+        self.assertEqual((answer.status, answer.json()["kind"]), (202, "prefetch"))
+        self.world.post(asked)
+        self.assertEqual(
+            self.world.jobs.prefetched, [("a", "all", "127.0.0.1", 3), ("a", None, "127.0.0.1", 0)]
+        )
+        self.assertEqual(self.world.jobs.brought, [])
+
     def test_pull_over_the_socket(self) -> None:
         """
         A client of the unix socket that gives no name is called local.

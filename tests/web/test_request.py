@@ -70,8 +70,11 @@ class BodyTests(SynchronousTestCase):
         for value, words in [
             ([], "not a JSON object"),
             ("pull", "not a JSON object"),
-            ({}, "'kind' must be 'pull', 'push', 'copy' or 'import', not null"),
-            (pull(kind="move"), "'kind' must be 'pull', 'push', 'copy' or 'import', not \"move\""),
+            ({}, "'kind' must be 'pull', 'push', 'copy', 'import' or 'prefetch', not null"),
+            (
+                pull(kind="move"),
+                "'kind' must be 'pull', 'push', 'copy', 'import' or 'prefetch', not \"move\"",
+            ),
             (pull(kind=["x" * 100]), "…"),
             ({"kind": "pull"}, "'reference'"),
             (pull(reference=""), "'reference'"),

@@ -286,6 +286,21 @@ class IJobs(Interface):
         @raise Interrupted: the daemon is stopping.
         """
 
+    def prefetch(reference: str, platform: str | None, client: str, priority: int) -> JobDetailsJSON:
+        """
+        Begin to fetch an image into the store for clients of the registry, with the
+        credentials by which these pull from its upstream.  Nothing is unpacked, and
+        the store gets no image.
+
+        @param platform: C{os/architecture[/variant]}, or C{all}; this machine's by
+            default.
+        @return: the job as JSON.
+        @raise BadReference: C{reference} is not a reference.
+        @raise BadPlatform: C{platform} is not a platform.
+        @raise Interrupted: the daemon is stopping.
+        @raise TooManyJobs: see L{pull}.
+        """
+
     def import_archive(
         reference: str | None, platform: str | None, size: int | None, client: str, priority: int
     ) -> JobDetailsJSON:

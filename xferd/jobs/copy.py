@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xferd.errors import ManifestUnknown
-from xferd.image_config import platform_of
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.blobs.download import DownloadManager
@@ -21,7 +20,6 @@ from xferd.jobs.images.document_memory import DocumentMemory
 from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.images.graph import Allowance, Graph, walk
 from xferd.jobs.images.publish import Publisher
-from xferd.jobs.images.resolve import Resolved, check_platform
 from xferd.jobs.job import Job
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Document
@@ -88,7 +86,7 @@ class Copy:
         else:
             platform = Platform.parse(self._job.platform)
             resolved = await self._documents.resolve(self._source, platform, turn)
-            await self._check(resolved, platform)
+            await self._documents.check(resolved, platform, turn, str(self._source))
             root = await self._fetch(resolved.descriptor)
         graph = await self._walk(root)
         await self._publish(graph, self._target)
@@ -102,18 +100,6 @@ class Copy:
         await self._publisher.publish(
             [graph], target, self._content, source=repository, origin=repository.name
         )
-
-    async def _check(self, resolved: Resolved, platform: Platform) -> None:
-        """
-        Check that an image is for a platform.  An artifact is for all.
-
-        @raise NoSuchPlatform: it is for another one.
-        """
-        listed, configured, config = resolved.descriptor.platform, None, resolved.manifest.config
-        if listed is None and resolved.manifest.is_image:
-            data = await self._documents.config(config, self._job.turn())
-            configured = platform_of(data, config.digest)
-        check_platform(str(self._source), platform, listed, configured)
 
     async def _referring(self, graph: Graph) -> list[tuple[str | None, Graph]]:
         """

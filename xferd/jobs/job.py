@@ -69,11 +69,11 @@ class Job:
 
     @ivar id: its id in the API.
     @ivar number: its number: that of an older job is smaller, and goes first.
-    @ivar kind: C{pull}, C{push}, C{copy} or C{import}.
+    @ivar kind: C{pull}, C{push}, C{copy}, C{import} or C{prefetch}.
     @ivar reference: the requested reference, in full; empty for an import that
         takes its names from the archive, until they are known.
-    @ivar platform: the requested platform, or L{None}: this machine's for a pull,
-        all of them for a copy, for a push the one in the store.
+    @ivar platform: the requested platform, or L{None}: this machine's for a pull or
+        a prefetch, all of them for a copy, for a push the one in the store.
     @ivar target: the reference to push or copy to.
     @ivar client: the client's name.
     @ivar priority: a higher one goes first.

@@ -54,6 +54,7 @@ from xferd.jobs.limits import Limits
 from xferd.jobs.mirror.keep_rules import KeepRule
 from xferd.jobs.mirror.keeper import Keeper
 from xferd.jobs.mirror.mirror import Mirror
+from xferd.jobs.prefetch import Prefetch
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import ALL, Push
 from xferd.jobs.runner import DELIVERING, Runner, archive_refused
@@ -265,6 +266,27 @@ class Jobs:
 
         return self._add(job, run)
 
+    def prefetch(self, reference: str, platform: str | None, client: str, priority: int) -> JobDetailsJSON:
+        wanted = Reference.parse(reference)
+        job = self._job("prefetch", wanted, platform, client, priority)
+
+        def run() -> Awaitable[dict[str, str]]:
+            # As for the clients of the registry: what is cached is not more than they may read.
+            repository = self._registries.anonymous().repository(wanted.repository)
+            prefetch = Prefetch(
+                job,
+                wanted,
+                store=self._store,
+                repository=repository,
+                documents=self._documents(repository),
+                layers=self._layers,
+                reporter=self._runner.reporter(job),
+                memory=self._memory,
+            )
+            return prefetch.run(self._wall_clock)
+
+        return self._add(job, run)
+
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
     ) -> JobDetailsJSON:
@@ -471,7 +493,7 @@ class Jobs:
         target: Reference | None = None,
     ) -> Job:
         self._runner.check_capacity(client)
-        if not (platform is None or (kind == "push" and platform == ALL)):
+        if not (platform is None or (kind in ("push", "prefetch") and platform == ALL)):
             platform = str(Platform.parse(platform))
         return Job(
             id=token_hex(6),

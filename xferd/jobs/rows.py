@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.jobs.test_manager -*-
 """
-The rows of a job: one for each layer of a pull, or each blob of a push.
+The rows of a job: one for each layer of a pull, or each blob of a push, a copy or a
+prefetch.
 """
 
 from __future__ import annotations
@@ -217,4 +218,62 @@ class BlobRow(Row):
             "unpacked": 0,
             "transfer": None if shown is None else shown.id,
             "why": reason,
+        }
+
+
+@define(eq=False)
+class FetchedRow(Row):
+    """
+    One blob that is fetched into the store and not unpacked.
+
+    @ivar existed: whether the store had it before.
+    @ivar fetch: its download, when it was requested.
+    """
+
+    existed: bool = False
+    fetch: Transfer | None = None
+
+    @property
+    def transfers(self) -> list[Transfer]:
+        """
+        The download.
+        """
+        return [] if self.fetch is None else [self.fetch]
+
+    @property
+    def bytes_done(self) -> int:
+        """
+        The number of the blob's bytes in the store.
+        """
+        if self.fetch is None:
+            return self.blob.size if self.existed else 0
+        return min(self.fetch.bytes_done, self.blob.size)
+
+    @property
+    def state(self) -> str:
+        """
+        Its state, as the API shows it.
+        """
+        if self.fetch is None:
+            return "exists" if self.existed else "waiting"
+        if self.fetch.state in ("done", "failed", "cancelled"):
+            return self.fetch.state
+        return "waiting" if self.fetch.state == "queued" else "downloading"
+
+    def to_json(self, job_id: str) -> LayerJSON:
+        """
+        The row as the API shows it.
+        """
+        fetch = self.fetch
+        return {
+            "job": job_id,
+            "index": self.index,
+            "digest": str(self.blob.digest),
+            "diff_id": None,
+            "size": self.blob.size,
+            "state": self.state,
+            "bytes_done": self.bytes_done,
+            "unpacked": 0,
+            "transfer": None if fetch is None else fetch.id,
+            "why": "" if fetch is None else why(fetch),
         }

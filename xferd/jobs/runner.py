@@ -31,8 +31,8 @@ from xferd.transfer.fair_queue import Turn
 DELIVERING = frozenset({"pull", "copy"})
 """The kinds of jobs by which clients get what registries have."""
 
-NAMING = frozenset({"pull", "import"})
-"""The kinds of jobs that bring images into the store."""
+FILLING = frozenset({"pull", "import", "prefetch"})
+"""The kinds of jobs that fill the store."""
 
 MAX_JOBS = 10_000
 """The largest number of jobs that have not ended."""
@@ -291,7 +291,7 @@ class Runner:
             del self._clients[job.client]
         self._background.spawn(self._ended.add(record), "while recording a job")
         self._broker.ended(job, record)
-        if job.kind in NAMING and self.is_open:
+        if job.kind in FILLING and self.is_open:
             # The images that have just come are those that their client wants.
             names = job.reference.split(", ") if state == "done" else ()
             self._quota.check(frozenset(map(Reference.parse, names)))

@@ -14,6 +14,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "pull": "before the image was pulled; pull it again to resume",
     "push": "before the image was pushed; push it again to resume",
     "copy": "before the image was copied; copy it again to resume",
+    "prefetch": "before the image was fetched; prefetch it again to resume",
     "import": "before the archive was imported; import it again from its beginning",
     "export": "before the archive was complete; export it again from its beginning",
 }

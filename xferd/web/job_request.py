@@ -131,6 +131,24 @@ class ImportRequest:
         return jobs.import_archive(self.reference, self.platform, self.size, client, self.priority)
 
 
+@frozen
+class PrefetchRequest:
+    """
+    A prefetch.
+    """
+
+    reference: str
+    platform: str | None
+    priority: int
+
+    def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:  # noqa: ARG002
+        """
+        Begin it, without the client's own credentials: others are to read what it
+        fetches.
+        """
+        return jobs.prefetch(self.reference, self.platform, client, self.priority)
+
+
 KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
     "pull": (PullRequest, Body("a pull", REFERENCE, PLATFORM, PRIORITY, kind="pull")),
     "push": (
@@ -170,6 +188,18 @@ KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
             OPTIONAL_SIZE,
             PRIORITY,
             kind="import",
+        ),
+    ),
+    "prefetch": (
+        PrefetchRequest,
+        Body(
+            "a prefetch",
+            REFERENCE,
+            PLATFORM.described(
+                'One platform, or "all": the index with all its platforms; by default this machine\'s.'
+            ),
+            PRIORITY,
+            kind="prefetch",
         ),
     ),
 }

@@ -156,7 +156,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "ErrorCode": {"type": "string", "pattern": "^[A-Z_]+$", "description": "A stable code for programs."},
     **{f"{kind.capitalize()}Asked": body.to_schema() for kind, (_, body) in KINDS_OF_JOBS.items()},
-    "JobAsked": {"oneOf": [ref("PullAsked"), ref("PushAsked"), ref("CopyAsked"), ref("ImportAsked")]},
+    "JobAsked": {"oneOf": [ref(f"{kind.capitalize()}Asked") for kind in KINDS_OF_JOBS]},
     "Offset": _object({"offset": {**COUNT, "description": "The offset of the next piece."}}),
     "ArchiveEnd": ARCHIVE_END.to_schema(),
     "LoginAsked": LOGIN.to_schema(),

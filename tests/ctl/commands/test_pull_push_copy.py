@@ -168,6 +168,18 @@ class PushTests(DaemonTestCase):
             {**plain, "platform": "linux/arm64", "referrers": True, "priority": 0},
         )
 
+    def test_prefetch(self) -> None:
+        """
+        A prefetch has one platform or all, and none of the user's credentials.
+        """
+        plain = {"kind": "prefetch", "reference": "a", "priority": 0}
+        self.assertEqual(self.asked("prefetch", "a"), {**plain, "platform": None})
+        self.assertEqual(self.asked("prefetch", "a", "--platform", "all"), {**plain, "platform": "all"})
+        headers = {name.lower() for sent in self.fake.headers for name in sent}
+        self.assertNotIn("x-registry-auth", headers)
+        self.assertNotIn("x-registry-config", headers)
+        self.assertEqual(run(["prefetch", "a", "--no-credentials"]).status, 2)
+
     def test_done(self) -> None:
         """
         A successful push ends with status 0 and prints the digest at the target.

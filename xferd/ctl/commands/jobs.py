@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from xferd.ctl.session import Session
 
 _ATTEMPT = ("ATTEMPT", "KIND", "DIGEST", "ENDED", "TOOK", "BYTES", "SOURCE", "OUTCOME")
-_PAST = {"pull": "pulled", "push": "pushed", "copy": "copied", "import": "imported"}
+_PAST = {
+    "pull": "pulled",
+    "push": "pushed",
+    "copy": "copied",
+    "import": "imported",
+    "prefetch": "fetched",
+}
 
 
 def _jobs_arguments(parser: ArgumentParser) -> None:

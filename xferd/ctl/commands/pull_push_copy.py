@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.commands.test_pull_push_copy -*-
 """
-C{xferctl pull}, C{push} and C{copy}: create a job and follow it.
+C{xferctl pull}, C{push}, C{copy} and C{prefetch}: create a job and follow it.
 """
 
 from __future__ import annotations
@@ -73,12 +73,19 @@ def _copy_arguments(parser: ArgumentParser) -> None:
     _add_job_options(parser, "copied")
 
 
-def _add_job_options(parser: ArgumentParser, past: str) -> None:
+def _prefetch_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("reference", metavar="REF", help="the image, index or artifact, as clients name it")
+    add_platform(parser, "fetch this platform, OS/ARCH[/VARIANT], or 'all' (default: this machine's)")
+    _add_job_options(parser, "fetched", own_credentials=False)
+
+
+def _add_job_options(parser: ArgumentParser, past: str, *, own_credentials: bool = True) -> None:
     add_priority(parser)
     parser.add_argument(
         "--detach", action="store_true", help="print the job's ID and exit; the job continues"
     )
-    add_no_credentials(parser)
+    if own_credentials:
+        add_no_credentials(parser)
     add_output(
         parser, "print each event as one line of JSON", f"print only the {past} reference with its digest"
     )
@@ -108,6 +115,13 @@ def copy(args: Namespace, session: Session) -> None:
     _run(args, session, references, target=args.target, platform=args.platform, referrers=args.referrers)
 
 
+def prefetch(args: Namespace, session: Session) -> None:
+    """
+    Run C{xferctl prefetch}.
+    """
+    _run(args, session, (), platform=args.platform)
+
+
 def _run(
     args: Namespace, session: Session, references: Sequence[str], *, stored: bool = False, **more: object
 ) -> None:
@@ -115,7 +129,8 @@ def _run(
     Create a job and follow it.  The job is cancelled if the user interrupts
     the command, or the output cannot be written.
 
-    @param references: see L{credentials_headers}.
+    @param references: see L{credentials_headers}; none for a job without the
+        user's credentials.
     @param stored: see L{credentials_headers}.
     @param more: fields of the request for this kind of job.
     @raise JobFailed: the job failed or was cancelled.
@@ -125,7 +140,7 @@ def _run(
     display = choose_display(args, session)
     job: dict[str, object] | None = None
     try:
-        headers = credentials_headers(args, session, references, stored=stored)
+        headers = credentials_headers(args, session, references, stored=stored) if references else {}
         # Until the answer arrives, the daemon may have a job whose ID is unknown here.
         with session.interrupts.held():
             start = daemon.start if args.detach else daemon.start_followed
@@ -177,6 +192,19 @@ COMMANDS: Final[Mapping[str, Command]] = {
         (
             "xferctl copy alpine:3.20 registry.example.com/mirror/alpine:3.20",
             "xferctl copy --referrers ghcr.io/owner/app:1.2 registry.example.com/app:1.2",
+        ),
+    ),
+    "prefetch": Command(
+        "Fetch an image for clients of the daemon's registry",
+        "REF",
+        _prefetch_arguments,
+        prefetch,
+        "Clients that pull the image through the daemon's registry then get it from the store.  Nothing is "
+        "unpacked, and 'xferctl images' does not list it.  The daemon fetches what clients without "
+        "credentials may pull.  Interrupting the command cancels its job.",
+        (
+            "xferctl prefetch alpine:3.20",
+            "xferctl prefetch --platform all ghcr.io/owner/app:1.2",
         ),
     ),
 }

@@ -179,7 +179,7 @@ class JobView:
     @property
     def kind(self) -> str:
         """
-        The job's kind: C{pull}, C{push}, C{copy} or C{import}.
+        The job's kind: C{pull}, C{push}, C{copy}, C{import} or C{prefetch}.
         """
         return clean(self.job.get("kind"))
 
@@ -195,7 +195,7 @@ class JobView:
         """
         The noun for a row.
         """
-        return "blob" if self.sending else "layer"
+        return "blob" if self.sending or self.kind == "prefetch" else "layer"
 
     @property
     def reference(self) -> str:

@@ -11,11 +11,12 @@ from typing import TypeVar, cast
 from twisted.logger import Logger
 
 from xferd.errors import BadDocument, DiskFull, SizeMismatch
+from xferd.image_config import platform_of
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.jobs.disk_space.full_disk import retry_while_full
-from xferd.jobs.images.resolve import Resolved, Search
+from xferd.jobs.images.resolve import Resolved, Search, check_platform
 from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.media_types import INDEXES, MANIFESTS
 from xferd.names import Digest, Reference
@@ -106,6 +107,18 @@ class DocumentFetcher:
             self._transfers.clock.seconds,
         )
         return await search.run(document)
+
+    async def check(self, resolved: Resolved, platform: Platform, turn: Turn, name: str) -> None:
+        """
+        Check that an image is for a platform.  An artifact is for all.
+
+        @param name: the name of the image in errors.
+        @raise NoSuchPlatform: it is for another one.
+        """
+        listed, configured, config = resolved.descriptor.platform, None, resolved.manifest.config
+        if listed is None and resolved.manifest.is_image:
+            configured = platform_of(await self.config(config, turn), config.digest)
+        check_platform(name, platform, listed, configured)
 
     async def pinned(self, digest: Digest, turn: Turn) -> Document:
         """

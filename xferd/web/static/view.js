@@ -298,7 +298,7 @@ function endedJob(row, job) {
   named(row, job);
   const took = job.finished ? duration(between(job.started ?? job.created, job.finished)) : "";
   const facts = job.state === "done"
-    ? [bytes(job.bytes_total ?? job.bytes_done), count(job.layers_total, isSending(job) ? "blob" : "layer"), `in ${took}`]
+    ? [bytes(job.bytes_total ?? job.bytes_done), count(job.layers_total, isSending(job) || job.kind === "prefetch" ? "blob" : "layer"), `in ${took}`]
     : [job.state, took && `after ${took}`];
   text(row.facts, [job.kind === "pull" ? "" : job.kind, job.platform, ...facts, job.client].filter(Boolean).join(" · "));
   text(row.time, moment(job.finished ?? job.created));
