@@ -89,7 +89,7 @@ class Standings:
             return Obstacle.PAUSE, 0
         if hosts.before_start(request.host, request.account):
             return Obstacle.INTERVAL, 0
-        if hosts.closed(request.host):
+        if not hosts.is_open(request.host):
             return Obstacle.HOST_LIMIT, hosts.per_host
         return Obstacle.QUEUE, self._queue.places().get(request, PLACES + 1)
 

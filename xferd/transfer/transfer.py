@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from secrets import token_hex
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -102,7 +102,7 @@ class Transfer(Attempting):
         self._rate: Rate | None = None
         self._attempt = 0
         self._label = ""
-        self.id = uuid4().hex[:12]
+        self.id = token_hex(6)
         self.created = context.wall_clock()
         self.key = key
         self.kind = context.kind

@@ -97,10 +97,14 @@ class _IdentityAgent:
             response.headers.removeHeader(b"Content-Encoding")
         return response
 
-    def restore(self, response: IResponse) -> IResponse:
+    def restore(self, wrapped: Any) -> IResponse:
         """
         Restore C{Content-Encoding}, as the body is still encoded.
+
+        @param wrapped: treq's response, which reads each attribute through a proxy.
+        @return: the response in it.
         """
+        response: IResponse = wrapped.original
         if self._encodings is None:
             response.headers.removeHeader(b"Content-Encoding")
         else:
