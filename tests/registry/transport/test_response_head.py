@@ -7,7 +7,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from hypothesis import given
-from hypothesis.strategies import integers, lists
+from hypothesis.strategies import integers, lists, sampled_from
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.registry.transport.response_head import (
@@ -63,8 +63,9 @@ class HeadLimitTests(SynchronousTestCase):
         it is spelled.
         """
         for status in (b"1_00", b"+100", b"0100"):
-            head = b"HTTP/1.1 " + status + b" \r\n\r\n"
-            self.assertRaises(HeadTooLong, _feed, head * (MAX_INTERIM + 1))
+            for rest in (b" \r\n\r\n", b"\r\nA: b c\r\n\r\n"):
+                head = b"HTTP/1.1 " + status + rest
+                self.assertRaises(HeadTooLong, _feed, head * (MAX_INTERIM + 1))
 
     def test_lines(self) -> None:
         """
@@ -118,6 +119,18 @@ class HeadLimitTests(SynchronousTestCase):
         for other in (b"no HTTP\n", b"\r\n", b"HTTP/1.1 2", b"HTTP/1.1 99 \r\na: b"):
             limit = HeadLimit("h:1")
             self.assertEqual(limit.feed(other) + limit.feed(b"\n"), other + b"\n")
+
+    @given(
+        lists(sampled_from([b"HTTP/1.1 ", b"103", b"200", b" ", b"a: b", b"\r", b"\n", b"\r\n", b"\r\n\r\n"]))
+    )
+    def test_at_once(self, parts: list[bytes]) -> None:
+        """
+        A head that arrives at once is read as one that arrives byte by byte.
+        """
+        data = b"".join(parts)
+        at_once, slowly = HeadLimit("h:1"), HeadLimit("h:1")
+        self.assertEqual(at_once.feed(data), b"".join(slowly.feed(bytes([byte])) for byte in data))
+        self.assertEqual(at_once.over, slowly.over)
 
     @given(lists(integers(1, len(_INTERIM + _FINAL) - 1), max_size=6))
     def test_pieces(self, cuts: list[int]) -> None:

@@ -59,6 +59,8 @@ class HeadLimit:
             kept until it is complete.
         @raise HeadTooLong: the head is over one of the limits.
         """
+        if not self._bytes and _is_usual(data):
+            self.over = True
         kept: list[bytes] = []
         start = 0
         while not self.over:
@@ -106,6 +108,17 @@ class HeadLimit:
 
     def _error(self, why: str) -> HeadTooLong:
         return HeadTooLong(f"{self._name} sent a response that is refused: its head {why}")
+
+
+def _is_usual(data: bytes) -> bool:
+    """
+    Whether the first bytes of a response have the whole head of the final one, which
+    is shorter than a line may be and has few lines: it need not be read line by line.
+    """
+    end = data.find(b"\r\n\r\n", 0, MAX_LINE)
+    if end < 0 or data.count(b"\n", 0, end) + 2 > MAX_HEAD_LINES:
+        return False
+    return not _is_interim(data[: data.index(b"\n")])
 
 
 def _is_interim(status: bytes) -> bool:
