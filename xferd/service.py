@@ -32,6 +32,7 @@ from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.jobs.isolation import ISOLATED
 from xferd.jobs.job import rfc3339
 from xferd.jobs.manager import Jobs
+from xferd.jobs.mirror.repositories import list_repositories
 from xferd.listeners import parse_endpoint
 from xferd.names import Repository
 from xferd.registry.auth.credential_helpers import CredentialHelpers, IHelperReactor
@@ -186,6 +187,9 @@ class Daemon(Service):
             page_port=next((listener.port for listener in listeners if listener.port), 0),
             public_metrics=config.metrics.public,
             registry=lambda: describe(self._registry_settings, config.registry.listen, urls),
+            repositories=lambda: list_repositories(
+                self.store.catalog, self.jobs.keeper.kept(), self.jobs.keeper.rules, self.jobs.quota
+            ),
             examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
         self.rights = Rights(

@@ -27,7 +27,14 @@ from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
 from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
 from xferd.hosts.memory import HostMemory
-from xferd.interfaces.job_json import AttemptJSON, JobDetailsJSON, JobJSON, JobsStatusJSON, TransferJSON
+from xferd.interfaces.job_json import (
+    AttemptJSON,
+    JobDetailsJSON,
+    JobJSON,
+    JobsStatusJSON,
+    RepositoryJSON,
+    TransferJSON,
+)
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
 from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
 from xferd.jobs.job import ENDED
@@ -920,6 +927,7 @@ class World:
         @param journal: the journal of an earlier daemon.
         """
         self.jobs = FakeJobs()
+        self.repositories: list[RepositoryJSON] = []
         self.clock = Clock()
         self.wall_clock = FakeWallClock(self.clock)
         gate = Gate(self.clock)
@@ -943,6 +951,7 @@ class World:
             tokens=self.tokens,
             hosts=frozenset(hosts),
             public_metrics=public_metrics,
+            repositories=lambda: self.repositories,
             connections=lambda: connections,
         )
         self.web.start()  # type: ignore[unused-awaitable]

@@ -240,3 +240,38 @@ class ImageListTests(ListCase):
             self.assertEqual(self.found(query), expected, query)
         self.assertEqual(self.pages("?limit=2"), [names[:2], names[2:]])
         self.assertEqual(self.ask("?name=A").status, 400)
+
+
+class RepositoryListTests(SynchronousTestCase):
+    """
+    Repositories of the registry.
+    """
+
+    def test_listed(self) -> None:
+        """
+        The mirrored ones come by name, then xferd's own, in pages and by host.
+        """
+        world = World()
+        names = ["local/a", "ghcr.io/b", "ghcr.io/a", "docker.io/c"]
+        world.repositories = [
+            {
+                "name": name,
+                "own": name == "local/a",
+                "tags": 1,
+                "manifests": 1,
+                "size": 1,
+                "used": None,
+                "kept": ["for good"],
+            }
+            for name in names
+        ]
+
+        def listed(query: str = "") -> list[str]:
+            answer = world.ask("GET", f"/api/v1/registry/repositories{query}")
+            self.assertEqual(answer.status, 200)
+            return [repository["name"] for repository in answer.json()]
+
+        self.assertEqual(listed(), ["docker.io/c", "ghcr.io/a", "ghcr.io/b", "local/a"])
+        self.assertEqual(listed("?host=ghcr.io"), ["ghcr.io/a", "ghcr.io/b"])
+        self.assertEqual(listed("?limit=1&after=0ghcr.io/b"), ["local/a"])
+        self.assertEqual(listed("?host=local"), ["local/a"])

@@ -218,6 +218,22 @@ class RegistryJSON(TypedDict):
     local: list[str]
 
 
+class RepositoryJSON(TypedDict):
+    """
+    A repository of the registry: its name in the registry, the number of its tags
+    and manifests, its bytes, when it was last used, and how long its content is
+    kept, each reason once.
+    """
+
+    name: str
+    own: bool
+    tags: int
+    manifests: int
+    size: int
+    used: str | None
+    kept: list[str]
+
+
 NO_REGISTRY: Final[RegistryJSON] = {
     "listen": [],
     "urls": [],

@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from xferd.descriptors import own_limit
 from xferd.errors import NotFound, XferdError
-from xferd.interfaces.job_json import NO_REGISTRY, RegistryJSON
+from xferd.interfaces.job_json import NO_REGISTRY, RegistryJSON, RepositoryJSON
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.job import ENDED
@@ -42,7 +42,7 @@ from xferd.web.known_hosts import KnownHosts
 from xferd.web.metrics import MEDIA_TYPE, Metrics, scene_of
 from xferd.web.openapi import document
 from xferd.web.page_login import PageLogin
-from xferd.web.pagination import IMAGES, TRANSFERS
+from xferd.web.pagination import IMAGES, REPOSITORIES, TRANSFERS
 from xferd.web.registry_auth import read_login, registry_auth
 from xferd.web.request import client_name, header, read_limit_changes, read_platform, shown
 from xferd.web.responses import respond, respond_error, respond_http_error, respond_internal_error
@@ -97,6 +97,7 @@ class Web:
         public_metrics: bool = False,
         examine: Callable[[], Deferred[list[dict[str, object]]]] = lambda: succeed([]),
         registry: Callable[[], RegistryJSON] = lambda: NO_REGISTRY,
+        repositories: Callable[[], list[RepositoryJSON]] = list,
         connections: Callable[[], int] = lambda: own_limit() // 2,
     ) -> None:
         """
@@ -112,6 +113,7 @@ class Web:
         @param public_metrics: whether the metrics need no right.
         @param examine: checks the installation.
         @param registry: describes the registry that the daemon serves.
+        @param repositories: lists the repositories of the registry.
         @param connections: how many connections may be open, of all listeners;
             by default half of the process's file descriptors, so that clients
             cannot take those that transfers need.
@@ -130,6 +132,7 @@ class Web:
         self._events = EventResponses(clock, EventTimes() if times is None else times)
         self._examine = examine
         self._registry = registry
+        self._repositories = repositories
         self._files = StaticFiles()
         self._known_hosts = KnownHosts(memory, wall_clock)
         self._memory = memory
@@ -409,6 +412,13 @@ class Web:
         Show the registry that the daemon serves, and its upstreams.
         """
         return respond(request, self._registry())
+
+    @app.route(f"{API}/registry/repositories", methods=["GET"])
+    def list_repositories(self, request: Request) -> bytes:
+        """
+        List the repositories of the registry, by name.
+        """
+        return respond(request, REPOSITORIES.page(request, self._repositories()))
 
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:

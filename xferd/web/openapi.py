@@ -428,6 +428,14 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("The registry.", ref("Registry"))},
         )
     },
+    "/api/v1/registry/repositories": {
+        "get": _list(
+            "list_repositories",
+            "List the repositories of the registry, by name, with the reason why their content is kept.",
+            "Repository",
+            _filter("host", "Only those of this upstream."),
+        )
+    },
     "/api/v1/openapi.json": {
         "get": _operation(
             "show_openapi",

@@ -249,3 +249,10 @@ IMAGES: Final = Pagination(
     "images", {"name": (_image_name, _is_named)}, lambda image: str(image.reference), in_order=True
 )
 """Images, by name."""
+
+REPOSITORIES: Final = Pagination(
+    "repositories",
+    {"host": (_text, lambda repository, wanted: repository["name"].partition("/")[0] == wanted)},
+    lambda repository: f"{'1' if repository['own'] else '0'}{repository['name']}",
+)
+"""Repositories of the registry, by name: mirrored ones, then xferd's own."""

@@ -352,6 +352,17 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             )
         }
     ),
+    "Repository": _object(
+        {
+            "name": {**TEXT, "description": "Its name at /v2/, with the upstream's host."},
+            "own": {**FLAG, "description": "Whether it is xferd's own, which takes pushes."},
+            "tags": COUNT,
+            "manifests": COUNT,
+            "size": {**COUNT, "description": "Bytes of its manifests and blobs, each blob once."},
+            "used": {**_or_null(TIME), "description": "When it was last requested."},
+            "kept": {**array(TEXT), "description": "How long its content is kept, and by which rule."},
+        }
+    ),
     "Registry": _object(
         {
             "listen": {
