@@ -96,30 +96,6 @@ class Recorder:
         return sum(item["state"] in ("done", "failed", "cancelled") for item in self.items)
 
 
-@implementer(IProgressSink)
-class LastItems:
-    """
-    A sink that keeps the last item of each key until the test reads it, as an
-    event stream does.
-    """
-
-    def __init__(self) -> None:
-        self._items: dict[Hashable, Any] = {}
-
-    def put(self, key: Hashable, item: Any) -> None:
-        """
-        Keep the item, in the place of an older one that was not read.
-        """
-        self._items[key] = item
-
-    def read(self) -> list[dict[str, Any]]:
-        """
-        Snapshots of the items since the last call, the oldest key first.
-        """
-        items, self._items = self._items, {}
-        return [item.snapshot() for item in items.values()]
-
-
 class Steered:
     """
     A work function that the test steers.

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults, succeed
 
-from tests.transfer.case import ONE, Attempt, EngineTests, LastItems, Recorder, SlotWork, Steered
+from tests.transfer.case import ONE, Attempt, EngineTests, Recorder, SlotWork, Steered
 from xferd.errors import BadLayer, ConnectionFailed
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
-from xferd.transfer.progress import PULSE
+from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
@@ -53,7 +53,7 @@ class TransferCases(EngineTests):
         progress in order, repeats no item except for a new state, and sees its
         end.
         """
-        sink = LastItems()
+        mailbox = Mailbox(self.clock)
         begun: list[str] = []
 
         async def work(transfer: Transfer) -> None:
@@ -61,16 +61,22 @@ class TransferCases(EngineTests):
                 begun.append(str(transfer.key))
                 await self.steps(transfer)
 
-        watchers = [self.request(key, work, sink=sink) for key in ("id1", "id2", "id3")]
+        watchers = [self.request(key, work, sink=mailbox) for key in ("id1", "id2", "id3")]
         self.assertEqual(begun, ["id1", "id2", "id3"])
         seen: dict[str, list[int]] = {}
         states: dict[str, str] = {}
 
-        for _ in range(300):
-            self.clock.advance(0.001)
-            for item in sink.read():
-                seen.setdefault(item["key"], []).append(item["bytes_done"])
-                states[item["key"]] = item["state"]
+        async def read() -> None:
+            while items := await mailbox.get():
+                for item in items:
+                    seen.setdefault(item["key"], []).append(item["bytes_done"])
+                    states[item["key"]] = item["state"]
+
+        reading = Deferred.fromCoroutine(read())
+        self.wind(0.3)
+        mailbox.close()
+        self.turn()
+        self.successResultOf(reading)
         for key in ("id1", "id2", "id3"):
             self.assertEqual(seen[key], sorted(seen[key]))
             self.assertEqual((seen[key][-1], states[key]), (10, "done"))

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError
 
-from tests.transfer.case import ONE, Attempt, EngineTests, LastItems, Recorder, Steered
+from tests.transfer.case import ONE, Attempt, EngineTests, Recorder, Steered
 from xferd.errors import ConnectionFailed, Denied
 from xferd.interfaces.transfer import ISource
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.progress import PULSE
+from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.transfer import Transfer
@@ -58,10 +58,10 @@ class DefectCases(EngineTests):
 
     def test_a2_sink_never_read(self) -> None:
         """
-        A2: a client that never reads its items blocks no other, and costs one
+        A2: a client that never reads its mailbox blocks no other, and costs one
         item for each transfer.
         """
-        stuck, other = LastItems(), Recorder()
+        stuck, other = Mailbox(self.clock), Recorder()
         work = Steered()
         stuck_watcher = self.request("a", work, sink=stuck)
         watcher = self.request("a", work, sink=other)
@@ -73,7 +73,7 @@ class DefectCases(EngineTests):
         self.turn()
         self.assertEqual(self.successResultOf(watcher.result()), "blob")
         self.assertEqual(other.states(), ["running", "done"])
-        self.assertEqual(len(stuck.read()), 1)
+        self.assertEqual(len(self.successResultOf(stuck.get())), 1)
 
     def test_a3_cancelled_in_the_queue(self) -> None:
         """
@@ -123,36 +123,40 @@ class DefectCases(EngineTests):
         transfer that goes quiet arrives without a further event; the final item
         arrives once.
         """
-        work, early, late = Steered(), LastItems(), Recorder()
+        work, early, late = Steered(), Mailbox(self.clock), Recorder()
         self.request("a", work, sink=early)
-        early.read()
+        self.successResultOf(early.get())
+        waiting = early.get()
         work.calls[0].report(bytes_done=98)
         work.calls[0].report(bytes_done=99)
         self.clock.advance(PULSE)
         self.turn()
-        self.assertEqual([i["bytes_done"] for i in early.read()], [99])
+        self.assertEqual([i["bytes_done"] for i in self.successResultOf(waiting)], [99])
         self.request("a", work, sink=late)
         self.assertEqual([i["bytes_done"] for i in late.items], [99])
         work.ends[0].callback(None)
         self.clock.advance(1)
-        self.assertEqual((late.finals(), [i["state"] for i in early.read()]), (1, ["done"]))
+        self.assertEqual(
+            (late.finals(), [i["state"] for i in self.successResultOf(early.get())]), (1, ["done"])
+        )
+        quiet = early.get()
         self.clock.advance(100)
-        self.assertEqual(early.read(), [])
+        self.assertNoResult(quiet)
 
     def test_a6_slow_reader(self) -> None:
         """
         A6: a slow reader sees some of the items, in order, and the last.
         """
-        work, items = Steered(), LastItems()
-        self.request("a", work, sink=items)
+        work, mailbox = Steered(), Mailbox(self.clock)
+        self.request("a", work, sink=mailbox)
         seen: list[int] = []
         for n in range(100):
             work.calls[0].report(bytes_done=n)
             self.clock.advance(PULSE)
             if n % 7 == 0:
-                seen += [item["bytes_done"] for item in items.read()]
+                seen += [item["bytes_done"] for item in self.successResultOf(mailbox.get())]
         work.ends[0].callback(None)
-        final = items.read()[-1]
+        final = self.successResultOf(mailbox.get())[-1]
         self.assertEqual(seen, list(range(0, 100, 7)))
         self.assertEqual((final["state"], final["bytes_done"]), ("done", 99))
 

@@ -4,11 +4,143 @@ Tests for L{xferd.transfer.progress}.
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
+from xferd.interfaces.transfer import IProgressSink
 from xferd.transfer.eventual import SLICE
-from xferd.transfer.progress import NOTIFICATIONS, PULSE, WINDOW, Pulse, Rate
+from xferd.transfer.progress import NOTIFICATIONS, PULSE, WINDOW, Mailbox, Pulse, Rate
+
+
+class MailboxTests(SynchronousTestCase):
+    """
+    The last value under each key.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a mailbox.
+        """
+        self.clock = Clock()
+        self.mailbox = Mailbox(self.clock)
+
+    def test_interface(self) -> None:
+        """
+        A mailbox is a sink.
+        """
+        verifyObject(IProgressSink, self.mailbox)
+
+    def test_last_value(self) -> None:
+        """
+        Of each key the newest item is kept, and the key that has waited longest
+        is read first.
+        """
+        for key, item in [("a", 1), ("b", 1), ("a", 2), ("c", 1), ("a", 3)]:
+            self.mailbox.put(key, item)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [3, 1, 1])
+
+    def test_read_keys_wait_again(self) -> None:
+        """
+        A key that was read takes a new place among the others.
+        """
+        self.mailbox.put("a", 1)
+        self.successResultOf(self.mailbox.get())
+        self.mailbox.put("b", 2)
+        self.mailbox.put("a", 3)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [2, 3])
+
+    def test_waits(self) -> None:
+        """
+        A reader waits for items and gets them from a clean turn, with those
+        that arrived meanwhile.
+        """
+        d = self.mailbox.get()
+        self.mailbox.put("a", 1)
+        self.mailbox.put("b", 2)
+        self.assertNoResult(d)
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(d), [1, 2])
+
+    def test_one_reader(self) -> None:
+        """
+        A second reader is refused.
+        """
+        d = self.mailbox.get()
+        self.assertRaises(RuntimeError, self.mailbox.get)
+        self.assertNoResult(d)
+
+    def test_cancelled_early(self) -> None:
+        """
+        A cancelled read leaves the mailbox as it was.
+        """
+        d = self.mailbox.get()
+        d.cancel()
+        self.failureResultOf(d, CancelledError)
+        self.mailbox.put("a", 1)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [1])
+
+    def test_cancelled_late(self) -> None:
+        """
+        Items on their way to a cancelled read stay for the next one.
+        """
+        d = self.mailbox.get()
+        self.mailbox.put("a", 1)
+        d.cancel()
+        self.failureResultOf(d, CancelledError)
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closed(self) -> None:
+        """
+        A closed mailbox returns what it has, then nothing, and accepts nothing.
+        """
+        self.mailbox.put("a", 1)
+        self.mailbox.close()
+        self.mailbox.put("b", 2)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [1])
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [])
+        self.mailbox.close()
+
+    def test_closed_while_waiting(self) -> None:
+        """
+        A reader that waits gets the end.
+        """
+        d = self.mailbox.get()
+        self.mailbox.close()
+        self.clock.advance(0)
+        self.assertEqual(self.successResultOf(d), [])
+
+    def test_lazy(self) -> None:
+        """
+        A function is called, and a snapshot made, when the item is read, and
+        not before.
+        """
+
+        class Thing:
+            seen = 0
+
+            def snapshot(self) -> int:
+                self.seen += 1
+                return self.seen
+
+        thing = Thing()
+        for _ in range(3):
+            self.mailbox.put("thing", thing)
+            self.mailbox.put("function", lambda: "made")
+        self.assertEqual(thing.seen, 0)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [1, "made"])
+
+    def test_lazy_failure(self) -> None:
+        """
+        An item that raises is logged and left out.
+        """
+        self.mailbox.put("a", lambda: 1 / 0)
+        self.mailbox.put("b", 2)
+        self.assertEqual(self.successResultOf(self.mailbox.get()), [2])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class PulseTests(SynchronousTestCase):

@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.transfer.case import ONE, Attempt, EngineTests, LastItems, Recorder, Source, Steered
+from tests.transfer.case import ONE, Attempt, EngineTests, Recorder, Source, Steered
 from xferd.errors import BadLayer
 from xferd.interfaces.transfer import IProgressSink
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.progress import PULSE
+from xferd.transfer.progress import PULSE, Mailbox
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 
@@ -201,16 +201,17 @@ class ReportTests(EngineTests):
         self.assertEqual((snapshot["source"], snapshot["attempt"]), ("one.example/anonymous", 1))
         late.release()
 
-    def test_sink(self) -> None:
+    def test_mailbox(self) -> None:
         """
-        A sink gets the transfer when it is requested, and when it has ended.
+        The reader of a mailbox gets snapshots.
         """
-        work, items = Steered(), LastItems()
-        watcher = self.request("a", work, sink=items)
-        self.assertEqual(items.read(), [watcher.transfer.snapshot()])
+        work, mailbox = Steered(), Mailbox(self.clock)
+        watcher = self.request("a", work, sink=mailbox)
+        self.assertEqual(self.successResultOf(mailbox.get()), [watcher.transfer.snapshot()])
+        d = mailbox.get()
         work.ends[0].callback(None)
         self.turn()
-        self.assertEqual([item["state"] for item in items.read()], ["done"])
+        self.assertEqual([i["state"] for i in self.successResultOf(d)], ["done"])
 
     def test_wait(self) -> None:
         """

@@ -6,7 +6,15 @@ from __future__ import annotations
 
 from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
-from xferd.errors import ConnectionFailed, Denied, RegistryUnavailable, SourceError, TimedOut, TooManyRequests
+from xferd.errors import (
+    BlobUnknown,
+    ConnectionFailed,
+    Denied,
+    RegistryUnavailable,
+    SourceError,
+    TimedOut,
+    TooManyRequests,
+)
 from xferd.names import Digest
 from xferd.testing.images import sample_image
 from xferd.testing.layers import Blob
@@ -137,6 +145,50 @@ class PullTests(RegistryCase):
         answer = self.request(path, headers={"Range": f"bytes={len(data)}-"})
         self.assertEqual(answer.status, 416)
         self.assertEqual(answer.headers["content-range"], f"bytes */{len(data)}")
+
+    def test_blob_errors(self) -> None:
+        """
+        A blob that cannot be had is an error with a status, and no body that breaks.
+        """
+        self.request("/v2/app/manifests/latest")
+        cases: tuple[tuple[SourceError, int], ...] = (
+            (Denied("no", host=HOST, status=403), 404),
+            (BlobUnknown("no", host=HOST, status=404), 404),
+            (TooManyRequests("no", host=HOST, status=429, retry_after=1000.0), 404),
+            (RegistryUnavailable("no", host=HOST, status=500), 502),
+            (ConnectionFailed("no", host=HOST), 502),
+            (TimedOut("no", phase="headers", host=HOST), 504),
+        )
+        for error, status in cases:
+            self.registry.gate.fail("open", error, times=9)
+            connection = self.connect()
+            connection.send("GET", f"/v2/app/blobs/{self.layer.digest}", {"Host": "localhost"})
+            self.wait(4)
+            answer = connection.answer()
+            self.assertEqual(answer.status, status, error)
+            self.assertIsNone(answer.headers["docker-content-digest"])
+            self.registry.gate.mend()
+
+    def test_blob_other_size(self) -> None:
+        """
+        A blob of another size than its manifest's is the upstream's error.
+        """
+        self.request("/v2/app/manifests/latest")
+        self.registry.corrupt(self.layer.digest, b"x", times=9)
+        answer = self.request(f"/v2/app/blobs/{self.layer.digest}")
+        self.assertEqual((answer.status, answer.json()["errors"][0]["code"]), (502, "UNAVAILABLE"))
+
+    def test_blob_head(self) -> None:
+        """
+        HEAD of a blob asks the upstream only for what no manifest names.
+        """
+        self.request("/v2/app/manifests/latest")
+        self.registry.put_blob("app", Digest.of(b"loose"), b"loose")
+        for digest, size in ((self.layer.digest, len(self.layer.read())), (Digest.of(b"loose"), 5)):
+            answer = self.request(f"/v2/app/blobs/{digest}", "HEAD")
+            self.assertEqual((answer.status, answer.headers["content-length"]), (200, str(size)))
+            self.assertEqual(answer.body, b"")
+            self.assertEqual(self.gets(digest), 0)
 
     def test_names(self) -> None:
         """

@@ -111,11 +111,19 @@ class IMirror(Interface):
         @raise SourceError: the upstream cannot be asked.
         """
 
-    def blob(source: IRepository, digest: Digest, client: str) -> Deferred[IBlobReader]:
+    def blob(
+        source: IRepository, digest: Digest, client: str, start: int = 0, stop: int | None = None
+    ) -> Deferred[IBlobReader]:
         """
         Open a blob: from the store, or from the upstream while it arrives.
 
-        @return: fires when the first byte is here, or the blob is.
+        A short range far behind the bytes that have arrived comes from the upstream
+        by itself, unverified, and is not kept.  So does, for one client at a time,
+        what a full disk has no room for.
+
+        @param start: the offset of the first byte that will be read.
+        @param stop: the exclusive offset of the last one; the blob's end by default.
+        @return: fires when bytes arrive, or the blob is here.
         @raise BlobUnknown: the upstream has no such blob.
         @raise SourceError: the upstream cannot be asked.
         @raise StoreError: the disk refuses.

@@ -147,11 +147,19 @@ class Jobs:
         )
         self._layers = self._transfers.layers
         self._uploads = self._transfers.uploads
-        self.mirror = Mirror(
-            store, self._layers, self._transfers.questions, hosts=hosts, wall_clock=wall_clock
-        )
         self._memory = DocumentMemory()
         self._numbers = count(1)
+        self.mirror = Mirror(
+            store,
+            self._layers,
+            questions=self._transfers.questions,
+            passing=self._transfers.passing,
+            hosts=hosts,
+            wall_clock=wall_clock,
+            turn=self._turn,
+            # Clients that wait go first.
+            store_turn=lambda: Turn("", -1, next(self._numbers), 0),
+        )
         self._naming = Naming(store, self._broker.named)
         self.image_admin = ImageAdmin(
             store,

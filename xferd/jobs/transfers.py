@@ -41,6 +41,9 @@ DOCUMENTS_AT_ONCE = 8
 QUESTIONS_AT_ONCE = 64
 """The same for those that a client of the mirror waits for."""
 
+PASSING_AT_ONCE = 8
+"""The number of downloads at the same time that are sent to a client and not kept."""
+
 BOUNDED = RetryPolicy(attempts=2, base=0.25, cap=0.25, patience=0.0)
 """The retries for such a client, which can use another registry."""
 
@@ -58,6 +61,7 @@ class Transfers:
     @ivar documents: the manager of transfers of manifests and configs.
     @ivar questions: the manager of what a mirror asks its upstreams, while a client
         waits for the answer: with slots of its own, and one retry at once.
+    @ivar passing: the manager of downloads that are not kept, also on a full disk.
     @ivar layers: downloads, unpacks and registers layers.
     @ivar uploads: pushes blobs.
     @ivar limits: the limits in force.
@@ -133,6 +137,7 @@ class Transfers:
         waits = Pauses(clock)
         hosts.join("question", waits)
         self.questions = manager("document", Slots(QUESTIONS_AT_ONCE, clock, pauses=waits), BOUNDED)
+        self.passing = manager("download", Slots(PASSING_AT_ONCE, clock))
         self.layers = DownloadManager(
             store,
             unpacker,

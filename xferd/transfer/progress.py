@@ -1,16 +1,22 @@
 # -*- test-case-name: tests.transfer.test_progress -*-
 """
-Progress: notifications of watchers, and the rate at which something moves.
+Progress: mailboxes of last values, and the rate at which something moves.
+
+A reader cannot slow a transfer: changes are remembered until it reads them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Protocol
+from collections.abc import Hashable
+from typing import Any, Final, Protocol
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
 
+from xferd.interfaces.transfer import IProgressSink
 from xferd.transfer.eventual import SLICE
 
 PULSE: Final = 0.1
@@ -21,6 +27,89 @@ NOTIFICATIONS: Final = 1000
 
 WINDOW: Final = 5.0
 """Seconds over which a rate is taken."""
+
+
+@implementer(IProgressSink)
+class Mailbox:
+    """
+    The last value under each key, for one reader.
+
+    An item may be a function, or an object with a method C{snapshot}: the
+    reader gets what it returns when the item is read, so that values which are
+    not read are never made.
+
+    Memory is one item for each key.  A slow reader misses values in between,
+    never the last one.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._items: dict[Hashable, Any] = {}
+        self._reader: Deferred[list[Any]] | None = None
+        self._delivery: IDelayedCall | None = None
+        self._closed = False
+
+    def put(self, key: Hashable, item: Any) -> None:
+        """
+        Remember C{item} as the newest under C{key}, which keeps its place if
+        an older item was not read yet.  After L{close} it is dropped.
+        """
+        if not self._closed:
+            self._items[key] = item
+            self._wake()
+
+    def get(self) -> Deferred[list[Any]]:
+        """
+        Wait for items and read them all, the key that has waited longest first.
+
+        @return: fires with at least one item, or with an empty list once the
+            mailbox is closed and all of it was read.  Cancelling ends only the
+            wait.
+        @raise RuntimeError: the last call still waits.
+        """
+        if self._reader is not None:
+            raise RuntimeError("a mailbox has one reader, which waits already")
+        if self._items or self._closed:
+            return succeed(self._take())
+        self._reader = Deferred(self._forget)
+        return self._reader
+
+    def close(self) -> None:
+        """
+        Accept no more items.  Idempotent.
+        """
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        # From a clean turn: put does not call the reader.
+        if self._reader is not None and self._delivery is None:
+            self._delivery = self._clock.callLater(0, self._deliver)
+
+    def _deliver(self) -> None:
+        self._delivery = None
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.callback(self._take())
+
+    def _forget(self, _: Deferred[list[Any]]) -> None:
+        self._reader = None
+        if self._delivery is not None:
+            self._delivery.cancel()
+            self._delivery = None
+
+    def _take(self) -> list[Any]:
+        items, self._items = self._items, {}
+        taken = []
+        for key, item in items.items():
+            snapshot = getattr(item, "snapshot", item)
+            try:
+                taken.append(snapshot() if callable(snapshot) else snapshot)
+            except Exception:
+                self._log.failure("while reading {key}", key=key)
+        return taken
 
 
 class Moving(Protocol):

@@ -290,6 +290,12 @@ class Transfer(Attempting):
                 return self._request.reason()
         return NO_REASON
 
+    def trouble(self, source: ISource) -> Exception | None:
+        """
+        The newest error of a source, also while the transfer goes on.
+        """
+        return None if self._attempts is None else self._attempts.sources.error_of(source)
+
     # ------------------------------------------------------ for the watchers
 
     def join(self, watcher: Watching) -> None:

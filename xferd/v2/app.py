@@ -144,6 +144,10 @@ class Registry:
             return respond_errors(
                 request, 416, "BLOB_UNKNOWN", f"{wanted} has {described.size} bytes: there is no such range"
             )
+        # Until bytes arrive, an error has a status.
+        reader = None
+        if request.method != b"HEAD":
+            reader = await self._mirror.blob(source, wanted, client, span.start, span.stop)
         self._describe(request, wanted, target)
         request.setHeader(b"content-type", b"application/octet-stream")
         request.setHeader(b"accept-ranges", b"bytes")
@@ -152,9 +156,8 @@ class Registry:
             request.setResponseCode(206)
             content_range = f"bytes {span.start}-{span.stop - 1}/{described.size}"
             request.setHeader(b"content-range", content_range.encode("ascii"))
-        if request.method == b"HEAD":
+        if reader is None:
             return b""
-        reader = await self._mirror.blob(source, wanted, client)
         preload = partial(self._store.blobs.preload, wanted)
         await BlobResponse(request, reader, span, self._clock, preload).run()
         return None

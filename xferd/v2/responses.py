@@ -18,10 +18,12 @@ from werkzeug.exceptions import TooManyRequests as TooManyHTTPRequests
 from xferd.errors import (
     BadDigest,
     BadDocument,
+    BadImage,
     BadInput,
     BadReference,
     BlobUnknown,
     ConnectionFailed,
+    ContentMismatch,
     Denied,
     DigestMismatch,
     DiskFull,
@@ -82,6 +84,9 @@ def respond_error(request: Request, error: XferdError, status: int = 0) -> bytes
     @param status: in place of the usual status.
     """
     usual, code = next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+    if request.method in (b"GET", b"HEAD") and isinstance(error, BadImage | ContentMismatch):
+        # Not the client sent it, but the upstream.
+        usual, code = 502, "UNAVAILABLE"
     status = status or usual
     wanted = error.retry_after if isinstance(error, SourceError) else None
     if wanted is None and status in (429, 502, 503, 504):

@@ -10,6 +10,7 @@ from tests.jobs.case import HOST, JobsCase
 from tests.jobs.mirror.case import APP
 from xferd.errors import ConnectionFailed, DiskFull, ManifestUnknown
 from xferd.hosts.memory import HostMemory
+from xferd.jobs.mirror.questions import Questions
 from xferd.jobs.mirror.upstream_manifests import UpstreamManifests
 from xferd.names import Digest
 from xferd.oci import Document
@@ -40,8 +41,11 @@ class UpstreamManifestsTests(JobsCase):
         )
         self.upstreams = UpstreamManifests(
             self.store,
-            self.transfers,
-            hosts=HostMemory(self.clock, wall_clock=self.wall_clock),
+            Questions(
+                self.transfers,
+                hosts=HostMemory(self.clock, wall_clock=self.wall_clock),
+                clock=self.clock,
+            ),
             clock=self.clock,
             wall_clock=self.wall_clock,
         )

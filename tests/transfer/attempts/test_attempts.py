@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.transfer.case import ONE, TWO, Attempt, EngineTests, LastItems, Recorder, Steered
+from tests.transfer.case import ONE, TWO, Attempt, EngineTests, Recorder, Steered
 from xferd.errors import (
     BadLayer,
     ConnectionFailed,
@@ -15,6 +15,7 @@ from xferd.errors import (
     SourceError,
 )
 from xferd.transfer.attempts import Postponed
+from xferd.transfer.progress import Mailbox
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
@@ -279,7 +280,7 @@ class SharedSlotsTests(EngineTests):
 
 class BackOffReasonTests(EngineTests):
     """
-    The reason for a back-off, as its readers see it.
+    The reason for a back-off, as the reader of a mailbox sees it.
     """
 
     def test_countdown(self) -> None:
@@ -287,9 +288,9 @@ class BackOffReasonTests(EngineTests):
         The seconds that are left count down as often as the reason is read.
         """
         self.manager.retry = RetryPolicy(base=5, jitter=0)
-        items = LastItems()
-        watcher = self.request("a", Attempt(ConnectionFailed("cut")).work(), ONE, items)
-        self.assertEqual(items.read()[0]["state"], "backing-off")
+        mailbox = Mailbox(self.clock)
+        watcher = self.request("a", Attempt(ConnectionFailed("cut")).work(), ONE, mailbox)
+        self.assertEqual(self.successResultOf(mailbox.get())[0]["state"], "backing-off")
         seen = [watcher.transfer.reason()]
         for _ in range(4):
             self.clock.advance(1)

@@ -136,6 +136,21 @@ class DownloadManager:
         """
         return SharingScope.of(source) if self.isolated else None
 
+    def growth(self, blob: Descriptor, source: ISource) -> Growth:
+        """
+        The growth of the file of a blob that comes from a source.
+        """
+        return self._growth(blob.digest, self.scope(source))
+
+    def count(self, host: str, size: int) -> Deferred[None] | None:
+        """
+        Count bytes received over the network.
+
+        @return: fires when more may be received; L{None} if that is now.
+        """
+        self.fetched[host] += size
+        return self._bandwidth.take(size)
+
     def fetch(
         self,
         blob: Descriptor,
@@ -318,8 +333,7 @@ class DownloadManager:
             transfer.report(bytes_done=held(partial))
             hold = None
             if source.host:  # an archive's bytes do not come over the network
-                self.fetched[source.host] += size
-                hold = self._bandwidth.take(size)
+                hold = self.count(source.host, size)
             moved(size, hold)
             return hold
 

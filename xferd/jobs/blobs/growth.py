@@ -30,6 +30,8 @@ class Growth:
         self._size = 0
         self._sealed = False
         self._arrivals = 0
+        self._flows = False
+        self._flow_waits: list[Deferred[None]] = []
         self._waiting: list[tuple[int, Deferred[None]]] = []
 
     @property
@@ -71,6 +73,37 @@ class Growth:
             yield
         finally:
             self._arrivals -= 1
+            if not self._arrivals:
+                self._flows = False
+
+    def flowing(self) -> Deferred[None]:
+        """
+        Wait until a source sends bytes.
+
+        @return: fires when bytes of the present attempt have arrived, or when the
+            blob is complete.  Cancelling ends the wait.
+        """
+        waiting: Deferred[None] = Deferred(self._forget_flow)
+        self._flow_waits.append(waiting)
+        self._look_at_flow()
+        return waiting
+
+    def flow(self) -> None:
+        """
+        Report that a source has sent bytes.
+        """
+        if not self._flows:
+            self._flows = True
+            self._look_at_flow()
+
+    def _look_at_flow(self) -> None:
+        if self._flows or self._sealed:
+            waits, self._flow_waits = self._flow_waits, []
+            for waiting in waits:
+                waiting.callback(None)
+
+    def _forget_flow(self, waiting: Deferred[None]) -> None:
+        self._flow_waits = [each for each in self._flow_waits if each is not waiting]
 
     def ready(self, least: int) -> Deferred[None]:
         """
@@ -143,3 +176,4 @@ class Growth:
         for follower in tuple(self._followers):
             follower.sealed(path, size)
         self._look()
+        self._look_at_flow()

@@ -248,6 +248,7 @@ class PartialDownload:
         def moved(size: int, hold: Deferred[None] | None) -> None:
             senders.add(identity)
             watch.moved(size, hold)
+            self._growth.flow()
 
         async def receive() -> None:
             await self._receive(self._transfer, partial, source, moved)

@@ -1,0 +1,310 @@
+# -*- test-case-name: tests.jobs.mirror.test_blobs -*-
+"""
+The blobs of a mirror: from the store, else from the growing file of a download that
+goes on whoever reads it, else from the upstream past the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Final, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.errors import DigestMismatch, DiskFull, RegistryError, TimedOut
+from xferd.expiring import ExpiringDict
+from xferd.interfaces.mirror import IBlobReader
+from xferd.interfaces.registry import IRepository
+from xferd.interfaces.store import IStore
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.blobs.reader import BlobReader, Restarted
+from xferd.jobs.deferreds import unless_failed
+from xferd.jobs.mirror.known import Known
+from xferd.jobs.mirror.pass_through import PassThrough
+from xferd.jobs.mirror.questions import PATIENCE, Questions
+from xferd.names import Digest
+from xferd.oci import Descriptor
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.transfer import Transfer
+from xferd.transfer.watcher import Watcher
+
+T = TypeVar("T")
+
+HELD_BACK: Final = 64 * 1024
+"""
+The bytes at the end of a larger blob that are sent only after the whole blob has
+been verified: no client takes wrong bytes for complete.  A smaller blob is sent
+whole after that.
+"""
+
+FAR: Final = 8 * 1024 * 1024
+"""A range that begins so many bytes behind those that are here is not waited for."""
+
+SHORT: Final = 64 * 1024 * 1024
+"""A longer range is: it would be fetched twice."""
+
+CONFIRMED: Final = 60.0
+"""Seconds for which it is remembered that an upstream has a blob that no manifest names."""
+
+_LOOK: Final = 1.0
+
+
+@implementer(IBlobReader)
+class MirroredBlob:
+    """
+    A reader of a blob that arrives: if its bytes were wrong, it has failed.
+    """
+
+    def __init__(self, reader: BlobReader, blob: Descriptor) -> None:
+        self._reader = reader
+        self._blob = blob
+        self.size = blob.size
+
+    @property
+    def path(self) -> str | None:
+        """
+        See L{IBlobReader}.
+        """
+        return self._reader.path
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        return maybeDeferred(self._reader.read, offset, most).addErrback(self._translate)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _translate(self, failure: Failure) -> Failure:
+        if failure.check(Restarted) is None:
+            return failure
+        return Failure(DigestMismatch(f"the bytes that arrived for {self._blob.digest} have another digest"))
+
+
+class MirroredBlobs:
+    """
+    The blobs of all upstreams.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        layers: DownloadManager,
+        questions: Questions,
+        passing: TransferManager,
+        *,
+        clock: IReactorTime,
+        store_turn: Callable[[], Turn],
+    ) -> None:
+        """
+        @param passing: the manager of downloads that are not kept.
+        @param store_turn: makes the turn in which a download waits for a slot that
+            no client waits for.
+        """
+        self._store = store
+        self._known = Known(store)
+        self._layers = layers
+        self._questions = questions
+        self._passing = passing
+        self._clock = clock
+        self._store_turn = store_turn
+        # The store is a watcher of each fill: it goes on when its clients leave.
+        self._fills: dict[Hashable, Watcher[None]] = {}
+        self._locks: dict[Digest, tuple[DeferredLock, int]] = {}
+        self._confirmed: ExpiringDict[tuple[Hashable, Digest], tuple[float, Descriptor]]
+        self._confirmed = ExpiringDict(clock.seconds)
+
+    async def describe(self, source: IRepository, digest: Digest, turn: Turn) -> Descriptor:
+        """
+        The descriptor of a blob: that of a manifest, else by the upstream's answer.
+
+        @raise BlobUnknown: the upstream does not have it in this repository.
+        @raise SourceError: there is no answer.
+        """
+        known = self._known.blob(source.name, digest)
+        if known is not None:
+            return known
+        confirmed = self._confirmed.get((source.identity, digest))
+        if confirmed is not None and self._clock.seconds() < confirmed[0] + CONFIRMED:
+            return confirmed[1]
+
+        async def use(blob: Descriptor) -> None:
+            self._confirmed[source.identity, digest] = self._clock.seconds(), blob
+
+        async def attempt(repository: IRepository) -> Descriptor:
+            return Descriptor("application/octet-stream", digest, await _size(repository, digest))
+
+        return await self._questions.ask(source, "blob", str(digest), attempt, use, turn)
+
+    async def open(
+        self, source: IRepository, blob: Descriptor, turn: Turn, start: int, stop: int
+    ) -> IBlobReader:
+        """
+        Open a blob.
+
+        @param start: the offset of the first byte that will be read.
+        @param stop: the exclusive offset of the last one.
+        @return: the reader, when bytes arrive, so that an error until then has a
+            status.  A small blob is complete then.
+        @raise SourceError: no source delivers it.
+        """
+        if self._store.blobs.has(blob.digest) and not self._layers.isolated:
+            return self._layers.content(blob, source, turn)
+        space = self._store.free_space
+        if space.paused or space.given_up:
+            return await self._unkept(source, blob, turn, start, stop)
+        watcher = self._fill(source, blob, turn)
+        try:
+            here = max(self._layers.growth(blob, source).size, self._store.blobs.partial_size(blob.digest))
+            if start > here + FAR and stop - start <= SHORT:
+                return await self._pass(source, blob, turn, start, stop)
+            await self._flowing(watcher, source, blob)
+            reader = self._layers.content(blob, source, turn, held_back=HELD_BACK)
+        except DiskFull as e:
+            self._log.warn("{digest} is sent and not kept: {why}", digest=blob.digest, why=str(e))
+            return await self._unkept(source, blob, turn, start, stop)
+        finally:
+            watcher.release()
+        return MirroredBlob(reader, blob)
+
+    def _fill(self, source: IRepository, blob: Descriptor, turn: Turn) -> Watcher[None]:
+        """
+        Have the store fetch a blob, whoever reads it.
+
+        @return: a watcher for the client, which the caller releases.
+        """
+        key = blob.digest, self._layers.scope(source)
+        watcher = self._layers.fetch(blob, source, turn)
+        if key not in self._fills:
+            kept = self._fills[key] = self._layers.fetch(blob, source, self._store_turn())
+
+            def ended(_: object) -> None:
+                del self._fills[key]
+                kept.release()
+
+            _ = kept.result().addBoth(ended)
+        return watcher
+
+    async def _flowing(self, watcher: Watcher[None], source: IRepository, blob: Descriptor) -> None:
+        """
+        Wait until bytes arrive, or until a small blob is here.
+
+        @raise TimedOut: none came for too long.
+        """
+        if blob.size > HELD_BACK:
+            waiting = unless_failed([watcher.result()], self._layers.growth(blob, source).flowing())
+            await self._bounded(watcher.transfer, source, Deferred.fromCoroutine(waiting))
+        else:
+            await self._bounded(watcher.transfer, source, watcher.result())
+
+    async def _bounded(self, transfer: Transfer, source: IRepository, work: Deferred[T]) -> T:
+        """
+        Wait for work of a transfer, as long as it moves or waits for a slot.
+
+        @raise SourceError: the upstream sent nothing for some seconds, or wants a
+            longer pause: the newest error, if there was one.
+        """
+        spent, moved, late = 0.0, transfer.bytes_done, False
+        timers: list[IDelayedCall] = []
+
+        def look() -> None:
+            nonlocal spent, moved, late
+            timers[:] = [self._clock.callLater(_LOOK, look)]
+            if transfer.bytes_done != moved:
+                spent, moved = 0.0, transfer.bytes_done
+            elif transfer.state in ("running", "backing-off"):
+                spent += _LOOK
+            until = transfer.reason().until
+            paused = until is not None and until - self._clock.seconds() > PATIENCE
+            if spent > PATIENCE or (paused and transfer.trouble(source) is not None):
+                late = True
+                work.cancel()
+
+        look()
+        try:
+            return await work
+        except CancelledError:
+            if not late:
+                raise
+            raise transfer.trouble(source) or TimedOut(
+                f"{source.host} sent nothing of {transfer.digest} within {PATIENCE:g} s",
+                phase="headers",
+                host=source.host,
+            ) from None
+        finally:
+            timers[0].cancel()
+
+    # ------------------------------------------------------- past the store
+
+    async def _pass(
+        self,
+        source: IRepository,
+        blob: Descriptor,
+        turn: Turn,
+        start: int,
+        stop: int,
+        closed: Callable[[], None] = lambda: None,
+    ) -> IBlobReader:
+        """
+        Send a part of a blob, or all of it, without keeping it.
+        """
+        reader = PassThrough(blob, start, stop, HELD_BACK, self._layers.count, closed)
+        watcher = self._passing.request(
+            ("pass", object()), reader.fetch, digest=blob.digest, size=stop - start, source=source, turn=turn
+        )
+        reader.watch(watcher)
+        try:
+            await self._bounded(watcher.transfer, source, reader.ready())
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    async def _unkept(
+        self, source: IRepository, blob: Descriptor, turn: Turn, start: int, stop: int
+    ) -> IBlobReader:
+        """
+        Send a blob to one client at a time, while the disk is full.
+        """
+        digest = blob.digest
+        self._log.warn(
+            "the disk is full: {digest} is sent to one client at a time, and not kept", digest=digest
+        )
+        lock, users = self._locks.get(digest, (DeferredLock(), 0))
+        self._locks[digest] = lock, users + 1
+        held = False
+
+        def release() -> None:
+            lock, users = self._locks.pop(digest)
+            if users > 1:
+                self._locks[digest] = lock, users - 1
+            if held:
+                lock.release()
+
+        try:
+            await lock.acquire()
+            held = True
+            return await self._pass(source, blob, turn, start, stop, release)
+        except BaseException:
+            if not held:
+                release()
+            raise
+
+
+async def _size(repository: IRepository, digest: Digest) -> int:
+    """
+    The size of a blob by its upstream.
+    """
+    size = await repository.confirm(digest)
+    if size is None:
+        body = await repository.open(digest, 0)
+        body.abandon()
+        size = body.total
+    if size is None:
+        raise RegistryError(f"{repository.label} does not send the size of {digest}", host=repository.host)
+    return size
