@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.jobs.archives.test_importing import ImportCase
+from tests.jobs.archives.import_case import ImportCase
 from tests.jobs.case import HOST, OTHER
 from tests.jobs.neighbours import BESIDE, broken_imports, image_of, of_neighbour, wrong_images
 from xferd.credentials import Credentials, Secret

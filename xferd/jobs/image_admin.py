@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_image_admin -*-
+# -*- test-case-name: tests.jobs.test_image_admin,tests.jobs.test_removal -*-
 """
 The administration of the store's images: tags, pins, removal, garbage collection.
 """

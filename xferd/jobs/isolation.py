@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_isolation -*-
+# -*- test-case-name: tests.jobs.isolation -*-
 """
 Which clients share blobs and transfers.
 

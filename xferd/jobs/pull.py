@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_pull -*-
+# -*- test-case-name: tests.jobs.pull -*-
 """
 An image is pulled: its documents are resolved, its layers fetched, unpacked and
 registered, and it gets its name.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_manager -*-
+# -*- test-case-name: tests.jobs.test_life -*-
 """
 The jobs that have not ended: begun, cancelled, and recorded when they end.
 """

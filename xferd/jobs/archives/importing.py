@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.archives.test_importing -*-
+# -*- test-case-name: tests.jobs.archives.test_importing,tests.jobs.archives.test_shared_imports -*-
 """
 Images are imported from an archive: its blobs are read into the store, and its
 images are pulled from there.

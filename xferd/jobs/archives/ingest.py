@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.archives.test_importing -*-
+# -*- test-case-name: tests.jobs.archives.test_refused_imports -*-
 """
 The stream of an archive is read into blobs of the store.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_pull -*-
+# -*- test-case-name: tests.jobs.pull -*-
 """
 Layers are fetched, unpacked and registered: each byte once, for all jobs.
 

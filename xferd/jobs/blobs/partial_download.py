@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.blobs.test_partial_download -*-
+# -*- test-case-name: tests.jobs.blobs.test_partial_download,tests.jobs.blobs.test_stalled_sources -*-
 """
 One blob is fetched from any number of sources into its partial file: when the
 file is open, which source sent which bytes, and when to use another source.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_isolation -*-
+# -*- test-case-name: tests.jobs.isolation -*-
 """
 The lock of a partial file in isolated mode: one download at a time writes it.
 """

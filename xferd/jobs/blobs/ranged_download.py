@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.blobs.test_ranged_download -*-
+# -*- test-case-name: tests.jobs.blobs.test_ranged_download,tests.jobs.blobs.test_ranged_errors -*-
 """
 One blob is fetched from one source, by one stream or several.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.events.test_stream,tests.jobs.test_manager -*-
+# -*- test-case-name: tests.jobs.events.test_stream,tests.jobs.events.test_job_events -*-
 """
 The broker of events: changes of jobs, layers, transfers and images go to the
 streams that follow them.

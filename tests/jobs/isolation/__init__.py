@@ -1,0 +1,4 @@
+"""
+Tests for L{xferd.jobs.isolation}, and for sources and credentials of several
+clients.
+"""
