@@ -11,11 +11,49 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.transfer.case import ONE, Attempt, EngineTests, Steered
 from xferd.errors import BadLayer, Denied, Interrupted
+from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.reason import Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
+
+
+class SharedTurnsTests(EngineTests):
+    """
+    Managers that share the turns of the reactor.
+    """
+
+    def test_order(self) -> None:
+        """
+        The works of two managers begin in the order of the requests.
+        """
+        eventual = Eventual(self.clock)
+        managers = [
+            TransferManager(
+                self.clock,
+                wall_clock=self.clock.seconds,
+                slots=None,
+                retry=self.policy,
+                kind=kind,
+                eventual=eventual,
+            )
+            for kind in ("one", "two")
+        ]
+        began: list[str] = []
+
+        async def work(transfer: Transfer) -> None:
+            began.append(f"{transfer.kind} {transfer.key}")
+
+        watchers = [
+            manager.request(key, work, digest=key, turn=Turn("ci", 0, 1, 0))
+            for key in ("a", "b")
+            for manager in managers
+        ]
+        self.turn()
+        self.assertEqual(began, ["one a", "two a", "one b", "two b"])
+        for watcher in watchers:
+            watcher.release()
 
 
 class UseTests(EngineTests):

@@ -144,6 +144,7 @@ class Jobs:
             small_blob=small_blob,
             on_attempt=self._runner.record_attempt,
             on_watch=self._runner.record_watch,
+            eventual=self._eventual,
         )
         self._layers = self._transfers.layers
         self._uploads = self._transfers.uploads

@@ -28,6 +28,7 @@ from xferd.jobs.disk_space.reservations import Reservations
 from xferd.jobs.limits import Limits, LiveLimits
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.pauses import Pauses
@@ -83,6 +84,7 @@ class Transfers:
         small_blob: int,
         on_attempt: Callable[[Mapping[str, Any]], None],
         on_watch: Callable[[Turn, str], None],
+        eventual: Eventual,
     ) -> None:
         """
         @param hosts: remembers the pauses and the throughput of hosts.
@@ -95,6 +97,8 @@ class Transfers:
         @param on_attempt: see L{TransferManager}.
         @param on_watch: called when a job begins to wait for a transfer over the
             network, with its turn and the transfer's id.
+        @param eventual: makes the calls to watchers of all transfers, so that
+            one turn of the reactor has one slice of them.
         """
         downloading = Bandwidth(limits.download_rate, clock)
         uploading = Bandwidth(limits.upload_rate, clock)
@@ -127,6 +131,7 @@ class Transfers:
                 on_attempt=on_attempt,
                 on_watch=on_watch if attempts else None,
                 use=store.gc.lease,
+                eventual=eventual,
             )
             self._managers.append(made)
             return made

@@ -65,6 +65,7 @@ class TransferManager(Owner[Transfer]):
         on_watch: Callable[[Turn, str], None] | None = None,
         use: Callable[[], Callable[[], None]] | None = None,
         random: Random | None = None,
+        eventual: Eventual | None = None,
     ) -> None:
         """
         @param wall_clock: makes the stamps of transfers and attempts.
@@ -82,6 +83,7 @@ class TransferManager(Owner[Transfer]):
         @param use: called when a transfer is made; what it returns is called
             when the transfer can no longer be joined and its work has ended.
         @param random: the source of jitter.
+        @param eventual: makes the calls to watchers, where others share it.
         """
         self.clock = clock
         self.slots = Slots(maxsize, clock) if slots is None else slots
@@ -92,7 +94,7 @@ class TransferManager(Owner[Transfer]):
             kind=kind,
             clock=clock,
             wall_clock=wall_clock,
-            eventual=Eventual(clock),
+            eventual=Eventual(clock) if eventual is None else eventual,
             background=Background(),
             pulse=Pulse(clock),
             random=Random() if random is None else random,  # noqa: S311
