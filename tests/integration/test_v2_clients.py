@@ -34,6 +34,7 @@ from tests.integration.engines import (
 from tests.integration.peers import DockerRegistry, push
 from tests.integration.places import free_port
 from tests.integration.programs import Xferd
+from xferd.ctl.mirror.requests import SCRIPTS
 from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import SampleImage, sample_image
 
@@ -198,6 +199,39 @@ class PullTests(MirrorCase):
         regctl, by the name of the mirror in each reference.
         """
         await self.check(Regctl)
+
+
+class CommandTests(MirrorCase):
+    """
+    The commands for the mirror, with the real daemon.
+    """
+
+    async def test_check(self) -> None:
+        """
+        Every client could pull from the daemon; from an upstream that is down and was not
+        used before, none.
+        """
+        checked = await self.daemon.show("mirror", "check", "--image", HUB)
+        self.assertEqual({row["client"] for row in checked}, set(SCRIPTS))
+        self.assertEqual({row["problem"] for row in checked}, {""})
+        self.assertEqual({row["status"] for row in checked}, {200, 206})
+        await self.other.stop()
+        output, errors, code = await self.daemon.try_ctl("mirror", "check", "crane", "--image", OTHER)
+        self.assertEqual(code, 1, output)
+        self.assertIn("crane cannot use the mirror: HEAD /v2/other.test/team/tool/manifests/2", errors)
+
+    async def test_prefetch(self) -> None:
+        """
+        A prefetched image is pulled without a further request for a blob.
+        """
+        await self.daemon.ctl("prefetch", HUB)
+        self.assertEqual(self.fetched(self.hub, self.images[HUB]), [1] * len(self.images[HUB].blobs))
+        (job,) = await self.daemon.show("jobs", "--all")
+        self.assertEqual((job["kind"], job["state"]), ("prefetch", "done"))
+        self.assertEqual(await self.daemon.show("images"), [])
+        engine = await self.engine(Skopeo)
+        self.assertEqual(await engine.pull(HUB), self.config(HUB))
+        self.assertEqual(self.fetched(self.hub, self.images[HUB]), [1] * len(self.images[HUB].blobs))
 
 
 class CrowdTests(MirrorCase):

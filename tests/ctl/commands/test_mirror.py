@@ -9,8 +9,10 @@ from pathlib import Path
 
 from tests.ctl.commands.case import CommandCase
 from tests.ctl.fake_daemon import Answer, refusal
+from tests.ctl.mirror.fake_mirror import FakeMirror, MirrorServer
 from tests.ctl.mirror.test_served import FOUND
 from tests.ctl.run import Outcome, run
+from xferd.ctl.mirror.requests import SCRIPTS
 
 PODMAN = """\
 # /etc/containers/registries.conf.d/50-xferd.conf
@@ -99,7 +101,7 @@ class ShowTests(CommandCase):
         """
         The client must be one of those that are known.
         """
-        for arguments, message in (((), "a client is required"), (("rkt",), "'rkt' is not a client")):
+        for arguments, message in (((), "a client is required"), (("crane",), "'crane' is not a client")):
             outcome = self.show(*arguments)
             self.assertEqual((outcome.status, outcome.out), (2, ""))
             self.assertIn(message, outcome.err)
@@ -121,3 +123,83 @@ class ShowTests(CommandCase):
         self.assertIn("the daemon is of an older version", self.show("podman").err)
         self.fake.on("GET", "/registry", refusal(401, "UNAUTHORIZED", "a token is required"))
         self.assertIn("a token is required", self.show("podman").err)
+
+
+class CheckTests(CommandCase):
+    """
+    C{xferctl mirror check}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have the daemon name a mirror.
+        """
+        super().setUp()
+        self.mirror = FakeMirror()
+        server = MirrorServer(self.mirror)
+        server.start()
+        self.addCleanup(server.stop)
+        self.fake.on("GET", "/registry", Answer({**FOUND, "urls": [f"http://{server.authority}"]}))
+
+    def check(self, *arguments: str) -> Outcome:
+        """
+        Run the command.
+        """
+        return run(["mirror", "check", *arguments, "--host", self.fake.url])
+
+    def test_all(self) -> None:
+        """
+        By default all clients are tried, on a small image of Docker Hub.
+        """
+        outcome = self.check()
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        rows = [line.split() for line in outcome.out.splitlines()]
+        self.assertEqual(rows[0], ["CLIENT", "REQUEST", "STATUS", "SIZE", "RESULT"])
+        self.assertEqual({row[0] for row in rows[1:]}, set(SCRIPTS))
+        self.assertEqual({row[-1] for row in rows[1:]}, {"ok"})
+        self.assertIn("/v2/docker.io/library/hello-world/manifests/latest", outcome.out)
+
+    def test_other_registry(self) -> None:
+        """
+        docker is left out for an image of another registry, unless it is named.
+        """
+        outcome = self.check("--image", "registry.lan:5000/app:1")
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertNotIn("docker ", outcome.out)
+        outcome = self.check("docker", "--image", "registry.lan:5000/app:1")
+        self.assertEqual(outcome.status, 1)
+        self.assertIn("mirrors Docker Hub alone", outcome.err)
+
+    def test_problem(self) -> None:
+        """
+        A client that could not pull is an error with the request and the reason.
+        """
+        self.mirror.spoil = lambda _, answer: answer._replace(
+            headers={**answer.headers, "docker-content-digest": ""}
+        )
+        outcome = self.check("podman", "containerd")
+        self.assertEqual(outcome.status, 1)
+        self.assertEqual(
+            outcome.err,
+            "xferctl: containerd cannot use the mirror: HEAD /v2/library/hello-world/manifests/latest"
+            "?ns=docker.io: there is no Docker-Content-Digest\n",
+        )
+        self.assertIn("there is no Docker-Content-Digest", outcome.out)
+
+    def test_json(self) -> None:
+        """
+        With C{--json}, each request is an object.
+        """
+        found = self.objects("mirror", "check", "podman")
+        self.assertEqual([each["status"] for each in found], [200, 200, 200, 200, 200, 206])
+        self.assertEqual(set(found[0]), {"client", "method", "path", "status", "size", "problem"})
+
+    def test_wrong_use(self) -> None:
+        """
+        The image is a reference, and options of C{show} are refused.
+        """
+        outcome = self.check("--image", "A B")
+        self.assertEqual(outcome.status, 1)
+        self.assertIn("A B", outcome.err)
+        for arguments in (("rkt",), ("-o", "x"), ("--upstream", "docker.io")):
+            self.assertEqual(self.check(*arguments).status, 2)

@@ -10,23 +10,37 @@ from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.commands.arguments import Command, UsageError, add_json
 from xferd.ctl.errors import ClientError
+from xferd.ctl.mirror.check import check
 from xferd.ctl.mirror.files import FILES
+from xferd.ctl.mirror.requests import SCRIPTS
 from xferd.ctl.mirror.served import read_served
-from xferd.ctl.text import json_line
+from xferd.ctl.text import clean, json_line, size
+from xferd.errors import BadReference
+from xferd.names import DOCKER_HUB, Reference
+from xferd.platforms import Platform
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Mapping, Sequence
 
     from xferd.ctl.mirror.files import ConfigFile
+    from xferd.ctl.mirror.served import Served
     from xferd.ctl.session import Session
 
 _CLIENTS: Final = ", ".join(FILES)
+_IMAGE: Final = "docker.io/library/hello-world:latest"
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("action", metavar="ACTION", choices=("show",), help="show: print configuration files")
-    parser.add_argument("clients", metavar="CLIENT", nargs="*", help=f"one of {_CLIENTS}")
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        choices=("show", "check"),
+        help="show: print configuration files; check: make the requests of clients",
+    )
+    parser.add_argument(
+        "clients", metavar="CLIENT", nargs="*", help=f"{_CLIENTS}; for check also crane (default: all)"
+    )
     parser.add_argument(
         "--upstream",
         action="append",
@@ -42,7 +56,13 @@ def _arguments(parser: ArgumentParser) -> None:
     output.add_argument(
         "-o", "--output", metavar="DIR", help="write the files below DIR; / is the client itself"
     )
-    add_json(output, "print one JSON object per file")
+    add_json(output, "print one JSON object per file or request")
+    parser.add_argument(
+        "--image",
+        metavar="REF",
+        default=_IMAGE,
+        help="the image that check pulls (default: docker.io/library/hello-world)",
+    )
 
 
 def mirror(args: Namespace, session: Session) -> None:
@@ -53,13 +73,27 @@ def mirror(args: Namespace, session: Session) -> None:
     @raise ClientError: the daemon serves no registry, a client cannot use it, or a
         file exists.
     """
+    known = FILES if args.action == "show" else SCRIPTS
+    for name in args.clients:
+        if name not in known:
+            raise UsageError(f"{name!r} is not a client; the clients are {', '.join(known)}")
+    if args.action == "show" and not args.clients:
+        raise UsageError(f"a client is required: {_CLIENTS}")
+    if args.action == "check" and (args.output is not None or args.upstream):
+        raise UsageError("--output and --upstream belong to 'show'")
+    found = session.daemon.registry()
+    served = read_served(found, url=args.url, upstreams=args.upstream, authorities=args.ca)
+    if args.action == "show":
+        _show(args, session, served)
+    else:
+        _check(args, session, served)
+
+
+def _show(args: Namespace, session: Session, served: Served) -> None:
+    """
+    Print or write the files.
+    """
     clients: list[str] = args.clients
-    for name in clients or [""]:
-        if name not in FILES:
-            raise UsageError(f"{name!r} is not a client" if name else "a client is required: " + _CLIENTS)
-    served = read_served(
-        session.daemon.registry(), url=args.url, upstreams=args.upstream, authorities=args.ca
-    )
     found = [(client, file) for client in dict.fromkeys(clients) for file in FILES[client](served)]
     if args.json:
         for client, file in found:
@@ -71,6 +105,51 @@ def mirror(args: Namespace, session: Session) -> None:
             print(f"wrote {path}", file=session.stdout)
         files = [file for file in files if not file.is_whole]
     print("\n".join(map(_shown, files)), end="", file=session.stdout)
+
+
+def _check(args: Namespace, session: Session, served: Served) -> None:
+    """
+    Make the requests of clients, and print what became of each.
+
+    @raise ClientError: a client cannot use an answer.
+    """
+    reference, problems, rows = _reference(args.image), [], []
+    for client in dict.fromkeys(args.clients or SCRIPTS):
+        if not args.clients and client == "docker" and reference.repository.host != DOCKER_HUB:
+            continue
+        for done in check(client, served, reference, Platform.local()):
+            rows.append(done)
+            if done.problem:
+                problems.append(f"{client} cannot use the mirror: {done.method} {done.path}: {done.problem}")
+    session.printer.rows(
+        [row._asdict() for row in rows],
+        ("CLIENT", "REQUEST", "STATUS", "SIZE", "RESULT"),
+        [
+            (
+                row.client,
+                f"{row.method} {row.path}",
+                str(row.status or ""),
+                size(row.size),
+                clean(row.problem) or "ok",
+            )
+            for row in rows
+        ],
+        ("STATUS", "SIZE"),
+    )
+    if problems:
+        raise ClientError(clean("; ".join(problems)))
+
+
+def _reference(text: str) -> Reference:
+    """
+    The image of a check.
+
+    @raise ClientError: it is not a reference.
+    """
+    try:
+        return Reference.parse(text)
+    except BadReference as e:
+        raise ClientError(str(e)) from e
 
 
 def _shown(file: ConfigFile) -> str:
@@ -108,11 +187,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _arguments,
         mirror,
         f"The daemon's registry mirrors others for {_CLIENTS} and tools that share their configuration.  "
-        "'show' prints the files by which a client uses it.",
+        "'show' prints the files by which a client uses it.  'check' asks the registry as each client would, "
+        "with all headers and all forms of paths, and exits with status 1 if a client could not pull.",
         (
             "xferctl mirror show podman",
             "xferctl mirror show containerd --upstream docker.io --upstream ghcr.io",
             "xferctl mirror show docker --url http://mirror.lan:5000",
+            "xferctl mirror check",
+            "xferctl mirror check podman --image ghcr.io/owner/app:1.2",
         ),
     )
 }
