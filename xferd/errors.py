@@ -9,13 +9,18 @@ The errors of xferd, in one tree::
     │   ├── BadPlatform
     │   ├── KeyReused              one Idempotency-Key, two requests
     │   ├── TooManyJobs            the client waits for other jobs to end
+    │   ├── TooManyUploads         the client waits for other uploads to end
     │   ├── NotFound               the daemon has no such job, image or transfer
-    │   └── WrongOffset            a part of an archive is out of order
+    │   │   └── UploadUnknown      the upload has ended: the client begins another
+    │   ├── PushRefused            the client pushes to another name
+    │   ├── UploadBusy             two requests at once for one upload
+    │   └── WrongOffset            a part of an archive or of an upload is out of order
     ├── SourceError                one source failed; another may work
     │   ├── Denied                 401 or 403: the client corrects the credentials
     │   ├── CredentialsUnavailable a credential helper failed: the operator repairs it
     │   ├── ManifestUnknown        404: the client corrects the name
     │   ├── BlobUnknown            404: the registry's owner repairs it
+    │   │   └── ContentMissing     a manifest names it: the client pushes it first
     │   ├── TooManyRequests        429: a retry later helps
     │   ├── RegistryError          any other failure status
     │   │   └── RegistryUnavailable    5xx: a retry later helps
@@ -217,9 +222,44 @@ class NotFound(BadInput):
     code = "NOT_FOUND"
 
 
+class TooManyUploads(BadInput):
+    """
+    The number of upload sessions of the registry is at its limit.
+    """
+
+    code = "TOO_MANY_UPLOADS"
+    retryable = True
+
+
+class UploadUnknown(NotFound):
+    """
+    The registry has no such upload session.
+    """
+
+    code = "UPLOAD_UNKNOWN"
+
+
+class UploadBusy(BadInput):
+    """
+    Another request sends bytes to the upload session.
+    """
+
+    code = "UPLOAD_BUSY"
+    retryable = True
+
+
+class PushRefused(BadInput):
+    """
+    The repository mirrors another registry, so that nothing can be pushed to it or
+    deleted there.
+    """
+
+    code = "PUSH_REFUSED"
+
+
 class WrongOffset(BadInput):
     """
-    A part of an archive is not the next one.
+    A part of an archive or of an upload is not the next one.
 
     @ivar offset: the bytes received so far, where the next part begins.
     """
@@ -290,6 +330,14 @@ class BlobUnknown(SourceError):
     """
 
     code = "BLOB_UNKNOWN"
+
+
+class ContentMissing(BlobUnknown):
+    """
+    A manifest names a blob or a manifest that its repository does not have.
+    """
+
+    code = "MANIFEST_BLOB_UNKNOWN"
 
 
 class TooManyRequests(SourceError):

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.store.conformance.blobs import BlobsConformance
+from tests.store.conformance.incoming import IncomingConformance
 from tests.store.conformance.journal import JournalConformance
 from xferd.errors import DigestMismatch, DiskFull, NotFound, SizeMismatch, StoreError
 from xferd.interfaces.blobs import IBlobs, IFollower, IPartial
@@ -89,6 +90,12 @@ class Conforming(SynchronousTestCase):
 class ConformingBlobsTests(Conforming, BlobsConformance):
     """
     The fake's blobs conform to L{IBlobs}.
+    """
+
+
+class ConformingIncomingTests(Conforming, IncomingConformance):
+    """
+    The fake's upload sessions conform to L{IIncomingBlobs}.
     """
 
 

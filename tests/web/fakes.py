@@ -784,6 +784,7 @@ class FakeStore:
     layers: Any = FakeLayers()
     gc: Any = None
     catalog: Any = None
+    incoming: Any = None
 
     def __init__(self, journal: FakeJournal, path: str = "/") -> None:
         self.path = path

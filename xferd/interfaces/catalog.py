@@ -154,7 +154,8 @@ class ICatalog(Interface):
 
     def remove_manifest(repository: Repository, digest: Digest) -> Deferred[None]:
         """
-        Remove a manifest, and all tags of the repository that stand for it.
+        Remove a manifest, and all tags of the repository that stand for it.  The blobs
+        that no other manifest of the repository names go with it, also pushed ones.
 
         @raise NotFound: there is no such manifest.
         @raise StoreError: the disk refuses.

@@ -15,6 +15,7 @@ from zope.interface import Attribute, Interface
 from xferd.errors import DiskFull
 from xferd.interfaces.blobs import IBlobs
 from xferd.interfaces.catalog import ICatalog
+from xferd.interfaces.incoming import IIncomingBlobs
 from xferd.interfaces.journal import IJournal
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor
@@ -387,6 +388,7 @@ class IStore(Interface):
     layers: ILayers = Attribute("The layers.")
     images: IImages = Attribute("The images.")
     catalog: ICatalog = Attribute("The repositories that xferd serves as a registry.")
+    incoming: IIncomingBlobs = Attribute("The upload sessions of clients that push.")
     journal: IJournal = Attribute("The journal.")
     gc: IGarbageCollector = Attribute("The garbage collector.")
     free_space: IFreeSpace = Attribute("The free space on the disk.")

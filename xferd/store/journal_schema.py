@@ -126,5 +126,15 @@ MIGRATIONS: Final = (
     );
     ALTER TABLE daemon ADD COLUMN salt BLOB;
     """,
+    """
+    CREATE TABLE incoming_upload (
+        id TEXT PRIMARY KEY,
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        client TEXT NOT NULL,
+        algorithm TEXT NOT NULL,
+        created REAL NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

@@ -19,6 +19,9 @@ from xferd.names import Digest
 NOTE = ".spans"
 """The suffix of the note of a partial blob."""
 
+INCOMING = "upload-"
+"""The prefix of the file of an upload session."""
+
 _TREE = re.compile(r"([a-f0-9]+)(?:\.([a-f0-9]{16}))?")
 
 
@@ -33,6 +36,7 @@ class Paths:
           blobs/<alg>/<hex>
         ingest/<alg>-<hex>  partial blobs; kept over a restart
         ingest/<alg>-<hex>.spans    the parts of one with gaps
+        ingest/upload-<id>  the bytes of an upload session; kept over a restart
         trees/<alg>/<hex>/  fs/, the unpacked layer, and tree.json, its facts
         trees/<alg>/<hex>.<key>/    a variant: the same tree with other metadata
                             on the directories that its tar only implies
@@ -149,6 +153,12 @@ class Paths:
         The note of the parts in a partial blob's file.
         """
         return self.partial(digest) + NOTE
+
+    def incoming(self, session: str) -> str:
+        """
+        The file of an upload session.
+        """
+        return join(self.ingest, INCOMING + session)
 
     def layer(self, chain_id: Digest) -> str:
         """

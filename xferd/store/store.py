@@ -44,10 +44,12 @@ from xferd.store.gc.collector import GarbageCollector
 from xferd.store.images.images import Images
 from xferd.store.images.index_file import read_index, write_index
 from xferd.store.images.last_used import LastUsed
+from xferd.store.incoming.records import IncomingRecords
+from xferd.store.incoming.sessions import IncomingBlobs
 from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
-from xferd.store.paths import NOTE, Paths, parse_partial_name
+from xferd.store.paths import INCOMING, NOTE, Paths, parse_partial_name
 from xferd.store.threads import Pool, Threads, delay_cancellation
 from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.trees import Trees
@@ -146,6 +148,15 @@ class Store:
         )
         self.layers = Layers(paths, self._threads, self.trees, leases)
         self.journal = Journal(paths.database, self._database_thread, self._reserve, reactor)
+        self.incoming = IncomingBlobs(
+            paths,
+            self._bulk,
+            records=IncomingRecords(self.journal),
+            trash=self._trash,
+            leases=leases,
+            clock=reactor,
+            wall_clock=wall_clock,
+        )
         self._last_used = LastUsed(self.journal, wall_clock)
         self.catalog = Catalog(CatalogRecords(self.journal), leases.touch, self._last_used)
         self.images = Images(
@@ -263,6 +274,7 @@ class Store:
         await self.layers.load()
         await self.images.load()
         await self.catalog.load()
+        await self.incoming.load()
         await self._last_used.load()
         await self._threads.run(self._reserve.fill)
         self.gc.start()
@@ -274,6 +286,7 @@ class Store:
         await self.gc.stop()
         await self.free_space.stop()
         self.blobs.close()
+        self.incoming.close()
         self._trash.stop()
         if self._started:
             await self.journal.close()
@@ -369,6 +382,8 @@ def _settle(paths: Paths, oldest: float) -> None:
         sync_file_system(paths.root)
         # Sorted, so that a note comes after its blob.
         for name in sorted(os.listdir(paths.ingest)):
+            if name.startswith(INCOMING):
+                continue  # The upload sessions are loaded later.
             path = os.path.join(paths.ingest, name)
             digest = parse_partial_name(name.removesuffix(NOTE))
             if digest is None or os.path.lexists(paths.blob(digest)):

@@ -140,7 +140,7 @@ class CatalogTests(StoreTestCase):
     def test_pushed_blob(self) -> None:
         """
         A pushed blob is listed without a manifest, until it is removed; one that a
-        manifest names cannot be removed.
+        manifest names cannot be removed, and goes with the last one.
         """
         self.successResultOf(self.store.catalog.put_blob(APP, LAYER))
         for catalog in (self.store.catalog, self.after_restart()):
@@ -148,11 +148,22 @@ class CatalogTests(StoreTestCase):
             self.assertEqual(catalog.repositories(), [])
         self.put(self.one)
         self.failureResultOf(self.store.catalog.remove_blob(APP, LAYER.digest), BadInput)
+        self.put(manifest("three", LAYER))
         self.successResultOf(self.store.catalog.remove_manifest(APP, self.one.descriptor.digest))
-        self.successResultOf(self.store.catalog.remove_blob(APP, LAYER.digest))
+        self.assertIsNotNone(self.store.catalog.blob(APP, LAYER.digest))
+        self.successResultOf(self.store.catalog.remove_manifest(APP, manifest("three").descriptor.digest))
         for catalog in (self.store.catalog, self.after_restart()):
             self.assertIsNone(catalog.blob(APP, LAYER.digest))
             self.assertEqual(catalog.holders(LAYER.digest), [])
+
+    def test_removed_blob(self) -> None:
+        """
+        A pushed blob that no manifest names can be removed.
+        """
+        self.successResultOf(self.store.catalog.put_blob(APP, LAYER))
+        self.successResultOf(self.store.catalog.remove_blob(APP, LAYER.digest))
+        for catalog in (self.store.catalog, self.after_restart()):
+            self.assertIsNone(catalog.blob(APP, LAYER.digest))
 
     def test_tag_removed(self) -> None:
         """

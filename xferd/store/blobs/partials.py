@@ -23,8 +23,9 @@ from xferd.errors import DigestMismatch, SizeMismatch, StoreError
 from xferd.interfaces.blobs import IFollower, IPartial
 from xferd.names import Digest
 from xferd.store.blobs.partial_file import Opened, create, hash_part
+from xferd.store.blobs.publish import Unsynced, publish
 from xferd.store.blobs.spans import Note, remove_note, write_note
-from xferd.store.disk.file_system import make_directory, move, refusal
+from xferd.store.disk.file_system import refusal
 from xferd.store.disk.trash import Trash
 from xferd.store.paths import Paths
 from xferd.store.threads import Threads, delay_cancellation
@@ -40,25 +41,6 @@ _READ = 32 * 1024 * 1024
 
 _NOTE = 2 * 1024 * 1024
 """Bytes after a gap between two notes."""
-
-
-class _Unsynced(Exception):
-    """
-    C{fsync} failed.  The bytes may not be on the disk, and another C{fsync}
-    would not show it: the kernel reports a failed write once.
-    """
-
-
-def _publish(fd: int, source: str, target: str) -> None:
-    """
-    Flush a partial file and rename it into place.  Blocking, for a thread.
-    """
-    try:
-        os.fsync(fd)
-    except OSError as e:
-        raise _Unsynced from e
-    make_directory(os.path.dirname(target), 0o700)
-    move(source, target)
 
 
 @implementer(IPartial)
@@ -240,8 +222,8 @@ class Partial:
         self._cancel_report()
         self._state = "committing"
         try:
-            await self._threads.run(_publish, self._fd, self._path, self._target)
-        except _Unsynced as e:
+            await self._threads.run(publish, self._fd, self._path, self._target)
+        except Unsynced as e:
             self._state = "open"
             assert isinstance(e.__cause__, OSError)
             error = refusal(e.__cause__, f"bring blob {self.digest} to the disk")

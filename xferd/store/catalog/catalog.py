@@ -203,9 +203,10 @@ class Catalog:
         for tag in tags:
             del content.tags[tag]
             content.recorded.pop(tag, None)
-        self._drop_manifest(repository, content, manifest)
         self._uses.forget(Reference(repository, None, digest))
         changes = [Change(repository, tag=tag) for tag in tags]
+        dropped = self._drop_manifest(repository, content, manifest)
+        changes += [Change(repository, unlinked=blob) for blob in dropped]
         return self._records.write([*changes, Change(repository, digest=digest)])
 
     def remove_blob(self, repository: Repository, digest: Digest) -> Deferred[None]:
@@ -251,23 +252,34 @@ class Catalog:
         if manifest.subject is not None:
             content.referrers.setdefault(manifest.subject, {})[digest] = manifest.descriptor
 
-    def _drop_manifest(self, repository: Repository, content: _Content, manifest: CatalogManifest) -> None:
+    def _drop_manifest(
+        self, repository: Repository, content: _Content, manifest: CatalogManifest
+    ) -> list[Digest]:
+        """
+        Forget a manifest.
+
+        @return: the pushed blobs that no other manifest names: these go with it.
+        """
         digest = manifest.descriptor.digest
         del content.manifests[digest]
         self._manifests[digest] -= 1
         if not self._manifests[digest]:
             del self._manifests[digest]
+        dropped: list[Digest] = []
         for blob in manifest.blobs:
             content.named[blob.digest] -= 1
             if not content.named[blob.digest]:
                 del content.named[blob.digest]
                 content.blobs.pop(blob.digest, None)
+                if content.pushed.pop(blob.digest, None) is not None:
+                    dropped.append(blob.digest)
                 self._unlink(repository, content, blob.digest)
         if manifest.subject is not None:
             others = content.referrers[manifest.subject]
             del others[digest]
             if not others:
                 del content.referrers[manifest.subject]
+        return dropped
 
     def _add_blob(self, repository: Repository, blob: Descriptor) -> None:
         self._content(repository).pushed[blob.digest] = blob

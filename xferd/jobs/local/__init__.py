@@ -1,0 +1,3 @@
+"""
+xferd's own repositories: what clients push, served from the store.
+"""
