@@ -14,6 +14,7 @@ OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+OCTET_STREAM: Final = "application/octet-stream"
 DOCKER_SCHEMA1: Final = frozenset(
     {
         "application/vnd.docker.distribution.manifest.v1+json",

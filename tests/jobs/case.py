@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.hosts.memory import HostMemory
+from xferd.interfaces.registry import IRegistries
 from xferd.jobs.limits import Limits
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest, Reference
@@ -64,7 +65,7 @@ class JobsCase(SynchronousTestCase):
         """
         jobs = Jobs(
             self.store,
-            self.registries,
+            self.all_registries(),
             self.unpacker,
             clock=self.clock,
             wall_clock=self.wall_clock,
@@ -76,6 +77,12 @@ class JobsCase(SynchronousTestCase):
         )
         self.addCleanup(self.stop, jobs)
         return jobs
+
+    def all_registries(self) -> IRegistries:
+        """
+        The registries of the jobs.
+        """
+        return self.registries
 
     def stop(self, jobs: Jobs) -> None:
         """
