@@ -31,6 +31,8 @@ from xferd.hosts.memory import HostMemory
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.jobs.isolation import ISOLATED
 from xferd.jobs.job import rfc3339
+from xferd.jobs.local.manifests import LocalManifests
+from xferd.jobs.local.registries import LocalRegistries
 from xferd.jobs.manager import Jobs
 from xferd.jobs.mirror.repositories import list_repositories
 from xferd.listeners import parse_endpoint
@@ -158,9 +160,12 @@ class Daemon(Service):
             memory=self.hosts,
             salt=lambda: self.store.journal.salt,
         )
+        manifests = LocalManifests(self.store, wall_clock)
+        self._prefixes = config.registry.local
+        registries = LocalRegistries(self.registries, self.store, manifests, lambda: self._prefixes, reactor)
         self.jobs = Jobs(
             self.store,
-            self.registries,
+            registries,
             self.unpacker,
             clock=reactor,
             wall_clock=wall_clock,
@@ -204,6 +209,8 @@ class Daemon(Service):
             store=self.store,
             mirror=self.jobs.mirror,
             rights=self.rights,
+            registries=registries,
+            manifests=manifests,
             settings=config.registry,
             clock=reactor,
         )
@@ -350,6 +357,7 @@ class Daemon(Service):
         # Neither fails: a value of Limits is within its bounds.
         self.jobs.change_limits(asdict(config.limits))
         self.jobs.quota = config.store.quota
+        self._prefixes = config.registry.local
         late = self._config.needing_restart(config)
         self._log.info("reloaded the settings: limits, quota, hosts and registry")
         if late:

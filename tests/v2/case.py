@@ -11,6 +11,9 @@ from twisted.internet.address import IPv4Address
 
 from tests.jobs.case import HOST, JobsCase
 from tests.web.fakes import Answer, Connection
+from xferd.interfaces.registry import IRegistries
+from xferd.jobs.local.manifests import LocalManifests
+from xferd.jobs.local.registries import LocalRegistries
 from xferd.store.threads import Threads
 from xferd.testing.inline_threads import InlinePool, InlineReactor
 from xferd.v2.app import Registry
@@ -47,9 +50,21 @@ class RegistryCase(JobsCase):
             store=self.store,
             mirror=self.jobs.mirror,
             rights=self.rights,
+            registries=self.local,
+            manifests=self.manifests,
             settings=self.settings,
             clock=self.clock,
         )
+
+    def all_registries(self) -> IRegistries:
+        """
+        The registries in memory, and xferd's own repositories.
+        """
+        self.manifests = LocalManifests(self.store, self.wall_clock)
+        self.local = LocalRegistries(
+            self.registries, self.store, self.manifests, lambda: self.settings.local, self.clock
+        )
+        return self.local
 
     def connect(self, trust: Trust = Trust.ALL) -> Connection:
         """

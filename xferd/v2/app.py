@@ -7,23 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from klein import Klein
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
 from werkzeug.exceptions import HTTPException
 
 from xferd.descriptors import own_limit
-from xferd.errors import NotFound, TooManyRequests, XferdError
+from xferd.errors import BlobUnknown, PushRefused, TooManyRequests
+from xferd.interfaces.mirror import MirroredManifest
 from xferd.names import Digest
 from xferd.v2.blob_response import BlobResponse, RangeNotSatisfiable, span_of
+from xferd.v2.bodies import ArrivingDocument, DocumentMemory, check_length, read_manifest
+from xferd.v2.listing import Listing
 from xferd.v2.names import Names, Target
-from xferd.v2.responses import add_warning, matches, respond_error, respond_errors, respond_http_error
+from xferd.v2.request import path_of, query, query_all
+from xferd.v2.responses import (
+    add_warning,
+    matches,
+    respond_empty,
+    respond_error,
+    respond_errors,
+    respond_failure,
+)
 from xferd.v2.rights.rules import Action
-from xferd.v2.settings import RegistrySettings, UpstreamSettings
+from xferd.v2.settings import RegistrySettings
+from xferd.v2.streamed import RegistrySite, accepted
+from xferd.v2.uploads import Upload, Uploads
 from xferd.web.client_limits import ClientLimits
-from xferd.web.request import client_name, header, shown
-from xferd.web.site import WebSite
+from xferd.web.request import client_name, header
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -31,9 +43,11 @@ if TYPE_CHECKING:
     from twisted.web.server import Request, Site
 
     from xferd.interfaces.mirror import IMirror
-    from xferd.interfaces.registry import IRepository
+    from xferd.interfaces.registry import IRegistries, IRepository
     from xferd.interfaces.store import IStore
+    from xferd.jobs.local.manifests import LocalManifests
     from xferd.v2.rights.rights import Rights
+    from xferd.v2.streamed import Receiver, StreamingRequest
     from xferd.web.peer_trust import Trust
 
 
@@ -46,7 +60,6 @@ class Registry:
 
     app = Klein()
     app.url_map.merge_slashes = False
-    _log = Logger()
 
     def __init__(
         self,
@@ -54,17 +67,27 @@ class Registry:
         store: IStore,
         mirror: IMirror,
         rights: Rights,
+        registries: IRegistries,
+        manifests: LocalManifests,
         settings: RegistrySettings,
         clock: IReactorTime,
         connections: Callable[[], int] = lambda: own_limit() // 4,
     ) -> None:
         """
+        @param registries: own repositories are among them.
+        @param manifests: the manifests of own repositories.
         @param connections: how many connections may be open, of all listeners.
         """
         self._store = store
         self._mirror = mirror
+        self._registries = registries
         self._names = Names(settings)
+        self._manifests = manifests
         self._rights = rights
+        self._uploads = Uploads(store, self._find, rights)
+        self._listing = Listing(store, self._find, rights, clock)
+        self._documents = DocumentMemory()
+        self._paths = self.app.url_map.bind("localhost")
         self._clock = clock
         self._connections = ClientLimits(connections)
 
@@ -82,7 +105,13 @@ class Registry:
         """
         Make the factory of one listener's connections.
         """
-        return WebSite(self.app.resource(), self._clock, places=self._connections, trust=trust)
+        return RegistrySite(
+            self.app.resource(),
+            self._clock,
+            admit_body=self._admit_body,
+            places=self._connections,
+            trust=trust,
+        )
 
     @app.route("/v2/", methods=["GET"])
     @app.route("/<alias>/v2/", methods=["GET"])
@@ -109,12 +138,12 @@ class Registry:
         """
         Send a manifest ("Pulling manifests").
         """
-        target, source = await self._upstream(request, name, alias)
-        upstream = target.upstream or UpstreamSettings()
+        target, source = await self._allowed(request, name, alias, Action.PULL)
         try:
-            found = await self._mirror.manifest(source, wanted, client_name(request), upstream.tag_policy)
+            found = await self._found(request, target, source, wanted)
         except TooManyRequests as e:
-            return respond_error(request, e, 429 if upstream.on_ratelimit == "429" else 404)
+            limited = target.upstream is not None and target.upstream.on_ratelimit == "429"
+            return respond_error(request, e, 429 if limited else 404)
         document = found.document
         self._store.catalog.note_use(target.repository, document.digest)
         for text in found.warnings:
@@ -134,9 +163,11 @@ class Registry:
         """
         Send a blob, or a range of it ("Pulling blobs").
         """
-        target, source = await self._upstream(request, name, alias)
+        target, source = await self._allowed(request, name, alias, Action.PULL)
         wanted, client = Digest.parse(digest), client_name(request)
         described = await self._mirror.describe(source, wanted, client)
+        if target.upstream is None and not self._store.blobs.has(wanted):
+            raise BlobUnknown(f"the bytes of {wanted} are gone: push it again")
         try:
             span = span_of(header(request, b"range"), described.size)
         except RangeNotSatisfiable:
@@ -162,19 +193,189 @@ class Registry:
         await BlobResponse(request, reader, span, self._clock, preload).run()
         return None
 
-    def _target(self, request: Request, name: str, alias: str) -> Target:
-        namespaces = (request.args or {}).get(b"ns", [b""])
-        return self._names.find(name, alias, namespaces[-1].decode("ascii", "replace"))
-
-    async def _upstream(self, request: Request, name: str, alias: str) -> tuple[Target, IRepository]:
+    @app.route("/v2/<path:name>/manifests/<wanted>", methods=["PUT"])
+    @app.route("/<alias>/v2/<path:name>/manifests/<wanted>", methods=["PUT"])
+    async def put_manifest(self, request: Request, name: str, wanted: str, alias: str = "") -> bytes:
         """
-        The upstream's repository for a pull.
+        Receive a manifest ("Pushing Manifests", end-7a and end-7b).
+        """
+        target, body = self._target(request, name, alias), cast("ArrivingDocument", accepted(request))
+        tags = query_all(request, "tag") if ":" in wanted else [wanted]
+        document = read_manifest(request, wanted, bytes(body.data))
+        entry = await self._manifests.put(target.repository, document, tags)
+        if ":" in wanted:
+            for tag in tags:
+                request.responseHeaders.addRawHeader(b"oci-tag", tag.encode("ascii"))
+        if entry.subject is not None:
+            request.setHeader(b"oci-subject", str(entry.subject).encode("ascii"))
+        return self._created(request, target, "manifests", document.digest)
+
+    @app.route("/v2/<path:name>/manifests/<wanted>", methods=["DELETE"])
+    @app.route("/<alias>/v2/<path:name>/manifests/<wanted>", methods=["DELETE"])
+    async def delete_manifest(self, request: Request, name: str, wanted: str, alias: str = "") -> bytes:
+        """
+        Delete a tag, or a manifest and its tags ("Deleting Manifests", end-9).
+        """
+        target, _ = await self._allowed(request, name, alias, Action.DELETE)
+        await self._manifests.remove(target.repository, wanted)
+        return respond_empty(request, 202)
+
+    @app.route("/v2/<path:name>/blobs/<digest>", methods=["DELETE"])
+    @app.route("/<alias>/v2/<path:name>/blobs/<digest>", methods=["DELETE"])
+    async def delete_blob(self, request: Request, name: str, digest: str, alias: str = "") -> bytes:
+        """
+        Delete a blob ("Deleting Blobs", end-10).
+        """
+        target, _ = await self._allowed(request, name, alias, Action.DELETE)
+        wanted = Digest.parse(digest)
+        if self._store.catalog.blob(target.repository, wanted) is None:
+            raise BlobUnknown(f"{target.repository.path} has no blob {wanted}")
+        await self._store.catalog.remove_blob(target.repository, wanted)
+        return respond_empty(request, 202)
+
+    @app.route("/v2/<path:name>/blobs/uploads/", methods=["POST"])
+    @app.route("/<alias>/v2/<path:name>/blobs/uploads/", methods=["POST"])
+    async def begin_upload(self, request: Request, name: str, alias: str = "") -> bytes:  # noqa: ARG002
+        """
+        Begin an upload, receive a whole blob, or mount one ("Pushing blobs", end-4a,
+        end-4b, end-11).
+        """
+        upload = cast("Upload", accepted(request))
+        if upload.digest is not None:
+            digest = await self._uploads.finish(upload)
+            return self._created(request, upload.target, "blobs", digest)
+        assert upload.session is not None
+        self._uploads.locate(request, upload.target, upload.session.id, upload.session.offset)
+        return respond_empty(request, 202)
+
+    @app.route("/v2/<path:name>/blobs/uploads/<session>", methods=["PATCH", "PUT"])
+    @app.route("/<alias>/v2/<path:name>/blobs/uploads/<session>", methods=["PATCH", "PUT"])
+    async def resume_upload(self, request: Request, name: str, session: str, alias: str = "") -> bytes:  # noqa: ARG002
+        """
+        Receive a chunk of a blob, or its end ("Pushing a blob in chunks", end-5,
+        end-6).
+        """
+        upload = cast("Upload", accepted(request))
+        if request.method == b"PUT":
+            digest = await self._uploads.finish(upload)
+            return self._created(request, upload.target, "blobs", digest)
+        upload.check_end()
+        assert upload.session is not None
+        self._uploads.locate(request, upload.target, session, upload.session.offset)
+        return respond_empty(request, 202)
+
+    @app.route("/v2/<path:name>/blobs/uploads/<session>", methods=["GET"])
+    @app.route("/<alias>/v2/<path:name>/blobs/uploads/<session>", methods=["GET"])
+    async def upload(self, request: Request, name: str, session: str, alias: str = "") -> bytes:
+        """
+        Report how far an upload is ("Pushing a blob in chunks", end-13).
+        """
+        target, _ = await self._allowed(request, name, alias, Action.PUSH)
+        self._uploads.status(request, target, session)
+        return respond_empty(request, 204)
+
+    @app.route("/v2/<path:name>/blobs/uploads/<session>", methods=["DELETE"])
+    @app.route("/<alias>/v2/<path:name>/blobs/uploads/<session>", methods=["DELETE"])
+    async def cancel_upload(self, request: Request, name: str, session: str, alias: str = "") -> bytes:
+        """
+        Cancel an upload (end-14).
+        """
+        target, _ = await self._allowed(request, name, alias, Action.PUSH)
+        await self._uploads.cancel(target, session)
+        return respond_empty(request, 204)
+
+    @app.route("/v2/<path:name>/tags/list", methods=["GET"])
+    @app.route("/<alias>/v2/<path:name>/tags/list", methods=["GET"])
+    async def tags(self, request: Request, name: str, alias: str = "") -> bytes:
+        """
+        List the tags of a repository.
+        """
+        target, _ = await self._allowed(request, name, alias, Action.PULL)
+        return self._listing.tags(request, target)
+
+    @app.route("/v2/<path:name>/referrers/<digest>", methods=["GET"])
+    @app.route("/<alias>/v2/<path:name>/referrers/<digest>", methods=["GET"])
+    async def referrers(self, request: Request, name: str, digest: str, alias: str = "") -> bytes:
+        """
+        List the referrers of a manifest.
+        """
+        target, source = await self._allowed(request, name, alias, Action.PULL)
+        return await self._listing.referrers(request, target, digest, source)
+
+    @app.route("/v2/_catalog", methods=["GET"])
+    async def repositories(self, request: Request) -> bytes:
+        """
+        List the repositories.
+        """
+        return await self._listing.repositories(request)
+
+    def _admit_body(self, request: StreamingRequest) -> Deferred[Receiver] | None:
+        """
+        Decide about the body of a request, by its headers.
+        """
+        try:
+            endpoint, values = self._paths.match(path_of(request), request.method.decode("latin-1"))
+        except HTTPException:
+            return None
+        if endpoint not in ("put_manifest", "begin_upload", "resume_upload"):
+            return None
+        return Deferred.fromCoroutine(self._receiver(request, **values))
+
+    async def _receiver(
+        self, request: StreamingRequest, name: str, alias: str = "", session: str = "", wanted: str = ""
+    ) -> Receiver:
+        """
+        What receives the body of a push.
+        """
+        target, _ = await self._allowed(request, name, alias, Action.PUSH)
+        if wanted:
+            check_length(request)
+            return ArrivingDocument(self._documents)
+        if session:
+            return await self._uploads.resume(request, target, session)
+        return await self._uploads.begin(request, target)
+
+    async def _found(
+        self, request: Request, target: Target, source: IRepository, wanted: str
+    ) -> MirroredManifest:
+        """
+        A manifest of an own repository, or of an upstream.
+        """
+        if target.upstream is None:
+            return MirroredManifest(await self._manifests.read(target.repository, wanted))
+        policy = target.upstream.tag_policy
+        return await self._mirror.manifest(source, wanted, client_name(request), policy)
+
+    async def _allowed(
+        self, request: Request, name: str, alias: str, action: Action
+    ) -> tuple[Target, IRepository]:
+        """
+        The repository that a request names, after the check of the client's right.
+
+        @return: the repository, and the source of what is not in the store.
+        @raise PushRefused: it is a push to a mirrored repository.
         """
         target = self._target(request, name, alias)
-        grant = await self._rights.of(request, target, Action.PULL)
-        if grant.source is None:
-            raise NotFound(f"{name} cannot be read yet")
-        return target, grant.source
+        if action is Action.PUSH and target.upstream is not None:
+            raise PushRefused(f"{target.repository} is a mirror and takes no pushes: {self._names.hint}")
+        grant = await self._rights.of(request, target, action)
+        return target, grant.source or self._registries.repository(target.repository)
+
+    def _target(self, request: Request, name: str, alias: str) -> Target:
+        return self._find(name, alias, query(request, "ns") or "")
+
+    def _find(self, name: str, alias: str = "", namespace: str = "") -> Target:
+        # The settings may have changed.
+        return self._names.find(name, alias, namespace)
+
+    def _created(self, request: Request, target: Target, kind: str, digest: Digest) -> bytes:
+        """
+        Respond that something was pushed.
+        """
+        location = f"/v2/{target.repository.path}/{kind}/{digest}"
+        request.setHeader(b"location", location.encode("ascii"))
+        request.setHeader(b"docker-content-digest", str(digest).encode("ascii"))
+        return respond_empty(request, 201)
 
     def _describe(self, request: Request, digest: Digest, target: Target) -> None:
         """
@@ -190,11 +391,4 @@ class Registry:
         """
         Respond with an error; a bug is logged.
         """
-        request.setHeader(b"docker-distribution-api-version", b"registry/2.0")
-        error = failure.value
-        if isinstance(error, HTTPException):
-            return respond_http_error(request, error)
-        if isinstance(error, XferdError):
-            return respond_error(request, error)
-        self._log.failure("while answering {path}", failure, path=shown(request.path))
-        return respond_errors(request, 500, "UNKNOWN", "internal error; see the daemon's log")
+        return respond_failure(request, failure)

@@ -48,10 +48,17 @@ class Target:
 class Names:
     """
     Finds the repositories of requests.
+
+    @ivar hint: which names can be pushed to, for an error message.
     """
 
     def __init__(self, settings: RegistrySettings) -> None:
         self._local = settings.local
+        self.hint = (
+            f"push to a name that begins with {settings.local[0]}"
+            if settings.local
+            else "registry.local lists no names for pushes"
+        )
         self._default = settings.default
         listed = settings.upstreams
         self._upstreams: Mapping[str, UpstreamSettings] = {} if isinstance(listed, str) else listed

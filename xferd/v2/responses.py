@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from werkzeug.exceptions import TooManyRequests as TooManyHTTPRequests
 
@@ -24,27 +25,36 @@ from xferd.errors import (
     BlobUnknown,
     ConnectionFailed,
     ContentMismatch,
+    ContentMissing,
     Denied,
     DigestMismatch,
     DiskFull,
     Interrupted,
     ManifestUnknown,
     NotFound,
+    PushRefused,
     SizeMismatch,
     SourceError,
     StoreError,
     TimedOut,
     TooManyRequests,
+    TooManyUploads,
+    UploadBusy,
+    UploadUnknown,
     WrongOffset,
     XferdError,
 )
 from xferd.json_encoding import encode
 from xferd.names import Digest
+from xferd.web.request import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twisted.python.failure import Failure
     from twisted.web.server import Request
+
+_log = Logger()
 
 ERRORS: Final[Mapping[type[XferdError], tuple[int, str]]] = {
     XferdError: (500, "UNKNOWN"),
@@ -52,11 +62,16 @@ ERRORS: Final[Mapping[type[XferdError], tuple[int, str]]] = {
     BadReference: (400, "NAME_INVALID"),
     BadDigest: (400, "DIGEST_INVALID"),
     NotFound: (404, "NAME_UNKNOWN"),
+    TooManyUploads: (429, "TOOMANYREQUESTS"),
+    UploadUnknown: (404, "BLOB_UPLOAD_UNKNOWN"),
+    UploadBusy: (409, "BLOB_UPLOAD_INVALID"),
+    PushRefused: (403, "DENIED"),
     WrongOffset: (416, "BLOB_UPLOAD_INVALID"),
     SourceError: (502, "UNAVAILABLE"),
     Denied: (404, "NAME_UNKNOWN"),
     ManifestUnknown: (404, "MANIFEST_UNKNOWN"),
     BlobUnknown: (404, "BLOB_UNKNOWN"),
+    ContentMissing: (400, "MANIFEST_BLOB_UNKNOWN"),
     TooManyRequests: (404, "TOOMANYREQUESTS"),
     ConnectionFailed: (502, "UNAVAILABLE"),
     TimedOut: (504, "UNAVAILABLE"),
@@ -121,6 +136,7 @@ def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
         401: "UNAUTHORIZED",
         403: "DENIED",
         404: "NAME_UNKNOWN",
+        413: "SIZE_INVALID",
         429: "TOOMANYREQUESTS",
         503: "UNAVAILABLE",
     }
@@ -141,3 +157,28 @@ def respond_errors(request: Request, status: int, code: str, message: str) -> by
     request.setHeader(b"content-type", b"application/json")
     request.setHeader(b"content-length", b"%d" % len(body))
     return body
+
+
+def respond_failure(request: Request, failure: Failure) -> bytes:
+    """
+    Respond with the error of a route, or of the decision about a body.  A bug is
+    logged.
+    """
+    request.setHeader(b"docker-distribution-api-version", b"registry/2.0")
+    error = failure.value
+    if isinstance(error, HTTPException):
+        return respond_http_error(request, error)
+    if isinstance(error, XferdError):
+        return respond_error(request, error)
+    _log.failure("while answering {path}", failure, path=shown(request.path))
+    return respond_errors(request, 500, "UNKNOWN", "internal error; see the daemon's log")
+
+
+def respond_empty(request: Request, status: int) -> bytes:
+    """
+    Respond without a body.
+    """
+    request.setResponseCode(status)
+    if status != 204:
+        request.setHeader(b"content-length", b"0")
+    return b""

@@ -14,15 +14,13 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
-from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
 
-from xferd.json_encoding import encode
 from xferd.web.archive_request import is_piece
 from xferd.web.client_limits import Client, ClientLimits, Kind, client_of
 from xferd.web.peer_trust import Trust, trusts, user_of
 from xferd.web.request import shown
-from xferd.web.responses import error_json
+from xferd.web.responses import error_json, respond
 from xferd.web.security_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
@@ -162,7 +160,7 @@ class BoundedRequest(Request):
         self.content = self._body = BytesIO()
         self._most = cast("WebSite", self.channel.site).largest(self)  # type: ignore[attr-defined]
         if length is not None and length > self._most:
-            self._refuse()
+            self.refuse(self.refusal(self._most))
 
     def handleContentChunk(self, data: bytes) -> None:
         """
@@ -170,7 +168,7 @@ class BoundedRequest(Request):
         """
         self._received += len(data)
         if not self._refused and self._received > self._most:
-            self._refuse()
+            self.refuse(self.refusal(self._most))
         if not self._refused:
             self._body.write(data)
         elif self._received > LINGER:
@@ -200,20 +198,31 @@ class BoundedRequest(Request):
         """
         return b"localhost"
 
-    def _refuse(self) -> None:
+    def refusal(self, most: int) -> bytes:
+        """
+        Set the status and the headers of the answer to a body that is too large.
+
+        @param most: the limit in bytes.
+        @return: the body of the answer.
+        """
+        for name, value in SECURITY_HEADERS.items():
+            self.setHeader(name, value)
+        message = f"a body of more than {most} bytes is refused"
+        return respond(self, error_json("REQUEST_ENTITY_TOO_LARGE", message), 413)
+
+    def refuse(self, body: bytes) -> None:
         """
         Respond while the client still sends; the router never sees the request.
+
+        @param body: the body of the answer; its status and headers are set.
         """
         self._refused = True
+        self._received = 0
         # Else the channel would invite the client to go on.
         self.requestHeaders.removeHeader(b"expect")
-        message = f"a body of more than {self._most} bytes is refused"
-        body = encode(error_json("REQUEST_ENTITY_TOO_LARGE", message)) + b"\n"
-        headers = Headers({name: [value] for name, value in SECURITY_HEADERS.items()})
-        headers.setRawHeaders(b"content-type", [b"application/json"])
-        headers.setRawHeaders(b"content-length", [b"%d" % len(body)])
-        headers.setRawHeaders(b"connection", [b"close"])
-        self.channel.writeHeaders(b"HTTP/1.1", b"413", b"Request Entity Too Large", headers)
+        self.setHeader(b"connection", b"close")
+        status, reason = b"%d" % self.code, self.code_message
+        self.channel.writeHeaders(b"HTTP/1.1", status, reason, self.responseHeaders)
         self.channel.write(body)
 
 
