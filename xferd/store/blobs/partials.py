@@ -34,7 +34,7 @@ _STEP = 256 * 1024
 """New bytes that are reported to followers in the same turn."""
 
 _LAG = 0.05
-"""Seconds after which fewer new bytes are reported."""
+"""Seconds between two reports of fewer new bytes."""
 
 _READ = 32 * 1024 * 1024
 """Bytes after a gap that are hashed before the next report, at most."""
@@ -93,6 +93,7 @@ class Partial:
         self._followers: list[IFollower] = []
         self._reported = self.offset
         self._reporting: IDelayedCall | None = None
+        self._last_report = float("-inf")
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
@@ -411,15 +412,17 @@ class Partial:
         """
         if not self._followers:
             return
-        delay = 0 if self.offset - self._reported >= _STEP else _LAG
+        now = self._clock.seconds()
+        delay = 0 if self.offset - self._reported >= _STEP else max(0, self._last_report + _LAG - now)
         if self._reporting is None:
             self._reporting = self._clock.callLater(delay, self._report)
-        elif not delay and self._reporting.getTime() > self._clock.seconds():
+        elif not delay and self._reporting.getTime() > now:
             self._reporting.reset(0)
 
     def _report(self) -> None:
         self._reporting = None
         self._reported = self.offset
+        self._last_report = self._clock.seconds()
         for follower in list(self._followers):
             self._notify(follower.grown, self._path, self.offset)
 

@@ -32,16 +32,22 @@ class FollowTests(StoreTestCase):
 
     def test_small_pieces(self) -> None:
         """
-        Of small pieces it hears together, soon.
+        Of small pieces it hears the first one at once, and the next ones together,
+        soon.  After a while without any, the next one is a first one.
         """
+        self.partial.write(bytes(1000))
+        self.reactor.advance(0)
+        self.assertEqual(self.sizes(), [1000])
         for _ in range(3):
             self.partial.write(bytes(1000))
-        self.reactor.advance(0)
-        self.assertEqual(self.sizes(), [])
-        self.reactor.advance(0.05)
-        self.assertEqual(self.sizes(), [3000])
+        self.reactor.advance(0.04)
+        self.assertEqual(self.sizes(), [1000])
+        self.reactor.advance(0.01)
+        self.assertEqual(self.sizes(), [1000, 4000])
         self.reactor.advance(1)
-        self.assertEqual(self.sizes(), [3000])
+        self.partial.write(bytes(1000))
+        self.reactor.advance(0)
+        self.assertEqual(self.sizes(), [1000, 4000, 5000])
 
     def test_many_pieces(self) -> None:
         """
