@@ -27,8 +27,10 @@ from xferd.errors import (
     Truncated,
     XferdError,
 )
+from xferd.expiring import ExpiringDict
 from xferd.interfaces.hosts import IHostMemory
 from xferd.interfaces.registry import IBlobBody
+from xferd.names import Digest, Repository
 from xferd.registry.access import AuthenticatedClient
 from xferd.registry.blobs import Blobs
 from xferd.registry.hosts.endpoint_config import EndpointConfig
@@ -93,6 +95,9 @@ class Endpoint:
 class Endpoints:
     """
     All servers of one registry, in the order in which to ask them.
+
+    @ivar distrusted: the blobs of which a mirror sent wrong bytes: for an hour
+        they come from the registry itself.
     """
 
     _log = Logger()
@@ -105,6 +110,8 @@ class Endpoints:
         self._host = host
         self._endpoints = tuple(endpoints)
         self._memory = memory
+        self.distrusted: ExpiringDict[tuple[Repository, Digest], bool]
+        self.distrusted = ExpiringDict(self.own.client.clock.seconds)
 
     def __len__(self) -> int:
         return len(self._endpoints)

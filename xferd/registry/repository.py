@@ -39,7 +39,6 @@ class RemoteRepository:
         self.identity: Hashable = (own.host, name.path, own.identity)
         self.account = own.account
         self._endpoints = endpoints
-        self._distrusted: set[Digest] = set()
         self._lookups = Lookups()
 
     def __repr__(self) -> str:
@@ -86,7 +85,7 @@ class RemoteRepository:
 
             return WatchedBody(body, broke)
 
-        last_only = digest in self._distrusted
+        last_only = (self.name, digest) in self._endpoints.distrusted
         return Deferred.fromCoroutine(self._endpoints.request("pull", work, str(digest), last_only))
 
     def confirm(self, digest: Digest) -> Deferred[int | None]:
@@ -94,7 +93,7 @@ class RemoteRepository:
         return Deferred.fromCoroutine(self._endpoints.watch(own, own.blobs.confirm(self.name, digest)))
 
     def distrust(self, digest: Digest) -> None:
-        self._distrusted.add(digest)
+        self._endpoints.distrusted[self.name, digest] = True
 
     def push(
         self,
