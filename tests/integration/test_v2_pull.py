@@ -1,0 +1,416 @@
+"""
+A daemon as a mirror, with a registry that has faults, and with Debian's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import cast
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from tests.integration.http_client import Answer, Client
+from tests.integration.peers import DockerRegistry, push, require, run
+from tests.integration.places import free_port
+from tests.integration.programs import Xferd
+from xferd.interfaces.reactor import IReactor
+from xferd.names import Digest
+from xferd.testing.faults import Flip, Stall, not_found, too_many_requests, unauthorized, unavailable
+from xferd.testing.images import SampleImage, sample_image
+from xferd.testing.registry import Registry
+
+reactor = cast(IReactor, installed)
+
+SIZE = 3_000_000
+
+RATE = 2_000_000.0
+"""Bytes a second at which blobs arrive, where a test needs time."""
+
+CHUNK = 512 * 1024
+"""Bytes that may be in buffers when a program is killed."""
+
+
+class MirrorCase(TestCase):
+    """
+    A daemon that mirrors one registry, as a process of its own.
+    """
+
+    timeout = 120
+    settings = ""
+
+    async def start(self, upstream: str) -> None:
+        """
+        Start the daemon.
+        """
+        self.place = mkdtemp(prefix="xferd-")
+        self.addCleanup(shutil.rmtree, self.place)
+        self.port = free_port()
+        self.upstream = upstream
+        own = f'[registry.upstreams."{upstream}"]\nalias = "up"\n{self.settings}'
+        config = f'[registry]\ndefault = "{upstream}"\n{own}'
+        Path(self.place, "xferd.toml").write_text(config)
+        self.daemon = await self.run_daemon()
+        self.client = Client(reactor, f"http://127.0.0.1:{self.port}")
+
+    async def run_daemon(self) -> Xferd:
+        """
+        Run a daemon over the same data.
+        """
+        options = ("--config", str(Path(self.place, "xferd.toml")))
+        listen = f"tcp:{self.port}:interface=127.0.0.1"
+        daemon = Xferd(reactor, self.place, *options, "--registry", listen)
+        self.addCleanup(daemon.stop)
+        await daemon.start()
+        return daemon
+
+    async def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """
+        Make a request to the daemon.
+        """
+        return await self.client.get(path, method, **headers)
+
+
+class FaultyCase(MirrorCase):
+    """
+    A mirror of a registry that has an image, C{app:1}, and faults.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start both.
+        """
+        self.registry = Registry(reactor)
+        await self.registry.listen(reactor)
+        self.addCleanup(self.registry.stop)
+        self.image = self.add("1")
+        self.blob = self.image.layers[0].blob
+        self.data = self.blob.read()
+        self.path = f"/v2/app/blobs/{self.blob.digest}"
+        await self.start(self.registry.host)
+
+    def add(self, tag: str, size: int = SIZE) -> SampleImage:
+        """
+        Add an image.
+        """
+        image = sample_image(1, size, tag)
+        self.registry.add(image, "app", tag)
+        return image
+
+    async def fill(self) -> None:
+        """
+        Have the image in the store.
+        """
+        await self.get("/v2/app/manifests/1")
+        for blob in self.image.blobs:
+            self.assertEqual((await self.get(f"/v2/app/blobs/{blob.digest}")).status, 200)
+
+    async def restart_registry(self, seconds: float) -> None:
+        """
+        Kill the registry, and start it again later.
+        """
+        port = int(self.registry.host.rpartition(":")[2])
+        await self.registry.stop()
+        await deferLater(reactor, seconds)
+        await self.registry.listen(reactor, port)
+
+
+class PullTests(FaultyCase):
+    """
+    Pulls while all works.
+    """
+
+    async def test_paths(self) -> None:
+        """
+        Every form of the path finds the image.
+        """
+        up = self.upstream
+        for name in ("/v2/app", f"/v2/{up}/app", "/v2/up/app", "/up/v2/app"):
+            answer = await self.get(f"{name}/manifests/1")
+            self.assertEqual((answer.status, answer.body), (200, self.image.manifest.data), name)
+        for path in (f"/v2/app/manifests/1?ns={up}", f"/v2/{up}/app/manifests/1?ns={up}"):
+            answer = await self.get(path)
+            self.assertEqual((answer.status, answer.headers["oci-namespace"]), (200, up))
+        for path in (
+            "/v2/app/manifests/1?ns=quay.io",
+            "/v2/quay.io/app/manifests/1",
+            "/quay/v2/app/manifests/1",
+        ):
+            self.assertEqual((await self.get(path)).status, 404, path)
+        self.assertEqual(self.registry.count("GET", "1"), 1)
+
+    async def test_shared(self) -> None:
+        """
+        Eight clients at once cost one GET, though the first one is killed at half.
+        """
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        downloads = await gather([self.client.open(self.path) for _ in range(8)])
+        await downloads[0].has(len(self.data) // 2)
+        downloads[0].leave()
+        answers = await gather([each.ended for each in downloads[1:]])
+        for answer in answers:
+            self.assertEqual((answer.status, answer.whole), (200, True))
+            self.assertEqual(answer.body, self.data)
+        self.assertEqual(self.registry.count("GET", self.blob.digest), 1)
+        self.assertLessEqual(self.registry.bytes_sent, len(self.data))
+
+    async def test_alone_and_gone(self) -> None:
+        """
+        A download goes on when its only client has left.
+        """
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        download = await self.client.open(self.path)
+        await download.has(1)
+        download.leave()
+        await download.ended
+        answer = await self.get(self.path)
+        self.assertEqual(answer.body, self.data)
+        self.assertEqual(self.registry.count("GET", self.blob.digest), 1)
+
+    async def test_ranges(self) -> None:
+        """
+        Ranges are right on a miss, on a hit, and beyond the end.
+        """
+        size = len(self.data)
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        for _ in range(2):
+            for text, start, stop in (
+                ("0-99", 0, 100),
+                (f"{size // 2}-{size // 2 + 9}", size // 2, size // 2 + 10),
+                (f"{size - 10}-", size - 10, size),
+                ("-500", size - 500, size),
+                (f"{size - 10}-{size + 10}", size - 10, size),
+            ):
+                answer = await self.get(self.path, Range=f"bytes={text}")
+                self.assertEqual((answer.status, answer.body), (206, self.data[start:stop]), text)
+                self.assertEqual(answer.headers["content-range"], f"bytes {start}-{stop - 1}/{size}")
+            for text in (f"{size}-", "500-0"):
+                answer = await self.get(self.path, Range=f"bytes={text}")
+                self.assertEqual((answer.status, answer.headers["content-range"]), (416, f"bytes */{size}"))
+        self.assertEqual(self.registry.count("GET", self.blob.digest), 1)
+
+    async def test_first_byte(self) -> None:
+        """
+        Bytes reach a client while the rest is still on its way.
+        """
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        began = reactor.seconds()
+        download = await self.client.open(self.path)
+        await download.has(1)
+        self.assertLess(download.first - began, len(self.data) / RATE / 2)
+        answer = await download.ended
+        self.assertEqual(answer.body, self.data)
+
+
+class FreshnessTests(FaultyCase):
+    """
+    Tags that are checked each time.
+    """
+
+    settings = "tag_ttl = 0"
+
+    async def test_moved(self) -> None:
+        """
+        A tag that moves is found by HEAD, and its old manifest is still served by
+        digest.
+        """
+        await self.fill()
+        await self.get("/v2/app/manifests/1")
+        self.assertEqual((self.registry.count("HEAD", "1"), self.registry.count("GET", "1")), (1, 1))
+        other = sample_image(1, 1000, "other")
+        self.registry.add(other, "app", "1")
+        answer = await self.get("/v2/app/manifests/1")
+        self.assertEqual(answer.body, other.manifest.data)
+        answer = await self.get(f"/v2/app/manifests/{self.image.digest}")
+        self.assertEqual(answer.body, self.image.manifest.data)
+
+    async def test_down(self) -> None:
+        """
+        Without its upstream, what is here is served with a warning, and what is not is
+        an error at once.
+        """
+        await self.fill()
+        await self.registry.stop()
+        for _ in range(2):
+            answer = await self.get("/v2/app/manifests/1")
+            self.assertEqual((answer.status, answer.body), (200, self.image.manifest.data))
+            self.assertIn("does not answer", answer.headers["warning"])
+        self.assertEqual((await self.get(self.path)).body, self.data)
+        began = reactor.seconds()
+        for path in ("/v2/app/manifests/2", f"/v2/app/blobs/{Digest.of(b'x')}"):
+            answer = await self.get(path)
+            self.assertEqual((answer.status, answer.headers["retry-after"]), (502, "5"))
+        self.assertLess(reactor.seconds() - began, 5)
+
+
+class FaultTests(FaultyCase):
+    """
+    An upstream that fails.
+    """
+
+    async def test_killed(self) -> None:
+        """
+        If it is away for three seconds in the middle of a blob, no client notices.
+        """
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        downloads = await gather([self.client.open(self.path) for _ in range(3)])
+        await downloads[0].has(len(self.data) // 2)
+        restarting = Deferred.fromCoroutine(self.restart_registry(3.0))
+        for each in downloads:
+            answer = await each.ended
+            self.assertTrue(answer.whole)
+            self.assertEqual(answer.body, self.data)
+        await restarting
+        self.assertLessEqual(self.registry.bytes_sent, len(self.data) + CHUNK)
+
+    async def test_wrong_bytes(self) -> None:
+        """
+        Clients of wrong bytes are cut, and never get their end; the next one gets the
+        right ones.
+        """
+        self.registry.faults.plant(Flip(1000), self.blob.digest)
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        downloads = await gather([self.client.open(self.path) for _ in range(2)])
+        for each in downloads:
+            answer = await each.ended
+            self.assertFalse(answer.whole)
+            self.assertLessEqual(len(answer.body), len(self.data) - 64 * 1024)
+        answer = await self.get(self.path)
+        self.assertEqual((answer.status, answer.body), (200, self.data))
+
+    async def test_statuses(self) -> None:
+        """
+        Refusals are 404, so that clients ask the upstream themselves; errors are 502.
+        """
+        await self.get("/v2/app/manifests/1")
+        cases = (
+            (unauthorized(), 404),
+            (unavailable(403), 404),
+            (not_found(), 404),
+            (too_many_requests("1"), 404),
+            (unavailable(500), 502),
+        )
+        for number, (fault, status) in enumerate(cases):
+            image = self.add(f"s{number}", 1000)
+            blob = image.layers[0].blob.digest
+            self.assertEqual((await self.get(f"/v2/app/manifests/s{number}")).status, 200)
+            self.registry.faults.plant(fault, blob, times=None)
+            self.assertEqual((await self.get(f"/v2/app/blobs/{blob}")).status, status, fault)
+            self.registry.faults.plant(fault, f"manifests/m{number}", times=None)
+            self.assertEqual((await self.get(f"/v2/app/manifests/m{number}")).status, status, fault)
+            self.registry.faults.clear()
+            # The pause that 429 asked for.
+            await deferLater(reactor, 1.1 if fault == cases[3][0] else 0)
+
+    async def test_black_hole(self) -> None:
+        """
+        Without any answer, a client gets an error after ten seconds.
+        """
+        await self.get("/v2/app/manifests/1")
+        self.registry.faults.plant(Stall(), times=None)
+        began = reactor.seconds()
+        for answer in await gather([self.get("/v2/app/manifests/2"), self.get(self.path)]):
+            self.assertEqual((answer.status, answer.headers["retry-after"]), (504, "5"))
+        self.assertLess(reactor.seconds() - began, 15)
+
+    async def test_daemon_killed(self) -> None:
+        """
+        A daemon that is killed in the middle of a blob goes on where it was: the
+        client's own retry completes.
+        """
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        download = await self.client.open(self.path)
+        await download.has(len(self.data) // 2)
+        await self.daemon.stop("KILL")
+        broken = await download.ended
+        self.assertFalse(broken.whole)
+        await self.run_daemon()
+        answer = await self.get(self.path, Range=f"bytes={len(broken.body)}-")
+        self.assertEqual(answer.status, 206)
+        self.assertEqual(broken.body + answer.body, self.data)
+        self.assertLessEqual(self.registry.bytes_sent, len(self.data) + CHUNK)
+
+
+class DebianTests(MirrorCase):
+    """
+    A mirror of Debian's registry.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start both, and push an image.
+        """
+        self.registry = DockerRegistry(reactor, self.mktemp())
+        self.addCleanup(self.registry.stop)
+        await self.registry.start()
+        self.image = sample_image(2, 100_000)
+        await push(reactor, self.image, f"{self.registry.host}/app:1", self.mktemp())
+        await self.start(self.registry.host)
+
+    async def copy(self, number: int) -> None:
+        """
+        Copy the image with skopeo.
+        """
+        target = Path(self.place, f"copy{number}")
+        argv = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]
+        await run(reactor, [*argv, f"docker://127.0.0.1:{self.port}/up/app:1", f"dir:{target}"])
+        for blob in self.image.blobs:
+            self.assertEqual(target.joinpath(blob.digest.hex).read_bytes(), blob.read())
+
+    async def test_skopeo(self) -> None:
+        """
+        skopeo copies through the mirror, twice at once and once after, and the
+        registry sends each blob once.
+        """
+        await gather([self.copy(1), self.copy(2)])
+        await self.registry.stop()
+        await self.copy(3)
+        for blob in self.image.blobs:
+            self.assertEqual(self.registry.count("GET", blob.digest), 1)
+
+    async def test_conformance(self) -> None:
+        """
+        The conformance suite of the OCI passes in its read-only mode.
+        """
+        program = require("conformance")
+        blobs = " ".join(str(blob.digest) for blob in self.image.blobs)
+        environment = {
+            **os.environ,
+            "OCI_REGISTRY": f"127.0.0.1:{self.port}",
+            "OCI_TLS": "disabled",
+            "OCI_REPO1": "up/app",
+            "OCI_REPO2": "up/other",
+            "OCI_RESULTS_DIR": self.place,
+            "OCI_API_PUSH": "false",
+            "OCI_API_TAGS_LIST": "false",
+            "OCI_API_REFERRER": "false",
+            "OCI_RO_DATA_TAGS": "1",
+            "OCI_RO_DATA_MANIFESTS": str(self.image.digest),
+            "OCI_RO_DATA_BLOBS": blobs,
+        }
+        output, errors, _ = await getProcessOutputAndValue(program, [], environment, self.place, reactor)
+        # In this mode it crashes after its report, when it writes results.yaml.
+        report = (output + errors).decode(errors="replace")
+        self.assertIn("OCI Conformance Result: Pass", report, report[-3000:])
+
+
+async def gather(works: list) -> list:  # type: ignore[type-arg]
+    """
+    The results of some work at the same time, in order.
+    """
+    deferreds = [w if isinstance(w, Deferred) else Deferred.fromCoroutine(w) for w in works]
+    results = await DeferredList(deferreds, fireOnOneErrback=True, consumeErrors=True)
+    return [result for _, result in results]
