@@ -191,7 +191,9 @@ class Daemon(Service):
             hosts=frozenset(config.hosts_allowed),
             page_port=next((listener.port for listener in listeners if listener.port), 0),
             public_metrics=config.metrics.public,
-            registry=lambda: describe(self._registry_settings, config.registry.listen, urls),
+            registry=lambda: describe(
+                self._registry_settings, config.registry.listen, urls, self.jobs.mirror.figures()
+            ),
             repositories=lambda: list_repositories(
                 self.store.catalog, self.jobs.keeper.kept(), self.jobs.keeper.rules, self.jobs.quota
             ),

@@ -216,6 +216,19 @@ class PullTests(RegistryCase):
             answer = self.request(path)
             self.assertEqual((answer.status, answer.json()["errors"][0]["code"]), (404, code), path)
 
+    def test_counted(self) -> None:
+        """
+        Hits, misses and bytes are counted for the upstream.
+        """
+        blob = f"/v2/app/blobs/{self.layer.digest}"
+        self.request("/v2/app/manifests/latest")
+        for headers in ({}, {"Range": "bytes=0-9"}, {}):
+            self.request(blob, headers=headers)
+        figures = self.jobs.figures().upstreams[HOST]
+        size = self.layer.descriptor.size
+        self.assertEqual((figures.hits, figures.misses, figures.stale), (2, 2, 0))
+        self.assertEqual((figures.sent, figures.fetched), (2 * size + 10, size))
+
     def test_client_leaves(self) -> None:
         """
         A client that leaves does not end the fill: the next one finds the blob.

@@ -9,9 +9,12 @@ from typing import get_type_hints
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.interfaces.job_json import NO_REGISTRY, RegistryJSON
+from xferd.interfaces.mirror import UpstreamFigures
 from xferd.v2.description import describe
 from xferd.v2.settings import RegistrySettings, UpstreamSettings
 from xferd.web.schemas import SCHEMAS
+
+NOTHING = {"hits": 0, "misses": 0, "stale": 0, "sent": 0, "fetched": 0, "saved": 0}
 
 
 class DescriptionTests(SynchronousTestCase):
@@ -26,13 +29,16 @@ class DescriptionTests(SynchronousTestCase):
         listed = {"docker.io": UpstreamSettings(), "lan:5000": UpstreamSettings(alias="lan")}
         settings = RegistrySettings(local=("a/", "b/"), upstreams=listed)
         self.assertEqual(
-            describe(settings, ["tcp:1"], ["http://h:1"]),
+            describe(settings, ["tcp:1"], ["http://h:1"], {}),
             {
                 "listen": ["tcp:1"],
                 "urls": ["http://h:1"],
                 "default": "docker.io",
                 "any_public": False,
-                "upstreams": [{"host": "docker.io", "alias": ""}, {"host": "lan:5000", "alias": "lan"}],
+                "upstreams": [
+                    {"host": "docker.io", "alias": "", **NOTHING},
+                    {"host": "lan:5000", "alias": "lan", **NOTHING},
+                ],
                 "local": ["a/", "b/"],
             },
         )
@@ -41,8 +47,17 @@ class DescriptionTests(SynchronousTestCase):
         """
         A registry of all public upstreams lists none.
         """
-        found = describe(RegistrySettings(default="", upstreams="any-public"), [], [])
+        found = describe(RegistrySettings(default="", upstreams="any-public"), [], [], {})
         self.assertEqual((found["any_public"], found["upstreams"], found["default"]), (True, [], ""))
+
+    def test_counters(self) -> None:
+        """
+        An upstream comes with its counters, also one that is not listed.
+        """
+        figures = {"quay.io": UpstreamFigures(hits=3, misses=2, stale=1, sent=50, fetched=20)}
+        (found,) = describe(RegistrySettings(upstreams="any-public"), [], [], figures)["upstreams"]
+        counted = {"hits": 3, "misses": 2, "stale": 1, "sent": 50, "fetched": 20, "saved": 30}
+        self.assertEqual(found, {"host": "quay.io", "alias": "", **counted})
 
     def test_external(self) -> None:
         """
@@ -54,7 +69,7 @@ class DescriptionTests(SynchronousTestCase):
             (["systemd:INET:index=0"], [], ["https://registry.lan"]),
             ([], [], []),
         ):
-            self.assertEqual(describe(settings, listen, urls)["urls"], known)
+            self.assertEqual(describe(settings, listen, urls, {})["urls"], known)
 
     def test_schema(self) -> None:
         """

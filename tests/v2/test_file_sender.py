@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+from itertools import pairwise
 from random import Random
 from typing import ClassVar
 
@@ -255,7 +256,10 @@ class SenderTests(TestCase):
         os.close(file)
         client.get()
         self.assertIs(await self.resource.ended, True)
-        self.assertEqual(self.resource.preloaded, [(0, min(AHEAD, SIZE))])
+        # The kernel may read more than it was asked for.
+        self.assertEqual(self.resource.preloaded[0], (0, AHEAD))
+        starts = [start for start, _ in self.resource.preloaded]
+        self.assertTrue(all(after - before >= AHEAD for before, after in pairwise(starts)), starts)
         await client.until(client.head() + SIZE)
         self.assertEqual(client.body(), DATA)
 

@@ -197,11 +197,19 @@ class JobsStatusJSON(TypedDict):
 class UpstreamJSON(TypedDict):
     """
     A registry that xferd mirrors.  The alias is a path component that stands for
-    its host, or empty.
+    its host, or empty.  The counters are those since the start of the daemon: hits,
+    misses and stale answers, and bytes of blobs that clients got, that the registry
+    sent for them, and that it did not have to send.
     """
 
     host: str
     alias: str
+    hits: int
+    misses: int
+    stale: int
+    sent: int
+    fetched: int
+    saved: int
 
 
 class RegistryJSON(TypedDict):

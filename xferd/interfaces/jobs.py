@@ -22,6 +22,7 @@ from xferd.interfaces.job_json import (
     SlotsJSON,
     TransferJSON,
 )
+from xferd.interfaces.mirror import UpstreamFigures
 from xferd.interfaces.store import Freed, Image
 from xferd.json_encoding import encode
 
@@ -145,6 +146,7 @@ class Figures:
     @ivar waits: waits for slots since the start, by kind: a cumulative
         histogram of seconds, and the sum of seconds.
     @ivar workers_busy: layers that are being unpacked.
+    @ivar upstreams: the counters of mirrored registries, by host.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -157,6 +159,7 @@ class Figures:
     slots: Mapping[str, SlotsJSON]
     waits: Mapping[str, tuple[Sequence[tuple[str, int]], float]]
     workers_busy: int
+    upstreams: Mapping[str, UpstreamFigures] = field(factory=dict)
 
 
 class IUploadStream(Interface):

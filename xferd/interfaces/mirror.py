@@ -6,7 +6,9 @@ fetched while it is read.
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from collections.abc import Mapping
+
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
@@ -23,10 +25,38 @@ class MirroredManifest:
     @ivar document: the manifest.
     @ivar warnings: sentences for the client: that the upstream could not be
         asked, and this is what it had before.
+    @ivar stored: whether the store had it.
     """
 
     document: Document
     warnings: tuple[str, ...] = field(default=())
+    stored: bool = field(default=False, eq=False)
+
+
+@define
+class UpstreamFigures:
+    """
+    Counters of an upstream, since the start of the daemon.
+
+    @ivar hits: manifests and blobs that were in the store.
+    @ivar misses: manifests and blobs that were fetched, or being fetched.
+    @ivar stale: manifests that the upstream did not confirm.
+    @ivar sent: bytes of blobs that clients got.
+    @ivar fetched: bytes of blobs that the upstream sent for them.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    stale: int = 0
+    sent: int = 0
+    fetched: int = 0
+
+    @property
+    def saved(self) -> int:
+        """
+        The bytes that the upstream did not have to send.
+        """
+        return max(0, self.sent - self.fetched)
 
 
 @frozen
@@ -127,4 +157,14 @@ class IMirror(Interface):
         @raise BlobUnknown: the upstream has no such blob.
         @raise SourceError: the upstream cannot be asked.
         @raise StoreError: the disk refuses.
+        """
+
+    def sent(source: IRepository, size: int) -> None:
+        """
+        Report that a client got bytes of a blob.
+        """
+
+    def figures() -> Mapping[str, UpstreamFigures]:
+        """
+        The counters of each upstream, by its host.
         """

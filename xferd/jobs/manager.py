@@ -415,6 +415,7 @@ class Jobs:
             slots=self._transfers.slot_counts(),
             waits=self._transfers.slot_waits(),
             workers_busy=self._unpacker.busy,
+            upstreams=self.mirror.figures(),
         )
 
     def limits(self) -> Mapping[str, int]:

@@ -190,7 +190,11 @@ class Registry:
         if reader is None:
             return b""
         preload = partial(self._store.blobs.preload, wanted)
-        await BlobResponse(request, reader, span, self._clock, preload).run()
+        try:
+            await BlobResponse(request, reader, span, self._clock, preload).run()
+        finally:
+            # Also what a client got that has left.
+            self._mirror.sent(source, request.sentLength)
         return None
 
     @app.route("/v2/<path:name>/manifests/<wanted>", methods=["PUT"])

@@ -29,6 +29,7 @@ from xferd.web.disk_status import DiskJSON, disk_status
 if TYPE_CHECKING:
     from xferd.interfaces.hosts import IHostMemory, KnownHost
     from xferd.interfaces.jobs import Figures, IJobs
+    from xferd.interfaces.mirror import UpstreamFigures
     from xferd.interfaces.store import IStore
 
 MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -58,6 +59,8 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_disk_free_bytes": "Free bytes on the store's disk.",
     "xferd_disk_size_bytes": "Size of the store's disk, in bytes.",
     "xferd_event_streams": "Open event streams.",
+    "xferd_mirror_answers_total": "Manifests and blobs for clients of the registry, by upstream and result.",
+    "xferd_mirror_bytes_total": "Bytes of mirrored blobs, sent to clients and fetched from the upstream.",
     "xferd_quota_remaining": "Requests that a registry still permits an account, by its last response.",
     "xferd_quota_limit": "Requests that a registry permits an account in a window.",
     "xferd_host_paused": "Whether a registry asked an account to wait: 1 or 0.",
@@ -171,7 +174,28 @@ class Metrics:
             if size is not None:
                 yield _gauge(name, [((), size)])
         yield _gauge("xferd_event_streams", [((), scene.streams)])
+        yield from self._mirrored(figures.upstreams)
         yield from self._known(scene.hosts)
+
+    def _mirrored(self, upstreams: Mapping[str, UpstreamFigures]) -> Iterator[Metric]:
+        """
+        The metrics of the registry's upstreams.
+        """
+
+        def by_host(counts: Mapping[str, int], label: str) -> list[tuple[tuple[str, str], int]]:
+            return [((host, label), count) for host, count in self._bounded(counts).items()]
+
+        answers = [
+            *by_host({host: each.hits for host, each in upstreams.items()}, "hit"),
+            *by_host({host: each.misses for host, each in upstreams.items()}, "miss"),
+            *by_host({host: each.stale for host, each in upstreams.items()}, "stale"),
+        ]
+        moved = [
+            *by_host({host: each.sent for host, each in upstreams.items()}, "sent"),
+            *by_host({host: each.fetched for host, each in upstreams.items()}, "fetched"),
+        ]
+        yield _counter("xferd_mirror_answers_total", answers, "host", "result")
+        yield _counter("xferd_mirror_bytes_total", moved, "host", "direction")
 
     def _known(self, hosts: Sequence[KnownHost]) -> Iterator[Metric]:
         """

@@ -380,6 +380,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     {
                         "host": TEXT,
                         "alias": {**TEXT, "description": "A path component for the host, or empty."},
+                        "hits": {**COUNT, "description": "Manifests and blobs that were in the store."},
+                        "misses": {**COUNT, "description": "Manifests and blobs that were fetched."},
+                        "stale": {**COUNT, "description": "Manifests that it did not confirm."},
+                        "sent": {**COUNT, "description": "Bytes of blobs that clients got."},
+                        "fetched": {**COUNT, "description": "Bytes of blobs that it sent for them."},
+                        "saved": {**COUNT, "description": "Bytes that it did not have to send."},
                     }
                 )
             ),

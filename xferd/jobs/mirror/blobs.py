@@ -26,6 +26,7 @@ from xferd.jobs.deferreds import unless_failed
 from xferd.jobs.mirror.known import Known
 from xferd.jobs.mirror.pass_through import PassThrough
 from xferd.jobs.mirror.questions import PATIENCE, Questions
+from xferd.jobs.mirror.traffic import Traffic
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.transfer.fair_queue import Turn
@@ -100,11 +101,13 @@ class MirroredBlobs:
         *,
         clock: IReactorTime,
         store_turn: Callable[[], Turn],
+        traffic: Traffic,
     ) -> None:
         """
         @param passing: the manager of downloads that are not kept.
         @param store_turn: makes the turn in which a download waits for a slot that
             no client waits for.
+        @param traffic: counts hits, misses and bytes.
         """
         self._store = store
         self._known = Known(store)
@@ -113,6 +116,7 @@ class MirroredBlobs:
         self._passing = passing
         self._clock = clock
         self._store_turn = store_turn
+        self._traffic = traffic
         # The store is a watcher of each fill: it goes on when its clients leave.
         self._fills: dict[Hashable, Watcher[None]] = {}
         self._locks: dict[Digest, tuple[DeferredLock, int]] = {}
@@ -153,7 +157,9 @@ class MirroredBlobs:
             status.  A small blob is complete then.
         @raise SourceError: no source delivers it.
         """
-        if self._store.blobs.has(blob.digest) and not self._layers.isolated:
+        stored = self._store.blobs.has(blob.digest)
+        self._traffic.blob(source.host, stored)
+        if stored and not self._layers.isolated:
             return self._layers.content(blob, source, turn)
         space = self._store.free_space
         if space.paused or space.given_up:
@@ -183,9 +189,11 @@ class MirroredBlobs:
         if key not in self._fills:
             kept = self._fills[key] = self._layers.fetch(blob, source, self._store_turn())
 
-            def ended(_: object) -> None:
+            def ended(result: object) -> None:
                 del self._fills[key]
                 kept.release()
+                if result is None:
+                    self._traffic.fetched(source.host, blob.size)
 
             _ = kept.result().addBoth(ended)
         return watcher

@@ -62,7 +62,7 @@ class MirroredManifests:
         known = await self._known.manifest(source.name, digest)
         if known is not None:
             await self._check_available(source, known, turn)
-            return MirroredManifest(known.document)
+            return MirroredManifest(known.document, stored=True)
         document = await self._upstreams.ask(source, str(digest), None, turn)
         assert document is not None, "nothing is held"
         return MirroredManifest(document)
@@ -81,7 +81,7 @@ class MirroredManifests:
         manifest = known.manifest
         if known.checked is not None and is_fresh(policy, tag, self._wall_clock() - known.checked):
             await self._check_available(source, manifest, turn)
-            return MirroredManifest(manifest.document)
+            return MirroredManifest(manifest.document, stored=True)
         try:
             document = await self._ask(source, tag, manifest.document.digest, turn)
         except XferdError as e:
@@ -91,7 +91,7 @@ class MirroredManifests:
         if known.checked is None:
             # An image of a job, which the upstream has as well: a tag from now on.
             await self._store.catalog.put_manifest(source.name, manifest.entry, [tag], self._wall_clock())
-        return MirroredManifest(manifest.document)
+        return MirroredManifest(manifest.document, stored=True)
 
     async def _unconfirmed(
         self, source: IRepository, tag: str, known: KnownTag, policy: TagPolicy, error: XferdError
@@ -110,7 +110,7 @@ class MirroredManifests:
         if fallback is not Fallback.SERVE or not (complete or isinstance(error, TooManyRequests)):
             raise error
         self._log.info("{name} is served as it is here: {why}", name=name, why=str(error))
-        return MirroredManifest(known.manifest.document, (explanation(error, name, age),))
+        return MirroredManifest(known.manifest.document, (explanation(error, name, age),), stored=True)
 
     async def _drop(self, repository: Repository, tag: str) -> None:
         try:

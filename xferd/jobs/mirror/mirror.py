@@ -5,13 +5,13 @@ The content of upstream registries, for clients of xferd's own registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.interfaces.hosts import IHostMemory
-from xferd.interfaces.mirror import IBlobReader, IMirror, MirroredManifest, TagPolicy
+from xferd.interfaces.mirror import IBlobReader, IMirror, MirroredManifest, TagPolicy, UpstreamFigures
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
@@ -19,6 +19,7 @@ from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.mirror.blobs import MirroredBlobs
 from xferd.jobs.mirror.manifests import MirroredManifests
 from xferd.jobs.mirror.questions import Questions
+from xferd.jobs.mirror.traffic import Traffic
 from xferd.jobs.mirror.upstream_manifests import UpstreamManifests
 from xferd.names import Digest
 from xferd.oci import Descriptor
@@ -55,7 +56,10 @@ class Mirror:
         asking = Questions(questions, hosts=hosts, clock=clock)
         upstreams = UpstreamManifests(store, asking, clock=clock, wall_clock=wall_clock)
         self._manifests = MirroredManifests(store, upstreams, clock=clock, wall_clock=wall_clock)
-        self._blobs = MirroredBlobs(store, layers, asking, passing, clock=clock, store_turn=store_turn)
+        self._traffic = Traffic()
+        self._blobs = MirroredBlobs(
+            store, layers, asking, passing, clock=clock, store_turn=store_turn, traffic=self._traffic
+        )
         self._turn = turn
 
     def manifest(
@@ -67,7 +71,12 @@ class Mirror:
                 return await self._manifests.by_digest(source, Digest.parse(wanted), turn)
             return await self._manifests.by_tag(source, wanted, policy or TagPolicy(), turn)
 
-        return Deferred.fromCoroutine(find())
+        async def count() -> MirroredManifest:
+            found = await find()
+            self._traffic.manifest(source.host, found)
+            return found
+
+        return Deferred.fromCoroutine(count())
 
     def describe(self, source: IRepository, digest: Digest, client: str) -> Deferred[Descriptor]:
         return Deferred.fromCoroutine(self._blobs.describe(source, digest, self._turn(client)))
@@ -81,3 +90,9 @@ class Mirror:
             return await self._blobs.open(source, blob, turn, start, blob.size if stop is None else stop)
 
         return Deferred.fromCoroutine(find())
+
+    def sent(self, source: IRepository, size: int) -> None:
+        self._traffic.sent(source.host, size)
+
+    def figures(self) -> Mapping[str, UpstreamFigures]:
+        return self._traffic.figures()
