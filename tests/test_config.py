@@ -177,6 +177,15 @@ class ConfigTests(SynchronousTestCase):
             ("[hosts]\nx = 1", 'hosts."x" must be a table'),
             ("[hosts.x]\nplain_http = 'yes'", 'hosts."x".plain_http must be true or false'),
             ("[registry]\nrights = ['x']", "registry.rights must be a list of tables"),
+            (
+                "[registry.upstreams.x]\npolicy = 'open'",
+                "upstreams.\"x\".policy must be of 'public', 'account'",
+            ),
+            ("[registry.upstreams.x]\naccounts = [{}]", "upstreams.\"x\".accounts must have 'repositories'"),
+            (
+                "[registry.upstreams.x]\naccounts = [{repositories = ['a b'], entry = 'x'}]",
+                "must have patterns such as 'team/*', not 'a b'",
+            ),
             ("[[registry.rights]]\nuser = ['x']", "registry.rights[1].user is not a setting; did you mean"),
             (
                 "[[registry.rights]]\nmay = ['write']",

@@ -202,6 +202,8 @@ class Daemon(Service):
         self.rights = Rights(
             config.registry,
             self.registries,
+            keychain,
+            self.store.catalog,
             threads=Threads(reactor, ThreadPool(0, AT_ONCE, "passwords"), "xferd is stopping"),
             clock=reactor,
             wall_clock=wall_clock,

@@ -11,10 +11,12 @@ from twisted.internet.address import IPv4Address
 
 from tests.jobs.case import HOST, JobsCase
 from tests.web.fakes import Answer, Connection
+from xferd.credentials import Credentials
 from xferd.interfaces.registry import IRegistries
 from xferd.jobs.local.manifests import LocalManifests
 from xferd.jobs.local.registries import LocalRegistries
 from xferd.store.threads import Threads
+from xferd.testing.fake_keychain import FakeKeychain
 from xferd.testing.inline_threads import InlinePool, InlineReactor
 from xferd.v2.app import Registry
 from xferd.v2.rights.rights import Rights
@@ -38,9 +40,13 @@ class RegistryCase(JobsCase):
         """
         super().setUp()
         reactor: Any = InlineReactor()
+        self.keychain_credentials: Credentials | None = None
+        self.keychain = FakeKeychain(lambda: self.keychain_credentials)
         self.rights = Rights(
             self.settings,
             self.registries,
+            self.keychain,
+            self.store.catalog,
             threads=Threads(reactor, InlinePool(), "closed"),
             clock=self.clock,
             wall_clock=self.wall_clock,

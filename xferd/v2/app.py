@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from attrs import evolve
 from klein import Klein
 from twisted.internet.defer import Deferred
 from werkzeug.exceptions import HTTPException
@@ -138,14 +139,14 @@ class Registry:
         """
         Send a manifest ("Pulling manifests").
         """
-        target, source = await self._allowed(request, name, alias, Action.PULL)
+        (target, source), wanted = await self._granted(request, name, alias, Action.PULL, manifest=wanted)
         try:
             found = await self._found(request, target, source, wanted)
         except TooManyRequests as e:
             limited = target.upstream is not None and target.upstream.on_ratelimit == "429"
             return respond_error(request, e, 429 if limited else 404)
         document = found.document
-        self._store.catalog.note_use(target.repository, document.digest)
+        self._store.catalog.note_use(source.name, document.digest)
         for text in found.warnings:
             add_warning(request, text)
         if matches(header(request, b"if-none-match"), document.digest):
@@ -163,8 +164,8 @@ class Registry:
         """
         Send a blob, or a range of it ("Pulling blobs").
         """
-        target, source = await self._allowed(request, name, alias, Action.PULL)
         wanted, client = Digest.parse(digest), client_name(request)
+        (target, source), _ = await self._granted(request, name, alias, Action.PULL, blob=wanted)
         described = await self._mirror.describe(source, wanted, client)
         if target.upstream is None and not self._store.blobs.has(wanted):
             raise BlobUnknown(f"the bytes of {wanted} are gone: push it again")
@@ -356,14 +357,32 @@ class Registry:
         """
         The repository that a request names, after the check of the client's right.
 
-        @return: the repository, and the source of what is not in the store.
+        @return: the repository, as the catalog lists it for this client, and the
+            source of what is not in the store.
         @raise PushRefused: it is a push to a mirrored repository.
+        """
+        allowed, _ = await self._granted(request, name, alias, action)
+        return allowed
+
+    async def _granted(
+        self,
+        request: Request,
+        name: str,
+        alias: str,
+        action: Action,
+        *,
+        manifest: str = "",
+        blob: Digest | None = None,
+    ) -> tuple[tuple[Target, IRepository], str]:
+        """
+        See L{_allowed}; also returns the tag or digest of the manifest to send.
         """
         target = self._target(request, name, alias)
         if action is Action.PUSH and target.upstream is not None:
             raise PushRefused(f"{target.repository} is a mirror and takes no pushes: {self._names.hint}")
-        grant = await self._rights.of(request, target, action)
-        return target, grant.source or self._registries.repository(target.repository)
+        grant = await self._rights.of(request, target, action, manifest=manifest, blob=blob)
+        source = grant.source or self._registries.repository(target.repository)
+        return (evolve(target, repository=grant.repository), source), grant.manifest
 
     def _target(self, request: Request, name: str, alias: str) -> Target:
         return self._find(name, alias, query(request, "ns") or "")

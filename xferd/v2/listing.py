@@ -20,6 +20,7 @@ from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.json_encoding import encode
 from xferd.media_types import OCI_INDEX
 from xferd.names import Digest, Repository
+from xferd.realms import PUBLIC, unlisted
 from xferd.v2.names import Target
 from xferd.v2.request import query
 from xferd.web.request import quoted
@@ -76,7 +77,7 @@ class Listing:
         tags, more = page(self._store.catalog.tags(repository), *_wanted(request))
         if more:
             _link(request, last=tags[-1], n=str(len(tags)))
-        name = repository.path if target.upstream is None else str(repository)
+        name = repository.path if target.upstream is None else str(unlisted(repository)[0])
         return _respond(request, {"name": name, "tags": tags})
 
     async def repositories(self, request: Request) -> bytes:
@@ -122,12 +123,14 @@ class Listing:
         """
         named: dict[str, Repository] = {}
         for repository in self._store.catalog.repositories():
-            name = repository.path if repository.host == LOCAL_HOST else str(repository)
+            plain, policy = unlisted(repository)
+            name = plain.path if plain.host == LOCAL_HOST else str(plain)
             try:
                 target = self._find(name)
             except XferdError:
                 continue  # It is of an upstream that is no longer listed.
-            if target.repository == repository:
+            now = PUBLIC if target.upstream is None else target.upstream.policy
+            if target.repository == plain and policy == now:
                 named[name] = repository
         names = sorted(named)
         for name in names[bisect_right(names, last) :]:

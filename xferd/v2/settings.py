@@ -16,6 +16,8 @@ from xferd.errors import BadReference
 from xferd.interfaces.mirror import TagPolicy
 from xferd.jobs.mirror.keep_rules import KeepRule
 from xferd.names import DOCKER_HUB, Reference
+from xferd.patterns import is_pattern
+from xferd.realms import POLICIES, PUBLIC
 from xferd.v2.rights.rules import RightsRule
 
 ANY_PUBLIC: Final = "any-public"
@@ -31,6 +33,20 @@ _ALIAS: Final = re.compile(r"[a-z0-9]+(?:(?:_|__|-+)[a-z0-9]+)*")
 
 
 @frozen
+class AccountRule:
+    """
+    A row of C{accounts}: which of the daemon's credentials some repositories need.
+
+    @ivar repositories: patterns of paths: C{team/*}.
+    @ivar entry: the key of an entry in docker's C{config.json}: C{ghcr.io},
+        C{ghcr.io/team}.
+    """
+
+    repositories: tuple[str, ...] = ()
+    entry: str = ""
+
+
+@frozen
 class UpstreamSettings:
     """
     An upstream registry.
@@ -43,6 +59,11 @@ class UpstreamSettings:
     @ivar on_upstream_gone: C{keep} or C{drop} a tag that the upstream no longer has.
     @ivar on_ratelimit: C{404} or C{429}: the status for a client where the rate
         limit of the upstream is reached.
+    @ivar policy: whose credentials the upstream is requested with: see
+        L{xferd.realms}.
+    @ivar root_may: whether root and the daemon's user may pull by their connection,
+        if the policy is C{account}.
+    @ivar accounts: entries of the daemon's credentials for some repositories.
     """
 
     alias: str = field(default="")
@@ -51,6 +72,25 @@ class UpstreamSettings:
     stale_max: float = field(default=30 * 86400.0, validator=ge(0.0))
     on_upstream_gone: str = field(default=KEEP)
     on_ratelimit: str = field(default="404")
+    policy: str = field(default=PUBLIC)
+    root_may: bool = False
+    accounts: tuple[AccountRule, ...] = field(default=())
+
+    @policy.validator
+    def _check_policy(self, _: Attribute[str], value: str) -> None:
+        if value not in POLICIES:
+            raise ValueError(f"'policy' must be of {', '.join(map(repr, POLICIES))}, not {value!r}")
+
+    @accounts.validator
+    def _check_accounts(self, _: Attribute[tuple[AccountRule, ...]], value: tuple[AccountRule, ...]) -> None:
+        for number, rule in enumerate(value, 1):
+            if not rule.repositories or not rule.entry:
+                raise ValueError(
+                    f"'accounts' must have 'repositories' and 'entry' in each row: row {number} lacks one"
+                )
+            for pattern in rule.repositories:
+                if not is_pattern(pattern):
+                    raise ValueError(f"'accounts' must have patterns such as 'team/*', not {pattern!r}")
 
     @alias.validator
     def _check_alias(self, _: Attribute[str], value: str) -> None:

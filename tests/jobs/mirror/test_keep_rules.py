@@ -11,6 +11,7 @@ from xferd.jobs.mirror.keep_rules import DAY, KeepRule, Kept, expired, rule_for,
 from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
+from xferd.realms import ACCOUNT, listed
 
 APP, OTHER = Repository("ghcr.io", "org/app"), Repository("docker.io", "library/debian")
 NOW = 100 * DAY
@@ -51,6 +52,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(rule_for(rules, APP, ["latest"]), 1)
         self.assertEqual(rule_for(rules, APP, []), 1)
         self.assertIsNone(rule_for(rules, OTHER, ["v1"]))
+        self.assertEqual(rule_for(rules, listed(APP, ACCOUNT), ["v1"]), 0)
         self.assertEqual(str(rules[0]), "ghcr.io/org/* with tags v*")
 
     def test_refused(self) -> None:

@@ -15,15 +15,19 @@ from twisted.web.test.requesthelper import DummyChannel
 from tests.v2.case import RegistryCase
 from xferd.names import Repository
 from xferd.store.threads import Threads
-from xferd.testing.fakes import FakeRegistries
+from xferd.testing.fake_keychain import FakeKeychain
+from xferd.testing.fakes import FakeRegistries, FakeStore
 from xferd.testing.images import sample_image
 from xferd.testing.inline_threads import InlinePool, InlineReactor
 from xferd.v2.names import Names
 from xferd.v2.rights.access import Access
+from xferd.v2.rights.guesses import Guesses
 from xferd.v2.rights.htpasswd import HtpasswdFile
 from xferd.v2.rights.logins import Logins
 from xferd.v2.rights.passwords import Passwords
+from xferd.v2.rights.proofs import Proofs
 from xferd.v2.rights.rules import Action, RightsRule
+from xferd.v2.rights.sources import Sources
 from xferd.v2.rights.tokens import Tokens
 from xferd.v2.settings import RegistrySettings
 from xferd.web.peer_trust import Trust
@@ -35,7 +39,14 @@ def make_access(settings: RegistrySettings) -> Access:
     """
     clock, reactor = Clock(), cast("Any", InlineReactor())
     passwords = Passwords(HtpasswdFile(""), Threads(reactor, InlinePool(), "closed"), clock)
-    return Access(settings, FakeRegistries(clock), Logins(passwords, Tokens(clock), ""))
+    registries = FakeRegistries(clock)
+    return Access(
+        settings,
+        Logins(passwords, Tokens(clock), ""),
+        Sources(registries, FakeKeychain(), clock.seconds),
+        Proofs(FakeStore(clock, "/").catalog, clock.seconds),
+        Guesses(clock.seconds, 1, 1.0),
+    )
 
 
 class RightsTests(SynchronousTestCase):

@@ -16,6 +16,7 @@ from attrs.validators import ge
 from xferd.interfaces.catalog import CatalogManifest
 from xferd.names import Digest, Repository
 from xferd.patterns import is_pattern, matches_any
+from xferd.realms import unlisted
 
 DAY: Final = 24 * 3600.0
 
@@ -59,7 +60,7 @@ class KeepRule:
 
         @param tags: the tags that stand for it, or for an index that names it.
         """
-        if not matches_any(self.repositories, str(repository)):
+        if not matches_any(self.repositories, str(unlisted(repository)[0])):
             return False
         return not self.tags or any(matches_any(self.tags, tag) for tag in tags)
 

@@ -5,7 +5,8 @@ which credentials is the upstream requested?
 
 Root and the daemon's user have all rights on xferd's own repositories, by their
 connection.  All other clients have the rights of the rules.  What an upstream gives
-to anybody, every client may pull.
+to anybody, every client may pull; what it gives to the daemon's account, clients with
+a rule; what it gives to a client's own credentials, that client.
 
 A password is checked only if a right depends on it.  Therefore a client that sends
 the credentials of another registry, as docker does at a mirror, can pull what is
@@ -14,25 +15,34 @@ public.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence, Set
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
 from werkzeug.exceptions import Forbidden
 
-from xferd.errors import NotFound
+from xferd.errors import Denied, NotFound, SourceError
 from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.names import Repository
+from xferd.realms import ACCOUNT, PASS, PUBLIC, unlisted
 from xferd.v2.names import Target
 from xferd.v2.rights.connection import is_trusted
-from xferd.v2.rights.logins import Logins
+from xferd.v2.rights.logins import Logins, peer_of
 from xferd.v2.rights.rules import Action, Rules
-from xferd.v2.settings import RegistrySettings
+from xferd.v2.settings import RegistrySettings, UpstreamSettings
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
 
-    from xferd.interfaces.registry import IRegistries, IRepository
+    from xferd.credentials import Credentials
+    from xferd.interfaces.registry import IRepository
+    from xferd.names import Digest
+    from xferd.v2.rights.guesses import Guesses
+    from xferd.v2.rights.proofs import Proofs
+    from xferd.v2.rights.sources import Sources
+
+T = TypeVar("T")
 
 
 @frozen
@@ -40,13 +50,17 @@ class Grant:
     """
     The permission of one request.
 
-    @ivar repository: the repository, as the catalog names it.
-    @ivar source: the upstream's repository with the credentials to use; L{None} for
-        one of xferd's own.
+    @ivar repository: the repository, as the catalog names it: see
+        L{listed<xferd.realms.listed>}.
+    @ivar source: the upstream's repository with the credentials to use, and with
+        the name in the catalog; L{None} for one of xferd's own.
+    @ivar manifest: the tag or digest to read.  Where clients may see different content
+        under one tag, this is the digest for this client.
     """
 
     repository: Repository
     source: IRepository | None = None
+    manifest: str = ""
 
 
 class Access:
@@ -57,38 +71,63 @@ class Access:
     def __init__(
         self,
         settings: RegistrySettings,
-        registries: IRegistries,
         logins: Logins,
+        sources: Sources,
+        proofs: Proofs,
+        guesses: Guesses,
         *,
         hosts: Set[str] = frozenset(),
     ) -> None:
         """
-        @param registries: the upstreams.
-        @param logins: the users.
+        @param guesses: counts the credentials that upstreams refuse.
         @param hosts: the daemon's own names besides those of loopback: see
             L{is_trusted}.
         """
+        listed = settings.upstreams
+        self._upstreams = {} if isinstance(listed, str) else listed
         self._rules = Rules(settings.rights)
         self._logins = logins
-        self._anonymous = registries.anonymous()
-        self._unlisted = self._anonymous.public_only()
+        self._sources = sources
+        self._proofs = proofs
+        self._guesses = guesses
         self._hosts = frozenset(host.lower() for host in hosts)
 
-    async def of(self, request: HTTPRequest, target: Target, action: Action) -> Grant:
+    @property
+    def passing(self) -> Sequence[str]:
+        """
+        The hosts of the upstreams that check their clients' own credentials.
+        """
+        return [host for host, each in self._upstreams.items() if each.policy == PASS]
+
+    async def of(
+        self,
+        request: HTTPRequest,
+        target: Target,
+        action: Action,
+        *,
+        manifest: str = "",
+        blob: Digest | None = None,
+    ) -> Grant:
         """
         Check that the client of a request may do something.
 
+        @param manifest: the tag or digest of a manifest to pull.
+        @param blob: the digest of a blob to pull.
         @raise Unauthorized: it may after a login; the challenge is in the response's
             headers.
         @raise Forbidden: its user has no such right.
         @raise NotFound: it has no such right, and no login can help.
+        @raise SourceError: the upstream has to confirm the right, and does not.
         """
-        if not self._allows(request, "", target.repository, action):
+        upstream, repository = target.upstream, target.repository
+        if upstream is not None and upstream.policy == PASS and action is Action.PULL:
+            return await self._passed(request, target, manifest, blob)
+        if not self._allows(request, "", repository, upstream, action):
             await self._login(request, target, action)
-        if target.upstream is None:
-            return Grant(target.repository)
-        registries = self._anonymous if target.listed else self._unlisted
-        return Grant(target.repository, registries.repository(target.repository))
+        if upstream is None:
+            return Grant(repository, None, manifest)
+        source = await self._sources.find(target, None)
+        return Grant(source.name, source, manifest)
 
     async def readable(self, request: HTTPRequest, repositories: Sequence[Repository]) -> list[Repository]:
         """
@@ -97,7 +136,7 @@ class Access:
         """
         login = self._logins.shown(request)
         user = await self._logins.user(request, login) if login is not None else ""
-        return [each for each in repositories if self._allows(request, user, each, Action.PULL)]
+        return [each for each in repositories if self._reads(request, user, each)]
 
     async def check_login(self, request: HTTPRequest) -> None:
         """
@@ -106,14 +145,81 @@ class Access:
 
         @raise Unauthorized: there is no login, or it is wrong.
         """
-        if not self._logins.has_users:
+        if not (self._logins.has_users or self.passing):
             return
         login = self._logins.shown(request)
         if login is None:
             raise self._logins.challenge(request, error="invalid_token")
-        anonymous = request.getHeader(b"authorization") is None
-        if anonymous or (login.credentials is not None and not await self._logins.user(request, login)):
+        if request.getHeader(b"authorization") is None:
             raise self._logins.challenge(request)
+        if login.credentials is None or login.is_token or await self._logins.user(request, login):
+            return
+        if not await self.is_accepted(request, login.credentials):
+            raise self._logins.challenge(request)
+
+    async def is_accepted(self, request: HTTPRequest, credentials: Credentials) -> bool:
+        """
+        Whether an upstream that checks its clients' own credentials accepts some.
+        """
+        for host in self.passing:
+            try:
+                await self._counted(request, credentials, partial(self._sources.check, host, credentials))
+            except SourceError:
+                continue
+            return True
+        return False
+
+    async def _passed(
+        self,
+        request: HTTPRequest,
+        target: Target,
+        manifest: str,
+        blob: Digest | None,
+    ) -> Grant:
+        """
+        Have an upstream confirm that it gives something to a client's own credentials.
+        """
+        login = self._logins.shown(request)
+        credentials = None if login is None else login.credentials
+        source = await self._sources.find(target, credentials)
+        client = "" if credentials is None else credentials.fingerprint
+
+        async def prove() -> str:
+            if manifest:
+                return str(await self._proofs.manifest(source, client, manifest))
+            if blob is not None:
+                await self._proofs.blob(source, client, blob)
+            elif not self._proofs.has_any(source, client):
+                raise Denied(f"{target.repository} is not known to this registry", host=source.host)
+            return ""
+
+        if credentials is None:
+            try:
+                return Grant(source.name, source, await prove())
+            except Denied:
+                raise self._challenge(request, target, Action.PULL) from None
+        return Grant(source.name, source, await self._counted(request, credentials, prove))
+
+    async def _counted(
+        self, request: HTTPRequest, credentials: Credentials, prove: Callable[[], Awaitable[T]]
+    ) -> T:
+        """
+        Have an upstream check credentials, and count those that it refuses.
+
+        @raise TooManyRequests: it has refused too many.
+        """
+        # Wrong credentials of one user do not lock out another one at the same address.
+        key = f"{peer_of(request)} {credentials.username}"
+        self._guesses.take(key)
+        refused = False
+        try:
+            return await prove()
+        except Denied:
+            refused = True
+            raise
+        finally:
+            if not refused:
+                self._guesses.give_back(key)
 
     async def _login(self, request: HTTPRequest, target: Target, action: Action) -> None:
         """
@@ -121,7 +227,6 @@ class Access:
 
         @raise Exception: see L{of}.
         """
-        own = target.upstream is None
         if not self._logins.has_users:
             if action is Action.PULL:
                 raise NotFound(f"{target.repository.path} is not known to this registry")
@@ -129,20 +234,55 @@ class Access:
         login = self._logins.shown(request)
         user = await self._logins.user(request, login) if login is not None else ""
         if not user:
-            name = target.repository.path if own else str(target.repository)
-            actions = "pull" if action is Action.PULL else f"pull,{action.value}"
-            error = "insufficient_scope" if login is not None and login.is_token else ""
-            raise self._logins.challenge(request, f"repository:{name}:{actions}", error)
-        if self._allows(request, user, target.repository, action):
+            raise self._challenge(request, target, action)
+        if self._allows(request, user, target.repository, target.upstream, action):
             return
-        if own or action is not Action.PULL:
+        if target.upstream is None or action is not Action.PULL:
             raise Forbidden(f"user {user} has no right to {action.value} {target.repository.path}")
         raise NotFound(f"{target.repository} is not known to this registry")
 
-    def _allows(self, request: HTTPRequest, user: str, repository: Repository, action: Action) -> bool:
-        own = repository.host == LOCAL_HOST
-        if (own or action is Action.DELETE) and is_trusted(request, self._hosts):
+    def _challenge(self, request: HTTPRequest, target: Target, action: Action) -> Exception:
+        """
+        The error for a client that has to log in for an action.
+        """
+        name = target.repository.path if target.upstream is None else str(target.repository)
+        actions = "pull" if action is Action.PULL else f"pull,{action.value}"
+        login = self._logins.shown(request)
+        error = "insufficient_scope" if login is not None and login.is_token else ""
+        return self._logins.challenge(request, f"repository:{name}:{actions}", error)
+
+    def _reads(self, request: HTTPRequest, user: str, listed: Repository) -> bool:
+        """
+        Whether a client may pull what the catalog lists under a name, by the settings
+        as they are now.
+        """
+        repository, policy = unlisted(listed)
+        if repository.host == LOCAL_HOST:
+            return self._allows(request, user, repository, None, Action.PULL)
+        upstream = self._upstreams.get(repository.host, UpstreamSettings())
+        if policy == PASS or policy != upstream.policy:
+            return False
+        return self._allows(request, user, repository, upstream, Action.PULL)
+
+    def _allows(
+        self,
+        request: HTTPRequest,
+        user: str,
+        repository: Repository,
+        upstream: UpstreamSettings | None,
+        action: Action,
+    ) -> bool:
+        """
+        Whether a client has a right by its connection, by a rule, or as everybody.
+        """
+        if upstream is not None and action is Action.PUSH:
+            return False
+        if upstream is not None and action is Action.PULL and upstream.policy == PUBLIC:
             return True
-        if not own and action is Action.PULL:
+        name = repository.path if upstream is None else str(repository)
+        if self._rules.allow(user, name, action):
             return True
-        return self._rules.allow(user, repository.path if own else str(repository), action)
+        by_connection = (
+            upstream is None or action is Action.DELETE or (upstream.policy == ACCOUNT and upstream.root_may)
+        )
+        return by_connection and is_trusted(request, self._hosts)

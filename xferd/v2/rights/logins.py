@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from typing import TYPE_CHECKING, Final, cast
+from weakref import WeakKeyDictionary
 
 from werkzeug.exceptions import Unauthorized
 
@@ -42,6 +43,8 @@ class Logins:
         self._passwords = passwords
         self._tokens = tokens
         self._external_url = external_url
+        # A wrong password is checked once for a request.
+        self._users: WeakKeyDictionary[HTTPRequest, str] = WeakKeyDictionary()
 
     @property
     def has_users(self) -> bool:
@@ -76,9 +79,11 @@ class Logins:
             return login.user if login.user and login.stamp == self._passwords.stamp(login.user) else ""
         if login.credentials is None:
             return ""
-        peer = cast("BoundedChannel", request.channel).client.name
-        right = await self._passwords.check(login.credentials, peer)
-        return login.credentials.username if right else ""
+        user = self._users.get(request)
+        if user is None:
+            right = await self._passwords.check(login.credentials, peer_of(request))
+            user = self._users[request] = login.credentials.username if right else ""
+        return user
 
     def token(self, user: str, credentials: Credentials | None) -> str:
         """
@@ -123,6 +128,14 @@ class Logins:
         if request.isSecure():
             return f"https://{host}"
         return f"http://{host}" if is_loopback(host) else ""
+
+
+def peer_of(request: HTTPRequest) -> str:
+    """
+    The name of a client, by which wrong passwords are counted: its address, or its user on
+    this machine.
+    """
+    return cast("BoundedChannel", request.channel).client.name
 
 
 def _basic(encoded: str) -> Login | None:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from functools import partial
 from hashlib import blake2b
-from math import ceil
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Final
 
 import bcrypt
-from attrs import define
 from twisted.internet.defer import Deferred
-from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
+from werkzeug.exceptions import ServiceUnavailable
 
-from xferd.expiring import ExpiringDict
 from xferd.registry.auth.single_flight import SingleFlight
+from xferd.v2.rights.guesses import Guesses
 from xferd.v2.rights.htpasswd import HtpasswdFile
 
 if TYPE_CHECKING:
@@ -37,28 +35,19 @@ WAITING: Final = 64
 """The most checks that run or wait; further ones are refused."""
 
 GUESSES: Final = 10
-"""The number of wrong passwords that a peer may send at once."""
+"""The number of wrong passwords that a peer may send at once for one user."""
 
 GUESS_INTERVAL: Final = 6.0
 """Seconds after which a peer may send one more."""
 
-_PEERS: Final = 10_000
+PEER_GUESSES: Final = 50
+"""The number of wrong passwords that a peer may send at once for all users."""
+
+PEER_INTERVAL: Final = 1.0
+"""Seconds after which a peer may send one more."""
 
 _MOST: Final = 72
 """The bytes of a password that bcrypt reads."""
-
-
-@define
-class _Guesses:
-    """
-    The wrong passwords of one peer.
-
-    @ivar left: how many it may still send.
-    @ivar since: when that was counted.
-    """
-
-    left: float
-    since: float
 
 
 class Passwords:
@@ -74,7 +63,8 @@ class Passwords:
         # The hash of right passwords, by keyed digests of user, password and hash.
         self._known: dict[bytes, float] = {}
         self._running: dict[bytes, SingleFlight[bool]] = {}
-        self._guesses: ExpiringDict[str, _Guesses] = ExpiringDict(clock.seconds, most=_PEERS)
+        self._of_users = Guesses(clock.seconds, GUESSES, GUESS_INTERVAL)
+        self._of_peers = Guesses(clock.seconds, PEER_GUESSES, PEER_INTERVAL)
 
     def check(self, credentials: Credentials, peer: str) -> Deferred[bool]:
         """
@@ -109,7 +99,9 @@ class Passwords:
             return await flight.wait()
         if len(self._running) >= WAITING:
             raise ServiceUnavailable("too many passwords are being checked", retry_after=5)
-        guesses = self._guess(peer, now)
+        # Clients at one address are many: wrong passwords of one do not stop the others soon.
+        self._of_peers.take(peer)
+        self._of_users.take(f"{peer} {user}")
         flight = self._running[key] = SingleFlight[bool]()
         waiting = flight.wait()
         # A check that has begun ends, whoever waits for it.
@@ -119,7 +111,8 @@ class Passwords:
         flight.start(Deferred.fromCoroutine(checking), partial(self._running.__delitem__, key))
         right = await waiting
         if right:
-            guesses.left = min(GUESSES, guesses.left + 1)
+            self._of_peers.give_back(peer)
+            self._of_users.give_back(f"{peer} {user}")
         return right
 
     async def _run(self, key: bytes, password: str, hashed: str, known: bool) -> bool:
@@ -140,23 +133,6 @@ class Passwords:
         # The oldest are first.
         while self._known and next(iter(self._known.values())) <= now:
             del self._known[next(iter(self._known))]
-
-    def _guess(self, peer: str, now: float) -> _Guesses:
-        """
-        Count one password of a peer.
-
-        @raise TooManyRequests: it may send no more now.
-        """
-        guesses = self._guesses.get_or_make(peer, lambda: _Guesses(GUESSES, now))
-        guesses.left = min(GUESSES, guesses.left + (now - guesses.since) / GUESS_INTERVAL)
-        guesses.since = now
-        if guesses.left < 1:
-            raise TooManyRequests(
-                "too many wrong passwords came from this address",
-                retry_after=ceil((1 - guesses.left) * GUESS_INTERVAL),
-            )
-        guesses.left -= 1
-        return guesses
 
     def _digest(self, *texts: str) -> bytes:
         """

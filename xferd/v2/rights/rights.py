@@ -6,12 +6,16 @@ The rights of all clients: the parts of this package put together, and their lif
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xferd.v2.rights.access import Access, Grant
+from xferd.v2.rights.guesses import Guesses
 from xferd.v2.rights.htpasswd import HtpasswdFile
 from xferd.v2.rights.logins import Logins
-from xferd.v2.rights.passwords import Passwords
+from xferd.v2.rights.passwords import GUESS_INTERVAL, GUESSES, Passwords
+from xferd.v2.rights.proofs import Proofs
+from xferd.v2.rights.sources import Sources
 from xferd.v2.rights.token_server import respond_token
 from xferd.v2.rights.tokens import Tokens
 
@@ -20,9 +24,10 @@ if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request
 
+    from xferd.interfaces.catalog import ICatalog
     from xferd.interfaces.reactor import WallClock
-    from xferd.interfaces.registry import IRegistries
-    from xferd.names import Repository
+    from xferd.interfaces.registry import IKeychain, IRegistries
+    from xferd.names import Digest, Repository
     from xferd.store.threads import Threads
     from xferd.v2.names import Target
     from xferd.v2.rights.rules import Action
@@ -40,6 +45,8 @@ class Rights:
         self,
         settings: RegistrySettings,
         registries: IRegistries,
+        keychain: IKeychain,
+        catalog: ICatalog,
         *,
         threads: Threads,
         clock: IReactorTime,
@@ -48,11 +55,15 @@ class Rights:
     ) -> None:
         """
         @param registries: the upstreams, with the credentials of the daemon's user.
+        @param keychain: these credentials.
+        @param catalog: the manifests of repositories.
         @param threads: check passwords.
         @param hosts: the daemon's own names besides those of loopback, without port.
         @raise ConfigError: the file of passwords cannot be used.
         """
-        self._registries = registries
+        self._sources = Sources(registries, keychain, clock.seconds)
+        self._proofs = Proofs(catalog, clock.seconds)
+        self._guesses = Guesses(clock.seconds, GUESSES, GUESS_INTERVAL)
         self._threads = threads
         self._wall_clock = wall_clock
         self._hosts = hosts
@@ -85,13 +96,23 @@ class Rights:
         file.load()
         self._passwords.file = file
         self._logins = Logins(self._passwords, self._tokens, settings.external_url)
-        self._access = Access(settings, self._registries, self._logins, hosts=self._hosts)
+        self._access = Access(
+            settings, self._logins, self._sources, self._proofs, self._guesses, hosts=self._hosts
+        )
 
-    async def of(self, request: HTTPRequest, target: Target, action: Action) -> Grant:
+    async def of(
+        self,
+        request: HTTPRequest,
+        target: Target,
+        action: Action,
+        *,
+        manifest: str = "",
+        blob: Digest | None = None,
+    ) -> Grant:
         """
         See L{Access.of}.
         """
-        return await self._access.of(request, target, action)
+        return await self._access.of(request, target, action, manifest=manifest, blob=blob)
 
     async def readable(self, request: HTTPRequest, repositories: Sequence[Repository]) -> list[Repository]:
         """
@@ -111,4 +132,5 @@ class Rights:
 
         @raise Unauthorized: the password is wrong.
         """
-        return await respond_token(request, self._logins, self._wall_clock)
+        is_accepted = partial(self._access.is_accepted, request) if self._access.passing else None
+        return await respond_token(request, self._logins, self._wall_clock, is_accepted)
