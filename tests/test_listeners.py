@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import ConfigError
 from xferd.listeners import parse_endpoint
+from xferd.server_certificate import CertificateFiles
 from xferd.web.peer_trust import Trust
 
 
@@ -45,11 +46,39 @@ class EndpointTests(SynchronousTestCase):
             ("tcp:interface=127.0.0.1:port=80", Trust.OWNER, 80),
             ("tcp:80:interface=\\:\\:1", Trust.OWNER, 80),
             ("tcp:80:interface=10.0.0.1", Trust.NONE, 0),
-            ("ssl:80:interface=127.0.0.1", Trust.OWNER, 0),
+            ("ssl:80:interface=127.0.0.1:privateKey=k", Trust.OWNER, 0),
         ):
             found = parse_endpoint(description)
             self.assertEqual((found.trust, found.socket, found.description), (trust, "", description))
             self.assertEqual(found.port, port)
+
+    def test_tls(self) -> None:
+        """
+        The files of a certificate are separate from the address to listen on, also of
+        IPv6; unknown arguments are refused.
+        """
+        found = parse_endpoint(
+            "ssl:443:interface=\\:\\:1:privateKey=/a\\:k:certKey=/c:backlog=9", "--registry"
+        )
+        self.assertEqual(found.certificate, CertificateFiles("/a:k", "/c"))
+        self.assertEqual((found.trust, found.number), (Trust.OWNER, 443))
+        endpoint = serverFromString(MemoryReactor(), found.plain)
+        self.assertEqual((endpoint._port, endpoint._interface, endpoint._backlog), (443, "::1", 9))
+        both = parse_endpoint("ssl:443:privateKey=/k:extraCertChain=/x:dhParameters=/d")
+        self.assertEqual(both.certificate, CertificateFiles("/k", "/k", "/x", "/d"))
+        for description, why in (
+            ("ssl:443", "it needs privateKey=FILE:certKey=FILE"),
+            ("ssl:443:privateKey=/k:sslmethod=X", "sslmethod is unknown"),
+        ):
+            self.assertIn(why, str(self.assertRaises(ConfigError, parse_endpoint, description)))
+
+    def test_option(self) -> None:
+        """
+        An error names the option.
+        """
+        error = self.assertRaises(ConfigError, parse_endpoint, "5000", "--registry")
+        expected = "--registry: '5000' is not an endpoint; an example is tcp:5000:interface=127.0.0.1"
+        self.assertEqual(str(error), expected)
 
     def test_port(self) -> None:
         """
@@ -71,7 +100,7 @@ class EndpointTests(SynchronousTestCase):
             ("tcp:5000:interface=\\:\\:", "http://127.0.0.1:5000"),
             ("tcp:5000:interface=\\:\\:1", "http://[::1]:5000"),
             ("tcp:5000:interface=10.0.0.1", "http://10.0.0.1:5000"),
-            ("ssl:5000:interface=localhost", "https://localhost:5000"),
+            ("ssl:5000:interface=localhost:privateKey=k", "https://localhost:5000"),
             ("tcp:0:interface=127.0.0.1", ""),
             ("unix:/run/s", ""),
             ("systemd:INET:index=0", ""),

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.test_listeners -*-
 """
-The endpoints that the API is served on, and the clients that can reach them.
+The endpoints that the API and the registry are served on, and the clients that can reach
+them.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ from twisted.internet.endpoints import quoteStringArgument
 
 from xferd.errors import ConfigError
 from xferd.names import is_loopback
+from xferd.server_certificate import CertificateFiles
 from xferd.web.peer_trust import Trust
 
 MAX_PORT: Final = 65_535
+
+EXAMPLES: Final = {"--listen": 9337, "--registry": 5000}
+"""The usual port of each option."""
+
+_TLS_ARGUMENTS: Final = frozenset(
+    {"port", "interface", "backlog", "privateKey", "certKey", "extraCertChain", "dhParameters"}
+)
 
 
 @frozen
 class Listener:
     """
-    An endpoint to serve the API on.
+    An endpoint to serve the API or the registry on.
 
     @ivar description: the endpoint string.
     @ivar trust: the clients that need no token.
@@ -28,6 +37,9 @@ class Listener:
     @ivar port: the TCP port of the page for browsers on this machine, or 0.
     @ivar url: its URL for clients on this machine; the empty string if it has
         none, or its port is known only once it listens.
+    @ivar number: its TCP port, or 0.
+    @ivar certificate: the files for TLS, or L{None}.
+    @ivar plain: the endpoint string without TLS.
     """
 
     description: str
@@ -35,17 +47,25 @@ class Listener:
     socket: str = ""
     port: int = 0
     url: str = ""
+    number: int = 0
+    certificate: CertificateFiles | None = None
+    plain: str = ""
 
 
-def parse_endpoint(description: str) -> Listener:
+def parse_endpoint(description: str, option: str = "--listen") -> Listener:
     """
     Parse an endpoint string, and find out who can reach it.
 
+    @param option: the option that it is the value of, for errors.
     @raise ConfigError: it is not an endpoint string.
     """
+
+    def wrong(why: str) -> ConfigError:
+        return ConfigError(f"{option}: {description!r} is not an endpoint; {why}")
+
     kind, colon, rest = description.partition(":")
     if not colon or not kind or not rest:
-        raise ConfigError(f"{description!r} is not an endpoint; an example is tcp:9337:interface=127.0.0.1")
+        raise wrong(f"an example is tcp:{EXAMPLES.get(option, 9337)}:interface=127.0.0.1")
     arguments = _arguments(rest)
     if kind == "unix":
         # Twisted's lock relies on process IDs; the kernel holds that of UnixSocket.
@@ -59,9 +79,7 @@ def parse_endpoint(description: str) -> Listener:
     if kind == "systemd":
         family = next((a.removeprefix("domain=") for a in arguments if a.startswith("domain=")), arguments[0])
         if family not in ("UNIX", "INET", "INET6"):
-            raise ConfigError(
-                f"{description!r} is not an endpoint; an example is systemd:UNIX:name=xferd.socket"
-            )
+            raise wrong("an example is systemd:UNIX:name=xferd.socket")
         # The socket's unit decides who may connect to a unix socket; any other
         # socket may be reachable from other machines.
         return Listener(description, Trust.ALL if family == "UNIX" else Trust.NONE)
@@ -72,10 +90,27 @@ def parse_endpoint(description: str) -> Listener:
     if kind in ("tcp", "ssl") and ports:
         port = int(ports[0]) if ports[0].isascii() and ports[0].isdecimal() else MAX_PORT + 1
         if port > MAX_PORT:
-            raise ConfigError(f"{description!r} is not an endpoint: the port must be from 0 to {MAX_PORT}")
+            raise wrong(f"the port must be from 0 to {MAX_PORT}")
     page = port if kind == "tcp" and local else 0
     url = _url(kind, interfaces[-1] if interfaces else "", port)
-    return Listener(description, Trust.OWNER if local else Trust.NONE, port=page, url=url)
+    trust = Trust.OWNER if local else Trust.NONE
+    if kind != "ssl":
+        return Listener(description, trust, port=page, url=url, number=port)
+    values = dict(a.split("=", 1) for a in arguments if "=" in a)
+    unknown = values.keys() - _TLS_ARGUMENTS
+    if unknown:
+        raise wrong(f"{min(unknown)} is unknown")
+    if "privateKey" not in values:
+        raise wrong("it needs privateKey=FILE:certKey=FILE")
+    files = CertificateFiles(
+        values["privateKey"],
+        values.get("certKey", values["privateKey"]),
+        values.get("extraCertChain", ""),
+        values.get("dhParameters", ""),
+    )
+    passed = {name: values[name] for name in ("interface", "backlog") if name in values}
+    plain = ":".join(["tcp", str(port), *(f"{k}={quoteStringArgument(v)}" for k, v in passed.items())])
+    return Listener(description, trust, url=url, number=port, certificate=files, plain=plain)
 
 
 def _url(kind: str, interface: str, port: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from attrs import asdict
@@ -16,8 +16,9 @@ from twisted.application.strports import service as listening_service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.interfaces import IProtocolFactory, IReactorThreads
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.threadpool import ThreadPool
 
 from xferd import __version__
@@ -25,6 +26,7 @@ from xferd.access_tokens import own_token
 from xferd.config import Config
 from xferd.descriptors import own_limit, raise_limit
 from xferd.doctor.doctor import Doctor
+from xferd.doctor.network import check_registry
 from xferd.doctor.problem import Running
 from xferd.errors import ConfigError, XferdError
 from xferd.hosts.memory import HostMemory
@@ -35,7 +37,7 @@ from xferd.jobs.local.manifests import LocalManifests
 from xferd.jobs.local.registries import LocalRegistries
 from xferd.jobs.manager import Jobs
 from xferd.jobs.mirror.repositories import list_repositories
-from xferd.listeners import parse_endpoint
+from xferd.listeners import Listener, parse_endpoint
 from xferd.names import Repository
 from xferd.registry.auth.credential_helpers import CredentialHelpers, IHelperReactor
 from xferd.registry.auth.keychain import DockerKeychain
@@ -43,6 +45,7 @@ from xferd.registry.client import Registries
 from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.transport.proxies import Proxies
 from xferd.sd_notify import ServiceManager
+from xferd.server_certificate import ServerCertificate
 from xferd.sighup import SignalHandler
 from xferd.store.store import Store
 from xferd.store.threads import Threads
@@ -114,8 +117,11 @@ class Daemon(Service):
         if config.socket:
             path = quoteStringArgument(config.socket)
             listeners.append(parse_endpoint(f"unix:address={path}:mode=600:backlog={BACKLOG}"))
-        served = [parse_endpoint(description) for description in config.registry.listen]
-        self._exposed = tuple(each.description for each in listeners if each.trust is Trust.NONE)
+        served = [parse_endpoint(description, "--registry") for description in config.registry.listen]
+        self._exposed = _reachable(listeners)
+        self._served = _reachable(served)
+        self._registry_ports = {each.number for each in served} - {each.number for each in listeners}
+        self._certificates: list[ServerCertificate] = []
         self._sockets = [UnixSocket(listener.socket) for listener in listeners if listener.socket]
         for listener in listeners:
             if listener.trust is Trust.NONE and not self._tokens:
@@ -223,8 +229,13 @@ class Daemon(Service):
         sites = [(listener, self.web.site(listener.trust)) for listener in listeners]
         sites += [(listener, self.registry.site(listener.trust)) for listener in served]
         for listener, site in sites:
+            factory: IProtocolFactory = site
+            if listener.certificate is not None:
+                certificate = ServerCertificate(listener.certificate)
+                self._certificates.append(certificate)
+                factory = TLSMemoryBIOFactory(certificate, False, factory)
             try:
-                child = listening_service(listener.description, site, reactor=reactor)
+                child = listening_service(listener.plain or listener.description, factory, reactor=reactor)
             except LookupError as e:
                 if not listener.description.startswith("systemd:"):
                     raise ConfigError(f"{listener.description!r} is not an endpoint: {e}") from e
@@ -259,7 +270,8 @@ class Daemon(Service):
             why = getattr(e.socketError, "strerror", e.socketError)
             if isinstance(e.port, bytes):
                 raise self._cannot_listen(os.fsdecode(e.port), str(why)) from e
-            raise self._cannot_listen(f"{e.interface or '*'}:{e.port}", str(why)) from e
+            option = "--registry" if e.port in self._registry_ports else "--listen"
+            raise self._cannot_listen(f"{e.interface or '*'}:{e.port}", str(why), option) from e
         except OSError as e:
             raise self._cannot_listen(self._config.socket, str(e.strerror)) from e
 
@@ -291,8 +303,9 @@ class Daemon(Service):
         except OSError as e:
             raise self._cannot_listen(path.path, str(e.strerror)) from e
 
-    def _cannot_listen(self, where: str, why: str) -> StartFailed:
-        option = "--socket" if where == self._config.socket else "--listen"
+    def _cannot_listen(self, where: str, why: str, option: str = "--listen") -> StartFailed:
+        if where == self._config.socket:
+            option = "--socket"
         return StartFailed(f"xferd: cannot listen on {where}: {why}; {option} selects another address")
 
     def startService(self) -> None:
@@ -311,6 +324,8 @@ class Daemon(Service):
         # Requests make thousands of objects, few of them in cycles.
         gc.set_threshold(5_000, 5, 10)
         self._sighup.startService()
+        for problem in check_registry(self._running_state()):
+            self._log.warn("{problem}: {remedy}", problem=problem.message, remedy=problem.remedy)
         self.listening.startService()
         self.unpacker.start()
         self._starting = Deferred.fromCoroutine(self._start())
@@ -358,6 +373,11 @@ class Daemon(Service):
             self._log.error("the settings are unchanged: {why}", why=str(e))
             return
         self._registry_settings = config.registry
+        for certificate in self._certificates:
+            try:
+                certificate.reload()
+            except ConfigError as e:
+                self._log.error("the previous certificate remains in use: {why}", why=str(e))
         # Neither fails: a value of Limits is within its bounds.
         self.jobs.change_limits(asdict(config.limits))
         self.jobs.quota = config.store.quota
@@ -374,6 +394,7 @@ class Daemon(Service):
             reread=self._reread,
             sockets=tuple(each.path for each in self._sockets),
             exposed=self._exposed,
+            served=self._served,
             sandbox=self.unpacker.sandbox,
             is_root=os.geteuid() == 0,
             skews=self.registries.clock_skews,
@@ -431,3 +452,12 @@ class Daemon(Service):
         timer = self._reactor.callLater(limit, ended.callback, False)
         self._background.spawn(Deferred.fromCoroutine(step()), f"while stopping {name}")
         return await ended
+
+
+def _reachable(listeners: Sequence[Listener]) -> tuple[str, ...]:
+    """
+    The endpoint strings that other machines can reach, or that have certificates.
+    """
+    return tuple(
+        each.description for each in listeners if each.trust is Trust.NONE or each.certificate is not None
+    )

@@ -35,7 +35,8 @@ class Options(BaseOptions):
 
     longdesc = (
         "Pull, push and copy container images for many clients at once, moving every byte once.  "
-        "Options override the configuration file.  SIGHUP reads its limits, quota and hosts again."
+        "Options override the configuration file.  SIGHUP reads its limits, quota, hosts and registry "
+        "again, and the certificates of listeners."
     )
 
     optParameters: ClassVar[list[list[str | None]]] = [
@@ -141,8 +142,10 @@ class Options(BaseOptions):
         if self["registry"]:
             changes["registry"] = evolve(config.registry, listen=tuple(self["registry"]))
         config = evolve(config, **changes)  # type: ignore[arg-type]
-        for endpoint in (*config.listen, *config.registry.listen):
+        for endpoint in config.listen:
             parse_endpoint(endpoint)
+        for endpoint in config.registry.listen:
+            parse_endpoint(endpoint, "--registry")
         config.read_tokens()
         return config
 

@@ -28,6 +28,7 @@ from xferd.jobs.limits import Limits
 from xferd.registry.transport.proxies import ProxySettings
 from xferd.store.disk.reserve import RESERVE
 from xferd.testing.certificates import Authority
+from xferd.v2.settings import RegistrySettings, UpstreamSettings
 
 DAY = 24 * 3600.0
 
@@ -223,6 +224,33 @@ class DoctorTests(SynchronousTestCase):
         endpoint = f"ssl:9337:privateKey={key_path}:certKey={cert_path}"
         self.running = evolve(self.running, exposed=(endpoint,))
         self.assert_found("listeners", "other users can read", f"chmod go= {key_path}")
+
+    def test_registry(self) -> None:
+        """
+        A registry with logins and without TLS is a problem where other machines reach it,
+        and so is a file of passwords that others can read.
+        """
+        self.running = evolve(self.running, served=("tcp:5000",))
+        self.assertEqual(self.problems("registry"), [])
+        users = self.write("users", "ann:plain", 0o644)
+        self.change(registry=RegistrySettings(htpasswd=str(users)))
+        found = [problem.message for problem in self.problems("registry")]
+        self.assertEqual(len(found), 3, found)
+        self.assertIn("registry at tcp:5000 has no TLS", found[0])
+        self.assertIn("other users can read", found[1])
+        self.assertIn("line 1: the password of 'ann' is not hashed", found[2])
+        users.chmod(0o640)
+        users.write_text("")
+        self.change(registry=RegistrySettings(htpasswd=str(users), external_url="https://r.lan"))
+        self.assertEqual(self.problems("registry"), [])
+        passing = {"r.example": UpstreamSettings(policy="pass")}
+        self.change(registry=RegistrySettings(upstreams=passing))
+        self.assert_found("registry", "registry at tcp:5000 has no TLS", "set external_url")
+        certificate, key = Authority().issue("a.example")
+        cert_path, key_path = self.write("b.crt", certificate), self.write("b.key", key, 0o644)
+        self.running = evolve(self.running, served=(f"ssl:1:privateKey={key_path}:certKey={cert_path}",))
+        self.assert_found("listeners", "other users can read", f"chmod go= {key_path}")
+        self.assertEqual(self.problems("registry"), [])
 
     def test_certificates(self) -> None:
         """

@@ -32,6 +32,7 @@ class RegistryCase(JobsCase):
     A registry whose default upstream is the first registry of the jobs.
     """
 
+    connections = 1000
     settings = RegistrySettings(default=HOST, upstreams={HOST: UpstreamSettings(alias="up")})
 
     def setUp(self) -> None:
@@ -60,6 +61,7 @@ class RegistryCase(JobsCase):
             manifests=self.manifests,
             settings=self.settings,
             clock=self.clock,
+            connections=lambda: self.connections,
         )
 
     def all_registries(self) -> IRegistries:
@@ -72,14 +74,14 @@ class RegistryCase(JobsCase):
         )
         return self.local
 
-    def connect(self, trust: Trust = Trust.ALL) -> Connection:
+    def connect(self, trust: Trust = Trust.ALL, peer: IPv4Address = PEER) -> Connection:
         """
         Open a connection.
 
         @param trust: L{Trust.ALL} for a client of root's, L{Trust.NONE} for a
             stranger.
         """
-        connection = Connection(self.v2.site(trust), PEER, HERE)
+        connection = Connection(self.v2.site(trust), peer, HERE)
         self.addCleanup(connection.lose)
         return connection
 

@@ -24,7 +24,13 @@ from xferd.doctor.files import (
     check_tokens,
 )
 from xferd.doctor.machine import check_disk, check_limits, check_sandbox
-from xferd.doctor.network import check_certificates, check_clock, check_listeners, check_proxies
+from xferd.doctor.network import (
+    check_certificates,
+    check_clock,
+    check_listeners,
+    check_proxies,
+    check_registry,
+)
 from xferd.doctor.problem import Check, Running
 
 Checks = list[dict[str, object]]
@@ -90,6 +96,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "credentials": check_credentials,
     "tokens": check_tokens,
     "listeners": check_listeners,
+    "registry": check_registry,
     "certificates": check_certificates,
     "proxies": check_proxies,
     "clock": check_clock,

@@ -17,8 +17,11 @@ from cryptography.x509 import load_pem_x509_certificates
 from xferd.doctor.files import check_access
 from xferd.doctor.problem import Problem, Running
 from xferd.errors import ConfigError
+from xferd.listeners import parse_endpoint
+from xferd.realms import PASS
 from xferd.registry.hosts.certs_d import CertsDirs
 from xferd.registry.transport.proxies import Proxy
+from xferd.v2.rights.htpasswd import HtpasswdFile
 
 SKEW: Final = 60.0
 """The largest accepted difference from the clocks of registries, in seconds."""
@@ -29,6 +32,8 @@ SOON: Final = 14 * 24 * 3600.0
 PATIENCE: Final = 3.0
 """The time limit of a connection to a proxy, in seconds."""
 
+_USE_TLS: Final = "listen on ssl:..., or on interface=127.0.0.1 behind a proxy with TLS"
+
 CERTIFICATES: Final = (".crt", ".cert", ".pem")
 
 
@@ -37,19 +42,41 @@ def check_listeners(running: Running) -> Iterator[Problem]:
     Check the endpoints that other machines can reach: TLS and its certificates.
     """
     for endpoint in running.exposed:
-        kind = endpoint.partition(":")[0]
-        if kind == "ssl":
-            for argument in endpoint.split(":")[1:]:
-                name, _, path = argument.partition("=")
-                if name in ("certKey", "extraCertChain"):
-                    yield from _certificate(path, running.now)
-                elif name == "privateKey":
-                    yield from check_access(path, 0o077)
-        elif kind in ("tcp", "tcp4", "tcp6"):
+        if _has_no_tls(endpoint):
+            yield Problem(f"{endpoint} has no TLS: tokens and images cross the network unencrypted", _USE_TLS)
+    for endpoint in (*running.exposed, *running.served):
+        files = parse_endpoint(endpoint).certificate
+        if files is not None:
+            yield from check_access(files.key, 0o077)
+            for path in filter(None, (files.certificate, files.chain)):
+                yield from _certificate(path, running.now)
+
+
+def check_registry(running: Running) -> Iterator[Problem]:
+    """
+    Check how clients on other machines log in to the registry.
+    """
+    settings = running.config.registry
+    has_logins = bool(settings.htpasswd) or (
+        not isinstance(settings.upstreams, str)
+        and any(each.policy == PASS for each in settings.upstreams.values())
+    )
+    for endpoint in running.served:
+        if has_logins and _has_no_tls(endpoint) and not settings.external_url.startswith("https:"):
             yield Problem(
-                f"{endpoint} has no TLS: tokens and images cross the network unencrypted",
-                "listen on ssl:..., or on interface=127.0.0.1 behind a proxy with TLS",
+                f"the registry at {endpoint} has no TLS: passwords cross the network unencrypted",
+                f"{_USE_TLS}, and set external_url",
             )
+    if settings.htpasswd:
+        yield from check_access(settings.htpasswd, 0o037)
+        try:
+            HtpasswdFile(settings.htpasswd).load()
+        except ConfigError as e:
+            yield Problem(str(e), f"correct {settings.htpasswd}: xferd cannot restart with it")
+
+
+def _has_no_tls(endpoint: str) -> bool:
+    return endpoint.partition(":")[0] in ("tcp", "tcp4", "tcp6")
 
 
 def check_certificates(running: Running) -> Iterator[Problem]:

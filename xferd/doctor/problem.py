@@ -34,7 +34,9 @@ class Running:
     @ivar config_file: the path of the configuration file, or the empty string.
     @ivar reread: reads the settings again; L{None} without a file.
     @ivar sockets: the paths of its unix sockets.
-    @ivar exposed: the endpoint strings that other machines can reach.
+    @ivar exposed: the endpoint strings of the API that other machines can reach, or
+        that have certificates.
+    @ivar served: the same for the registry.
     @ivar sandbox: for each measure of the unpacking processes' sandbox the reason
         why it is not in force, empty if it is; L{None} until that is known.
     @ivar is_root: whether root runs the daemon.
@@ -51,6 +53,7 @@ class Running:
     is_root: bool
     skews: Mapping[str, float]
     now: float
+    served: Sequence[str] = ()
 
 
 Check = Callable[[Running], Iterator[Problem]]

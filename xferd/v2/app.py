@@ -20,6 +20,7 @@ from xferd.interfaces.mirror import MirroredManifest
 from xferd.names import Digest
 from xferd.v2.blob_response import BlobResponse, RangeNotSatisfiable, span_of
 from xferd.v2.bodies import ArrivingDocument, DocumentMemory, check_length, read_manifest
+from xferd.v2.front import Front
 from xferd.v2.listing import Listing
 from xferd.v2.names import Names, Target
 from xferd.v2.request import path_of, query, query_all
@@ -107,7 +108,7 @@ class Registry:
         Make the factory of one listener's connections.
         """
         return RegistrySite(
-            self.app.resource(),
+            Front(self.app.resource()),
             self._clock,
             admit_body=self._admit_body,
             places=self._connections,

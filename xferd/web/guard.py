@@ -120,7 +120,7 @@ class Guard(Resource):
         """
         @raise HTTPException: the request is refused.
         """
-        _check_form(request)
+        check_path(request)
         right = self._shown(request)
         if right is Right.NONE:
             host = self._host(request)
@@ -186,7 +186,7 @@ def _needed(request: Request) -> Right:
     return Right.LOOK if looks else Right.ACT
 
 
-def _check_form(request: Request) -> None:
+def check_path(request: Request) -> None:
     """
     Refuse a path that the router cannot decode.
 
