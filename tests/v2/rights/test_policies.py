@@ -167,6 +167,8 @@ class PassTests(PolicyCase):
         Give one user the image.
         """
         super().setUp()
+        self.with_users, self.settings = self.settings, evolve(self.settings, htpasswd="")
+        self.v2.reload(self.settings)
         self.hers: FakeRegistry = self.registries.registry(HOST, "ann")
         self.his: FakeRegistry = self.registries.registry(HOST, "bob")
         self.hers.add(self.image, "secret")
@@ -268,7 +270,6 @@ class PassTests(PolicyCase):
         """
         The root demands credentials; a login that an upstream accepts is right.
         """
-        self.v2.reload(evolve(self.settings, htpasswd=""))
         self.assertEqual(self.ask("/v2/").status, 401)
         self.assertEqual(self.ask("/v2/", ANN).status, 200)
         self.his.gate.fail("check", Denied("no", host=HOST, status=401), times=1000)
@@ -279,7 +280,6 @@ class PassTests(PolicyCase):
         A token has the credentials with which the upstream is requested.  A login without
         a scope is checked at once.
         """
-        self.v2.reload(evolve(self.settings, htpasswd=""))
         token = self.ask("/v2/token?scope=repository:secret:pull", ANN).json()["token"]
         self.assertEqual(self.ask("/v2/", bearer(token)).status, 200)
         self.assert_served(bearer(token))
@@ -290,6 +290,20 @@ class PassTests(PolicyCase):
         self.assertEqual(self.ask("/v2/token", BOB).status, 401)
         nobodys = self.ask("/v2/token").json()["token"]
         self.assert_refused(bearer(nobodys), 401)
+
+    def test_own_users(self) -> None:
+        """
+        Passwords of xferd's own users, right or wrong, are not sent to an upstream.
+        """
+        self.v2.reload(self.with_users)
+        for credentials in (ANN, basic("ann", "wrong")):
+            self.assert_refused(credentials, 401)
+            self.ask("/v2/", credentials)
+            self.ask("/v2/token", credentials)
+        self.assertEqual(self.hers.requests, [])
+        self.registries.registry(HOST, "zoe").add(self.image, "secret")
+        self.assert_served(basic("zoe", "x"))
+        self.assertEqual(self.ask("/v2/", basic("zoe", "x")).status, 200)
 
     def test_mount(self) -> None:
         """

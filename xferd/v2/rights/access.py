@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from xferd.v2.rights.guesses import Guesses
     from xferd.v2.rights.proofs import Proofs
     from xferd.v2.rights.sources import Sources
+    from xferd.v2.rights.tokens import Login
 
 T = TypeVar("T")
 
@@ -154,13 +155,17 @@ class Access:
             raise self._logins.challenge(request)
         if login.credentials is None or login.is_token or await self._logins.user(request, login):
             return
-        if not await self.is_accepted(request, login.credentials):
+        if not await self.is_accepted(request, login):
             raise self._logins.challenge(request)
 
-    async def is_accepted(self, request: HTTPRequest, credentials: Credentials) -> bool:
+    async def is_accepted(self, request: HTTPRequest, login: Login) -> bool:
         """
-        Whether an upstream that checks its clients' own credentials accepts some.
+        Whether an upstream that checks its clients' own credentials accepts those of a
+        login.
         """
+        credentials = self._logins.foreign(login)
+        if credentials is None:
+            return False
         for host in self.passing:
             try:
                 await self._counted(request, credentials, partial(self._sources.check, host, credentials))
@@ -179,8 +184,7 @@ class Access:
         """
         Have an upstream confirm that it gives something to a client's own credentials.
         """
-        login = self._logins.shown(request)
-        credentials = None if login is None else login.credentials
+        credentials = self._logins.foreign(self._logins.shown(request))
         source = await self._sources.find(target, credentials)
         client = "" if credentials is None else credentials.fingerprint
 

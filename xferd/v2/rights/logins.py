@@ -53,6 +53,16 @@ class Logins:
         """
         return bool(self._passwords.file.path)
 
+    def foreign(self, login: Login | None) -> Credentials | None:
+        """
+        The credentials of a login that an upstream may see: those of xferd's own users
+        are for xferd alone, right or wrong.
+        """
+        credentials = None if login is None else login.credentials
+        if credentials is None or self._passwords.stamp(credentials.username):
+            return None
+        return credentials
+
     def shown(self, request: HTTPRequest) -> Login | None:
         """
         Read the login of a request, without a check of its password.

@@ -31,7 +31,7 @@ async def respond_token(
     request: Request,
     logins: Logins,
     wall_clock: WallClock,
-    is_accepted: Callable[[Credentials], Awaitable[bool]] | None,
+    is_accepted: Callable[[Login], Awaitable[bool]] | None,
 ) -> bytes:
     """
     Respond with a token.
@@ -47,11 +47,11 @@ async def respond_token(
     if login is None or login.is_token:
         raise _refusal(request)
     user = await logins.user(request, login)
-    credentials = None if is_accepted is None else login.credentials
+    credentials = None if is_accepted is None else logins.foreign(login)
     if login is not ANONYMOUS and not user:
         if is_accepted is None or credentials is None:
             raise _refusal(request)
-        if not _has_scope(request) and not await is_accepted(credentials):
+        if not _has_scope(request) and not await is_accepted(login):
             raise _refusal(request)
     token = logins.token(user, credentials)
     issued = rfc3339(wall_clock())
