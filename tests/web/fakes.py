@@ -28,10 +28,12 @@ from xferd.credentials import Credentials
 from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.job_json import (
+    NO_REGISTRY,
     AttemptJSON,
     JobDetailsJSON,
     JobJSON,
     JobsStatusJSON,
+    RegistryJSON,
     RepositoryJSON,
     TransferJSON,
 )
@@ -928,6 +930,7 @@ class World:
         @param journal: the journal of an earlier daemon.
         """
         self.jobs = FakeJobs()
+        self.registry: RegistryJSON = NO_REGISTRY
         self.repositories: list[RepositoryJSON] = []
         self.clock = Clock()
         self.wall_clock = FakeWallClock(self.clock)
@@ -952,6 +955,7 @@ class World:
             tokens=self.tokens,
             hosts=frozenset(hosts),
             public_metrics=public_metrics,
+            registry=lambda: self.registry,
             repositories=lambda: self.repositories,
             connections=lambda: connections,
         )

@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 from tests.web.fakes import World, image, job
 from xferd.errors import ConnectionFailed
 from xferd.interfaces.hosts import Quota
+from xferd.interfaces.job_json import NO_REGISTRY
 from xferd.interfaces.jobs import Event
 from xferd.interfaces.transfer import HostAccount
 from xferd.jobs.events.broker import image_json
@@ -195,6 +196,41 @@ class PageTests(TestCase):
             self.assertNotIn("0123456789ab", row)
             self.assertNotIn('hidden="">Clear', row)
         self.assertNotIn("<title>owned", page)
+
+    async def test_mirror(self) -> None:
+        """
+        The mirror is shown with what it saves, and its repositories with the reason
+        why they are kept, those that were used last first; a daemon without a
+        registry shows nothing.
+        """
+        world = World()
+        self.assertIn('id="mirror-section" hidden', await self.load(world))
+        counters = {"hits": 12, "misses": 3, "stale": 1, "sent": 900, "fetched": 300, "saved": 600_000_000}
+        world.registry = {
+            **NO_REGISTRY,
+            "listen": ["tcp:5000"],
+            "upstreams": [{"host": "docker.io", "alias": "", **counters}],  # type: ignore[typeddict-item]
+        }
+        world.repositories = [
+            {
+                "name": f"docker.io/library/{name}",
+                "own": False,
+                "tags": 1,
+                "manifests": 1,
+                "size": 1_500_000,
+                "used": f"2026-01-01T00:00:0{number}Z",
+                "kept": [HOSTILE],
+            }
+            for number, name in enumerate("abcdefghij")
+        ]
+        page = await self.load(world)
+        *rows, _ = re.findall(r'<li class="registry mirrored">.*?</li>', page, re.DOTALL)
+        self.assertEqual(len(rows), 9)
+        for text in ("docker.io", "12 from the store · 3 fetched · 1 stale", "600 MB saved"):
+            self.assertIn(text, rows[0])
+        for text in ("library/j", "1 tag · 1.50 MB · used ", "kept: &lt;img src=x onerror"):
+            self.assertIn(text, rows[1])
+        self.assertIn("and 2 more", page)
 
     async def test_push(self) -> None:
         """

@@ -5,6 +5,7 @@
 import { ask, headers, jobPath } from "./ask.js";
 import { title } from "./format.js";
 import { showLimits } from "./forms.js";
+import { Mirror } from "./mirror.js";
 import { Model } from "./model.js";
 import { Registries } from "./registries.js";
 import { attribute, hide, text } from "./rows.js";
@@ -23,6 +24,7 @@ const SHARE = 8;
 const model = new Model();
 const view = new View({ cancel, look, again: draw });
 const registries = new Registries({ clear });
+const mirror = new Mirror();
 let drawing = false;
 /** When the page was drawn last, and how long that took, in milliseconds. */
 let drawn = 0;
@@ -143,6 +145,7 @@ async function refresh() {
     if (refreshes++ % LIMITS_EVERY === 0) {
       showLimits(await ask("GET", "/limits"));
       registries.show(await ask("GET", "/hosts"));
+      mirror.show(await ask("GET", "/registry"), await ask("GET", "/registry/repositories"));
     }
     if (started !== null && started !== status.started) said("xferd was restarted.");
     started = status.started;
