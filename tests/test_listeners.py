@@ -4,12 +4,14 @@ Tests for L{xferd.listeners}.
 
 from __future__ import annotations
 
+from socket import gethostname
+
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import ConfigError
-from xferd.listeners import parse_endpoint
+from xferd.listeners import own_hosts, parse_endpoint
 from xferd.server_certificate import CertificateFiles
 from xferd.web.peer_trust import Trust
 
@@ -89,6 +91,16 @@ class EndpointTests(SynchronousTestCase):
                 error = self.assertRaises(ConfigError, parse_endpoint, f"{kind}:{port}:interface=127.0.0.1")
                 self.assertIn("the port must be from 0 to 65535", str(error))
         self.assertEqual(parse_endpoint("tcp:65535:interface=127.0.0.1").port, 65_535)
+
+    def test_own_hosts(self) -> None:
+        """
+        A port is reached by the names of loopback and of this machine, and by the external URL.
+        """
+        listeners = [parse_endpoint(each) for each in ("tcp:5000", "tcp:5001:interface=10.0.0.1", "unix:/s")]
+        found = own_hosts(listeners, "https://Registry.lan")
+        wanted = {"127.0.0.1:5000", "localhost:5000", "[::1]:5000", f"{gethostname().lower()}:5000"}
+        self.assertLessEqual({*wanted, "10.0.0.1:5001", "registry.lan"}, found)
+        self.assertEqual(own_hosts([]), frozenset())
 
     def test_url(self) -> None:
         """

@@ -6,7 +6,10 @@ them.
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from twisted.internet.endpoints import quoteStringArgument
@@ -111,6 +114,26 @@ def parse_endpoint(description: str, option: str = "--listen") -> Listener:
     passed = {name: values[name] for name in ("interface", "backlog") if name in values}
     plain = ":".join(["tcp", str(port), *(f"{k}={quoteStringArgument(v)}" for k, v in passed.items())])
     return Listener(description, trust, url=url, number=port, certificate=files, plain=plain)
+
+
+def own_hosts(listeners: Iterable[Listener], external_url: str = "") -> frozenset[str]:
+    """
+    The hosts, with their ports, by which requests of this machine reach listeners.
+
+    @param external_url: the URL that others use, or the empty string.
+    """
+    found = {urlsplit(external_url).netloc.lower()} if external_url else set()
+    for listener in listeners:
+        if listener.url:
+            parts = urlsplit(listener.url)
+            names = (
+                "127.0.0.1",
+                "localhost",
+                "[::1]",
+                socket.gethostname().lower(),
+            )
+            found |= {parts.netloc, *(f"{name}:{parts.port}" for name in names)}
+    return frozenset(found)
 
 
 def _url(kind: str, interface: str, port: int) -> str:

@@ -37,7 +37,7 @@ from xferd.jobs.local.manifests import LocalManifests
 from xferd.jobs.local.registries import LocalRegistries
 from xferd.jobs.manager import Jobs
 from xferd.jobs.mirror.repositories import list_repositories
-from xferd.listeners import Listener, parse_endpoint
+from xferd.listeners import Listener, own_hosts, parse_endpoint
 from xferd.names import Repository
 from xferd.registry.auth.credential_helpers import CredentialHelpers, IHelperReactor
 from xferd.registry.auth.keychain import DockerKeychain
@@ -151,7 +151,8 @@ class Daemon(Service):
         )
         keychain = DockerKeychain(config.auth_files, helpers)
         keychain.load()
-        certs_dirs = CertsDirs(config.certs_dirs, reactor.seconds)
+        own = own_hosts(served, config.registry.external_url)
+        certs_dirs = CertsDirs(config.certs_dirs, reactor.seconds, own=own)
         certs_dirs.check()
         self.registries = Registries(
             reactor,

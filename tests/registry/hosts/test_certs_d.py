@@ -101,6 +101,19 @@ class FindTests(DirsCase):
             ],
         )
 
+    def test_own(self) -> None:
+        """
+        A mirror that is the daemon itself is left out, also where it stands for the registry.
+        """
+        self.dirs = CertsDirs([str(self.first)], own={"127.0.0.1:5000", "mirror.test"})
+        for text, names in (
+            ('[host."http://127.0.0.1:5000"]\n[host."http://127.0.0.1:5001"]', ["127.0.0.1:5001", "r.test"]),
+            ('[host."https://Mirror.test"]', ["r.test"]),
+            ('server = "http://127.0.0.1:5000"', ["r.test"]),
+        ):
+            self.write(self.first / "r.test" / "hosts.toml", text)
+            self.assertEqual(self.names("r.test"), names, text)
+
     def test_other_server(self) -> None:
         """
         A server in the registry's place receives the registry's name.

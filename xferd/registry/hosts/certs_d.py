@@ -9,7 +9,7 @@ They are checked each time, and changed files are read again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from urllib.parse import urlsplit
 
 from attrs import define
@@ -58,12 +58,22 @@ class CertsDirs:
 
     _log = Logger()
 
-    def __init__(self, directories: Sequence[str], clock: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        directories: Sequence[str],
+        clock: Callable[[], float] = lambda: 0.0,
+        *,
+        own: Set[str] = frozenset(),
+    ) -> None:
         """
         @param directories: paths, which need not exist.
         @param clock: returns seconds that never go back, by which what was read
             for a host expires.
+        @param own: the hosts, with their ports, at which this daemon's registry is
+            reached.  The files make containerd and docker use it as a mirror; the
+            daemon's own requests would come back to it.
         """
+        self._own = own
         self._directories = tuple(directories)
         self._known: ExpiringDict[str, _Known] = ExpiringDict(clock)
 
@@ -176,7 +186,8 @@ class CertsDirs:
         for key in found.unknown:
             self._log.debug("the key {key} is unknown, and ignored", key=key)
         endpoints = []
-        for entry in found.entries:
+        entries = [entry for entry in found.entries if urlsplit(entry.url).netloc.lower() not in self._own]
+        for entry in entries or [HostEntry()]:
             files.extend([*entry.ca, *(p for pair in entry.client for p in pair if p)])
             endpoints.append(_endpoint(entry, host, path))
         return tuple(endpoints)
