@@ -15,6 +15,7 @@ from tests.ctl.fake_daemon import Answer, DaemonTestCase
 from tests.ctl.run import environment, run
 from xferd.ctl.commands.completion import options
 from xferd.ctl.commands.table import MODULES
+from xferd.ctl.mirror.requests import SCRIPTS as CLIENTS
 
 OTHER = {**IMAGE, "reference": "registry.lan:5000/me/app:1.2"}
 
@@ -83,6 +84,14 @@ class CandidateTests(DaemonTestCase):
         self.fake.on("GET", "/hosts", Answer([{"host": "docker.io"}, {"host": "quay.io"}]))
         self.assertEqual(self.ask("hosts", ""), ["clear"])
         self.assertEqual(self.ask("hosts", "clear", "q"), ["quay.io"])
+
+    def test_mirror(self) -> None:
+        """
+        The actions and the clients of the mirror.
+        """
+        self.assertEqual(self.ask("mirror", ""), ["check", "show"])
+        self.assertEqual(self.ask("mirror", "show", ""), sorted(CLIENTS))
+        self.assertEqual(self.ask("mirror", "check", "podman", "c"), ["containerd", "crane"])
 
     def test_nobody(self) -> None:
         """

@@ -57,6 +57,9 @@ complete -c xferctl -a '(xferctl completion fish -- (commandline -opc)[2..] (com
 }
 """The script of each shell."""
 
+MIRROR_CLIENTS: Final = ("docker", "containerd", "podman", "buildkit", "k3s", "crane")
+"""The clients of C{xferctl mirror}, whose modules are not imported for a list of words."""
+
 _FIRST_IMAGE = frozenset({"push", "inspect", "tag", "export", "unpack", "bundle"})
 """Commands whose first argument is an image in the store."""
 
@@ -140,6 +143,8 @@ def _words(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
             return [f"{name}=" for name in daemon.limits()]
     except ClientError:
         return []
+    if command == "mirror":
+        return list(MIRROR_CLIENTS) if given else ["show", "check"]
     return list(SCRIPTS) if command == "completion" and not given else []
 
 
