@@ -36,7 +36,8 @@ from tests.integration.places import free_port
 from tests.integration.programs import Xferd
 from xferd.ctl.mirror.requests import SCRIPTS
 from xferd.interfaces.reactor import IReactor
-from xferd.testing.images import SampleImage, sample_image
+from xferd.platforms import Platform
+from xferd.testing.images import SampleImage, index_of, sample_image
 
 reactor = cast(IReactor, installed)
 
@@ -72,7 +73,10 @@ class MirrorCase(TestCase):
         settings = self.place / "xferd.toml"
         settings.write_text(
             f'certs_dirs = ["{self.place}/certs.d"]\n'
-            '[registry.upstreams."docker.io"]\n[registry.upstreams."other.test"]\n'
+            # Each request for a tag asks the upstream.
+            '[registry.upstreams."docker.io"]\ntag_ttl = 0\n'
+            '[registry.upstreams."other.test"]\ntag_ttl = 0\n'
+            f'[registry.upstreams."{self.other.host}"]\nalias = "lan"\n'
         )
         self.daemon = Xferd(
             reactor,
@@ -130,12 +134,13 @@ class MirrorCase(TestCase):
 
 class PullTests(MirrorCase):
     """
-    Each tool pulls through the mirror.
+    Each tool pulls through the mirror, and again when the upstreams are gone.
     """
 
     async def check(self, kind: type[Engine]) -> None:
         """
-        The tool pulls images of both upstreams, which send each blob once.
+        The tool pulls images of both upstreams, which send each blob once; a second one
+        of its kind, with an empty store, gets them when the upstreams are gone.
         """
         references = [HUB] if kind.hub_alone else [HUB, OTHER]
         engine = await self.engine(kind)
@@ -145,6 +150,11 @@ class PullTests(MirrorCase):
             image = self.images[reference]
             once = int(reference in references)
             self.assertEqual(self.fetched(registry, image), [once] * len(image.blobs), reference)
+        await self.hub.stop()
+        await self.other.stop()
+        again = await self.engine(kind, "again")
+        for reference in references:
+            self.assertEqual(await again.pull(reference), self.config(reference))
 
     async def test_docker(self) -> None:
         """
@@ -201,6 +211,56 @@ class PullTests(MirrorCase):
         await self.check(Regctl)
 
 
+class NameTests(MirrorCase):
+    """
+    Registries with ports.
+    """
+
+    async def test_alias(self) -> None:
+        """
+        podman's relatives name a registry with a port by its alias, containerd by C{ns}.
+        """
+        reference = f"{self.other.host}/team/tool:2"
+        for kind in (Skopeo, Containerd):
+            engine = await self.engine(kind)
+            self.assertEqual(await engine.pull(reference), self.config(OTHER))
+        image = self.images[OTHER]
+        self.assertEqual(self.fetched(self.other, image), [1] * len(image.blobs))
+
+    async def test_fallback(self) -> None:
+        """
+        containerd continues with the registry itself, where the mirror cannot reach it.
+        """
+        directory = self.place / "certs.d" / self.other.host
+        directory.mkdir()
+        (directory / "hosts.toml").write_text(f'server = "http://127.0.0.1:{free_port()}"\n')
+        engine = await self.engine(Containerd)
+        self.assertEqual(await engine.pull(f"{self.other.host}/team/tool:2"), self.config(OTHER))
+        output, errors, code = await self.daemon.try_ctl(
+            *("mirror", "check", "containerd", "--image", f"{self.other.host}/team/tool:2")
+        )
+        self.assertEqual(code, 1, output)
+        self.assertIn("containerd cannot use the mirror", errors)
+
+
+class OwnFilesTests(MirrorCase):
+    """
+    The daemon reads the directories of containerd and docker, too.
+    """
+
+    async def test_own_mirror(self) -> None:
+        """
+        A file that makes containerd use the daemon does not make the daemon use itself.
+        """
+        files = await self.daemon.show("mirror", "show", "containerd", "--upstream", "docker.io")
+        path = self.place / "certs.d" / "docker.io" / "hosts.toml"
+        path.write_text(path.read_text() + files[0]["text"])
+        engine = await self.engine(Skopeo)
+        self.assertEqual(await engine.pull(HUB), self.config(HUB))
+        await self.daemon.ctl("pull", HUB)
+        self.assertEqual(self.fetched(self.hub, self.images[HUB]), [1] * len(self.images[HUB].blobs))
+
+
 class CommandTests(MirrorCase):
     """
     The commands for the mirror, with the real daemon.
@@ -222,16 +282,24 @@ class CommandTests(MirrorCase):
 
     async def test_prefetch(self) -> None:
         """
-        A prefetched image is pulled without a further request for a blob.
+        A prefetched image is pulled by its index when the upstream is gone; of the index, this
+        platform alone was fetched.
         """
-        await self.daemon.ctl("prefetch", HUB)
-        self.assertEqual(self.fetched(self.hub, self.images[HUB]), [1] * len(self.images[HUB].blobs))
+        other = Platform("linux", "s390x")
+        images = {platform: sample_image(2, platform=platform) for platform in (other, Platform.local())}
+        name = "docker.io/library/multi:1"
+        layout = str(self.place / "multi")
+        await push(reactor, index_of(images), f"{self.hub.host}/library/multi:1", layout)
+        await self.daemon.ctl("prefetch", name)
+        for platform, image in images.items():
+            once = int(platform != other)
+            self.assertEqual(self.fetched(self.hub, image), [once] * len(image.blobs))
         (job,) = await self.daemon.show("jobs", "--all")
         self.assertEqual((job["kind"], job["state"]), ("prefetch", "done"))
         self.assertEqual(await self.daemon.show("images"), [])
+        await self.hub.stop()
         engine = await self.engine(Skopeo)
-        self.assertEqual(await engine.pull(HUB), self.config(HUB))
-        self.assertEqual(self.fetched(self.hub, self.images[HUB]), [1] * len(self.images[HUB].blobs))
+        self.assertEqual(await engine.pull(name), str(images[Platform.local()].config.digest))
 
 
 class CrowdTests(MirrorCase):
