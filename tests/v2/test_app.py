@@ -256,10 +256,20 @@ class RateLimitTests(RegistryCase):
         """
         They get its status, and when to come back.
         """
-        self.registry.gate.fail("manifest", TooManyRequests("slow", host=HOST, status=429))
-        answer = self.request("/v2/app/manifests/latest")
-        self.assertEqual((answer.status, answer.headers["retry-after"]), (429, "5"))
-        self.assertEqual(answer.json()["errors"][0]["code"], "TOOMANYREQUESTS")
+        image = self.add(sample_image(1))
+        blob = image.layers[0].blob.digest
+        for path, call in (
+            ("manifests/latest", "manifest"),
+            (f"blobs/{blob}", "confirm"),
+            (f"blobs/{blob}", "open"),
+        ):
+            self.registry.gate.fail(call, TooManyRequests("slow", host=HOST, status=429, retry_after=700.0))
+            answer = self.request(f"/v2/app/{path}")
+            self.assertEqual((answer.status, answer.headers["retry-after"]), (429, "700"))
+            self.assertEqual(answer.json()["errors"][0]["code"], "TOOMANYREQUESTS")
+            self.wait(601)
+            if call == "confirm":
+                self.request("/v2/app/manifests/latest")
 
 
 class AnyPublicTests(RegistryCase):

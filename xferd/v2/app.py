@@ -144,8 +144,7 @@ class Registry:
         try:
             found = await self._found(request, target, source, wanted)
         except TooManyRequests as e:
-            limited = target.upstream is not None and target.upstream.on_ratelimit == "429"
-            return respond_error(request, e, 429 if limited else 404)
+            return respond_error(request, e, _limit_status(target))
         document = found.document
         self._store.catalog.note_use(source.name, document.digest)
         for text in found.warnings:
@@ -167,7 +166,10 @@ class Registry:
         """
         wanted, client = Digest.parse(digest), client_name(request)
         (target, source), _ = await self._granted(request, name, alias, Action.PULL, blob=wanted)
-        described = await self._mirror.describe(source, wanted, client)
+        try:
+            described = await self._mirror.describe(source, wanted, client)
+        except TooManyRequests as e:
+            return respond_error(request, e, _limit_status(target))
         if target.upstream is None and not self._store.blobs.has(wanted):
             raise BlobUnknown(f"the bytes of {wanted} are gone: push it again")
         try:
@@ -180,7 +182,10 @@ class Registry:
         # Until bytes arrive, an error has a status.
         reader = None
         if request.method != b"HEAD":
-            reader = await self._mirror.blob(source, wanted, client, span.start, span.stop)
+            try:
+                reader = await self._mirror.blob(source, wanted, client, span.start, span.stop)
+            except TooManyRequests as e:
+                return respond_error(request, e, _limit_status(target))
         self._describe(request, wanted, target)
         request.setHeader(b"content-type", b"application/octet-stream")
         request.setHeader(b"accept-ranges", b"bytes")
@@ -416,3 +421,10 @@ class Registry:
         Respond with an error; a bug is logged.
         """
         return respond_failure(request, failure)
+
+
+def _limit_status(target: Target) -> int:
+    """
+    The status for a client where the rate limit of the upstream is reached.
+    """
+    return 429 if target.upstream is not None and target.upstream.on_ratelimit == "429" else 404
