@@ -319,6 +319,59 @@ class FillTests(BlobCase):
         return asking
 
 
+class SmallTests(BlobCase):
+    """
+    Blobs that are small.
+    """
+
+    small_blob = 1024 * 1024
+    size = 2 * 1024 * 1024
+
+    def test_not_behind_large(self) -> None:
+        """
+        A small blob does not wait behind large ones; it comes whole.
+        """
+        images = [self.add(sample_image(1, self.size, f"n{n}"), f"n{n}") for n in range(4)]
+        for image in images:
+            self.registry.stall(image.layers[0].blob.digest)
+        jobs = [self.pull(f"n{n}") for n in range(4)]
+        self.settle()
+        config = self.image.config
+        reader = self.successResultOf(self.open(digest=config.digest))
+        self.assertEqual(self.successResultOf(reader.read(0, 10_000)), config.content)
+        reader.close()
+        for image in images:
+            self.registry.finish(image.layers[0].blob.digest)
+        self.settle()
+        for job in jobs:
+            self.assert_done(job)
+
+
+class IsolatedTests(BlobCase):
+    """
+    Clients that share only what each has access to.
+    """
+
+    sharing = "isolated"
+
+    def test_proved(self) -> None:
+        """
+        A blob in the store is sent to a client whose own registry confirms it, and to
+        no other: that one gets an error with a status.
+        """
+        reader = self.successResultOf(self.open())
+        self.assertEqual(self.read(reader), self.data)
+        reader.close()
+        ann = self.registries.registry(HOST, "ann")
+        ann.add(self.image, "app")
+        bob = self.registries.registry(HOST, "bob")
+        reader = self.successResultOf(self.open(source=ann.repository("app")))
+        self.assertEqual(self.read(reader), self.data)
+        reader.close()
+        self.assertGreater(ann.count("confirm", self.digest), 0)
+        self.failureResultOf(self.open(source=bob.repository("app")), BlobUnknown)
+
+
 class DescribeTests(BlobCase):
     """
     The sizes of blobs.

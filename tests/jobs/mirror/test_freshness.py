@@ -103,7 +103,7 @@ class AfterTests(SynchronousTestCase):
         The client reads why, and how old it is.
         """
         cases: tuple[tuple[XferdError, str], ...] = (
-            (ManifestUnknown(""), "not have it any more"),
+            (ManifestUnknown(""), "does not have it"),
             (TooManyRequests(""), "rate limit"),
             (ConnectionFailed(""), "does not answer"),
         )

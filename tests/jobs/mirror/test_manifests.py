@@ -226,6 +226,21 @@ class StaleTests(MirrorCase):
         self.assertEqual(self.found().document, other.manifest)
         self.assertEqual(self.asked(), (1, 2))
 
+    def test_slow_and_incomplete(self) -> None:
+        """
+        Where the client needs the upstream for the blobs, it waits for longer.
+        """
+        del self.store.blobs.contents[self.image.layers[0].blob.digest]
+        for wanted in ("latest", str(self.image.digest)):
+            self.registry.gate.hold("resolve")
+            asking = self.ask(wanted)
+            self.wait(5)
+            self.assertNoResult(asking)
+            self.registry.gate.release("resolve")
+            self.settle()
+            self.assertEqual(self.successResultOf(asking).warnings, ())
+            self.wait(61)
+
     def test_too_old(self) -> None:
         """
         After a month the tag is not served any more; by digest the manifest is.
@@ -263,7 +278,7 @@ class StaleTests(MirrorCase):
         self.registry.gate.fail("resolve", ManifestUnknown("gone", host=HOST, status=404))
         for _ in range(2):
             (warning,) = self.found().warnings
-            self.assertIn("does not have it any more", warning)
+            self.assertIn("does not have it", warning)
         self.assertEqual(self.asked(), (1, 1))
 
 
@@ -394,6 +409,17 @@ class JobsImagesTests(MirrorCase):
         self.assertEqual(len(found.warnings), 1)
         self.assertEqual(self.found(str(self.image.digest)).document, self.image.manifest)
         self.assertEqual(self.store.catalog.repositories(), [])
+
+    def test_old(self) -> None:
+        """
+        They are served as long as they have their names.
+        """
+        self.wall_clock.set(self.wall_clock() + 100 * 86400)
+        self.break_upstream()
+        asking = self.ask()
+        self.wait(1)
+        (warning,) = self.successResultOf(asking).warnings
+        self.assertIn("100 days ago", warning)
 
     def test_checked(self) -> None:
         """

@@ -7,6 +7,7 @@ goes on whoever reads it, else from the upstream past the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from itertools import count
 from typing import Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred
@@ -117,6 +118,7 @@ class MirroredBlobs:
         self._clock = clock
         self._store_turn = store_turn
         self._traffic = traffic
+        self._numbers = count(1)
         # The store is a watcher of each fill: it goes on when its clients leave.
         self._fills: dict[Hashable, Watcher[None]] = {}
         self._locks: dict[Digest, tuple[DeferredLock, int]] = {}
@@ -263,7 +265,12 @@ class MirroredBlobs:
         """
         reader = PassThrough(blob, start, stop, HELD_BACK, self._layers.count, closed)
         watcher = self._passing.request(
-            ("pass", object()), reader.fetch, digest=blob.digest, size=stop - start, source=source, turn=turn
+            ("pass", blob.digest, next(self._numbers)),
+            reader.fetch,
+            digest=blob.digest,
+            size=stop - start,
+            source=source,
+            turn=turn,
         )
         reader.watch(watcher)
         try:

@@ -80,7 +80,7 @@ def explanation(error: XferdError, name: str, age: float) -> str:
     @param name: the repository and the tag.
     """
     if isinstance(error, ManifestUnknown | Denied):
-        why = "its registry does not have it any more"
+        why = "its registry does not have it"
     elif isinstance(error, TooManyRequests):
         why = "the rate limit of its registry is reached"
     else:

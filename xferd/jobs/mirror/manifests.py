@@ -83,7 +83,7 @@ class MirroredManifests:
             await self._check_available(source, manifest, turn)
             return MirroredManifest(manifest.document, stored=True)
         try:
-            document = await self._ask(source, tag, manifest.document.digest, turn)
+            document = await self._ask(source, tag, manifest, turn)
         except XferdError as e:
             return await self._unconfirmed(source, tag, known, policy, e)
         if document is not None:
@@ -102,7 +102,8 @@ class MirroredManifests:
         @raise XferdError: C{error}.
         """
         name, age = f"{source.name}:{tag}", self._wall_clock() - known.since
-        fallback = after(error, policy, age)
+        # An image of a job has its name until somebody removes it.
+        fallback = after(error, policy, 0.0 if known.checked is None else age)
         if fallback is Fallback.DROP and known.checked is not None:
             await self._drop(source.name, tag)
         complete = self._known.is_complete(source.name, known.manifest.entry)
@@ -129,15 +130,17 @@ class MirroredManifests:
         """
         if self._upstreams.answered(source) or self._known.is_complete(source.name, known.entry):
             return
-        digest = known.document.digest
         try:
-            await self._ask(source, str(digest), digest, turn)
+            await self._ask(source, str(known.document.digest), known, turn)
         except TooManyRequests:
             pass  # It counts requests for manifests, and sends blobs.
 
-    async def _ask(self, source: IRepository, wanted: str, held: Digest, turn: Turn) -> Document | None:
+    async def _ask(
+        self, source: IRepository, wanted: str, held: KnownManifest, turn: Turn
+    ) -> Document | None:
         """
-        Ask the upstream about what is here, and wait for its answer a little.
+        Ask the upstream about what is here.  If that is of use without the answer, wait
+        for it a little only.
         """
 
         def late() -> TimedOut:
@@ -147,5 +150,7 @@ class MirroredManifests:
                 host=source.host,
             )
 
-        asking = self._upstreams.ask(source, wanted, held, turn)
+        asking = self._upstreams.ask(source, wanted, held.document.digest, turn)
+        if not self._known.is_complete(source.name, held.entry):
+            return await asking
         return await limited(asking, CHECK, late, self._clock)
