@@ -386,6 +386,8 @@ class DebianTests(MirrorCase):
         The conformance suite of the OCI passes in its read-only mode.
         """
         program = require("conformance")
+        # A mirror lists the tags that it has.
+        await self.get("/v2/up/app/manifests/1")
         blobs = " ".join(str(blob.digest) for blob in self.image.blobs)
         environment = {
             **os.environ,
@@ -395,8 +397,10 @@ class DebianTests(MirrorCase):
             "OCI_REPO2": "up/other",
             "OCI_RESULTS_DIR": self.place,
             "OCI_API_PUSH": "false",
-            "OCI_API_TAGS_LIST": "false",
-            "OCI_API_REFERRER": "false",
+            # What is deleted from a mirror is fetched again.
+            "OCI_API_MANIFESTS_DELETE": "false",
+            "OCI_API_BLOBS_DELETE": "false",
+            "OCI_API_TAGS_DELETE": "false",
             "OCI_RO_DATA_TAGS": "1",
             "OCI_RO_DATA_MANIFESTS": str(self.image.digest),
             "OCI_RO_DATA_BLOBS": blobs,
