@@ -99,6 +99,16 @@ class UpstreamManifestsTests(JobsCase):
         self.wait(0.25)
         self.assertEqual(self.successResultOf(asking), self.image.manifest)
 
+    def test_unknown_again(self) -> None:
+        """
+        What is remembered is an error of its own for each client, in the words of the
+        first one.
+        """
+        first, second = (self.failureResultOf(self.ask("none"), ManifestUnknown).value for _ in range(2))
+        self.assertIsNot(first, second)
+        self.assertEqual(str(first), str(second))
+        self.assertEqual(self.registry.count("manifest", "none"), 1)
+
     def test_unknown_by_credentials(self) -> None:
         """
         That one client does not find a manifest says nothing to another.

@@ -43,7 +43,7 @@ class UpstreamManifests:
         self._questions = questions
         self._clock = clock
         self._wall_clock = wall_clock
-        self._unknown: ExpiringDict[tuple[Hashable, str], tuple[float, ManifestUnknown]]
+        self._unknown: ExpiringDict[tuple[Hashable, str], tuple[float, str]]
         self._unknown = ExpiringDict(clock.seconds)
 
     def answered(self, source: IRepository) -> bool:
@@ -73,7 +73,8 @@ class UpstreamManifests:
     ) -> Document | None:
         known = self._unknown.get((source.identity, wanted))
         if known is not None and self._clock.seconds() < known[0] + UNKNOWN:
-            raise known[1]
+            # A new one each time: an error grows by a traceback with each raise.
+            raise ManifestUnknown(known[1], host=source.host, status=404)
 
         async def attempt(repository: IRepository) -> Document | None:
             try:
@@ -81,7 +82,7 @@ class UpstreamManifests:
                     return None
                 return await repository.manifest(wanted)
             except ManifestUnknown as e:
-                self._unknown[source.identity, wanted] = self._clock.seconds(), e
+                self._unknown[source.identity, wanted] = self._clock.seconds(), str(e)
                 raise
 
         async def use(document: Document | None) -> None:
