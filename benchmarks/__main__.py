@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_benchmarks -*-
 """
-The command line: C{python -m benchmarks --help} tells more.
+The command line: see C{python -m benchmarks --help}.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ def parse(argv: Sequence[str]) -> Namespace:
 
 def main(argv: Sequence[str]) -> int:
     """
-    Do what the arguments say.
+    Run the benchmarks that the arguments name.
 
-    @return: the exit status: 1 if something could not be run at all.
+    @return: the exit status: 1 if a benchmark could not be run at all.
     """
     args = parse(argv)
     machine, missing = describe(), []
@@ -210,7 +210,7 @@ def _load() -> str:
 
 def _tell(text: str) -> None:
     """
-    Tell whoever waits what goes on.
+    Print a line of progress.
     """
     print(text, file=sys.stderr, flush=True)
 

@@ -1,11 +1,11 @@
 """
-Many clients of one daemon in one process, for what a hundred processes of
-Python cost would be measured otherwise.
+Many clients of one daemon in one process, because a hundred Python processes
+would be measured otherwise.
 
-C{python -m benchmarks.clients SOCKET N REFERENCE...}: N clients begin at the same
-moment.  Each pulls the images one after the other and follows its jobs over
-connections of its own, as C{xferctl} does.  Prints the seconds from the first
-request to the end of the last job.
+C{python -m benchmarks.clients SOCKET N REFERENCE...}: N clients begin at the
+same moment.  Each pulls the images one after the other and follows its jobs
+over connections of its own, as C{xferctl} does.  Prints the seconds from the
+first request to the end of the last job.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from benchmarks.processes import Failed, Program
 from benchmarks.rounds import OURS, Served, Setting
 
 BESIDE = "beside"
-"""What the tables call the other version."""
+"""The name of the other version in the tables."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -1,6 +1,6 @@
 """
 The bytes alone: C{python -m benchmarks.fetch HOST PATH...} gets each path, one
-after the other over one connection, and throws away what comes.
+after the other over one connection, and discards the bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_benchmarks -*-
 """
-What was measured, as numbers and as a table.
+The measurements, as numbers and as a table.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Series:
 @frozen
 class Row:
     """
-    What was measured of one program, or of one part of it.
+    The measurements of one program, or of one part of it.
 
     @ivar who: the program, and the part if there are several.
-    @ivar unit: what the values count: C{s}, C{ms}, C{us}.
-    @ivar facts: what else there is to say, one number for each column.
+    @ivar unit: the unit of the values: C{s}, C{ms}, C{us}.
+    @ivar facts: further numbers, one for each column.
     """
 
     who: str
@@ -81,11 +81,12 @@ class Row:
 @frozen
 class Outcome:
     """
-    What one benchmark found.
+    The results of one benchmark.
 
     @ivar benchmark: its name.
-    @ivar subject: what it was done with: the image, the number of clients.
-    @ivar missing: what could not be run, and why, one sentence each.
+    @ivar subject: the image, or the number of clients.
+    @ivar missing: the programs that could not be run and the reasons, one
+        sentence each.
     """
 
     benchmark: str
@@ -106,7 +107,7 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """
-        The outcome for people: a title, a table, and what is missing in it.
+        The outcome as text: a title, a table, and the missing programs.
         """
         columns = list(dict.fromkeys(name for row in self.rows for name in row.facts))
         heads = ["", "MEDIAN", "MIN", "MAX", "", *(name.upper() for name in columns)]
@@ -128,7 +129,7 @@ class Outcome:
 
 def digits(number: float) -> str:
     """
-    A number with three digits that mean something.
+    A number with three significant digits.
     """
     for decimals, limit in ((3, 0.9995), (2, 9.995), (1, 99.95)):
         if abs(number) < limit:
@@ -138,10 +139,10 @@ def digits(number: float) -> str:
 
 def with_ratios(rows: Sequence[Row], ours: str) -> list[Row]:
     """
-    Tell how much of each one's median ours is: C{0.25} is a quarter.
+    Add the ratio of our median to each other one: C{0.25} is a quarter.
 
-    @param ours: whose row is compared with the others; if there is none,
-        nothing is.
+    @param ours: whose row is compared with the others; without one, there is no
+        ratio.
     """
     mine = next((row.series.median for row in rows if row.who == ours), None)
     if mine is None:

@@ -45,7 +45,7 @@ class Package:
     An installed package.
 
     @ivar name: its name.
-    @ivar paths: what it has below C{/usr}, sorted.
+    @ivar paths: its files below C{/usr}, sorted.
     @ivar size: the bytes of its files.
     """
 
@@ -148,13 +148,13 @@ def installed() -> list[Package]:
 
 def choose(packages: Iterable[Package], sizes: Sequence[int], seed: str) -> list[list[Package]]:
     """
-    Deal out packages to layers: in an order that the seed decides, each to the
-    first layer that still has room.
+    Distribute packages over layers: in an order that the seed decides, each to
+    the first layer that is not full.
 
     @param sizes: the bytes for each layer.
     @return: the packages of each layer.
-    @raise Failed: the packages do not suffice to fill nine tenths of a layer
-        of a MB or more.
+    @raise Failed: the packages do not suffice to fill nine tenths of a layer of
+        a MB or more.
     """
     layers: list[list[Package]] = [[] for _ in sizes]
     left = list(sizes)
@@ -174,7 +174,7 @@ def choose(packages: Iterable[Package], sizes: Sequence[int], seed: str) -> list
 
 def _package(path: Path) -> Package:
     """
-    What a package's list says, and what there is of it.
+    A package's list of files, and those that exist.
     """
     paths, size = [], 0
     for line in path.read_text(errors="surrogateescape").splitlines():
@@ -192,8 +192,8 @@ def _package(path: Path) -> Package:
 
 def _pack(packages: Sequence[Package], target: Path) -> SampleLayer:
     """
-    Make a layer of packages.  What cannot be read is left out, and so is what is
-    neither a file, a directory nor a symbolic link.
+    Make a layer of packages.  Unreadable entries are left out, and so are
+    entries that are neither a file, a directory nor a symbolic link.
     """
     builder = LayerBuilder(docker=True, into=target)
     linked: dict[tuple[int, int], str] = {}

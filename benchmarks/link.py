@@ -15,7 +15,7 @@ from benchmarks.peers import need_root
 from benchmarks.processes import find, output
 
 _NEAR, _FAR = "10.98.0.1", "10.98.0.2"
-"""Nobody else sees them."""
+"""The addresses of the link, which are visible only in its namespaces."""
 
 
 @frozen

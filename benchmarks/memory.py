@@ -17,10 +17,10 @@ _PERIOD = 0.02
 
 class Peaks(NamedTuple):
     """
-    The most memory that there was, in bytes.
+    The maximum of the used memory, in bytes.
 
     @ivar main: resident in the main process.
-    @ivar together: of all processes, what they share counted once.
+    @ivar together: of all processes, with shared memory counted once.
     """
 
     main: int
@@ -29,15 +29,15 @@ class Peaks(NamedTuple):
 
 class Watch(Thread):
     """
-    Looks at processes and all their descendants, again and again, for the time
-    of a C{with} block.
+    Samples the memory of processes and all their descendants during a C{with}
+    block.
 
-    It takes some processor time itself: what is watched is not timed.
+    It uses some processor time itself: sampled processes are not timed.
     """
 
     def __init__(self, main: int, others: Iterable[int] = ()) -> None:
         """
-        @param main: the process of whose own memory is told, too.
+        @param main: the process whose own memory is reported as well.
         """
         super().__init__(name="memory", daemon=True)
         self._main = main
@@ -66,13 +66,13 @@ class Watch(Thread):
     @property
     def peaks(self) -> Peaks:
         """
-        What was the most.
+        The maximum of all samples.
         """
         return Peaks(self._own, self._all)
 
     def _look(self) -> None:
         """
-        Add up what there is now.
+        Take a sample.
         """
         # The kernel remembers a process's own peak: what lies between two looks counts.
         self._own = max(self._own, _field(self._main, "status", "VmHWM"))
@@ -101,7 +101,7 @@ def _tree(roots: Iterable[int]) -> Iterator[int]:
 
 def _field(pid: int, file: str, name: str) -> int:
     """
-    A size that the kernel tells, in bytes; 0 if the process has ended.
+    A size that the kernel reports, in bytes; 0 if the process has ended.
     """
     try:
         found = re.search(rf"^{name}:\s+([0-9]+) kB$", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)

@@ -40,11 +40,12 @@ class Peer(ABC):
     Life cycle: made; started; pulls, pushes and copies one after the other;
     stopped.
 
-    @cvar name: what the tables call it.
-    @cvar programs: what must be installed.
-    @cvar version_of: the command that tells its version.
+    @cvar name: its name in the tables.
+    @cvar programs: the programs that must be installed.
+    @cvar version_of: the command that prints its version.
     @cvar root: the directory with the Python packages that it runs.
-    @ivar daemon: its daemon while it runs; L{None} always if it has none.
+    @ivar daemon: its daemon while it runs; always L{None} for a program without
+        a daemon.
     """
 
     name: ClassVar[str]
@@ -63,7 +64,7 @@ class Peer(ABC):
         self._registry = registry
         self._within = tuple(within)
         self._runs = 0
-        # Podman will not do with a DOCKER_CONFIG in which there is none.
+        # Podman requires a config.json in DOCKER_CONFIG.
         (place / "config.json").write_text("{}")
 
     @classmethod
@@ -125,7 +126,7 @@ class Peer(ABC):
         """
         The command that copies.
 
-        @raise Failed: there is none.
+        @raise Failed: the program cannot copy.
         """
         raise Failed("does not copy from registry to registry")
 
@@ -146,7 +147,8 @@ class Peer(ABC):
 
     def _program(self, argv: Sequence[str], log: str) -> Program:
         """
-        Start one of its programs, without what the user's environment says.
+        Start one of its programs, without the user's settings in the
+        environment.
         """
         environ = {
             "PYTHONPATH": self.root,

@@ -1,6 +1,6 @@
 """
-Where stores are put: file systems in memory, fresh for each run, so that
-no disk and nothing of an earlier run is measured.
+The places of stores: file systems in memory, fresh for each run, so that
+neither a disk nor an earlier run affects the measurement.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _MEMORY = Path("/dev/shm")
 @contextmanager
 def in_memory(*, mount: bool | None = None) -> Iterator[Path]:
     """
-    A directory on tmpfs for the time of the block: a mount of its own where we
-    are root and may, else one below C{/dev/shm}.
+    A directory on tmpfs for the time of the block: a mount of its own for root,
+    otherwise a directory below C{/dev/shm}.
 
     @param mount: whether to mount; by default, if we are root.
     """
@@ -49,10 +49,10 @@ def in_memory(*, mount: bool | None = None) -> Iterator[Path]:
 
 def _unmount(place: Path) -> None:
     """
-    Unmount it with all that was left mounted below.
+    Unmount it with all mounts below it.
     """
     try:
         output(["umount", "--recursive", str(place)])
     except Failed:
-        # Somebody is slow to leave; the memory is free when he has.
+        # A process still uses it; the memory is freed when that ends.
         output(["umount", "--recursive", "--lazy", str(place)])

@@ -1,12 +1,12 @@
 """
-C{twistd}, with a look at how long its reactor does nothing else.
+C{twistd}, with a measurement of the pauses of its reactor.
 
 C{python -m benchmarks.probe FILE TWISTD-OPTIONS}: a timer of the reactor that
-is due each few milliseconds notes how late it is called.  All lateness is
+is due each few milliseconds records how late it is called.  All lateness is
 counted, also what is the machine's: a reactor that waits for a processor
-answers nobody either.  FILE gets the pauses as JSON lines when the
-reactor stops: when it ended (C{CLOCK_MONOTONIC}), how long it was, and for how
-much of it the reactor's thread was computing, all in seconds.
+answers no request either.  FILE gets the pauses as JSON lines when the reactor
+stops: when it ended (C{CLOCK_MONOTONIC}), how long it was, and for how much of
+it the reactor's thread was computing, all in seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WORTH = 0.002
 
 class Probe:
     """
-    A timer and what it noted.
+    A timer and its records.
     """
 
     def __init__(self) -> None:

@@ -24,8 +24,7 @@ _LONGEST_LINE = 300
 
 class Failed(Exception):
     """
-    A program is not there, or did not do what it was asked; the text says which
-    and why.
+    A program is missing, or failed; the text names it and the reason.
     """
 
 
@@ -42,9 +41,9 @@ def find(*names: str) -> None:
 
 def output(argv: Sequence[str]) -> str:
     """
-    Run a program that is quick.
+    Run a short program.
 
-    @return: what it printed.
+    @return: its output.
     @raise Failed: it failed.
     """
     try:
@@ -62,7 +61,7 @@ class Program:
 
     Life cycle: made, which starts it; ended, by itself or by L{stop}.
 
-    @ivar log: the file that it writes to, stdout and stderr together.
+    @ivar log: the file with its output, stdout and stderr together.
     """
 
     def __init__(self, argv: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
@@ -148,7 +147,7 @@ class Program:
             self._process.wait()
         took = monotonic() - asked
         try:
-            # What it left behind in its group.
+            # Processes that it left in its group.
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
@@ -156,7 +155,7 @@ class Program:
 
     def text(self) -> str:
         """
-        What it has written so far.
+        Its output so far.
         """
         return self.log.read_text(errors="replace")
 

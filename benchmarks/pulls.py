@@ -1,6 +1,6 @@
 """
-Pulls, one at a time: of all that an image has, of nothing, over a slow link,
-and one that is broken off.
+Pulls, one at a time: of a whole image, of an image that is in the store, over a
+slow link, and one that is interrupted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def pull(setting: Setting, image: Image) -> Outcome:
 
 def again(setting: Setting, image: Image) -> Outcome:
     """
-    Pull an image that is there already: the time of the client's whole process,
+    Pull an image that is in the store: the time of the client's whole process,
     and of the job in the daemon.
     """
     inside: list[float] = []

@@ -47,8 +47,9 @@ class Registry:
     ) -> None:
         """
         @param place: an empty directory for its settings and its log.
-        @param storage: where it keeps all; what is there already it serves.
-        @param address: what to listen on.
+        @param storage: the directory of its content, which it serves if it
+            exists.
+        @param address: the address on which it listens.
         @param within: the command that runs a command in the network.
         @raise Failed: it does not start.
         """
@@ -88,11 +89,11 @@ class Registry:
 
     def push(self, repository: str, storage: Storage) -> None:
         """
-        Put an image, or an index with all that it names, into it.
+        Put an image, or an index with its manifests and blobs, into it.
 
         @param repository: where the image is, tagged L{TAG}, and where it goes.
-        @param storage: what holds it.
-        @raise Failed: the registry does not take it.
+        @param storage: the directory with the content.
+        @raise Failed: the registry refuses it.
         """
         stock = storage.stock(repository)
         tagged = stock.find(TAG)
@@ -113,9 +114,9 @@ class Registry:
 
     def describe(self, repository: str) -> Manifest:
         """
-        Look at the image that is tagged L{TAG}.
+        Read the image that is tagged L{TAG}.
 
-        @raise Failed: there is none.
+        @raise Failed: there is no such image.
         """
         with closing(HTTPConnection(self.host)) as connection:
             accept = {"Accept": ", ".join((DOCKER_MANIFEST, OCI_MANIFEST))}
@@ -136,10 +137,10 @@ class Registry:
         headers: Mapping[str, str] | None = None,
     ) -> _Answer:
         """
-        Make a request.
+        Send a request.
 
-        @param status: what the registry has to answer.
-        @raise Failed: it answers something else.
+        @param status: the expected status.
+        @raise Failed: the registry answers with another one.
         """
         connection.request(method, path, body, dict(headers or {}))
         response = connection.getresponse()

@@ -1,5 +1,5 @@
 """
-Everybody in turn, again and again.
+Rounds: all programs are measured in turn, repeatedly.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ P = TypeVar("P", bound=Peer)
 @frozen
 class Setting:
     """
-    What all benchmarks have in common.
+    The settings of all benchmarks.
 
-    @ivar runs: how often each thing is timed.
+    @ivar runs: number of measurements.
     @ivar peers: the programs that can be run here.
     @ivar registry: the registry on loopback.
     @ivar tell: prints a line of progress.
@@ -55,17 +55,18 @@ class Setting:
         warm_up: bool = True,
     ) -> tuple[dict[str, list[float]], list[str]]:
         """
-        Measure several in turn, so that what disturbs the machine disturbs all.
+        Measure several programs in turn, so that a disturbance of the machine
+        affects all.
 
-        The first round is not counted: it brings programs and files into
-        the page cache.  A program that fails is left out from there on.
+        The first round is not counted: it loads programs and files into the
+        page cache.  A program that fails is left out from there on.
 
-        @param once: measures one of them once; is given its name and the number of
-            the round, 0 for the first.
+        @param once: measures one of them once; is given its name and the number
+            of the round, 0 for the first.
         @param runs: how many rounds count, if not L{runs}.
         @param warm_up: whether there is a first round that is not counted.
-        @return: what was measured of those who did not fail, and the
-            sentences that tell of the others.
+        @return: what was measured of those who did not fail, and the sentences
+            that tell of the others.
         """
         values: dict[str, list[float]] = {name: [] for name in who}
         missing = []
@@ -87,10 +88,11 @@ class Setting:
 
     def pulled(self, image: Image, stack: ExitStack) -> tuple[dict[str, Peer], list[str]]:
         """
-        Have everybody pull an image.
+        Let all programs pull an image.
 
         @param stack: ends their daemons.
-        @return: those who have it, and the sentences that tell of the others.
+        @return: the programs that have it, and a sentence about each of the
+            others.
         """
         peers: dict[str, Peer] = {}
         missing = []

@@ -40,7 +40,7 @@ def clients(setting: Setting, image: Image) -> Outcome:
         with daemon(root, setting.registry) as running:
             before = setting.registry.sent()
             took = running.clients(number, [image.at(setting.registry)])
-        # The registry notes what it has sent a moment after it was received.
+        # The registry logs a response a moment after it was received.
         sent[name].append((setting.registry.sent() - before) / image.size)
         return took
 

@@ -117,9 +117,9 @@ def _number(who: str) -> int:
 
 def _timed(work: Callable[[int], Deferred[Any]], together: bool) -> float:
     """
-    Do something some times.
+    Call a function several times.
 
-    @return: milliseconds for each.
+    @return: milliseconds for each call.
     """
     began = perf_counter()
     if together:
@@ -147,9 +147,9 @@ def _opened(place: Path) -> Store:
 
 def _wait(work: Deferred[Any]) -> None:
     """
-    See that something is done.
+    Check that work is done: with inline threads it never waits.
 
-    @raise Failed: it is not.
+    @raise Failed: it is not done, or has failed.
     """
     results: list[Any] = []
     _ = work.addBoth(results.append)
