@@ -14,7 +14,7 @@ from tests.store.small_disk import SmallDisk
 from tests.store.support import StoreTestCase, docker_sample, pull, sample
 from xferd.errors import DiskFull
 from xferd.interfaces.reactor import IReactor
-from xferd.names import Digest, Reference
+from xferd.names import Digest, Reference, Repository
 from xferd.store.store import Store
 
 MIB = 1024 * 1024
@@ -184,3 +184,20 @@ class FullDiskTests(StoreTestCase):
         self.reactor.advance(1)
         self.assertEqual(os.path.getsize(self.disk.place("store/reserve")), SIZE // 3)
         self.successResultOf(waiting)
+
+    def test_upload(self) -> None:
+        """
+        An upload to the registry can begin; its bytes are refused, and what came before
+        stays, until there is space.
+        """
+        app = Repository("localhost", "local/app")
+        incoming = self.successResultOf(self.store.incoming.begin(app, "ci"))
+        self.assertRaises(DiskFull, incoming.write, bytes(MIB))
+        self.assertEqual(incoming.offset, 0)
+        incoming.release()
+        self.disk.drain()
+        self.reopen()
+        again = self.successResultOf(self.store.incoming.open(app, incoming.id))
+        again.write(b"data")
+        self.assertEqual(self.successResultOf(again.commit(Digest.of(b"data"))), 4)
+        self.assertEqual(self.successResultOf(self.store.blobs.read(Digest.of(b"data"))), b"data")

@@ -13,6 +13,7 @@ from tests.store.conformance.incoming import APP, IncomingConformance
 from tests.store.support import StoreTestCase
 from xferd.errors import StoreError, TooManyUploads, UploadUnknown
 from xferd.interfaces.incoming import IIncomingBlob
+from xferd.oci import Descriptor
 from xferd.store.incoming.sessions import AGE, RECENT, IncomingBlobs
 
 
@@ -229,3 +230,15 @@ class SessionsTests(IncomingConformance, StoreTestCase):
         self.assertFalse(self.store.blobs.has(DIGEST))
         self.result(incoming.commit(DIGEST))
         self.assertTrue(self.store.blobs.has(DIGEST))
+
+    def test_pushed_kept(self) -> None:
+        """
+        A blob that was pushed to a repository stays until it is deleted there.
+        """
+        self.result(self.begin(DATA).commit(DIGEST))
+        self.result(self.store.catalog.put_blob(APP, Descriptor("x/y", DIGEST, len(DATA))))
+        self.result(self.store.gc.collect())
+        self.assertTrue(self.store.blobs.has(DIGEST))
+        self.result(self.store.catalog.remove_blob(APP, DIGEST))
+        self.result(self.store.gc.collect())
+        self.assertFalse(self.store.blobs.has(DIGEST))

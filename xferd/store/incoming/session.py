@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,9 @@ class IncomingBlob:
             while written < len(view):
                 written += os.pwrite(self._fd, view[written:], session.offset + written)
         except OSError as e:
-            # What was written beyond the offset is cut off or overwritten later.
+            # After a restart, the offset is the file's size.
+            with suppress(OSError):
+                os.ftruncate(self._fd, session.offset)
             raise refusal(e, f"write to {self._path}") from e
         session.hasher.update(data)
         session.offset += len(data)
