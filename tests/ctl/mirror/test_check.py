@@ -55,7 +55,6 @@ class CheckTests(SynchronousTestCase):
         other = self.served._replace(default="", upstreams=(Upstream("docker.io", "hub"),))
         for served, client, reference, path in (
             (self.served, "docker", "alpine:3", "/v2/library/alpine/manifests/3"),
-            (other, "docker", "alpine:3", "/hub/v2/library/alpine/manifests/3"),
             (self.served, "containerd", "lan:5000/a:1", "/v2/a/manifests/1?ns=lan:5000"),
             (self.served, "buildkit", "bare:5000/a:1", "/v2/a/manifests/1?ns=bare:5000"),
             (self.served, "podman", "lan:5000/a:1", "/v2/lan/a/manifests/1"),
@@ -104,4 +103,7 @@ class CheckTests(SynchronousTestCase):
             ("podman", "bare:5000/a", "podman needs an alias for bare:5000: set it in [registry.upstreams."),
         ):
             self.assertIn(words, str(self.assertRaises(ClientError, self.check, client, reference)))
+        self.served = self.served._replace(default="")
+        refused = self.assertRaises(ClientError, self.check, "docker")
+        self.assertIn('set registry.default = "docker.io"', str(refused))
         self.assertEqual(self.mirror.requests, [])

@@ -62,14 +62,15 @@ class FilesTests(SynchronousTestCase):
 
     def test_docker_other_default(self) -> None:
         """
-        Where names without a registry belong to another upstream, or to none, the mirror's path
-        names Docker Hub.
+        Where names without a registry belong to another upstream, or to none, the classic store
+        has no mirror, and the setting is named.
         """
-        for hub, path in ((HUB, "docker.io"), (Upstream("docker.io", "hub"), "hub")):
-            files = self.files("docker", PLAIN._replace(default="", upstreams=(hub,)))
-            self.assertEqual(
-                files["/etc/docker/daemon.json"]["registry-mirrors"], [f"http://127.0.0.1:5000/{path}"]
-            )
+        for default in ("", "registry.lan:5000"):
+            served = PLAIN._replace(default=default)
+            self.assertNotIn("/etc/docker/daemon.json", self.files("docker", served))
+            notes = {file.note for file in FILES["docker"](served)}
+            self.assertIn('The classic one needs registry.default = "docker.io"', notes.pop())
+            self.assertEqual(notes, set())
 
     def test_docker_without_hub(self) -> None:
         """

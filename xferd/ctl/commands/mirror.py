@@ -115,7 +115,8 @@ def _check(args: Namespace, session: Session, served: Served) -> None:
     """
     reference, problems, rows = _reference(args.image), [], []
     for client in dict.fromkeys(args.clients or SCRIPTS):
-        if not args.clients and client == "docker" and reference.repository.host != DOCKER_HUB:
+        hub = reference.repository.host == DOCKER_HUB and served.serves_classic_docker
+        if not args.clients and client == "docker" and not hub:
             continue
         for done in check(client, served, reference, Platform.local()):
             rows.append(done)

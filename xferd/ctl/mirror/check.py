@@ -145,7 +145,11 @@ def check(client: str, served: Served, reference: Reference, platform: Platform)
                 "docker's classic image store mirrors Docker Hub alone; "
                 "with the containerd image store it makes the requests of containerd"
             )
-        base = base if served.default == DOCKER_HUB else f"/{upstream.component}{base}"
+        if not served.serves_classic_docker:
+            raise ClientError(
+                "docker's classic image store asks for names without a registry: "
+                f'set registry.default = "{DOCKER_HUB}" in the daemon\'s configuration file'
+            )
     elif upstream.component is None:
         raise ClientError(f'{client} needs an alias for {host}: set it in [registry.upstreams."{host}"]')
     else:

@@ -43,19 +43,22 @@ def docker(served: Served) -> list[ConfigFile]:
     alone, and C{hosts.toml} for the containerd image store.
     """
     files = []
-    if served.hub is not None:
-        # Without a path, a name without a registry belongs to the default upstream.
-        path = "" if served.default == DOCKER_HUB else f"/{served.hub.component}"
-        settings: dict[str, list[str]] = {"registry-mirrors": [served.url + path]}
+    note = "With the containerd image store, the default of Docker Engine 29."
+    if not served.serves_classic_docker:
+        # Many versions of docker refuse to start with a path in the mirror's URL.
+        note += (
+            f'  The classic one needs registry.default = "{DOCKER_HUB}" in the daemon\'s configuration file.'
+        )
+    elif served.hub is not None:
+        settings: dict[str, list[str]] = {"registry-mirrors": [served.url]}
         if served.is_plain and not is_loopback(served.authority):
             settings["insecure-registries"] = [served.authority]
-        note = "With the classic image store, which mirrors Docker Hub alone; restart docker."
+        classic = "With the classic image store, which mirrors Docker Hub alone; restart docker."
         text = json.dumps(settings, indent=2) + "\n"
-        files.append(ConfigFile("/etc/docker/daemon.json", text, is_whole=False, note=note))
+        files.append(ConfigFile("/etc/docker/daemon.json", text, is_whole=False, note=classic))
     if served.authorities:
         path = f"/etc/docker/certs.d/{served.authority}/ca.crt"
         files.append(ConfigFile(path, _read(served.authorities)))
-    note = "With the containerd image store, the default of Docker Engine 29."
     return [*files, *_hosts_files(served, "/etc/docker/certs.d", note)]
 
 

@@ -75,6 +75,14 @@ class Served(NamedTuple):
         return self.scheme == "http"
 
     @property
+    def serves_classic_docker(self) -> bool:
+        """
+        Whether a name without a registry is one of Docker Hub's, as docker's classic
+        image store needs it.
+        """
+        return self.default == DOCKER_HUB
+
+    @property
     def hub(self) -> Upstream | None:
         """
         Docker Hub, if it is one of the upstreams.
