@@ -44,6 +44,8 @@ The errors of xferd, in one tree::
     ├── Interrupted                the daemon stopped
     └── ConfigError                the operator corrects an option or a file
 
+They are in one module, which is long for that reason: the tree is read as a whole.
+
 Each class has a stable C{code}, shown by the HTTP API, xferctl and the status
 page, and declares whether a retry can help.  A message is one sentence that
 names the object and, where there is one, the remedy.

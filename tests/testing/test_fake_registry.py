@@ -19,7 +19,8 @@ from xferd.media_types import OCI_MANIFEST
 from xferd.names import Repository
 from xferd.oci import Document
 from xferd.testing.fake_body import PIECE, FakeBody
-from xferd.testing.fake_registry import FakeRegistries, Request
+from xferd.testing.fake_registries import FakeRegistries
+from xferd.testing.fake_registry import Request
 from xferd.testing.images import SampleImage, sample_image
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ from xferd.testing.fake_body import FakeBody
 from xferd.testing.fake_images import FakeImages
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fake_keychain import FakeKeychain
-from xferd.testing.fake_registry import FakeRegistries, FakeRegistry, FakeRepository, Request
+from xferd.testing.fake_registries import FakeRegistries
+from xferd.testing.fake_registry import FakeRegistry, FakeRepository, Request
 from xferd.testing.fake_store import FakeStore
 from xferd.testing.fake_trees import FakeLayers, FakeTrees
 from xferd.testing.fake_unpacker import FakeUnpacker, FakeUnpacking

@@ -12,10 +12,10 @@ from attrs import asdict
 from klein import Klein
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import ServiceUnavailable
 
 from xferd.descriptors import own_limit
-from xferd.errors import NotFound, XferdError
+from xferd.errors import NotFound
 from xferd.interfaces.job_json import NO_REGISTRY, RegistryJSON, RepositoryJSON
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
@@ -44,8 +44,8 @@ from xferd.web.openapi import document
 from xferd.web.page_login import PageLogin
 from xferd.web.pagination import IMAGES, REPOSITORIES, TRANSFERS
 from xferd.web.registry_auth import read_login, registry_auth
-from xferd.web.request import client_name, header, read_limit_changes, read_platform, shown
-from xferd.web.responses import respond, respond_error, respond_http_error, respond_internal_error
+from xferd.web.request import client_name, header, read_limit_changes, read_platform
+from xferd.web.responses import respond, respond_failure
 from xferd.web.site import MAX_BODY, WebSite
 from xferd.web.static_files import StaticFiles
 
@@ -496,10 +496,4 @@ class Web:
         """
         Respond with an error; a bug is logged.
         """
-        error = failure.value
-        if isinstance(error, HTTPException):
-            return respond_http_error(request, error)
-        if isinstance(error, XferdError):
-            return respond_error(request, error)
-        self._log.failure("while answering {path}", failure, path=shown(request.path))
-        return respond_internal_error(request)
+        return respond_failure(request, failure, self._log)

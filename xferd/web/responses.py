@@ -40,6 +40,8 @@ from xferd.json_encoding import encode, encode_list
 from xferd.web.request import shown
 
 if TYPE_CHECKING:
+    from twisted.logger import Logger
+    from twisted.python.failure import Failure
     from twisted.web.server import Request
 
 STATUSES: Final[Mapping[type[XferdError], int]] = {
@@ -138,3 +140,16 @@ def respond_internal_error(request: Request) -> bytes:
     Respond to a bug: details are in the log only.
     """
     return respond(request, error_json(XferdError.code, "internal error; see the daemon's log"), 500)
+
+
+def respond_failure(request: Request, failure: Failure, log: Logger) -> bytes:
+    """
+    Respond with whatever a route raised; a bug is logged.
+    """
+    error = failure.value
+    if isinstance(error, HTTPException):
+        return respond_http_error(request, error)
+    if isinstance(error, XferdError):
+        return respond_error(request, error)
+    log.failure("while answering {path}", failure, path=shown(request.path))
+    return respond_internal_error(request)
