@@ -4,9 +4,10 @@ Tests for L{xferd.transfer.transfer}.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Hashable
-from gc import get_referents
 from typing import Any
+from weakref import ref
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -191,7 +192,7 @@ class ReportTests(EngineTests):
         attempt.ends[0].callback("value")
         self.turn()
         self.assertEqual((transfer._attempts, transfer._request, transfer._rate), (None, None, None))
-        self.assertNotIn(work, get_referents(vars(transfer)))
+        self.assertNotIn(work, gc.get_referents(vars(transfer)))
         self.assertEqual(transfer.snapshot(), {**before, "state": "done", "rate": 0.0})
         late = self.request("a", Steered(), Source("two.example"))
         self.assertIs(late.transfer, transfer)
@@ -200,6 +201,22 @@ class ReportTests(EngineTests):
         snapshot = transfer.snapshot()
         self.assertEqual((snapshot["source"], snapshot["attempt"]), ("one.example/anonymous", 1))
         late.release()
+
+    def test_no_cycle(self) -> None:
+        """
+        What a transfer drops when it is done is freed at once, and not by the garbage
+        collector.
+        """
+        attempt = Attempt()
+        watcher = self.request("a", attempt.work(), ONE)
+        dropped: list[ref[Any]] = [ref(watcher.transfer._attempts), ref(watcher.transfer._request)]
+        gc.disable()
+        self.addCleanup(gc.enable)
+        attempt.ends[0].callback("value")
+        self.turn()
+        self.assertEqual(watcher.transfer.state, "done")
+        self.assertEqual([each() for each in dropped], [None, None])
+        watcher.release()
 
     def test_mailbox(self) -> None:
         """

@@ -145,8 +145,6 @@ class Attempts:
         self._owner = owner
         self._slots = slots
         self._request = request
-        request.host_paused = self._host_paused
-        request.recalled = self._recall
         self._clock = clock
         self._eventual = eventual
         self._random = random
@@ -208,6 +206,8 @@ class Attempts:
         @param policy: called for each decision, as the policy may change.
         @raise Exception: the error of the last attempt, if no other can follow.
         """
+        request = self._request
+        request.host_paused, request.recalled = self._host_paused, self._recall
         try:
             while not self._owner.over:
                 now = self._clock.seconds()
@@ -236,7 +236,9 @@ class Attempts:
                     return result
             raise CancelledError
         finally:
-            self._request.release()
+            request.release()
+            # They lead here: without them no cycle is left for the garbage collector.
+            request.host_paused = request.recalled = None
             for ready in list(self._awaited):
                 ready.cancel()
 
