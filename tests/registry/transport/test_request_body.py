@@ -4,6 +4,10 @@ Tests for L{xferd.registry.transport.request_body}, on a clock.
 
 from __future__ import annotations
 
+import gc
+from typing import Any
+from weakref import ref
+
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -146,6 +150,20 @@ class ContentBodyTests(SynchronousTestCase):
         self.assertNoResult(answer)
         response = self._respond()
         self.assertIs(self.successResultOf(answer), response)
+
+    def test_no_cycle(self) -> None:
+        """
+        A body whose response has come is freed at once, and not by the garbage
+        collector: its consumer leads to it.
+        """
+        answer = self._start()
+        self._respond()
+        self.successResultOf(answer)
+        gone: list[ref[Any]] = [ref(self.body), ref(self.consumer)]
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.body, self.consumer = self._make(), Consumer()
+        self.assertEqual([each() for each in gone], [None, None])
 
     def test_empty(self) -> None:
         """

@@ -181,6 +181,8 @@ class ContentBody:
             self._commit.cancel()
         if self._reading is not None:
             self._reading.cancel()
+        # It leads here: no cycle is left for the garbage collector.
+        self._consumer = None
 
     # ------------------------------------------------------------- the flow
 
