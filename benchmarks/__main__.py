@@ -17,6 +17,7 @@ from benchmarks import capped, pulls, pushes, shared, store
 from benchmarks.figures import Outcome
 from benchmarks.images import KINDS, Image, put
 from benchmarks.many import MANY
+from benchmarks.mirror import MIRROR
 from benchmarks.peers import PEERS, Peer
 from benchmarks.places import in_memory
 from benchmarks.processes import Failed
@@ -42,11 +43,17 @@ BENCHMARKS: Mapping[str, str] = {
     "snapshots": "count the snapshots of transfers that event streams cost",
     "here": "pull images that are there already, for 50 clients",
     "transfers": "list 5,000 transfers",
+    "hits": "serve a blob from the store to 1 and 64 clients, beside other servers",
+    "misses": "serve a blob that arrives over a link of 40 Mbit/s",
+    "connections": "find the memory that 200 connections and a huge blob cost",
 }
 """What each is for."""
 
-GROUPS: Mapping[str, Sequence[str]] = {"many": (*MANY, "clients")}
-"""Several benchmarks under one name: how cost grows with blobs, jobs and event streams."""
+GROUPS: Mapping[str, Sequence[str]] = {"many": (*MANY, "clients"), "mirror": tuple(MIRROR)}
+"""
+Several benchmarks under one name: how cost grows with blobs, jobs and event streams,
+and xferd as a registry.
+"""
 
 _OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
     "pull": pulls.pull,
@@ -186,6 +193,7 @@ def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
         "records": store.records,
         "capped": capped.pull,
         **MANY,
+        **MIRROR,
     }
     if not set(args.names) <= set(alone):
         for name in args.image:

@@ -1,9 +1,10 @@
 """
-How much memory processes take at most.
+How much memory processes take at most, and how much processor time.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import NamedTuple, Self
 
 _PERIOD = 0.02
 """Seconds between two looks."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Peaks(NamedTuple):
@@ -77,6 +80,29 @@ class Watch(Thread):
         # The kernel remembers a process's own peak: what lies between two looks counts.
         self._own = max(self._own, _field(self._main, "status", "VmHWM"))
         self._all = max(self._all, sum(_field(pid, "smaps_rollup", "Pss") for pid in _tree(self._roots)))
+
+
+def cpu_time(pid: int) -> float:
+    """
+    The CPU time of a process and its descendants so far, in seconds.
+    """
+    total = 0
+    for one in _tree([pid]):
+        try:
+            total += ticks(Path(f"/proc/{one}/stat").read_text(errors="replace"))
+        except OSError:
+            continue  # it has ended
+    return total / _TICKS
+
+
+def ticks(stat: str) -> int:
+    """
+    The CPU time of a process and of its children that ended, in the kernel's ticks.
+
+    @param stat: C{/proc/<pid>/stat}; see proc(5).
+    """
+    # The name in parentheses may have anything in it.
+    return sum(map(int, stat.rpartition(")")[2].split()[11:15]))
 
 
 def _tree(roots: Iterable[int]) -> Iterator[int]:

@@ -1,5 +1,5 @@
 """
-The registry that all pull from: Debian's C{docker-registry}.
+The registry that all pull from: Debian's C{docker-registry}, or a later version.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from email.message import Message
+from hashlib import file_digest
 from http.client import HTTPConnection
+from io import SEEK_END, BufferedRandom
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from benchmarks.processes import Failed, Program, find
 from xferd.media_types import DOCKER_MANIFEST, OCI_MANIFEST
+from xferd.names import Digest
 from xferd.oci import Document, Manifest, parse_document
 from xferd.testing.storage import Storage
 
@@ -43,7 +46,12 @@ class Registry:
     """
 
     def __init__(
-        self, place: Path, storage: Path, address: str = "127.0.0.1", within: Sequence[str] = ()
+        self,
+        place: Path,
+        storage: Path,
+        address: str = "127.0.0.1",
+        within: Sequence[str] = (),
+        program: str = "docker-registry",
     ) -> None:
         """
         @param place: an empty directory for its settings and its log.
@@ -51,9 +59,10 @@ class Registry:
             exists.
         @param address: the address on which it listens.
         @param within: the command that runs a command in the network.
+        @param program: C{docker-registry}, or C{registry}, as later versions are called.
         @raise Failed: it does not start.
         """
-        find("docker-registry")
+        find(program)
         self.storage = storage
         settings = place / "registry.yml"
         # JSON is YAML, too.
@@ -67,12 +76,26 @@ class Registry:
                 }
             )
         )
-        self._program = Program([*within, "docker-registry", "serve", str(settings)], place / "registry.log")
+        self._program = Program([*within, program, "serve", str(settings)], place / "registry.log")
         line = self._program.ready("listening on ")
         found = re.search(r"listening on ([0-9.]+:[0-9]+)", line)
         if found is None:
-            raise Failed(f"docker-registry does not say where it listens: {line}")
+            raise Failed(f"{program} does not say where it listens: {line}")
         self.host = found[1]
+
+    @property
+    def url(self) -> str:
+        """
+        Where it is, without a path.
+        """
+        return f"http://{self.host}"
+
+    @property
+    def pid(self) -> int:
+        """
+        Its process ID.
+        """
+        return self._program.pid
 
     def stop(self) -> None:
         """
@@ -101,16 +124,25 @@ class Registry:
         documents = {str(d.digest): d for d in stock.documents.values() if d.digest != tagged.digest}
         with closing(HTTPConnection(self.host)) as connection:
             for digest in stock.blobs:
-                begun = self._ask(connection, "POST", f"/v2/{repository}/blobs/uploads/", 202)
-                parts = urlsplit(begun.headers["Location"])
-                path = f"{parts.path}?{parts.query}&{urlencode({'digest': str(digest)})}"
                 with storage.blobs[digest].open() as file:
-                    size = storage.blobs[digest].descriptor.size
-                    self._ask(connection, "PUT", path, 201, file, {"Content-Length": str(size)})
+                    self._upload(connection, repository, digest, file, storage.blobs[digest].descriptor.size)
             for name, document in {**documents, TAG: tagged}.items():
                 headers = {"Content-Type": document.media_type}
                 path = f"/v2/{repository}/manifests/{name}"
                 self._ask(connection, "PUT", path, 201, document.data, headers)
+
+    def add(self, repository: str, file: BufferedRandom) -> Digest:
+        """
+        Put a file into it as a blob.
+
+        @raise Failed: the registry does not take it.
+        """
+        digest = Digest("sha256", file_digest(file, "sha256").hexdigest())
+        size = file.seek(0, SEEK_END)
+        file.seek(0)
+        with closing(HTTPConnection(self.host)) as connection:
+            self._upload(connection, repository, digest, file, size)
+        return digest
 
     def describe(self, repository: str) -> Manifest:
         """
@@ -126,6 +158,17 @@ class Registry:
         if not isinstance(manifest, Manifest):
             raise Failed(f"{repository} is an image for several platforms")
         return manifest
+
+    def _upload(
+        self, connection: HTTPConnection, repository: str, digest: Digest, file: BinaryIO, size: int
+    ) -> None:
+        """
+        Upload a blob.
+        """
+        begun = self._ask(connection, "POST", f"/v2/{repository}/blobs/uploads/", 202)
+        parts = urlsplit(begun.headers["Location"])
+        path = f"{parts.path}?{parts.query}&{urlencode({'digest': str(digest)})}"
+        self._ask(connection, "PUT", path, 201, file, {"Content-Length": str(size)})
 
     def _ask(
         self,

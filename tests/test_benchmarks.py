@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 import os
 from contextlib import redirect_stderr
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
+from threading import Thread
 
 from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, lists
@@ -19,8 +21,11 @@ from benchmarks.__main__ import parse
 from benchmarks.figures import Outcome, Row, Series, digits, with_ratios
 from benchmarks.images import MB, Package, choose
 from benchmarks.many import MANY
+from benchmarks.memory import ticks
+from benchmarks.mirror import MIRROR, hit_rows, miss_row
 from benchmarks.peers import Containerd, Containerd2
 from benchmarks.processes import Failed
+from benchmarks.readers import Reading, read
 
 
 def row(who: str, *values: float, **facts: float) -> Row:
@@ -239,6 +244,105 @@ class ContainerdTests(SynchronousTestCase):
         self.assertIn("ctr is not installed", str(self.assertRaises(Failed, Containerd2.check)))
 
 
+class MirrorTests(SynchronousTestCase):
+    """
+    Tests for what the benchmarks of the mirror compute.
+    """
+
+    def test_hits(self) -> None:
+        """
+        Servers are compared by their CPU time with the same number of clients.
+        """
+        rows = hit_rows(64, {"xferd": [0.25, 0.5, 0.75], "nginx": [0.25]}, {"xferd": [1, 3, 2], "nginx": [5]})
+        self.assertEqual(
+            [(row.who, row.unit, row.series.median, row.facts) for row in rows],
+            [
+                ("xferd, 64 clients", "s/GB", 0.5, {"xferd / it": 1.0, "MB/s": 2}),
+                ("nginx, 64 clients", "s/GB", 0.25, {"xferd / it": 2.0, "MB/s": 5}),
+            ],
+        )
+
+    def test_miss(self) -> None:
+        """
+        A miss is compared with the blob straight from the registry.
+        """
+        row = miss_row("8 clients", Reading(0.5, 6.0, 800), Reading(0.25, 4.0, 100), 125, 100)
+        self.assertEqual(row.series.values, [6.0])
+        self.assertEqual(row.facts, {"it / alone": 1.5, "sent / blob": 1.25, "first byte later, ms": 250.0})
+
+    def test_ticks(self) -> None:
+        """
+        CPU time is that of a process in both modes, and that of its children that
+        ended, whatever its name is.
+        """
+        fields = " ".join(map(str, range(4, 53)))
+        self.assertEqual(ticks(f"1 (a) b (c)) S {fields}"), 14 + 15 + 16 + 17)
+
+
+class _Blob(BaseHTTPRequestHandler):
+    """
+    Serves one body, or claims that it is longer.
+    """
+
+    protocol_version = "HTTP/1.1"
+    body = b"blob" * 1000
+
+    def do_GET(self) -> None:
+        """
+        Serve it.
+        """
+        self.send_response(404 if self.path == "/none" else 200)
+        self.send_header("Content-Length", str(len(self.body) + 9 * (self.path == "/short")))
+        self.end_headers()
+        self.wfile.write(self.body)
+        self.close_connection = self.path == "/short"
+
+    def log_message(self, *_: object) -> None:
+        """
+        Log nothing.
+        """
+
+
+class ReadTests(SynchronousTestCase):
+    """
+    Tests for L{read}, over loopback.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start a server.
+        """
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _Blob)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        self.url = f"http://127.0.0.1:{server.server_port}"
+
+    def test_all(self) -> None:
+        """
+        Each reader reads as often as asked, and has the first byte before the last.
+        """
+        reading = read(f"{self.url}/blob", 3, 2)
+        self.assertEqual(reading.size, 6 * len(_Blob.body))
+        self.assertTrue(0 < reading.first <= reading.last)
+
+    def test_refused(self) -> None:
+        """
+        Any answer but 200 is reported.
+        """
+        error = self.assertRaises(SystemExit, read, f"{self.url}/none", 2, 1)
+        self.assertIn("answered /none with 404", str(error.code))
+
+    def test_short(self) -> None:
+        """
+        A body that ends too early is reported.
+        """
+        error = self.assertRaises(SystemExit, read, f"{self.url}/short", 1, 1)
+        self.assertIn("4000 bytes of 4009", str(error.code))
+
+
 class ParseTests(SynchronousTestCase):
     """
     Tests for the command line.
@@ -251,7 +355,7 @@ class ParseTests(SynchronousTestCase):
         args = parse([])
         moves = ["pull", "again", "push", "there", "copy"]
         alone = ["clients", "link", "capped", "stop", "queue", "names", "records", "pause"]
-        self.assertEqual(args.names, [*moves, *alone, *MANY])
+        self.assertEqual(args.names, [*moves, *alone, *MANY, *MIRROR])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
         self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "containerd-2", "skopeo"])
         self.assertEqual((args.runs, args.json), (5, False))
@@ -270,6 +374,7 @@ class ParseTests(SynchronousTestCase):
         """
         args = parse(["many", "--beside", "/old"])
         self.assertEqual((args.names, args.beside), ([*MANY, "clients"], Path("/old")))
+        self.assertEqual(parse(["mirror", "queue"]).names, ["hits", "misses", "connections", "queue"])
 
     def test_wrong(self) -> None:
         """
