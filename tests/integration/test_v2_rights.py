@@ -150,6 +150,15 @@ class RightsCase(TestCase):
         await run(reactor, ["skopeo", "--insecure-policy", "copy", *options, source, f"dir:{target}"])
         self.assertEqual((target / "manifest.json").read_bytes(), self.image.manifest.data)
 
+    async def reload(self) -> None:
+        """
+        Let the daemon read its settings again.
+        """
+        before = self.daemon.output.count("reloaded the settings")
+        self.daemon.signal("HUP")
+        while self.daemon.output.count("reloaded the settings") == before:
+            await self.daemon.ctl("status")
+
     async def refused(self, working: object) -> None:
         """
         A client is refused.
@@ -220,15 +229,6 @@ class UpstreamTests(RightsCase):
             await self.skopeo(host, ME)
         self.assertNotIn(PASSWORD, self.daemon.output)
 
-    async def reload(self) -> None:
-        """
-        Let the daemon read its settings again.
-        """
-        before = self.daemon.output.count("reloaded the settings")
-        self.daemon.signal("HUP")
-        while self.daemon.output.count("reloaded the settings") == before:
-            await self.daemon.ctl("status")
-
 
 class LoginTests(RightsCase):
     """
@@ -287,6 +287,51 @@ class LoginTests(RightsCase):
             ).strip(),
             str(self.image.digest),
         )
+
+
+class PushTests(RightsCase):
+    """
+    Pushes to xferd's own repositories.
+    """
+
+    async def test_push(self) -> None:
+        """
+        A user with a rule pushes; others are refused, and get nothing of what was pushed.
+        """
+        settings = self.config.read_text()
+        rule = (
+            '[[registry.rights]]\nusers = ["dora"]\n'
+            'repositories = ["local/dora/**"]\nmay = ["pull", "push"]\n'
+        )
+        self.config.write_text(settings.replace("[registry.upstreams", f"{rule}[registry.upstreams", 1))
+        await self.reload()
+        layout = str(self.place / "layout-open")
+        target, other = (f"docker://{self.registry}/local/dora/{name}:1" for name in ("app", "other"))
+
+        async def skopeo(*arguments: str) -> str:
+            # Root needs no login here.
+            prefix = ["setpriv", f"--reuid={OTHER}", "--clear-groups", "env", "HOME=/nowhere"]
+            return await run(reactor, [*prefix, "skopeo", "--insecure-policy", *arguments])
+
+        async def send(to: str, credentials: str) -> str:
+            login = f"--dest-creds={credentials}"
+            return await skopeo(
+                "copy", "--quiet", "--dest-tls-verify=false", login, f"oci:{layout}:pushed", to
+            )
+
+        await send(target, "dora:dora-secret")
+        inspect = ("inspect", "--raw", "--tls-verify=false", target)
+        raw = await skopeo(*inspect, "--creds=dora:dora-secret")
+        self.assertEqual(raw, self.image.manifest.data.decode())
+        await self.refused(skopeo(*inspect, "--creds=bob:bob-secret"))
+        for credentials in ("bob:bob-secret", "dora:wrong"):
+            await self.refused(send(other, credentials))
+        for credentials, status in (("", 401), ("bob:bob-secret", 403), ("dora:dora-secret", 200)):
+            for path in (f"manifests/{self.image.digest}", f"blobs/{self.image.config.digest}"):
+                found = await self.curl(f"/v2/local/dora/app/{path}", credentials, OTHER)
+                self.assertEqual(found, status, (credentials, path))
+        mount = f"/v2/local/bob/app/blobs/uploads/?mount={self.image.config.digest}&from=local/dora/app"
+        self.assertEqual(await self.curl(mount, "bob:bob-secret", OTHER, "-X", "POST"), 403)
 
 
 class TLSTests(RightsCase):

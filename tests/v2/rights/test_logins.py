@@ -12,6 +12,7 @@ from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
 from tests.v2.rights.users import basic, bearer, write_htpasswd
 from tests.web.fakes import Answer
+from xferd.names import Digest
 from xferd.testing.images import sample_image
 from xferd.v2.rights.passwords import GUESSES
 from xferd.v2.rights.rules import RightsRule
@@ -202,6 +203,97 @@ class TokenTests(UsersCase):
         self.assertEqual(self.ask(path, bearer(token)).status, 404)
         write_htpasswd(self.htpasswd, {"ann": "changed!"})
         self.assertEqual(self.ask(path, bearer(token)).status, 401)
+
+
+class PushTests(UsersCase):
+    """
+    Pushes and deletions.
+    """
+
+    def begin(self, name: str, headers: dict[str, str] | None = None, trust: Trust = Trust.NONE) -> Answer:
+        """
+        Begin an upload.
+        """
+        fields = {"Content-Length": "0", "Host": "localhost:5000", **(headers or {})}
+        return self.request(f"/v2/{name}/blobs/uploads/", "POST", fields, trust=trust)
+
+    def test_push(self) -> None:
+        """
+        A push needs a right: by a rule, or by a trusted connection.
+        """
+        self.assertEqual(self.begin("local/ann/app", ANN).status, 202)
+        for headers in ({}, WRONG):
+            challenge = self.challenge(self.begin("local/ann/app", headers))
+            self.assertIn('scope="repository:local/ann/app:pull,push"', challenge)
+        for name, headers in (("local/ann/app", basic("bob", "other")), ("local/other", ANN)):
+            self.assertEqual(self.begin(name, headers).status, 403, name)
+        self.assertEqual(self.begin("local/any", trust=Trust.ALL).status, 202)
+
+    def test_browsers(self) -> None:
+        """
+        A page of another site has no rights by the connection of root's browser.
+        """
+        for headers in (
+            {"Origin": "http://evil.example"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Host": "evil.example:5000"},
+        ):
+            self.challenge(self.begin("local/any", headers, Trust.ALL))
+            answer = self.request("/v2/local/any/manifests/1", "DELETE", headers, trust=Trust.ALL)
+            self.challenge(answer)
+
+    def test_delete(self) -> None:
+        """
+        Deletion is a right of its own.
+        """
+        path = "/v2/local/ann/app/manifests/1"
+        answer = self.request(path, "DELETE", ANN, trust=Trust.NONE)
+        self.assertEqual((answer.status, answer.json()["errors"][0]["code"]), (403, "DENIED"))
+        self.assertEqual(self.request(path, "DELETE").status, 404)
+
+    def test_mount(self) -> None:
+        """
+        A blob is mounted only from a repository that the client may read.
+        """
+        data = b"a blob"
+        digest = Digest.of(data)
+        uploaded = self.request(
+            f"/v2/local/other/blobs/uploads/?digest={digest}",
+            "POST",
+            {"Content-Type": "application/octet-stream", "Content-Length": str(len(data))},
+            data,
+        )
+        self.assertEqual(uploaded.status, 201, uploaded.body)
+        for query in (f"?mount={digest}&from=local/other", f"?mount={digest}"):
+            fields = {"Content-Length": "0", **ANN}
+            path = f"/v2/local/ann/app/blobs/uploads/{query}"
+            self.assertEqual(self.request(path, "POST", fields, trust=Trust.NONE).status, 202, query)
+            self.assertEqual(self.request(path, "POST", {"Content-Length": "0"}).status, 201, query)
+            self.request(f"/v2/local/ann/app/blobs/{digest}", "DELETE")
+
+    def test_catalog(self) -> None:
+        """
+        A client sees the names of repositories that it may read.
+        """
+        image = sample_image(1)
+        for name in ("local/ann/app", "local/other"):
+            for blob in image.blobs:
+                data = blob.read()
+                path = f"/v2/{name}/blobs/uploads/?digest={blob.digest}"
+                self.request(path, "POST", {"Content-Type": "application/octet-stream"}, data)
+            put = self.request(
+                f"/v2/{name}/manifests/1",
+                "PUT",
+                {"Content-Type": image.manifest.media_type},
+                image.manifest.data,
+            )
+            self.assertEqual(put.status, 201, put.body)
+        self.ask("/v2/app/manifests/latest")
+        public = f"{HOST}/app"
+        for headers, names in (({}, [public]), (WRONG, [public]), (ANN, ["local/ann/app", public])):
+            self.assertEqual(self.ask("/v2/_catalog", headers).json()["repositories"], sorted(names))
+        everything = self.request("/v2/_catalog").json()["repositories"]
+        self.assertEqual(everything, sorted(["local/ann/app", "local/other", public]))
 
 
 class URLTests(UsersCase):
