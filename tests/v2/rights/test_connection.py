@@ -67,6 +67,13 @@ class TrustTests(SynchronousTestCase):
         """
         self.assertTrue(self.trusted("anything", address=UNIXAddress(b"/run/x.sock")))
 
+    def test_proxies(self) -> None:
+        """
+        A request that a reverse proxy of root forwards is its client's.
+        """
+        for name in ("Forwarded", "Via", "X-Forwarded-For", "X-Real-IP"):
+            self.assertFalse(self.trusted("localhost:5000", headers={name: "192.0.2.1"}), name)
+
     def test_browsers(self) -> None:
         """
         A request that a page of another site causes is not trusted.

@@ -266,6 +266,16 @@ class PassTests(PolicyCase):
         self.assertEqual(self.ask(MANIFEST, basic("bob", "x")).status, 429)
         self.assert_served(ANN)
 
+    def test_at_once(self) -> None:
+        """
+        Requests of one client that wait for proofs are not guesses.
+        """
+        connections = [self.connect(Trust.NONE) for _ in range(3 * GUESSES)]
+        for number, connection in enumerate(connections):
+            connection.send("GET", f"/v2/secret/manifests/{number}", {"Host": "x", **ANN})
+        self.settle()
+        self.assertEqual({connection.answer().status for connection in connections}, {404})
+
     def test_ping(self) -> None:
         """
         The root demands credentials; a login that an upstream accepts is right.
@@ -290,6 +300,20 @@ class PassTests(PolicyCase):
         self.assertEqual(self.ask("/v2/token", BOB).status, 401)
         nobodys = self.ask("/v2/token").json()["token"]
         self.assert_refused(bearer(nobodys), 401)
+
+    def test_lists(self) -> None:
+        """
+        Tags and referrers are listed for a client that has proven a right to the repository.
+        """
+        paths = ("/v2/secret/tags/list", f"/v2/secret/referrers/{self.image.digest}")
+        for path in paths:
+            self.assertEqual(self.ask(path).status, 401, path)
+            self.assertEqual(self.ask(path, ANN).status, 404, path)
+        self.assert_served(ANN)
+        for path in paths:
+            self.assertEqual(self.ask(path, ANN).status, 200, path)
+            self.assertEqual(self.ask(path, BOB).status, 404, path)
+            self.assertEqual(self.ask(path).status, 401, path)
 
     def test_own_users(self) -> None:
         """

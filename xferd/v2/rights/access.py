@@ -188,13 +188,16 @@ class Access:
         source = await self._sources.find(target, credentials)
         client = "" if credentials is None else credentials.fingerprint
 
+        if not (manifest or blob or self._proofs.has_any(source, client)):
+            if credentials is None:
+                raise self._challenge(request, target, Action.PULL)
+            raise NotFound(f"{target.repository} is not known to this registry")
+
         async def prove() -> str:
             if manifest:
                 return str(await self._proofs.manifest(source, client, manifest))
             if blob is not None:
                 await self._proofs.blob(source, client, blob)
-            elif not self._proofs.has_any(source, client):
-                raise Denied(f"{target.repository} is not known to this registry", host=source.host)
             return ""
 
         if credentials is None:
@@ -214,16 +217,12 @@ class Access:
         """
         # Wrong credentials of one user do not lock out another one at the same address.
         key = f"{peer_of(request)} {credentials.username}"
-        self._guesses.take(key)
-        refused = False
+        self._guesses.check(key)
         try:
             return await prove()
         except Denied:
-            refused = True
+            self._guesses.count(key)
             raise
-        finally:
-            if not refused:
-                self._guesses.give_back(key)
 
     async def _login(self, request: HTTPRequest, target: Target, action: Action) -> None:
         """

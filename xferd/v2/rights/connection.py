@@ -5,13 +5,13 @@ The trust that a request has by its connection.
 Any web page can make a browser of root or of the daemon's user send requests over a
 trusted connection.  Such a request is treated as that of a stranger: C{Host} is
 checked against DNS rebinding, C{Origin} and C{Sec-Fetch-Site} against cross-site
-request forgery.
+request forgery.  The same holds for a request that a reverse proxy of root forwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from twisted.internet.address import UNIXAddress
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
 
     from xferd.web.site import BoundedChannel
+
+_FORWARDED: Final = (b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip")
+"""Headers that proxies add, about the client behind them."""
 
 
 def is_trusted(request: HTTPRequest, hosts: Set[str]) -> bool:
@@ -36,6 +39,8 @@ def is_trusted(request: HTTPRequest, hosts: Set[str]) -> bool:
         lower case.
     """
     if not cast("BoundedChannel", request.channel).trusted:
+        return False
+    if any(request.requestHeaders.hasHeader(name) for name in _FORWARDED):
         return False
     host = (header(request, b"host") or "").lower()
     if is_cross_site(request, host):

@@ -45,20 +45,39 @@ class Guesses:
         self._interval = interval
         self._left: ExpiringDict[str, _Left] = ExpiringDict(clock, most=_MOST)
 
+    def check(self, key: str) -> None:
+        """
+        Check that one more password may come.
+
+        @raise TooManyRequests: none may come now.
+        """
+        left = self._now(key)
+        if left.count < 1:
+            wait = ceil((1 - left.count) * self._interval)
+            raise TooManyRequests("too many wrong passwords came from this address", retry_after=wait)
+
+    def count(self, key: str) -> None:
+        """
+        Count one wrong password.
+        """
+        left = self._now(key)
+        left.count = max(0.0, left.count - 1)
+
     def take(self, key: str) -> None:
         """
-        Count one password.
+        Count one password before it is known whether it is right.
 
-        @raise TooManyRequests: no more may come now.
+        @raise TooManyRequests: none may come now.
         """
+        self.check(key)
+        self.count(key)
+
+    def _now(self, key: str) -> _Left:
         now = self._clock()
         left = self._left.get_or_make(key, lambda: _Left(self._most, now))
         left.count = min(self._most, left.count + (now - left.since) / self._interval)
         left.since = now
-        if left.count < 1:
-            wait = ceil((1 - left.count) * self._interval)
-            raise TooManyRequests("too many wrong passwords came from this address", retry_after=wait)
-        left.count -= 1
+        return left
 
     def give_back(self, key: str) -> None:
         """
