@@ -11,10 +11,12 @@ from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL.crypto import X509
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
 
 from xferd.errors import ConfigError
 from xferd.server_certificate import CertificateFiles, ServerCertificate
@@ -120,6 +122,7 @@ class ServerCertificateTests(TestCase):
         from twisted.internet import reactor  # noqa: PLC0415
 
         certificate = ServerCertificate(CertificateFiles(str(self.key), str(self.cert)))
+        verifyObject(IOpenSSLServerConnectionCreator, certificate)
         factory = TLSMemoryBIOFactory(certificate, False, Factory.forProtocol(Echo))
         listening = await TCP4ServerEndpoint(cast("Any", reactor), 0, interface="127.0.0.1").listen(factory)
         self.addCleanup(listening.stopListening)

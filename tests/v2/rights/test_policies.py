@@ -6,6 +6,9 @@ upstreams.
 from __future__ import annotations
 
 from attrs import evolve
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
@@ -13,12 +16,14 @@ from tests.v2.rights.users import basic, bearer, write_htpasswd
 from tests.web.fakes import Answer
 from xferd.credentials import Credentials
 from xferd.errors import ConnectionFailed, Denied
+from xferd.interfaces.registry import IRepository
 from xferd.names import Digest, Repository
-from xferd.testing.fake_registry import FakeRegistry, Request
+from xferd.testing.fake_registry import FakeRegistries, FakeRegistry, FakeRepository, Request
 from xferd.testing.images import sample_image
 from xferd.v2.rights.passwords import GUESSES
 from xferd.v2.rights.proofs import KEEP
 from xferd.v2.rights.rules import RightsRule
+from xferd.v2.rights.sources import ListedRepository
 from xferd.v2.settings import AccountRule, RegistrySettings, UpstreamSettings
 from xferd.web.peer_trust import Trust
 
@@ -81,6 +86,24 @@ class PolicyCase(RegistryCase):
             self.assertEqual((answer.status, answer.body), (200, self.image.manifest.data), path)
         answer = self.ask(self.blob, headers, trust)
         self.assertEqual((answer.status, answer.body), (200, self.layer.read()))
+
+
+class ListedTests(SynchronousTestCase):
+    """
+    A repository under another name.
+    """
+
+    def test_listed(self) -> None:
+        """
+        Only the name is another one.
+        """
+        registry = FakeRegistries(Clock()).registry(HOST)
+        original = FakeRepository(registry, Repository(HOST, "app"))
+        other = ListedRepository(original, Repository(f"pass@{HOST}", "app"))
+        verifyObject(IRepository, other)
+        self.assertEqual(other.name, Repository(f"pass@{HOST}", "app"))
+        for name in ("host", "label", "identity", "account"):
+            self.assertEqual(getattr(other, name), getattr(original, name))
 
 
 class AccountTests(PolicyCase):
