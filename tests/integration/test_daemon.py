@@ -398,7 +398,10 @@ class StartTests(TestCase):
         self.addCleanup(registry.stop)
         port = registry.host.rpartition(":")[2]
         said = await self.said(f"--listen=tcp:{port}:interface=127.0.0.1")
-        self.assertIn(f"cannot listen on 127.0.0.1:{port}: Address already in use", said)
+        self.assertIn(f"cannot listen on 127.0.0.1:{port}: Address already in use; --listen", said)
+        option = f"--registry=tcp:{port}:interface=127.0.0.1"
+        said = await self.said("--listen=tcp:0:interface=127.0.0.1", option)
+        self.assertIn("Address already in use; --registry selects another address", said)
 
     async def test_socket_in_use(self) -> None:
         """
