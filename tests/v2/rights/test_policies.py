@@ -18,7 +18,8 @@ from xferd.credentials import Credentials
 from xferd.errors import ConnectionFailed, Denied
 from xferd.interfaces.registry import IRepository
 from xferd.names import Digest, Repository
-from xferd.testing.fake_registry import FakeRegistries, FakeRegistry, FakeRepository, Request
+from xferd.testing.fake_registry import FakeRegistry, FakeRepository, Request
+from xferd.testing.fakes import FakeRegistries
 from xferd.testing.images import sample_image
 from xferd.v2.rights.passwords import GUESSES
 from xferd.v2.rights.proofs import KEEP
