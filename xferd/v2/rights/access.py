@@ -168,7 +168,9 @@ class Access:
             return False
         for host in self.passing:
             try:
-                await self._counted(request, credentials, partial(self._sources.check, host, credentials))
+                await self._counted(
+                    request, host, credentials, partial(self._sources.check, host, credentials)
+                )
             except SourceError:
                 continue
             return True
@@ -205,10 +207,10 @@ class Access:
                 return Grant(source.name, source, await prove())
             except Denied:
                 raise self._challenge(request, target, Action.PULL) from None
-        return Grant(source.name, source, await self._counted(request, credentials, prove))
+        return Grant(source.name, source, await self._counted(request, source.host, credentials, prove))
 
     async def _counted(
-        self, request: HTTPRequest, credentials: Credentials, prove: Callable[[], Awaitable[T]]
+        self, request: HTTPRequest, host: str, credentials: Credentials, prove: Callable[[], Awaitable[T]]
     ) -> T:
         """
         Have an upstream check credentials, and count those that it refuses.
@@ -216,7 +218,7 @@ class Access:
         @raise TooManyRequests: it has refused too many.
         """
         # Wrong credentials of one user do not lock out another one at the same address.
-        key = f"{peer_of(request)} {credentials.username}"
+        key = f"{peer_of(request)} {host} {credentials.username}"
         self._guesses.check(key)
         try:
             return await prove()
