@@ -6,9 +6,69 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.server import Request
+from twisted.web.test.requesthelper import DummyChannel
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
-from xferd.v2.blob_response import RangeNotSatisfiable, Span, span_of
+from xferd.interfaces.mirror import IBlobReader
+from xferd.v2.blob_response import ARRIVING, BlobResponse, RangeNotSatisfiable, Span, span_of
+
+
+@implementer(IBlobReader)
+class ArrivingBlob:
+    """
+    A blob that is not complete, with all of its bytes.
+
+    @ivar most: how much was asked for, each time.
+    """
+
+    path = None
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+        self.most: list[int] = []
+        self.closed = False
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        """
+        Read what was asked for.
+        """
+        self.most.append(most)
+        return succeed(self._data[offset : offset + most])
+
+    def close(self) -> None:
+        """
+        Note it.
+        """
+        self.closed = True
+
+
+class ArrivingTests(SynchronousTestCase):
+    """
+    Tests for L{BlobResponse} while a blob arrives.
+    """
+
+    def test_pieces(self) -> None:
+        """
+        The blob is sent in small pieces, since each client has its own in memory.
+        """
+        clock, channel = Clock(), DummyChannel()
+        data = bytes(range(256)) * 300
+        reader = ArrivingBlob(data)
+        self.assertTrue(verifyObject(IBlobReader, reader))
+        request = Request(channel, False)
+        response = BlobResponse(request, reader, Span(0, len(data), False), clock, lambda *_: succeed(None))
+        done = Deferred.fromCoroutine(response.run())
+        clock.pump([0] * 4)
+        self.successResultOf(done)
+        self.assertEqual(reader.most, [ARRIVING, ARRIVING, len(data) - 2 * ARRIVING])
+        self.assertTrue(channel.transport.written.getvalue().endswith(data))
+        self.assertTrue(reader.closed)
 
 
 class SpanTests(SynchronousTestCase):

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from xferd.errors import StoreError, XferdError
-from xferd.v2.file_sender import PIECE, FileSender
+from xferd.v2.file_sender import FileSender
 from xferd.web.backpressure import Backpressure
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 STALL: Final = 300.0
 """Seconds after which a client that reads nothing is dropped."""
+
+ARRIVING: Final = 32 * 1024
+"""Bytes that are read and written at once while the blob arrives.  Each client has them
+in memory several times: in the transport and in what is read next."""
 
 _RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))")
 
@@ -117,7 +121,7 @@ class BlobResponse:
                 if self._reader.path is not None:
                     await self._send_file(self._reader.path, offset, stop)
                     return
-                data = await self._reader.read(offset, min(PIECE, stop - offset))
+                data = await self._reader.read(offset, min(ARRIVING, stop - offset))
                 if self._flow.gone:
                     return
                 self._flow.write(data)
