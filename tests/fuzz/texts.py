@@ -17,7 +17,7 @@ from xferd.names import Digest, Reference, parse_tag
 from xferd.platforms import Platform
 from xferd.registry.auth.challenge import MAX_CHALLENGES, parse_challenges
 from xferd.registry.auth.tokens import parse_token
-from xferd.registry.referrers import next_page
+from xferd.registry.list_pages import next_page
 from xferd.registry.transport.errors import parse_error_details, retry_after
 from xferd.registry.transport.ranges import (
     check_rest,

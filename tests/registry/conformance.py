@@ -236,6 +236,15 @@ class RepositoryConformance(_Base):
         self.wait(self.here.put_manifest("2", self.image.manifest))
         self.assertEqual(self.wait(self.here.manifest("2")), self.image.manifest)
 
+    def test_tags(self) -> None:
+        """
+        The tags of a repository are listed, also those that were put just now.
+        """
+        before: tuple[str, ...] = self.wait(self.here.tags())
+        self.wait(self.here.put_manifest("another", self.image.manifest))
+        after: tuple[str, ...] = self.wait(self.here.tags())
+        self.assertEqual(set(after), {*before, "another"})
+
     def test_referrers(self) -> None:
         """
         A manifest with a subject is among the subject's referrers.

@@ -28,7 +28,8 @@ from xferd.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.registry.client import Registries
-from xferd.registry.referrers import MAX_PAGES, next_page, referrers_tag
+from xferd.registry.list_pages import MAX_PAGES, next_page
+from xferd.registry.referrers import referrers_tag
 from xferd.testing.answers import Answer, as_json, problem
 from xferd.testing.faults import Fault, Instead, SetHeader
 from xferd.testing.layers import Blob

@@ -144,12 +144,37 @@ class TagsTests(ListCase):
 
     def test_mirrored(self) -> None:
         """
-        Of a mirrored repository, the tags are listed that were pulled.
+        Of a mirrored repository, the upstream's tags are listed, and those that it had.
+        """
+        image = self.add(sample_image(1))
+        self.request("/v2/app/manifests/latest")
+        self.registry.add(image, "app", "new")
+        del self.registry._documents["app", "latest"]
+        answer = self.fetch("/v2/app/tags/list")
+        self.assertEqual(answer.json(), {"name": f"{HOST}/app", "tags": ["latest", "new"]})
+        self.assertNotIn("warning", answer.headers)
+        self.assert_error(self.fetch("/v2/absent/tags/list"), 404, "MANIFEST_UNKNOWN")
+
+    def test_upstream_fails(self) -> None:
+        """
+        Where the upstream fails, or is silent, the tags that are here are listed, with
+        a warning; without any, the error is passed on.
         """
         self.add(sample_image(1))
         self.request("/v2/app/manifests/latest")
+        self.registry.gate.fail("tags", ConnectionFailed("no route", host=HOST))
         answer = self.fetch("/v2/app/tags/list")
-        self.assertEqual(answer.json(), {"name": f"{HOST}/app", "tags": ["latest"]})
+        self.assertEqual(answer.json()["tags"], ["latest"])
+        self.assertIn("no route", answer.headers["warning"])
+        self.registry.gate.fail("tags", ConnectionFailed("no route", host=HOST))
+        self.assert_error(self.fetch("/v2/other/tags/list"), 502, "UNAVAILABLE")
+        self.registry.gate.hold("tags")
+        connection = self.connect()
+        connection.send("GET", "/v2/app/tags/list", {"Host": "localhost"})
+        self.wait(PATIENCE)
+        answer = connection.answer()
+        self.assertEqual(answer.json()["tags"], ["latest"])
+        self.assertIn("within 5 s", answer.headers["warning"])
 
 
 class CatalogTests(ListCase):

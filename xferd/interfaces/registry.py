@@ -294,6 +294,14 @@ class IRepository(IBlobSource):
         @raise SourceError: as for L{IBlobSource.open}.
         """
 
+    def tags() -> Deferred[tuple[str, ...]]:
+        """
+        List the tags of the repository, in the registry's order ("Listing Tags").
+
+        @raise ManifestUnknown: there is no such repository.
+        @raise SourceError: as for L{IBlobSource.open}.
+        """
+
 
 class IRegistries(Interface):
     """

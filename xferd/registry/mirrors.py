@@ -36,6 +36,7 @@ from xferd.registry.blobs import Blobs
 from xferd.registry.hosts.endpoint_config import EndpointConfig
 from xferd.registry.manifests import Manifests
 from xferd.registry.referrers import Referrers
+from xferd.registry.tag_list import TagList
 from xferd.registry.transport.errors import NotHTTP
 from xferd.registry.transport.timeouts import within
 
@@ -59,6 +60,7 @@ class Endpoint:
     documents: Manifests = field(init=False)
     blobs: Blobs = field(init=False)
     referrers: Referrers = field(init=False)
+    tags: TagList = field(init=False)
 
     @documents.default
     def _documents(self) -> Manifests:
@@ -67,6 +69,10 @@ class Endpoint:
     @blobs.default
     def _blobs(self) -> Blobs:
         return Blobs(self.client)
+
+    @tags.default
+    def _tags(self) -> TagList:
+        return TagList(self.client, self.documents)
 
     @referrers.default
     def _referrers(self) -> Referrers:

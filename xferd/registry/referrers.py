@@ -8,7 +8,6 @@ the registry's API, or from an index under the referrers tag.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
 from twisted.internet.defer import DeferredLock
@@ -18,14 +17,11 @@ from xferd.media_types import INDEXES, OCI_INDEX
 from xferd.names import Digest, Repository
 from xferd.oci import MAX_DOCUMENT, MAX_INDEX_ENTRIES, Descriptor, Document, Index, parse_document
 from xferd.registry.access import AuthenticatedClient
+from xferd.registry.list_pages import MAX_PAGES, follow, next_page, refused
 from xferd.registry.manifests import ManifestChanged, Manifests
 from xferd.registry.transport.errors import Resource, header, header_values
 from xferd.registry.transport.exchange import Response
-from xferd.registry.transport.urls import resolve
 from xferd.subjects import json_of
-
-MAX_PAGES: Final = 100
-"""Pages of one list that are read, at most."""
 
 MAX_PAGES_SIZE: Final = 2 * MAX_DOCUMENT
 """Bytes of all pages of one list, at most."""
@@ -39,22 +35,12 @@ The statuses of registries without the API: 404 (OCI distribution-spec,
 "Unavailable Referrers API"), 400 (Quay), 406 (Artifactory), 405 and 501.
 """
 
-_NEXT = re.compile(r'<([^<>]*)>[^,<>]*;\s*rel="?next"?', re.IGNORECASE)
-
 
 def referrers_tag(digest: Digest) -> str:
     """
     The referrers tag of a subject, for registries without the API.
     """
     return f"{digest.algorithm[:32]}-{digest.hex[:64]}"
-
-
-def next_page(links: list[str]) -> str | None:
-    """
-    The URL of the next page from C{Link} headers (RFC 8288), if there is one.
-    """
-    matched = next((m for link in links if (m := _NEXT.search(link))), None)
-    return matched.group(1) if matched is not None else None
 
 
 class Referrers:
@@ -96,14 +82,14 @@ class Referrers:
                 found.setdefault(entry.digest, entry)
             size += length
             if size > MAX_PAGES_SIZE:
-                raise self._refused(resource, f"it has more than {MAX_PAGES_SIZE} bytes")
+                raise refused(resource, f"it has more than {MAX_PAGES_SIZE} bytes")
             if len(found) > MAX_INDEX_ENTRIES:
-                raise self._refused(resource, f"it lists more than {MAX_INDEX_ENTRIES}")
+                raise refused(resource, f"it lists more than {MAX_INDEX_ENTRIES}")
             following = next_page(links)
             if following is None:
                 return tuple(found.values())
-            place = await self._follow(response, following, resource)
-        raise self._refused(resource, f"it lists them on more than {MAX_PAGES} pages")
+            place = await follow(self._client, response, following, resource)
+        raise refused(resource, f"it lists them on more than {MAX_PAGES} pages")
 
     async def add(self, repository: Repository, subject: Digest, added: Descriptor) -> None:
         """
@@ -178,25 +164,8 @@ class Referrers:
             raise self._no_index(resource)
         return found, len(document.data)
 
-    async def _follow(self, response: Response, link: str, resource: Resource) -> str:
-        """
-        The URL of the next page.
-        """
-        try:
-            url = resolve(response.url, link, response.zone)
-        except ValueError as e:
-            raise self._refused(resource, f"its next page is refused: {e}") from None
-        if not await self._client.is_own(url) or url == response.url:
-            raise self._refused(resource, "its next page is on another host, or the same again")
-        return url
-
     def _no_index(self, resource: Resource, why: str = "") -> _NoIndex:
-        return _NoIndex(str(self._refused(resource, f"it is no index{why}")), host=resource.host)
-
-    def _refused(self, resource: Resource, why: str) -> RegistryError:
-        return RegistryError(
-            f"{resource.host} sends a list for {resource.name} that is refused: {why}", host=resource.host
-        )
+        return _NoIndex(str(refused(resource, f"it is no index{why}")), host=resource.host)
 
 
 class _NoIndex(RegistryError):

@@ -134,6 +134,11 @@ class RemoteRepository:
         finding = endpoint.in_time(endpoint.referrers.find(self.name, digest), name)
         return Deferred.fromCoroutine(self._endpoints.watch(endpoint, finding))
 
+    def tags(self) -> Deferred[tuple[str, ...]]:
+        endpoint = self._endpoints.own
+        finding = endpoint.in_time(endpoint.tags.find(self.name), f"list of tags of {self.name}")
+        return Deferred.fromCoroutine(self._endpoints.watch(endpoint, finding))
+
     async def _put_manifest(self, endpoint: Endpoint, wanted: str, document: Document) -> None:
         """
         Put a manifest and have its subject's referrers list it.

@@ -126,6 +126,9 @@ class FakeRepository:
     def referrers(self, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
         return self._read(lambda: self._registry.referrers(self.name, digest))
 
+    def tags(self) -> Deferred[tuple[str, ...]]:
+        return self._read(lambda: self._registry.tags(self.name))
+
     def _read(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
         async def read() -> T:
             if self._anonymous and self.name.path in self._registry.private:
@@ -402,6 +405,17 @@ class FakeRegistry:
         await self.gate.enter("referrers", digest)
         there = {d.digest: d for (path, _), d in self._documents.items() if path == repository.path}
         return tuple(entry for d in there.values() if (entry := referrer(d, digest)) is not None)
+
+    async def tags(self, repository: Repository) -> tuple[str, ...]:
+        """
+        Answer L{FakeRepository.tags}.
+        """
+        self.note("tags", repository.path, "")
+        await self.gate.enter("tags")
+        names = {wanted for path, wanted in self._documents if path == repository.path}
+        if not names:
+            raise ManifestUnknown(f"{self.host} has no {repository.path}", host=self.host, status=404)
+        return tuple(sorted(name for name in names if ":" not in name))
 
     def _reading(self, digest: Digest) -> list[FakeBody]:
         found = self.open_bodies(digest)

@@ -301,8 +301,8 @@ class Registry:
         """
         List the tags of a repository.
         """
-        target, _ = await self._allowed(request, name, alias, Action.PULL)
-        return self._listing.tags(request, target)
+        target, source = await self._allowed(request, name, alias, Action.PULL)
+        return await self._listing.tags(request, target, source)
 
     @app.route("/v2/<path:name>/referrers/<digest>", methods=["GET"])
     @app.route("/<alias>/v2/<path:name>/referrers/<digest>", methods=["GET"])

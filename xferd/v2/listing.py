@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as Late
 from twisted.logger import Logger
 
-from xferd.errors import BadInput, NotFound, XferdError
+from xferd.errors import BadInput, NotFound, TimedOut, XferdError
 from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.json_encoding import encode
 from xferd.media_types import OCI_INDEX
@@ -23,6 +23,7 @@ from xferd.names import Digest, Repository
 from xferd.realms import PUBLIC, unlisted
 from xferd.v2.names import Target
 from xferd.v2.request import query
+from xferd.v2.responses import add_warning
 from xferd.web.request import quoted
 
 if TYPE_CHECKING:
@@ -64,17 +65,26 @@ class Listing:
         self._rights = rights
         self._clock = clock
 
-    def tags(self, request: Request, target: Target) -> bytes:
+    async def tags(self, request: Request, target: Target, source: IRepository) -> bytes:
         """
-        The tags of a repository ("Listing Tags", end-8); of a mirrored one, those
-        that have been pulled.
+        The tags of a repository ("Listing Tags", end-8); of a mirrored one, those of
+        its upstream, too.
 
+        @param source: the repository.
         @raise NotFound: there is no such repository.
+        @raise SourceError: the upstream does not answer, and no tag is known.
         """
-        repository = target.repository
-        if not self._store.catalog.manifests(repository):
-            raise NotFound(f"there is no repository {repository}")
-        tags, more = page(self._store.catalog.tags(repository), *_wanted(request))
+        repository, wanted = target.repository, _wanted(request)
+        catalog = self._store.catalog
+        known, error = set(catalog.tags(repository)), None
+        if target.upstream is not None:
+            listed, error = await self._tags_of_upstream(source)
+            known.update(listed)
+        if not known and not catalog.manifests(repository):
+            raise error or NotFound(f"there is no repository {repository}")
+        if error is not None:
+            add_warning(request, f"only the tags that are here are listed: {error}")
+        tags, more = page(sorted(known), *wanted)
         if more:
             _link(request, last=tags[-1], n=str(len(tags)))
         name = repository.path if target.upstream is None else str(unlisted(repository)[0])
@@ -136,6 +146,23 @@ class Listing:
         for name in names[bisect_right(names, last) :]:
             if await self._rights.readable(request, [named[name]]):
                 yield name
+
+    async def _tags_of_upstream(self, source: IRepository) -> tuple[Sequence[str], XferdError | None]:
+        """
+        The tags that an upstream lists, or the error in their place.
+        """
+        asking: Deferred[Any] = source.tags().addTimeout(PATIENCE, self._clock)
+        try:
+            found: tuple[str, ...] = await asking
+        except XferdError as e:
+            return (), e
+        except Late:
+            return (), TimedOut(
+                f"{source.host} did not list the tags of {source.label} within {PATIENCE:g} s",
+                phase="headers",
+                host=source.host,
+            )
+        return found, None
 
     async def _of_upstream(self, source: IRepository, subject: Digest) -> Sequence[Descriptor]:
         """

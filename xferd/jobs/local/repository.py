@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import BlobUnknown, SizeMismatch, StoreError
+from xferd.errors import BlobUnknown, ManifestUnknown, SizeMismatch, StoreError
 from xferd.interfaces.registry import IBlobBody, IContent, IRepository, Pushed, UploadSession
 from xferd.interfaces.store import IStore
 from xferd.jobs.local.manifests import LocalManifests
@@ -127,6 +127,11 @@ class LocalRepository:
 
     def referrers(self, digest: Digest) -> Deferred[tuple[Descriptor, ...]]:
         return succeed(tuple(self._store.catalog.referrers(self.name, digest)))
+
+    def tags(self) -> Deferred[tuple[str, ...]]:
+        if not self._store.catalog.manifests(self.name):
+            return fail(ManifestUnknown(f"there is no repository {self.name}", host=self.host))
+        return succeed(tuple(self._store.catalog.tags(self.name)))
 
     async def _config(self, descriptor: Descriptor) -> bytes:
         self._size(descriptor.digest)
