@@ -119,7 +119,12 @@ class IMirror(Interface):
     """
 
     def manifest(
-        source: IRepository, wanted: str, client: str, policy: TagPolicy | None = None
+        source: IRepository,
+        wanted: str,
+        client: str,
+        policy: TagPolicy | None = None,
+        *,
+        images: bool = False,
     ) -> Deferred[MirroredManifest]:
         """
         A manifest or an index.
@@ -128,21 +133,33 @@ class IMirror(Interface):
         @param wanted: a tag or a digest.
         @param client: the name of the client, for fairness.
         @param policy: the policy of the upstream; the usual one by default.
+        @param images: whether the client may have the images of this name that jobs
+            brought, with whatever credentials, without the upstream's answer.
         @raise ManifestUnknown: the upstream has no such manifest.
         @raise SourceError: the upstream cannot be asked, and nothing is known
             from before.
         """
 
-    def describe(source: IRepository, digest: Digest, client: str) -> Deferred[Descriptor]:
+    def describe(
+        source: IRepository, digest: Digest, client: str, *, images: bool = False
+    ) -> Deferred[Descriptor]:
         """
         The size and type of a blob, without fetching it.
+
+        @param images: see L{manifest}.
 
         @raise BlobUnknown: the upstream has no such blob.
         @raise SourceError: the upstream cannot be asked.
         """
 
     def blob(
-        source: IRepository, digest: Digest, client: str, start: int = 0, stop: int | None = None
+        source: IRepository,
+        digest: Digest,
+        client: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        images: bool = False,
     ) -> Deferred[IBlobReader]:
         """
         Open a blob: from the store, or from the upstream while it arrives.
@@ -153,6 +170,7 @@ class IMirror(Interface):
 
         @param start: the offset of the first byte that will be read.
         @param stop: the exclusive offset of the last one; the blob's end by default.
+        @param images: see L{manifest}.
         @return: fires when bytes arrive, or the blob is here.
         @raise BlobUnknown: the upstream has no such blob.
         @raise SourceError: the upstream cannot be asked.

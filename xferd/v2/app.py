@@ -167,7 +167,7 @@ class Registry:
         wanted, client = Digest.parse(digest), client_name(request)
         (target, source), _ = await self._granted(request, name, alias, Action.PULL, blob=wanted)
         try:
-            described = await self._mirror.describe(source, wanted, client)
+            described = await self._mirror.describe(source, wanted, client, images=target.images)
         except TooManyRequests as e:
             return respond_error(request, e, _limit_status(target))
         if target.upstream is None and not self._store.blobs.has(wanted):
@@ -183,7 +183,9 @@ class Registry:
         reader = None
         if request.method != b"HEAD":
             try:
-                reader = await self._mirror.blob(source, wanted, client, span.start, span.stop)
+                reader = await self._mirror.blob(
+                    source, wanted, client, span.start, span.stop, images=target.images
+                )
             except TooManyRequests as e:
                 return respond_error(request, e, _limit_status(target))
         self._describe(request, wanted, target)
@@ -355,7 +357,8 @@ class Registry:
         if target.upstream is None:
             return MirroredManifest(await self._manifests.read(target.repository, wanted))
         policy = target.upstream.tag_policy
-        return await self._mirror.manifest(source, wanted, client_name(request), policy)
+        client = client_name(request)
+        return await self._mirror.manifest(source, wanted, client, policy, images=target.images)
 
     async def _allowed(
         self, request: Request, name: str, alias: str, action: Action
@@ -388,7 +391,8 @@ class Registry:
             raise PushRefused(f"{target.repository} is a mirror and takes no pushes: {self._names.hint}")
         grant = await self._rights.of(request, target, action, manifest=manifest, blob=blob)
         source = grant.source or self._registries.repository(target.repository)
-        return (evolve(target, repository=grant.repository), source), grant.manifest
+        allowed = evolve(target, repository=grant.repository, images=grant.images)
+        return (allowed, source), grant.manifest
 
     def _target(self, request: Request, name: str, alias: str) -> Target:
         return self._find(name, alias, query(request, "ns") or "")

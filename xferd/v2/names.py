@@ -35,6 +35,8 @@ class Target:
     @ivar upstream: the settings of its upstream; L{None} if it is xferd's own.
     @ivar listed: whether the operator named its upstream; the others are reached
         only at public addresses.
+    @ivar images: whether the client may have the images of this name that jobs
+        brought: set after the check of its rights.
     @ivar namespace: the C{ns} that chose the upstream, or the empty string (OCI
         distribution-spec, "Registry Proxying").
     """
@@ -42,6 +44,7 @@ class Target:
     repository: Repository
     upstream: UpstreamSettings | None = None
     namespace: str = ""
+    images: bool = False
     listed: bool = True
 
 

@@ -22,6 +22,8 @@ class MirrorCase(JobsCase):
     A mirror of a registry that has one image, C{app:latest}.
     """
 
+    images = False
+
     policy = TagPolicy()
 
     def setUp(self) -> None:
@@ -44,7 +46,7 @@ class MirrorCase(JobsCase):
         """
         Ask for a manifest.
         """
-        asking = self.mirror.manifest(self.source, wanted, client, self.policy)
+        asking = self.mirror.manifest(self.source, wanted, client, self.policy, images=self.images)
         self.settle()
         return asking
 

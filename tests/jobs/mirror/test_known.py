@@ -23,6 +23,7 @@ class KnownTests(JobsCase):
         Pull it.
         """
         super().setUp()
+        self.images = True
         self.image = sample_image(1)
         self.index = index_of({AMD64: self.image})
         self.registry.add(self.index, "app")
@@ -32,7 +33,7 @@ class KnownTests(JobsCase):
         """
         A tag.
         """
-        finding = Deferred.fromCoroutine(self.known.tag(APP, tag))
+        finding = Deferred.fromCoroutine(self.known.tag(APP, tag, self.images))
         self.settle()
         return self.successResultOf(finding)
 
@@ -40,7 +41,7 @@ class KnownTests(JobsCase):
         """
         Whether a manifest is known.
         """
-        finding = Deferred.fromCoroutine(self.known.manifest(repository, digest))
+        finding = Deferred.fromCoroutine(self.known.manifest(repository, digest, self.images))
         self.settle()
         return self.successResultOf(finding) is not None
 
@@ -50,7 +51,7 @@ class KnownTests(JobsCase):
         """
         self.assertIsNone(self.tag())
         self.assertFalse(self.has(APP, self.image.digest))
-        self.assertIsNone(self.known.blob(APP, self.image.config.digest))
+        self.assertIsNone(self.known.blob(APP, self.image.config.digest, True))
 
     def test_image(self) -> None:
         """
@@ -67,7 +68,17 @@ class KnownTests(JobsCase):
             for digest in (self.index.digest, self.image.digest):
                 self.assertEqual(self.has(repository, digest), known)
             for blob in self.image.blobs:
-                self.assertEqual(self.known.blob(repository, blob.digest) is not None, known)
+                self.assertEqual(self.known.blob(repository, blob.digest, True) is not None, known)
+
+    def test_without_images(self) -> None:
+        """
+        For clients that may not have the images of jobs, nothing is known of them.
+        """
+        self.pulled()
+        self.images = False
+        self.assertIsNone(self.tag())
+        self.assertFalse(self.has(APP, self.image.digest))
+        self.assertIsNone(self.known.blob(APP, self.image.config.digest, False))
 
     def test_complete(self) -> None:
         """

@@ -385,8 +385,10 @@ class IndexTests(MirrorCase):
 
 class JobsImagesTests(MirrorCase):
     """
-    Images that jobs pulled.
+    Images that jobs pulled, for a client that may have them.
     """
+
+    images = True
 
     def setUp(self) -> None:
         """
@@ -432,3 +434,37 @@ class JobsImagesTests(MirrorCase):
         other = self.add(sample_image(2))
         self.wait(61)
         self.assertEqual(self.found().document, other.manifest)
+
+
+class PrivateImagesTests(MirrorCase):
+    """
+    Images that jobs pulled, for a client that may have what the upstream gives to
+    anybody: they may be private.
+    """
+
+    def setUp(self) -> None:
+        """
+        Pull the image.
+        """
+        super().setUp()
+        self.pulled()
+
+    def test_upstream_decides(self) -> None:
+        """
+        The upstream is requested, by digest and by tag, and its refusal counts.
+        """
+        for wanted in (str(self.image.digest), "latest"):
+            self.registry.gate.fail("manifest", Denied("no", host=self.registry.host))
+            self.failureResultOf(self.ask(wanted), Denied)
+            self.registry.gate.mend()
+            self.assertEqual(self.found(wanted).document, self.image.manifest)
+
+    def test_down(self) -> None:
+        """
+        Without an answer, they are not served.
+        """
+        self.break_upstream()
+        for wanted in ("latest", str(self.image.digest)):
+            asking = self.ask(wanted)
+            self.wait(1)
+            self.failureResultOf(asking, ConnectionFailed)

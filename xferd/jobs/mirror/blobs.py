@@ -125,14 +125,15 @@ class MirroredBlobs:
         self._confirmed: ExpiringDict[tuple[Hashable, Digest], tuple[float, Descriptor]]
         self._confirmed = ExpiringDict(clock.seconds)
 
-    async def describe(self, source: IRepository, digest: Digest, turn: Turn) -> Descriptor:
+    async def describe(self, source: IRepository, digest: Digest, turn: Turn, images: bool) -> Descriptor:
         """
         The descriptor of a blob: that of a manifest, else by the upstream's answer.
 
+        @param images: see L{IMirror.manifest<xferd.interfaces.mirror.IMirror.manifest>}.
         @raise BlobUnknown: the upstream does not have it in this repository.
         @raise SourceError: there is no answer.
         """
-        known = self._known.blob(source.name, digest)
+        known = self._known.blob(source.name, digest, images)
         if known is not None:
             return known
         confirmed = self._confirmed.get((source.identity, digest))

@@ -54,30 +54,32 @@ class Known:
     def __init__(self, store: IStore) -> None:
         self._store = store
 
-    async def tag(self, repository: Repository, tag: str) -> KnownTag | None:
+    async def tag(self, repository: Repository, tag: str, images: bool) -> KnownTag | None:
         """
         A tag, if its manifest is in the store.
 
+        @param images: whether images count that jobs brought: they may be private.
         @raise StoreError: the manifest is damaged.
         """
         tagged = self._store.catalog.tag(repository, tag)
         if tagged is not None:
-            manifest = await self.manifest(repository, tagged.digest)
+            manifest = await self.manifest(repository, tagged.digest, images)
             if manifest is not None:
                 return KnownTag(manifest, tagged.checked, tagged.checked)
-        image = self._store.images.get(Reference(repository, tag))
+        image = self._store.images.get(Reference(repository, tag)) if images else None
         if image is None:
             return None
         for digest in (image.resolved, image.manifest.digest):
-            manifest = await self.manifest(repository, digest)
+            manifest = await self.manifest(repository, digest, images)
             if manifest is not None:
                 return KnownTag(manifest, None, _seconds(image.created))
         return None
 
-    async def manifest(self, repository: Repository, digest: Digest) -> KnownManifest | None:
+    async def manifest(self, repository: Repository, digest: Digest, images: bool) -> KnownManifest | None:
         """
         A manifest or an index, if it is in the store.
 
+        @param images: see L{tag}.
         @raise StoreError: it is damaged.
         """
         blobs = self._store.blobs
@@ -87,18 +89,21 @@ class Known:
         if entry is not None:
             data = await blobs.read(digest)
             return KnownManifest(Document(entry.descriptor.media_type, data, digest), entry)
-        if not any(digest in (image.resolved, image.manifest.digest) for image in self._images(repository)):
+        found = (digest in (image.resolved, image.manifest.digest) for image in self._images(repository))
+        if not images or not any(found):
             return None
         data = await blobs.read(digest)
         document = Document(document_type(data), data, digest)
         return KnownManifest(document, catalog_entry(document))
 
-    def blob(self, repository: Repository, digest: Digest) -> Descriptor | None:
+    def blob(self, repository: Repository, digest: Digest, images: bool) -> Descriptor | None:
         """
         A blob that a known manifest names.  Its bytes may not be in the store.
+
+        @param images: see L{tag}.
         """
         found = self._store.catalog.blob(repository, digest)
-        if found is not None:
+        if found is not None or not images:
             return found
         for image in self._images(repository):
             for blob in (image.config, *image.layers):

@@ -52,14 +52,17 @@ class MirroredManifests:
         self._wall_clock = wall_clock
         self._known = Known(store)
 
-    async def by_digest(self, source: IRepository, digest: Digest, turn: Turn) -> MirroredManifest:
+    async def by_digest(
+        self, source: IRepository, digest: Digest, turn: Turn, images: bool
+    ) -> MirroredManifest:
         """
         A manifest by its digest, which never changes.
 
+        @param images: see L{IMirror.manifest<xferd.interfaces.mirror.IMirror.manifest>}.
         @raise SourceError: as for L{IMirror.manifest
             <xferd.interfaces.mirror.IMirror.manifest>}.
         """
-        known = await self._known.manifest(source.name, digest)
+        known = await self._known.manifest(source.name, digest, images)
         if known is not None:
             await self._check_available(source, known, turn)
             return MirroredManifest(known.document, stored=True)
@@ -67,13 +70,16 @@ class MirroredManifests:
         assert document is not None, "nothing is held"
         return MirroredManifest(document)
 
-    async def by_tag(self, source: IRepository, tag: str, policy: TagPolicy, turn: Turn) -> MirroredManifest:
+    async def by_tag(
+        self, source: IRepository, tag: str, policy: TagPolicy, turn: Turn, images: bool
+    ) -> MirroredManifest:
         """
         The manifest of a tag.
 
+        @param images: see L{IMirror.manifest<xferd.interfaces.mirror.IMirror.manifest>}.
         @raise SourceError: as for L{by_digest}.
         """
-        known = await self._known.tag(source.name, tag)
+        known = await self._known.tag(source.name, tag, images)
         if known is None:
             document = await self._upstreams.ask(source, tag, None, turn)
             assert document is not None, "nothing is held"

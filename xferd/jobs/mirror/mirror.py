@@ -63,13 +63,19 @@ class Mirror:
         self._turn = turn
 
     def manifest(
-        self, source: IRepository, wanted: str, client: str, policy: TagPolicy | None = None
+        self,
+        source: IRepository,
+        wanted: str,
+        client: str,
+        policy: TagPolicy | None = None,
+        *,
+        images: bool = False,
     ) -> Deferred[MirroredManifest]:
         async def find() -> MirroredManifest:
             turn = self._turn(client)
             if ":" in wanted:
-                return await self._manifests.by_digest(source, Digest.parse(wanted), turn)
-            return await self._manifests.by_tag(source, wanted, policy or TagPolicy(), turn)
+                return await self._manifests.by_digest(source, Digest.parse(wanted), turn, images)
+            return await self._manifests.by_tag(source, wanted, policy or TagPolicy(), turn, images)
 
         async def count() -> MirroredManifest:
             found = await find()
@@ -78,15 +84,24 @@ class Mirror:
 
         return Deferred.fromCoroutine(count())
 
-    def describe(self, source: IRepository, digest: Digest, client: str) -> Deferred[Descriptor]:
-        return Deferred.fromCoroutine(self._blobs.describe(source, digest, self._turn(client)))
+    def describe(
+        self, source: IRepository, digest: Digest, client: str, *, images: bool = False
+    ) -> Deferred[Descriptor]:
+        return Deferred.fromCoroutine(self._blobs.describe(source, digest, self._turn(client), images))
 
     def blob(
-        self, source: IRepository, digest: Digest, client: str, start: int = 0, stop: int | None = None
+        self,
+        source: IRepository,
+        digest: Digest,
+        client: str,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        images: bool = False,
     ) -> Deferred[IBlobReader]:
         async def find() -> IBlobReader:
             turn = self._turn(client)
-            blob = await self._blobs.describe(source, digest, turn)
+            blob = await self._blobs.describe(source, digest, turn, images)
             return await self._blobs.open(source, blob, turn, start, blob.size if stop is None else stop)
 
         return Deferred.fromCoroutine(find())

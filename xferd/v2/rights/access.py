@@ -57,11 +57,15 @@ class Grant:
         the name in the catalog; L{None} for one of xferd's own.
     @ivar manifest: the tag or digest to read.  Where clients may see different content
         under one tag, this is the digest for this client.
+    @ivar images: whether the client may have the images of the upstream's name that
+        jobs brought with the credentials of the daemon or of other clients: by its
+        connection, or because a rule makes the name public.
     """
 
     repository: Repository
     source: IRepository | None = None
     manifest: str = ""
+    images: bool = False
 
 
 class Access:
@@ -128,7 +132,9 @@ class Access:
         if upstream is None:
             return Grant(repository, None, manifest)
         source = await self._sources.find(target, None)
-        return Grant(source.name, source, manifest)
+        public = self._rules.allow("", str(repository), Action.PULL)
+        images = action is Action.PULL and (public or is_trusted(request, self._hosts))
+        return Grant(source.name, source, manifest, images)
 
     async def readable(self, request: HTTPRequest, repositories: Sequence[Repository]) -> list[Repository]:
         """
