@@ -215,6 +215,7 @@ class PageTests(TestCase):
             {
                 "name": f"docker.io/library/{name}",
                 "own": False,
+                "policy": "public",
                 "tags": 1,
                 "manifests": 1,
                 "size": 1_500_000,

@@ -257,6 +257,7 @@ class RepositoryListTests(SynchronousTestCase):
             {
                 "name": name,
                 "own": name == "local/a",
+                "policy": "" if name == "local/a" else "public",
                 "tags": 1,
                 "manifests": 1,
                 "size": 1,
@@ -273,5 +274,5 @@ class RepositoryListTests(SynchronousTestCase):
 
         self.assertEqual(listed(), ["docker.io/c", "ghcr.io/a", "ghcr.io/b", "local/a"])
         self.assertEqual(listed("?host=ghcr.io"), ["ghcr.io/a", "ghcr.io/b"])
-        self.assertEqual(listed("?limit=1&after=0ghcr.io/b"), ["local/a"])
+        self.assertEqual(listed("?limit=1&after=0ghcr.io/b%20public"), ["local/a"])
         self.assertEqual(listed("?host=local"), ["local/a"])

@@ -228,13 +228,15 @@ class RegistryJSON(TypedDict):
 
 class RepositoryJSON(TypedDict):
     """
-    A repository of the registry: its name in the registry, the number of its tags
+    A repository of the registry: its name in the registry, by which policy of its
+    upstream its content came (empty for one of xferd's own), the number of its tags
     and manifests, its bytes, when it was last used, and how long its content is
     kept, each reason once.
     """
 
     name: str
     own: bool
+    policy: str
     tags: int
     manifests: int
     size: int

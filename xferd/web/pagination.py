@@ -253,6 +253,6 @@ IMAGES: Final = Pagination(
 REPOSITORIES: Final = Pagination(
     "repositories",
     {"host": (_text, lambda repository, wanted: repository["name"].partition("/")[0] == wanted)},
-    lambda repository: f"{'1' if repository['own'] else '0'}{repository['name']}",
+    lambda repository: f"{'1' if repository['own'] else '0'}{repository['name']} {repository['policy']}",
 )
 """Repositories of the registry, by name: mirrored ones, then xferd's own."""

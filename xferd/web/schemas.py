@@ -356,6 +356,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "name": {**TEXT, "description": "Its name at /v2/, with the upstream's host."},
             "own": {**FLAG, "description": "Whether it is xferd's own, which takes pushes."},
+            "policy": {**TEXT, "description": "The upstream's policy by which its content came; or empty."},
             "tags": COUNT,
             "manifests": COUNT,
             "size": {**COUNT, "description": "Bytes of its manifests and blobs, each blob once."},

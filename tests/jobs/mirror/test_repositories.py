@@ -57,6 +57,19 @@ class RepositoriesTests(JobsCase):
         self.assertEqual((own["name"], own["own"], own["kept"]), ("local/app", True, ["it was pushed here"]))
         self.assertIsNotNone(own["used"])
 
+    def test_policies(self) -> None:
+        """
+        Content that came by different policies is listed apart, under the upstream's
+        name; a rule for the name is for all of it.
+        """
+        self.put(APP, "one")
+        self.put(Repository("account@ghcr.io", "org/app"), "two")
+        account, public = self.listed(KeepRule(("ghcr.io/**",), days=3))
+        self.assertEqual((account["name"], account["policy"]), ("ghcr.io/org/app", "account"))
+        self.assertEqual((public["name"], public["policy"]), ("ghcr.io/org/app", "public"))
+        for repository in (account, public):
+            self.assertEqual(repository["kept"], ["for 3 days after its last use (rule ghcr.io/**)"])
+
     def test_why(self) -> None:
         """
         The reason names the rule and its limits, and the quota where that counts.

@@ -13,6 +13,7 @@ from xferd.interfaces.job_json import RepositoryJSON
 from xferd.jobs.job import rfc3339
 from xferd.jobs.mirror.keep_rules import KeepRule, Kept
 from xferd.names import Digest, Repository
+from xferd.realms import unlisted
 
 
 def list_repositories(
@@ -30,12 +31,14 @@ def list_repositories(
     found: list[RepositoryJSON] = []
     for repository in catalog.repositories():
         own = repository.host == LOCAL_HOST
+        plain, policy = unlisted(repository)
         manifests = catalog.manifests(repository)
         used = max(catalog.last_used(repository, m.descriptor.digest) for m in manifests)
         found.append(
             {
-                "name": repository.path if own else str(repository),
+                "name": plain.path if own else str(plain),
                 "own": own,
+                "policy": "" if own else policy,
                 "tags": len(catalog.tags(repository)),
                 "manifests": len(manifests),
                 "size": _size(manifests),
