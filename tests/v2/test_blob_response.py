@@ -4,9 +4,11 @@ Tests for L{xferd.v2.blob_response}.
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Request
@@ -14,7 +16,8 @@ from twisted.web.test.requesthelper import DummyChannel
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from xferd.interfaces.mirror import IBlobReader
+from xferd.errors import DigestMismatch
+from xferd.interfaces.mirror import FilePart, IBlobReader, IFileReader
 from xferd.v2.blob_response import ARRIVING, BlobResponse, RangeNotSatisfiable, Span, span_of
 
 
@@ -69,6 +72,115 @@ class ArrivingTests(SynchronousTestCase):
         self.assertEqual(reader.most, [ARRIVING, ARRIVING, len(data) - 2 * ARRIVING])
         self.assertTrue(channel.transport.written.getvalue().endswith(data))
         self.assertTrue(reader.closed)
+
+
+@implementer(IFileReader)
+class GrowingBlob:
+    """
+    A blob whose file grows as a test wants.
+    """
+
+    path = None
+
+    def __init__(self, path: str, size: int) -> None:
+        self.size = size
+        self.closed = False
+        self._file = os.open(path, os.O_RDONLY)
+        self._waiting: Deferred[FilePart] = Deferred()
+
+    def grow(self, stop: int) -> None:
+        """
+        Have bytes up to C{stop}.
+        """
+        waiting, self._waiting = self._waiting, Deferred()
+        waiting.callback(FilePart(self._file, stop))
+
+    def fail(self) -> None:
+        """
+        Have had wrong bytes, and no file any more.
+        """
+        self.close()
+        self._waiting.errback(DigestMismatch("the bytes were wrong"))
+
+    def part(self, offset: int) -> Deferred[FilePart]:
+        """
+        Wait for the test.
+        """
+        return self._waiting
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        """
+        Not of use where there is a file.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """
+        Close the file, once.
+        """
+        if not self.closed:
+            self.closed = True
+            os.close(self._file)
+
+
+class GrowingTests(SynchronousTestCase):
+    """
+    Tests for L{BlobResponse} while a blob's file grows.
+    """
+
+    data = bytes(range(256)) * 2000
+
+    def setUp(self) -> None:
+        """
+        Begin a response.
+        """
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(self.data)
+        self.clock, self.channel = Clock(), DummyChannel()
+        self.cuts: list[None] = []
+        self.channel.transport.abortConnection = lambda: self.cuts.append(None)  # type: ignore[attr-defined]
+        self.reader = GrowingBlob(path, len(self.data))
+        self.addCleanup(self.reader.close)
+        self.assertTrue(verifyObject(IFileReader, self.reader))
+        self.before = set(os.listdir("/proc/self/fd"))
+        span = Span(0, len(self.data), False)
+        response = BlobResponse(
+            Request(self.channel, False), self.reader, span, self.clock, lambda *_: succeed(None)
+        )
+        self.done = Deferred.fromCoroutine(response.run())
+
+    def written(self) -> bytes:
+        """
+        The body so far.
+        """
+        self.clock.pump([0] * 20)
+        return bytes(self.channel.transport.written.getvalue()).partition(b"\r\n\r\n")[2]
+
+    def test_grows(self) -> None:
+        """
+        Each part is sent when it is here.
+        """
+        for stop in (1, 1000, 300_000, len(self.data)):
+            self.reader.grow(stop)
+            self.assertEqual(len(self.written()), stop)
+        self.successResultOf(self.done)
+        self.assertEqual(self.written(), self.data)
+        self.assertLessEqual(set(os.listdir("/proc/self/fd")), self.before)
+
+    def test_wrong_bytes(self) -> None:
+        """
+        Wrong bytes cut the connection, and the file is closed.
+        """
+        self.reader.grow(1000)
+        self.written()
+        self.reader.fail()
+        self.written()
+        self.assertNoResult(self.done)
+        self.assertEqual(len(self.cuts), 1)
+        self.assertLessEqual(set(os.listdir("/proc/self/fd")), self.before)
+        self.done.cancel()
+        self.failureResultOf(self.done, CancelledError)
 
 
 class SpanTests(SynchronousTestCase):

@@ -109,6 +109,34 @@ class IBlobReader(Interface):
         """
 
 
+@frozen
+class FilePart:
+    """
+    Bytes of a blob that can be read from its file.
+
+    @ivar file: a descriptor of the file, which the reader may close at the next
+        turn of the reactor.
+    @ivar stop: the exclusive offset of the last byte.
+    """
+
+    file: int
+    stop: int
+
+
+class IFileReader(IBlobReader):
+    """
+    A reader of a blob that has a file, also while it arrives.
+    """
+
+    def part(offset: int) -> Deferred[FilePart]:
+        """
+        Wait until bytes from C{offset} on can be read from the file, by the rules of
+        C{read}.  Cancelling ends this wait alone.
+
+        @raise XferdError: as C{read}.
+        """
+
+
 class IMirror(Interface):
     """
     The content of upstream registries.

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from xferd.errors import StoreError, XferdError
+from xferd.interfaces.mirror import IFileReader
 from xferd.v2.file_sender import FileSender
 from xferd.web.backpressure import Backpressure
 
@@ -105,6 +106,7 @@ class BlobResponse:
         self._reader = reader
         self._span = span
         self._clock = clock
+        self._file: int | None = None
 
     async def run(self) -> None:
         """
@@ -121,6 +123,9 @@ class BlobResponse:
                 if self._reader.path is not None:
                     await self._send_file(self._reader.path, offset, stop)
                     return
+                if IFileReader.providedBy(self._reader):
+                    offset = await self._send_part(offset, stop)
+                    continue
                 data = await self._reader.read(offset, min(ARRIVING, stop - offset))
                 if self._flow.gone:
                     return
@@ -140,12 +145,30 @@ class BlobResponse:
             self._log.failure("while a blob was sent")
             broken = True
         finally:
+            if self._file is not None:
+                os.close(self._file)
             self._reader.close()
             self._flow.end()
         if broken:
             self._flow.abort()
             # Returning would end the response as if it were whole.
             await Deferred()
+
+    async def _send_part(self, start: int, stop: int) -> int:
+        """
+        Send bytes of the growing file that are here.
+
+        @return: the offset after them.
+        """
+        part = await cast("IFileReader", self._reader).part(start)
+        if self._file is None:
+            # Only this response closes it; the file stays the same when the blob is complete.
+            self._file = os.dup(part.file)
+        end = min(part.stop, stop)
+        # The bytes were written a moment ago: the kernel has them in memory.
+        sender = FileSender(self._request, self._flow, self._file, lambda *_: succeed(None), self._clock)
+        await sender.send(start, end)
+        return end
 
     async def _send_file(self, path: str, start: int, stop: int) -> None:
         """

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from xferd.errors import StoreError
 from xferd.interfaces.blobs import IFollower
-from xferd.interfaces.mirror import IBlobReader
+from xferd.interfaces.mirror import FilePart, IFileReader
 from xferd.interfaces.registry import IContent
 from xferd.jobs.blobs.growth import Growth
 from xferd.oci import Descriptor
@@ -53,7 +53,7 @@ class _Wait:
     timer: IDelayedCall | None = None
 
 
-@implementer(IContent, IBlobReader, IFollower)
+@implementer(IContent, IFileReader, IFollower)
 class BlobReader:
     """
     Reads a blob's file while it grows or when it is complete.
@@ -126,6 +126,13 @@ class BlobReader:
         if offset < self._there:
             return self._piece(offset, most)
         return self._wait_for(offset, most)
+
+    def part(self, offset: int) -> Deferred[FilePart]:
+        def found(_: bytes) -> FilePart:
+            assert self._file is not None, "a read opens the file"
+            return FilePart(self._file, self._there)
+
+        return self.read(offset, 0).addCallback(found)
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
         """

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from xferd.errors import DigestMismatch, DiskFull, RegistryError, TimedOut
 from xferd.expiring import ExpiringDict
-from xferd.interfaces.mirror import IBlobReader
+from xferd.interfaces.mirror import FilePart, IBlobReader, IFileReader
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
 from xferd.jobs.blobs.download import DownloadManager
@@ -56,7 +56,7 @@ CONFIRMED: Final = 60.0
 _LOOK: Final = 1.0
 
 
-@implementer(IBlobReader)
+@implementer(IFileReader)
 class MirroredBlob:
     """
     A reader of a blob that arrives: if its bytes were wrong, it has failed.
@@ -76,6 +76,9 @@ class MirroredBlob:
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         return maybeDeferred(self._reader.read, offset, most).addErrback(self._translate)
+
+    def part(self, offset: int) -> Deferred[FilePart]:
+        return maybeDeferred(self._reader.part, offset).addErrback(self._translate)
 
     def close(self) -> None:
         self._reader.close()
