@@ -178,7 +178,11 @@ class NobodyTests(DoorCase):
         body = json.dumps({"kind": "pull", "reference": self.reference})
         more = {"get", "head", "post", "delete", "options", "put"}
         return [
-            (method.upper(), path.format(job_id="1", name=self.reference), None if method in LOOKS else body)
+            (
+                method.upper(),
+                path.format(job_id="1", name=self.reference, host="registry.example"),
+                None if method in LOOKS else body,
+            )
             for path, methods in PATHS.items()
             for method in sorted({*methods, *more} - {"parameters"})
         ]
