@@ -286,7 +286,10 @@ class CommandTests(MirrorCase):
         platform alone was fetched.
         """
         other = Platform("linux", "s390x")
-        images = {platform: sample_image(2, platform=platform) for platform in (other, Platform.local())}
+        images = {
+            platform: sample_image(2, platform=platform, seed=str(platform))
+            for platform in (other, Platform.local())
+        }
         name = "docker.io/library/multi:1"
         layout = str(self.place / "multi")
         await push(reactor, index_of(images), f"{self.hub.host}/library/multi:1", layout)

@@ -280,7 +280,8 @@ class JournalTests(JournalConformance, StoreTestCase):
         self.close(self.store)
         database = sqlite3.connect(self.file)
         database.executescript(
-            "DROP TABLE host; ALTER TABLE daemon DROP COLUMN salt; PRAGMA user_version = 8;"
+            "DROP TABLE host; ALTER TABLE daemon DROP COLUMN salt; DROP TABLE incoming_upload;"
+            "PRAGMA user_version = 8;"
         )
         database.close()
         self.store = self.open()
