@@ -94,7 +94,7 @@ class StateTests(MemoryCase):
 
     def test_unknown(self) -> None:
         """
-        A host that nobody has used may be used.
+        A host without a record may be used.
         """
         self.assertTrue(self.memory.state(HUB).ok)
         self.assertTrue(self.memory.admit(HUB).ok)
@@ -393,7 +393,7 @@ class PeopleTests(MemoryCase):
 
     def test_clear(self) -> None:
         """
-        A host that is cleared is as if nobody had used it, also for the next
+        A host that is cleared is as one without a record, also for the next
         daemon; other hosts stay as they are.
         """
         cleared: list[str] = []
@@ -413,7 +413,7 @@ class PeopleTests(MemoryCase):
 
     def test_clear_unknown(self) -> None:
         """
-        There is nothing to clear of a host that nobody has used.
+        A host without a record has nothing to clear.
         """
         self.assertFalse(self.result(self.memory.clear(HUB)))
 

@@ -113,7 +113,7 @@ class HostsTests(SynchronousTestCase):
 
     def test_clear_unknown(self) -> None:
         """
-        A host that nobody has used is not found; what is no host is bad input.
+        A host without a record is not found; a text that is no host is bad input.
         """
         answer = self.world.ask("DELETE", "/api/v1/hosts/quay.io")
         self.assertEqual(answer.status, 404)

@@ -83,8 +83,7 @@ class IBlobReader(Interface):
     """
     One client's view of a blob that is in the store or arrives.
 
-    Life cycle: made; C{ready}, then C{read} any number of times; C{close}d in any
-    case.
+    Life cycle: made; C{read} any number of times; C{close}d in any case.
     """
 
     size: int = Attribute("The blob's size in bytes.")

@@ -387,7 +387,8 @@ class DescribeTests(BlobCase):
 
     def test_named(self) -> None:
         """
-        A blob of a known manifest has the size that this names; nobody is asked.
+        A blob of a known manifest has the size that the manifest names; the upstream
+        gets no request.
         """
         self.successResultOf(self.describe(self.digest))
         self.assertEqual(self.registry.count("confirm", self.digest), 0)
