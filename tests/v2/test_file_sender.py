@@ -4,6 +4,7 @@ Tests for L{xferd.v2.file_sender}, with real sockets.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from itertools import pairwise
@@ -35,6 +36,17 @@ SIZE = 16 * WINDOW + 12345
 DATA = Random(1).randbytes(SIZE)
 
 
+def tells_cached(file: int) -> bool:
+    """
+    Whether the file system of a file tells what it has in memory.
+    """
+    try:
+        os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except OSError as e:
+        return e.errno != errno.EOPNOTSUPP
+    return True
+
+
 class CacheTests(SynchronousTestCase):
     """
     What the kernel has in memory.
@@ -43,7 +55,8 @@ class CacheTests(SynchronousTestCase):
     def test_cached(self) -> None:
         """
         A file that was just read is cached; one that was dropped from the cache is
-        not, and is again when it was read.
+        not, and is again when it was read.  Overlayfs and tmpfs cannot tell: there,
+        all counts as cached.
         """
         path = self.mktemp()
         with open(path, "wb") as file:
@@ -54,7 +67,7 @@ class CacheTests(SynchronousTestCase):
         self.addCleanup(os.close, handle)
         self.assertTrue(is_cached(handle, 0, SIZE))
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        self.assertFalse(is_cached(handle, 2 * PIECE, PIECE))
+        self.assertNotEqual(is_cached(handle, 2 * PIECE, PIECE), tells_cached(handle))
         self.assertEqual(os.pread(handle, SIZE, 0), DATA)
         self.assertTrue(is_cached(handle, 2 * PIECE, PIECE))
 
