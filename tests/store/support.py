@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xferd.interfaces.blobs import IFollower, IPartial
 from xferd.interfaces.reactor import IReactor
-from xferd.interfaces.store import UNPACK_RULES, Image, IStore, Unpacked
+from xferd.interfaces.store import UNPACK_RULES, ILayerUser, Image, IStore, Unpacked
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference, chain_id
@@ -91,6 +92,33 @@ class Follower:
         Write it down.
         """
         self.told.append(("sealed", path, size))
+
+
+@implementer(ILayerUser)
+@define(eq=False)
+class LayerUser:
+    """
+    A user of layers whose needs a test sets.
+
+    @ivar needs: what it needs.
+    @ivar reading: makes the results of its C{refresh}.
+    """
+
+    name: str = "engine one"
+    needs: dict[Digest, Sequence[str]] = field(factory=dict)
+    reading: Callable[[], Deferred[None]] = field(default=lambda: succeed(None))
+
+    def refresh(self) -> Deferred[None]:
+        """
+        What the test wants.
+        """
+        return self.reading()
+
+    def used(self) -> dict[Digest, Sequence[str]]:
+        """
+        What the test has set.
+        """
+        return self.needs
 
 
 @frozen

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve
 
-from tests.store.support import Sample, StoreTestCase, layer_descriptor, plant, pull, sample
+from tests.store.support import LayerUser, Sample, StoreTestCase, layer_descriptor, plant, pull, sample
 from xferd.interfaces.store import Layer
 from xferd.names import Digest
 from xferd.store.gc import collector
@@ -112,6 +112,19 @@ class OutdatedTests(StoreTestCase):
         self.assertEqual(self.layers(), renewed)
         with open(os.path.join(renewed[0].path, "content"), "rb") as file:
             self.assertEqual(file.read(), TOP)
+
+    def test_renewed_in_use(self) -> None:
+        """
+        The old trees stay while an engine needs the layers: its containers may
+        be on either.
+        """
+        self.renew(self.image)
+        user = LayerUser(needs={self.layers()[0].chain_id: ["container 1"]})
+        self.store.gc.add_user(user)
+        self.assertEqual(self.collect().trees, 0)
+        self.assertEqual([os.path.isdir(layer.path) for layer in self.old], [True, True])
+        user.needs.clear()
+        self.assertEqual(self.collect().trees, 2)
 
     def test_renewed_twice(self) -> None:
         """

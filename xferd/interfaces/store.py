@@ -270,10 +270,44 @@ class Evicted:
         return bool(self.images or self.manifests)
 
 
+class ILayerUser(Interface):
+    """
+    Something outside of the store that layers are kept for, such as a container
+    engine.
+    """
+
+    name: str = Attribute("Its name in messages, such as C{containerd main}.")
+
+    def refresh() -> Deferred[None]:
+        """
+        Find out what it needs by now, for example from files that an engine
+        writes.  Awaited before each collection and each eviction, both of which
+        fail if this fails.  Cancelling ends it.
+        """
+
+    def used() -> Mapping[Digest, Sequence[str]]:
+        """
+        What it needs: chain IDs of layers, each of which is kept with all its
+        parents and their trees, and digests of blobs.  Each has the texts that
+        name what needs it, such as C{snapshot 3 of namespace k8s.io}.
+
+        Answered from memory.  Called before each batch of removals, so it should
+        return the same mapping as long as nothing changes.  Chain IDs and digests
+        that are not in the store are ignored.
+        """
+
+
 class IGarbageCollector(Interface):
     """
     Removes content that nothing names or uses.
     """
+
+    def add_user(user: ILayerUser) -> None:
+        """
+        Keep what a user needs from now on.  Its layers stay without a name; an
+        image stays at an eviction if its top layer, or one on top of that, is
+        needed.  Idempotent.
+        """
 
     def lease() -> Callable[[], None]:
         """
@@ -289,8 +323,8 @@ class IGarbageCollector(Interface):
     ) -> Deferred[Freed]:
         """
         Remove layers, trees and blobs that no image needs, no entry of another
-        tool in C{index.json} leads to, no mount uses and no lease keeps, and
-        partial blobs that have not been used for long.
+        tool in C{index.json} leads to, no mount or L{ILayerUser} uses and no
+        lease keeps, and partial blobs that have not been used for long.
 
         @param dry_run: remove nothing.
         @param partials: also remove all partial blobs that no transfer uses.
@@ -298,7 +332,8 @@ class IGarbageCollector(Interface):
             a transfer uses them.
         @return: fires with the content that was removed, or would be.  It has
             been moved away by then; the removal may take longer.
-        @raise StoreError: the disk refuses.
+        @raise StoreError: the disk refuses, or an L{ILayerUser} cannot find out
+            what it needs.
         """
 
     def evict(
@@ -310,8 +345,8 @@ class IGarbageCollector(Interface):
         """
         Remove names of images, and manifests of mirrored repositories, the least
         recently used first, so that at least C{excess} bytes can be collected, or
-        as many as possible.  Images that a job, a mount or a pin keeps stay, and
-        what was pushed to xferd's own repositories.
+        as many as possible.  Images that a job, a mount, an L{ILayerUser} or a
+        pin keeps stay, and what was pushed to xferd's own repositories.
 
         Content that images share counts for each of them, so that not too many
         names are removed, but possibly too few.
@@ -320,7 +355,8 @@ class IGarbageCollector(Interface):
         @param enough: remove none if that would not suffice.
         @param keeps: whether a rule keeps a manifest.
         @return: fires with what was removed.
-        @raise StoreError: the disk refuses.
+        @raise StoreError: the disk refuses, or an L{ILayerUser} cannot find out
+            what it needs.
         """
 
     def removed() -> Deferred[None]:

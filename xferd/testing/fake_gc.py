@@ -15,9 +15,11 @@ from xferd.interfaces.store import (
     Evicted,
     Freed,
     IGarbageCollector,
+    ILayerUser,
 )
 from xferd.names import Digest, Reference, Repository
 from xferd.store.catalog.catalog import Catalog
+from xferd.store.gc.users import LayerUsers
 from xferd.testing.fake_blobs import FakeBlobs
 from xferd.testing.fake_images import FakeImages
 from xferd.testing.fake_leases import FakeLeases
@@ -51,6 +53,10 @@ class FakeGarbageCollector:
         self._images = images
         self._leases = leases
         self._catalog = catalog
+        self._users = LayerUsers()
+
+    def add_user(self, user: ILayerUser) -> None:
+        self._users.add(user)
 
     def lease(self) -> Callable[[], None]:
         return self._leases.begin()
@@ -77,6 +83,8 @@ class FakeGarbageCollector:
         keeps: Callable[[Repository, Digest], bool],
     ) -> Evicted:
         await self._gate.enter("gc.evict")
+        await self._users.refresh()
+        used = self._chains(self._users.needed())
         gone: list[Reference] = []
         manifests: list[tuple[Repository, Digest]] = []
         names = {Reference(r, None, m.descriptor.digest): m for r, m in self._mirrored(keeps)}
@@ -89,7 +97,10 @@ class FakeGarbageCollector:
                 continue
             image = images[name]
             held = (
-                image.pinned or image.manifest.digest in self._leases or not self.kept.isdisjoint(image.parts)
+                image.pinned
+                or image.manifest.digest in self._leases
+                or not self.kept.isdisjoint(image.parts)
+                or image.chain_id in used
             )
             if excess > 0 and not held and image.reference not in spare:
                 gone.append(image.reference)
@@ -121,13 +132,12 @@ class FakeGarbageCollector:
 
     async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
         await self._gate.enter("gc.collect")
+        await self._users.refresh()
         wanted = {digest for image in self._images.all() for digest in image.parts} | self.kept
-        chains: set[Digest] = set()
-        for chain_id in self._layers.registered:
-            current: Digest | None = chain_id if chain_id in wanted or chain_id in self._leases else None
-            while current is not None:
-                chains.add(current)
-                current = self._layers.registered[current].parent
+        wanted |= self._users.needed()
+        chains = self._chains(
+            {each for each in self._layers.registered if each in wanted or each in self._leases}
+        )
         diff_ids = {self._layers.registered[chain_id].diff_id for chain_id in chains}
         layers = self._layers.registered.keys() - chains
         trees = {d for d in self._trees.unpacked if d not in diff_ids and d not in self._leases}
@@ -156,3 +166,15 @@ class FakeGarbageCollector:
             for digest in partials:
                 del self._blobs.partials[digest]
         return freed
+
+    def _chains(self, digests: Set[Digest]) -> Set[Digest]:
+        """
+        Those of some digests that are layers, with all their parents.
+        """
+        chains: set[Digest] = set()
+        for digest in digests:
+            current: Digest | None = digest if digest in self._layers.registered else None
+            while current is not None:
+                chains.add(current)
+                current = self._layers.registered[current].parent
+        return chains

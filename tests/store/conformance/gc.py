@@ -5,9 +5,11 @@ Tests for providers of L{IGarbageCollector}.
 from __future__ import annotations
 
 from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred, fail
 
 from tests.store.conformance.base import DATA, DIGEST, Conformance
-from tests.store.support import Sample, pull, sample
+from tests.store.support import LayerUser, Sample, pull, sample
+from xferd.errors import StoreError
 from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.catalog import CatalogManifest
 from xferd.interfaces.store import Freed
@@ -261,3 +263,91 @@ class GarbageCollectorConformance(Conformance):
         self.result(partial.commit())
         self.assertTrue(self.store.blobs.has(DIGEST))
         self.assertEqual(self.collect(), Freed(blobs=1, bytes=len(DATA)))
+
+    def user(self) -> LayerUser:
+        """
+        Have an engine that uses layers.
+        """
+        user = LayerUser()
+        self.store.gc.add_user(user)
+        self.store.gc.add_user(user)
+        return user
+
+    def test_user(self) -> None:
+        """
+        What an engine needs stays without a name, until the engine does not
+        need it any more: layers with all their parents and trees, and blobs.
+        """
+        wanted = self.pulled("alpine", b"one", b"two", b"three")
+        user = self.user()
+        middle, blob = chain_id(wanted.diff_ids[:2]), wanted.image.config.digest
+        assert middle is not None
+        user.needs = {middle: ["container 1"], blob: ["image 1"], DIGEST: ["unknown"]}
+        self.result(self.store.images.remove(wanted.image.reference))
+        freed = self.collect(dry_run=True)
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (1, 1, 4))
+        self.assertEqual(self.collect(), freed)
+        self.assertIsNotNone(self.store.layers.get(middle))
+        self.assertTrue(self.store.trees.has(wanted.diff_ids[1]))
+        del user.needs[middle]
+        freed = self.collect()
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (2, 2, 0))
+        self.assertTrue(self.store.blobs.has(blob))
+        user.needs.clear()
+        self.assertEqual(self.collect().blobs, 1)
+
+    def test_user_refreshes(self) -> None:
+        """
+        Nothing is removed before an engine has read what it needs, which ends
+        with the collection.
+        """
+        wanted = self.pulled("alpine", b"one")
+        user = self.user()
+        self.result(self.store.images.remove(wanted.image.reference))
+        reading: Deferred[None] = Deferred()
+        user.reading = lambda: reading
+        collecting = self.store.gc.collect(False)
+        self.assertNoResult(collecting)
+        assert wanted.image.chain_id is not None
+        user.needs[wanted.image.chain_id] = ["container 1"]
+        reading.callback(None)
+        freed = self.result(collecting)
+        # The chain ID of the only layer is the digest of its blob, too.
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (0, 0, 2))
+        for begin in (lambda: self.store.gc.collect(False), lambda: self.store.gc.evict(1)):
+            reading = Deferred()
+            work = begin()
+            work.cancel()
+            self.failure(work, CancelledError)
+
+    def test_user_unknown(self) -> None:
+        """
+        If an engine cannot find out what it needs, nothing is removed, and the
+        error names the engine.
+        """
+        wanted = self.pulled("alpine", b"one")
+        user = self.user()
+        user.reading = lambda: fail(OSError("no such file"))
+        for work in (self.store.gc.evict(1), self.store.gc.collect(True), self.store.gc.collect(False)):
+            error = self.failure(work, StoreError).value
+            self.assertEqual(
+                str(error),
+                "nothing is removed, as it is not known which layers engine one needs: no such file",
+            )
+        self.assert_whole(wanted)
+
+    def test_evict_used(self) -> None:
+        """
+        Images stay whose layers an engine needs, also below others.
+        """
+        one = self.pulled("one", b"base")
+        two = self.pulled("two", b"base", b"top")
+        self.pulled("three", b"base", b"other")
+        user = self.user()
+        assert two.image.chain_id is not None
+        user.needs = {two.image.chain_id: ["container 1"], DIGEST: ["unknown"]}
+        self.assertEqual(self.evict(10_000_000), ["three"])
+        user.needs.clear()
+        self.assertEqual(self.evict(10_000_000), ["one", "two"])
+        self.collect()
+        self.assert_gone(one)

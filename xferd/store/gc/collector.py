@@ -27,12 +27,13 @@ from zope.interface import implementer
 from xferd.errors import StoreError
 from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.store import Evicted, Freed, IGarbageCollector, Image
+from xferd.interfaces.store import Evicted, Freed, IGarbageCollector, ILayerUser, Image
 from xferd.names import Digest, Reference, Repository
 from xferd.store.blobs.blobs import Blobs
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.disk.trash import Trash
 from xferd.store.gc.survey import Survey, survey
+from xferd.store.gc.users import LayerUsers
 from xferd.store.images.images import Images
 from xferd.store.images.last_used import LastUsed
 from xferd.store.layers import Layers, LayerUses
@@ -91,7 +92,9 @@ class GarbageCollector:
         self._partial_age = partial_age
         self._lock = DeferredLock()
         self._open = False
+        self._users = LayerUsers()
         self._named: Set[Digest] = frozenset()
+        self._held: Set[Digest] | None = None
 
     def start(self) -> None:
         """
@@ -106,6 +109,9 @@ class GarbageCollector:
         self._open = False
         async with self._lock:
             pass
+
+    def add_user(self, user: ILayerUser) -> None:
+        self._users.add(user)
 
     def lease(self) -> Callable[[], None]:
         return self._leases.acquire()
@@ -136,9 +142,10 @@ class GarbageCollector:
     ) -> Evicted:
         async with self._lock:
             self._check()
-            found = await self._threads.run(survey, self._paths)
+            found = await self._survey()
             await self._images.settled()
             self._check()
+            used = self._chains(self._users.needed())
             images: list[Reference] = []
             manifests: list[tuple[Repository, Digest]] = []
             for _, candidate in sorted(self._candidates(keeps), key=lambda each: each[0]):
@@ -148,7 +155,7 @@ class GarbageCollector:
                     repository, manifest = candidate
                     manifests.append((repository, manifest.descriptor.digest))
                     excess -= manifest.size
-                elif candidate.reference not in spare and not self._is_held(candidate, found):
+                elif candidate.reference not in spare and not self._is_held(candidate, found, used):
                     images.append(candidate.reference)
                     excess -= candidate.size + self._layers.chain_size(candidate.chain_id)
             if enough and excess > 0:
@@ -177,14 +184,27 @@ class GarbageCollector:
                     name = Reference(repository, None, digest)
                     yield self._last_used.of_name(name), (repository, manifest)
 
-    def _is_held(self, image: Image, found: Survey) -> bool:
+    async def _survey(self) -> Survey:
         """
-        Whether a job, a mount or a pin keeps an image.
+        Survey the data directory, and then let the users of layers read what they
+        need: what an engine has recorded before it mounts is found either way.
+        """
+        found = await self._threads.run(survey, self._paths)
+        await self._users.refresh()
+        return found
+
+    def _is_held(self, image: Image, found: Survey, used: Set[Digest]) -> bool:
+        """
+        Whether a job, a mount, a user or a pin keeps an image.
+
+        @param used: the layers that users need, with all their parents.
         """
         if image.pinned or image.manifest.digest in self._leases:
             return True
         record = None if image.chain_id is None else self._layers.all().get(image.chain_id)
-        return record is not None and (record.chain_id in found.chains or record.tree in found.mounted)
+        return record is not None and (
+            record.chain_id in found.chains or record.tree in found.mounted or record.chain_id in used
+        )
 
     def removed(self) -> Deferred[None]:
         return self._trash.emptied()
@@ -192,7 +212,7 @@ class GarbageCollector:
     async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
         async with self._lock:
             self._check()
-            found = await self._threads.run(survey, self._paths)
+            found = await self._survey()
             uses = self._layers.uses.copy() if dry_run else self._layers.uses
             layers = await self._free_layers(found, uses, dry_run)
             trees = await self._free_trees(found, uses, dry_run)
@@ -238,8 +258,6 @@ class GarbageCollector:
         @return: the bytes of each tree.
         """
         freed: list[int] = []
-        # The layers of mounts are not removed.
-        mounted = self._mounted_ids(found)
         async for name in self._paced(found.trees):
             parsed = parse_tree_name(name)
             assert parsed is not None
@@ -255,21 +273,31 @@ class GarbageCollector:
             elif (
                 (variant or self._trees.is_superseded(name))
                 and not uses.trees[name]
-                and diff_id not in mounted
+                and diff_id not in self._held_ids(found)
             ):
                 freed.append(self._trees.size_of_other(name))
                 if not dry_run:
                     self._trees.forget_other(name)
         return freed
 
-    def _mounted_ids(self, found: Survey) -> Set[Digest]:
+    def _held_ids(self, found: Survey) -> Set[Digest]:
         """
-        The diff IDs of the layers in mounts whose source is a chain ID: an
-        older tree of such a layer may be mounted.
+        The diff IDs of the layers that users need, and of those in mounts whose
+        source is a chain ID: an older tree of such a layer may be mounted.
+        These layers are not removed.
+        """
+        if self._held is None:
+            layers = self._layers.all()
+            held = self._chains(found.chains | self._users.needed())
+            self._held = {layers[chain].diff_id for chain in held}
+        return self._held
+
+    def _chains(self, digests: Set[Digest]) -> Set[Digest]:
+        """
+        Those of some digests that are layers, with all their parents.
         """
         layers = self._layers.all()
-        mounted = self._layers.with_parents(chain for chain in found.chains if chain in layers)
-        return {layers[chain].diff_id for chain in mounted}
+        return self._layers.with_parents(digest for digest in digests if digest in layers)
 
     async def _free_blobs(self, found: Survey, dry_run: bool) -> Sequence[int]:
         """
@@ -311,7 +339,7 @@ class GarbageCollector:
         Whether a blob or a layer is named or used.
         """
         named = digest in self._named or digest in found.reached or self._catalog.lists(digest)
-        return named or digest in self._leases
+        return named or digest in self._leases or self._users.need(digest)
 
     async def _paced(self, items: Sequence[T]) -> AsyncIterator[T]:
         """
@@ -324,6 +352,7 @@ class GarbageCollector:
             await self._images.settled()
             self._check()
             self._named = self._images.roots()
+            self._held = None
             for item in items[start : start + _BATCH]:
                 yield item
 

@@ -1,0 +1,62 @@
+# -*- test-case-name: tests.store.gc.test_users -*-
+"""
+The users of layers outside of the store, such as container engines, for which
+the garbage collector keeps layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+
+from twisted.internet.defer import CancelledError
+
+from xferd.errors import StoreError
+from xferd.interfaces.store import ILayerUser
+from xferd.names import Digest
+
+
+class LayerUsers:
+    """
+    The users of layers.
+    """
+
+    def __init__(self) -> None:
+        self._users: list[ILayerUser] = []
+
+    def __iter__(self) -> Iterator[ILayerUser]:
+        return iter(self._users)
+
+    def add(self, user: ILayerUser) -> None:
+        """
+        Add a user.  Idempotent.
+        """
+        if user not in self._users:
+            self._users.append(user)
+
+    async def refresh(self) -> None:
+        """
+        Let all users read what they need by now.
+
+        @raise StoreError: one of them cannot find out.
+        """
+        for user in self._users:
+            try:
+                await user.refresh()
+            except CancelledError:
+                raise
+            except Exception as e:
+                raise StoreError(
+                    f"nothing is removed, as it is not known which layers {user.name} needs: {e}"
+                ) from e
+
+    def need(self, digest: Digest) -> bool:
+        """
+        Whether a user needs a layer or a blob.
+        """
+        return any(digest in user.used() for user in self._users)
+
+    def needed(self) -> Set[Digest]:
+        """
+        The chain IDs of layers, and the digests of blobs, that users need.
+        """
+        return {digest for user in self._users for digest in user.used()}
