@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import xferd
 from tests.jobs.case import HOST, JobsCase
 from tests.test_errors import ours
-from xferd.config import Config
+from xferd.config import Config, key_of
 from xferd.ctl.commands.arguments import Parser, add_common, command_parser
 from xferd.ctl.commands.table import MODULES, load_command
 from xferd.interfaces.store import Freed
@@ -106,22 +106,26 @@ def table(text: str, label: str) -> list[list[str]]:
     return rows[1:]
 
 
+PLACES = {"hosts": "HOST", "registry.upstreams": "HOST", "engines.containerd": "NAME"}
+"""The keys of the tables of tables, as the pages have them."""
+
+
 def settings(kind: type, value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """
     Every setting with its default, those of single hosts under
-    C{hosts."HOST"}.
+    C{hosts."HOST"}, those of engines under C{engines.containerd."NAME"}.
     """
     hints = get_type_hints(kind)
     for each in fields(kind):
         if not each.init or not each.metadata.get("setting", True):
             continue
-        name, default = f"{prefix}{each.name}", getattr(value, each.name)
+        name, default = f"{prefix}{key_of(each)}", getattr(value, each.name)
         if isinstance(default, dict):
             kinds = get_args(hints[each.name])
             table = next((hint for hint in kinds if get_origin(hint) is dict), hints[each.name])
             item = get_args(table)[1]
             if has(item):
-                yield from settings(item, item(), f'{name}."HOST".')
+                yield from settings(item, item(), f'{name}."{PLACES[name]}".')
             else:
                 yield name, default
         elif has(type(default)):
@@ -135,7 +139,7 @@ def flat(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     The settings in a TOML document.
     """
     for key, value in tables.items():
-        name = '"HOST"' if prefix in ("hosts.", "registry.upstreams.") else key
+        name = f'"{PLACES[prefix[:-1]]}"' if prefix[:-1] in PLACES else key
         if isinstance(value, dict) and value:
             yield from flat(value, f"{prefix}{name}.")
         else:
@@ -351,12 +355,18 @@ class SettingsTests(SynchronousTestCase):
 
     def test_example(self) -> None:
         """
-        The example file has each setting with its default, and can be read.
+        The example file has each setting with its default, and can be read.  Settings
+        that would serve an engine are commented out.
         """
-        found = dict(flat(tomllib.loads((DOCS / "xferd.toml").read_text())))
+        text = re.sub(r"^#(?=\S)", "", (DOCS / "xferd.toml").read_text(), flags=re.MULTILINE)
+        found = dict(flat(tomllib.loads(text)))
         self.assert_settings(found, "docs/xferd.toml", "add it with its default and a comment")
-        config = ROOTS.with_file(str(DOCS / "xferd.toml"))
-        self.assertEqual(dict(settings(Config, config)), SETTINGS)
+        whole = Path(self.mktemp())
+        whole.write_text(text)
+        for path in (whole, DOCS / "xferd.toml"):
+            config = ROOTS.with_file(str(path))
+            self.assertEqual(dict(settings(Config, config)), SETTINGS)
+        self.assertFalse(ROOTS.with_file(str(DOCS / "xferd.toml")).engines.are_configured)
 
 
 class CommandLineTests(SynchronousTestCase):

@@ -8,6 +8,7 @@ default.  All settings are checked before the daemon starts.
 
 from __future__ import annotations
 
+import os.path
 import re
 import tomllib
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ from attrs.validators import ge
 
 from xferd.access_tokens import AccessTokens, read_tokens
 from xferd.docker_config import auth_files
+from xferd.engines.settings import EnginesSettings
 from xferd.errors import ConfigError
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.jobs.isolation import ISOLATED, SHARED
@@ -111,6 +113,7 @@ class Config:
     @ivar store: the size of the store.
     @ivar metrics: access to the metrics.
     @ivar registry: the registry at C{/v2/}.
+    @ivar engines: the engines that run images from the store.
     @ivar hosts: settings of single registries, by host.
     @ivar usual_auth_files: docker's and podman's credential files; not a setting.
     """
@@ -133,6 +136,7 @@ class Config:
     store: StoreLimits = field(factory=StoreLimits)
     metrics: MetricsSettings = field(factory=MetricsSettings)
     registry: RegistrySettings = field(factory=RegistrySettings)
+    engines: EnginesSettings = field(factory=EnginesSettings)
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 
@@ -191,6 +195,13 @@ class Config:
         return names + ["registry.listen"] * (self.registry.listen != changed.registry.listen)
 
     @property
+    def runtime_dir(self) -> str:
+        """
+        The directory of the socket, or the data directory without one.
+        """
+        return os.path.dirname(os.path.abspath(self.socket)) if self.socket else self.data_dir
+
+    @property
     def own_token_file(self) -> str:
         """
         The path of the token that the daemon makes without L{token_file}: beside
@@ -209,6 +220,13 @@ class Config:
         return (self.auth_file,) if self.auth_file else self.usual_auth_files
 
 
+def key_of(attribute: Attribute[Any]) -> str:
+    """
+    The key of a setting in the file.
+    """
+    return str(attribute.metadata.get("key", attribute.name))
+
+
 def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
     """
     Override settings by a TOML table, and check each key.
@@ -216,7 +234,7 @@ def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
     cls = type(settings)
     hints = get_type_hints(cls)
     all_: tuple[Attribute[Any], ...] = fields(cls)  # type: ignore[arg-type]
-    known = {a.name: a for a in all_ if a.init and a.metadata.get("setting", True)}
+    known = {key_of(a): a for a in all_ if a.init and a.metadata.get("setting", True)}
     changes: dict[str, Any] = {}
     for key, value in table.items():
         where = f"{path}: {prefix}{key}"
@@ -224,7 +242,8 @@ def _overlay(settings: T, table: dict[str, Any], path: str, prefix: str) -> T:
             near = get_close_matches(key, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; the settings are: {', '.join(known)}"
             raise ConfigError(f"{where} is not a setting{hint}")
-        changes[key] = _value(hints[key], value, getattr(settings, key), path, f"{prefix}{key}")
+        name = known[key].name
+        changes[name] = _value(hints[name], value, getattr(settings, name), path, f"{prefix}{key}")
     try:
         return evolve(settings, **changes)  # type: ignore[misc]
     except ValueError as e:

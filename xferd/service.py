@@ -28,8 +28,10 @@ from xferd.descriptors import own_limit, raise_limit
 from xferd.doctor.doctor import Doctor
 from xferd.doctor.network import check_registry
 from xferd.doctor.problem import Running
+from xferd.engines.engines import Engines, make_engines
 from xferd.errors import ConfigError, XferdError
 from xferd.hosts.memory import HostMemory
+from xferd.interfaces.engines import EngineContext
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.jobs.isolation import ISOLATED
 from xferd.jobs.job import rfc3339
@@ -183,6 +185,8 @@ class Daemon(Service):
             keep=config.registry.keep,
             hosts=self.hosts,
         )
+        context = EngineContext(reactor, wall_clock, self.jobs, self.store, config.data_dir)
+        self.engines = Engines(make_engines(config.engines, context, config.runtime_dir))
         self._registry_settings = config.registry
         urls = [each.url for each in served if each.url]
         self.web = Web(
@@ -343,6 +347,7 @@ class Daemon(Service):
             self.rights.start()
             await self.hosts.start()
             await self.jobs.start()
+            await self.engines.start()
             await self.web.start()
         except CancelledError:
             return
@@ -419,6 +424,7 @@ class Daemon(Service):
         grace = self._config.grace
         steps: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
             ("listening", STEP_LIMIT, lambda: cast("Awaitable[object]", self.listening.stopService())),
+            ("engines", STEP_LIMIT, self.engines.stop),
             ("jobs", grace + STEP_LIMIT, lambda: self.jobs.stop(grace)),
             ("web", STEP_LIMIT, self.web.stop),
             ("passwords", STEP_LIMIT, self.rights.stop),

@@ -1,0 +1,118 @@
+# -*- test-case-name: tests.engines.test_engines -*-
+"""
+The engines that the daemon serves: made by the settings, started and stopped together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.logger import Logger
+
+from xferd.engines.settings import EnginesSettings
+from xferd.errors import XferdError
+from xferd.interfaces.engines import FAILED, EngineContext, EngineFigures, EngineJSON, IEngine
+
+
+def make_engines(settings: EnginesSettings, context: EngineContext, directory: str) -> Sequence[IEngine]:
+    """
+    Make the engines of the settings, and import the code of their kinds alone.
+
+    @param directory: the runtime directory, for sockets.
+    @raise ConfigError: one of them needs a package that is not installed.
+    """
+    del settings, context, directory
+    return ()
+
+
+class Engines:
+    """
+    Starts and stops engines.  The trouble of one leaves the others and the daemon as
+    they are: it is in the log and in the engine's description.
+
+    States: made; started; stopped.
+    """
+
+    _log = Logger()
+
+    def __init__(self, engines: Sequence[IEngine]) -> None:
+        self.engines = engines
+        self._problems: dict[IEngine, str] = {}
+
+    async def start(self) -> None:
+        """
+        Start all engines at once.
+
+        @return: once each of them serves or has failed.
+        """
+        started = [Deferred.fromCoroutine(self._start(engine)) for engine in self.engines]
+        try:
+            await gatherResults(started, consumeErrors=True)
+        except FirstError as e:
+            # All other errors are handled in the coroutines.
+            raise CancelledError from e
+
+    async def _start(self, engine: IEngine) -> None:
+        name = f"{engine.kind} {engine.name}".rstrip()
+        try:
+            await engine.start()
+        except CancelledError:
+            raise
+        except XferdError as e:
+            self._problems[engine] = str(e)
+            self._log.error("{engine} is not served: {why}", engine=name, why=str(e))
+        except Exception:
+            self._problems[engine] = "internal error; see the daemon's log"
+            self._log.failure("while starting {engine}", engine=name)
+        else:
+            self._log.info("serving {engine} at {path}", engine=name, path=engine.path)
+
+    async def stop(self) -> None:
+        """
+        Stop all engines at once.
+        """
+        stopped = [Deferred.fromCoroutine(self._stop(engine)) for engine in self.engines]
+        await gatherResults(stopped, consumeErrors=True)
+
+    async def _stop(self, engine: IEngine) -> None:
+        try:
+            await engine.stop()
+        except CancelledError:
+            raise
+        except Exception:
+            self._log.failure("while stopping {engine}", engine=f"{engine.kind} {engine.name}".rstrip())
+
+    async def describe(self) -> list[EngineJSON]:
+        """
+        The state of each engine, in the order of the settings.
+        """
+        found: list[EngineJSON] = []
+        for engine in self.engines:
+            if engine in self._problems:
+                found.append(
+                    EngineJSON(
+                        name=engine.name,
+                        kind=engine.kind,
+                        state=FAILED,
+                        problem=self._problems[engine],
+                        path=engine.path,
+                        snapshots=0,
+                        layers=0,
+                        size=0,
+                        images=[],
+                    )
+                )
+            else:
+                found.append(await engine.describe())
+        return found
+
+    def figures(self) -> Mapping[tuple[str, str], EngineFigures]:
+        """
+        The counters of each engine that serves, by its kind and its name.
+        """
+        return {
+            (engine.kind, engine.name): engine.figures()
+            for engine in self.engines
+            if engine not in self._problems
+        }

@@ -1,0 +1,97 @@
+# -*- test-case-name: tests.engines.test_settings -*-
+"""
+The settings of the engines that are served.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+from typing import Final
+
+from attrs import Attribute, field, frozen
+
+NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+"""The name of an engine.  Paths and records contain it, so it never changes."""
+
+MAX_SOCKET: Final = 107
+"""The most bytes of a unix socket's path: unix(7), sun_path."""
+
+
+def _check_path(_: object, attribute: Attribute[str], value: str) -> None:
+    if value and not os.path.isabs(value):
+        raise ValueError(f"{attribute.name!r} must be an absolute path, not {value!r}")
+
+
+@frozen
+class ContainerdSettings:
+    """
+    A containerd that uses xferd as a snapshotter.
+
+    @ivar socket: the unix socket to serve it on; the empty string selects
+        C{engines/NAME.sock} beside the socket of the API.
+    """
+
+    socket: str = field(default="", validator=_check_path)
+
+    @socket.validator
+    def _check_length(self, _: Attribute[str], value: str) -> None:
+        if len(os.fsencode(value)) > MAX_SOCKET:
+            raise ValueError(f"'socket' must be a path of at most {MAX_SOCKET} bytes, not {value!r}")
+
+
+@frozen
+class ContainersStorageSettings:
+    """
+    The view of the store for podman, CRI-O, buildah and skopeo.
+
+    @ivar path: the directory of the view; the empty string for none.
+    """
+
+    path: str = field(default="", validator=_check_path)
+
+
+@frozen
+class EnginesSettings:
+    """
+    The engines that run images from the store.
+
+    @ivar containerd: those that use the snapshotter, by name.
+    @ivar containers_storage: the view for the others.
+    """
+
+    containerd: dict[str, ContainerdSettings] = field(factory=dict)
+    containers_storage: ContainersStorageSettings = field(
+        factory=ContainersStorageSettings, metadata={"key": "containers-storage"}
+    )
+
+    @containerd.validator
+    def _check_containerd(
+        self, _: Attribute[dict[str, ContainerdSettings]], value: dict[str, ContainerdSettings]
+    ) -> None:
+        for name in value:
+            if NAME.fullmatch(name) is None:
+                raise ValueError(
+                    "'containerd' must be by names of lower-case letters, digits and '-', "
+                    f"at most 32, not {name!r}"
+                )
+        sockets = [each.socket for each in value.values() if each.socket]
+        for socket in sockets:
+            if sockets.count(socket) > 1:
+                raise ValueError(f"'containerd' must have a socket for each engine: two have {socket!r}")
+
+    @property
+    def are_configured(self) -> bool:
+        """
+        Whether any engine is served.
+        """
+        return bool(self.containerd or self.containers_storage.path)
+
+
+def socket_of(name: str, settings: ContainerdSettings, directory: str) -> str:
+    """
+    The unix socket of an engine.
+
+    @param directory: the runtime directory, which has the socket of the API.
+    """
+    return settings.socket or os.path.join(directory, "engines", f"{name}.sock")

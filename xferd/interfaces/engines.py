@@ -1,0 +1,139 @@
+# -*- test-case-name: tests.engines.test_engines -*-
+"""
+A container engine that the daemon serves with the trees of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypedDict
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from xferd.interfaces.jobs import IJobs
+from xferd.interfaces.reactor import IReactor, WallClock
+from xferd.interfaces.store import IStore
+
+CONTAINERD: Final = "containerd"
+"""The kind of an engine that uses the snapshotter."""
+
+CONTAINERS_STORAGE: Final = "containers-storage"
+"""The kind of the engines that read the containers-storage view."""
+
+SERVING: Final = "serving"
+FAILED: Final = "failed"
+STOPPED: Final = "stopped"
+
+
+class EngineImageJSON(TypedDict):
+    """
+    An image that an engine uses.
+
+    C{image} is its reference, or the empty string where the engine has not named one;
+    C{layers} are those of the store that it uses, and C{containers} what stands on
+    them: containers, running or stopped, and images that were built on top.  C{by} is
+    the root directory of the engine that uses it, or the empty string.
+    """
+
+    image: str
+    layers: int
+    containers: int
+    by: str
+
+
+class EngineJSON(TypedDict):
+    """
+    An engine that the daemon serves.
+
+    C{name} is that of the settings; C{kind} is C{containerd} or C{containers-storage};
+    C{state} is C{serving}, C{failed} or C{stopped}; C{problem} is a sentence, or
+    L{None}.  C{path} is the unix socket or the directory that the engine is configured
+    with.  C{layers} and C{size} are the layers that it uses and the bytes of their
+    trees; C{snapshots} are all that it made, layers included.
+    """
+
+    name: str
+    kind: str
+    state: str
+    problem: str | None
+    path: str
+    snapshots: int
+    layers: int
+    size: int
+    images: Sequence[EngineImageJSON]
+
+
+@frozen
+class EngineFigures:
+    """
+    Counters of an engine, since the start of the daemon where they count events.
+
+    @ivar snapshots: the snapshots that the engine has; 0 for a view.
+    @ivar layers: the layers of the store that it uses.
+    @ivar prepares: the layers that the engine asked for, by result: C{stored}, the
+        layer was in the store; C{pulled}, it was fetched; C{declined}, the engine fetches
+        it by itself.
+    """
+
+    snapshots: int = 0
+    layers: int = 0
+    prepares: Mapping[str, int] = field(factory=dict)
+
+
+@frozen
+class EngineContext:
+    """
+    The parts of the daemon that engines use.
+
+    @ivar jobs: begins pulls.
+    @ivar store: has the trees.
+    @ivar data_dir: the absolute path of the data directory.
+    """
+
+    reactor: IReactor
+    wall_clock: WallClock
+    jobs: IJobs
+    store: IStore
+    data_dir: str
+
+
+class IEngine(Interface):
+    """
+    One engine that is served, or one view that several engines read.
+
+    Life cycle: made, without an effect; C{start}ed once the store is open and jobs
+    run; C{stop}ped before the jobs are.  It is never started again.
+    """
+
+    name: str = Attribute("Its name in the settings, unique among those of its kind.")
+    kind: str = Attribute("L{CONTAINERD} or L{CONTAINERS_STORAGE}.")
+    path: str = Attribute("The absolute path of its unix socket or of its directory.")
+
+    def start() -> Deferred[None]:
+        """
+        Begin to serve.
+
+        @return: fires when the engine can connect or read.  Cancelling it ends the
+            start; L{stop} is called in any case.
+        @raise XferdError: it cannot be served; the message is a sentence for the operator.
+        """
+
+    def stop() -> Deferred[None]:
+        """
+        Stop to serve: refuse new requests, and end those that wait by the engine's own
+        way.  Containers continue.  Idempotent, also without C{start}.
+        """
+
+    def describe() -> Deferred[EngineJSON]:
+        """
+        The state of the engine and what it uses.
+
+        @return: fires without an error.  Cancelling it ends the wait.
+        """
+
+    def figures() -> EngineFigures:
+        """
+        The counters, at once.
+        """
