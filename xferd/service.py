@@ -194,6 +194,7 @@ class Daemon(Service):
             store=self.store,
             registries=self.registries,
             memory=self.hosts,
+            engines=self.engines,
             clock=reactor,
             wall_clock=wall_clock,
             version=__version__,

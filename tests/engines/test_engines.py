@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 
 from xferd.engines.engines import Engines
 from xferd.errors import ConfigError
-from xferd.interfaces.engines import CONTAINERD, SERVING, IEngine
+from xferd.interfaces.engines import CONTAINERD, SERVING, IEngine, IEngines
 from xferd.testing.fake_engine import FakeEngine
 
 
@@ -30,14 +30,15 @@ class EnginesTests(SynchronousTestCase):
         """
         The states and problems by name.
         """
-        found = self.successResultOf(Deferred.fromCoroutine(engines.describe()))
+        found = self.successResultOf(engines.describe())
         return {each["name"]: (each["state"], each["problem"]) for each in found}
 
     def test_interface(self) -> None:
         """
-        The fake provides the Interface.
+        The engines and the fake provide their Interfaces.
         """
         verifyObject(IEngine, FakeEngine("a"))
+        verifyObject(IEngines, Engines([]))
 
     def test_none(self) -> None:
         """

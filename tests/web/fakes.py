@@ -25,8 +25,10 @@ from zope.interface import implementer
 from tests.web.conformance import conforms
 from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
+from xferd.engines.engines import Engines
 from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
 from xferd.hosts.memory import HostMemory
+from xferd.interfaces.engines import IEngine
 from xferd.interfaces.job_json import (
     NO_REGISTRY,
     AttemptJSON,
@@ -924,10 +926,12 @@ class World:
         journal: FakeJournal | None = None,
         public_metrics: bool = False,
         connections: int = 4096,
+        engines: Sequence[IEngine] = (),
     ) -> None:
         """
         @param connections: how many connections may be open.
         @param journal: the journal of an earlier daemon.
+        @param engines: the engines that are served.
         """
         self.jobs = FakeJobs()
         self.registry: RegistryJSON = NO_REGISTRY
@@ -942,12 +946,14 @@ class World:
         self.store = FakeStore(journal)
         self.registries = FakeRegistries(self.clock)
         self.memory = HostMemory(self.clock, wall_clock=self.wall_clock)
+        self.engines = Engines(engines)
         self.tokens = AccessTokens([(token, Right.ACT)] if token else [])
         self.web = Web(
             jobs=self.jobs,
             store=self.store,
             registries=self.registries,
             memory=self.memory,
+            engines=self.engines,
             clock=self.clock,
             wall_clock=self.wall_clock,
             version="1.2.3",

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import json
 
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World, image, job
-from xferd.errors import BadInput, BadReference, Interrupted, NotFound
+from xferd.errors import BadInput, BadReference, ConfigError, Interrupted, NotFound
+from xferd.interfaces.engines import EngineImageJSON
 from xferd.interfaces.jobs import IEventStream, IJobs
 from xferd.interfaces.store import IImages, IStore
+from xferd.testing.fake_engine import FakeEngine
 from xferd.web.job_creation import MAX_TCP_JOBS
 
 
@@ -455,6 +458,21 @@ class StoreTests(SynchronousTestCase):
         ]:
             answer = self.world.ask("GET", f"/api/v1/images/{name}")
             self.assertEqual((answer.status, answer.json()["error"]["code"]), (status, code), name)
+
+    def test_engines(self) -> None:
+        """
+        The engines are listed with their images and problems.
+        """
+        use = EngineImageJSON(image="docker.io/library/debian:12", layers=1, containers=2, by="")
+        broken = FakeEngine("k3s", started=fail(ConfigError("the socket is in use")))
+        world = World(engines=[FakeEngine("node", images=[use]), broken])
+        Deferred.fromCoroutine(world.engines.start())  # type: ignore[unused-awaitable]
+        node, k3s = world.ask("GET", "/api/v1/engines").json()
+        self.assertEqual(node["images"], [use])
+        self.assertEqual((node["name"], node["state"], node["problem"]), ("node", "serving", None))
+        self.assertEqual(
+            (k3s["name"], k3s["state"], k3s["problem"]), ("k3s", "failed", "the socket is in use")
+        )
 
     def test_examination(self) -> None:
         """

@@ -14,8 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 import xferd
 from tests.web.fakes import FIGURES, World
 from xferd.errors import ConnectionFailed
+from xferd.interfaces.engines import EngineFigures
 from xferd.interfaces.hosts import Quota
 from xferd.interfaces.transfer import HostAccount
+from xferd.testing.fake_engine import FakeEngine
 from xferd.transfer.pauses import Pauses
 from xferd.web.metrics import MAX_HOSTS, METRICS
 
@@ -123,6 +125,20 @@ class MetricsTests(SynchronousTestCase):
             self.assertEqual(self.value(samples, name, **labels), value, name)
         self.assertGreater(self.value(samples, "xferd_disk_size_bytes"), 0)
         self.assertGreater(self.value(samples, "process_resident_memory_bytes"), 0)
+
+    def test_engines(self) -> None:
+        """
+        Snapshots, layers and requests of each engine are counted.
+        """
+        figures = EngineFigures(snapshots=5, layers=3, prepares={"stored": 2, "declined": 1})
+        self.world = World(engines=[FakeEngine("node", counted=figures)])
+        samples = self.scrape()
+        labels = {"kind": "containerd", "engine": "node"}
+        self.assertEqual(self.value(samples, "xferd_engine_snapshots", **labels), 5)
+        self.assertEqual(self.value(samples, "xferd_engine_layers", **labels), 3)
+        for result, count in figures.prepares.items():
+            value = self.value(samples, "xferd_engine_prepares_total", **labels, result=result)
+            self.assertEqual(value, count)
 
     def test_listed(self) -> None:
         """

@@ -10,19 +10,21 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTCP
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import TestCase
 
 from tests.web.fakes import World, image, job
-from xferd.errors import ConnectionFailed
+from xferd.errors import ConfigError, ConnectionFailed
+from xferd.interfaces.engines import EngineFigures, EngineImageJSON
 from xferd.interfaces.hosts import Quota
 from xferd.interfaces.job_json import NO_REGISTRY
 from xferd.interfaces.jobs import Event
 from xferd.interfaces.transfer import HostAccount
 from xferd.jobs.events.broker import image_json
+from xferd.testing.fake_engine import FakeEngine
 from xferd.transfer.pauses import Pauses
 
 HOSTILE = "<img src=x onerror=document.title='owned'>&amp;\"'"
@@ -232,6 +234,31 @@ class PageTests(TestCase):
         for text in ("library/j", "1 tag · 1.50 MB · used ", "kept: &lt;img src=x onerror"):
             self.assertIn(text, rows[1])
         self.assertIn("and 2 more", page)
+
+    async def test_engines(self) -> None:
+        """
+        Engines are shown with the images that they use, those of most containers first,
+        and with their problems as text; without engines there is no section.
+        """
+        self.assertIn('id="engines-section" hidden', await self.load(World()))
+        images = [
+            EngineImageJSON(image=f"docker.io/library/{name}:1", layers=3, containers=number, by="")
+            for number, name in enumerate("abcdefghij")
+        ]
+        figures = EngineFigures(snapshots=45, layers=30)
+        broken = FakeEngine("k3s", started=fail(ConfigError(HOSTILE)))
+        world = World(engines=[FakeEngine("node", images=images, counted=figures), broken])
+        await world.engines.start()
+        page = await self.load(world)
+        *rows, _ = re.findall(r'<li class="registry engine".*?</li>', page, re.DOTALL)
+        self.assertEqual(len(rows), 10)
+        for text in ("containerd node", "30 layers · 0 B · 45 snapshots", 'data-level="engine"'):
+            self.assertIn(text, rows[0])
+        for text in (">j:1<", "3 layers · 9 containers", 'data-level="image"'):
+            self.assertIn(text, rows[1])
+        for text in ("containerd k3s", ">failed<", "&lt;img src=x onerror"):
+            self.assertIn(text, rows[9])
+        self.assertIn("and 2 more images", page)
 
     async def test_push(self) -> None:
         """

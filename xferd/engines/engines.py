@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from xferd.engines.settings import EnginesSettings
 from xferd.errors import XferdError
-from xferd.interfaces.engines import FAILED, EngineContext, EngineFigures, EngineJSON, IEngine
+from xferd.interfaces.engines import FAILED, EngineContext, EngineFigures, EngineJSON, IEngine, IEngines
 
 
 def make_engines(settings: EnginesSettings, context: EngineContext, directory: str) -> Sequence[IEngine]:
@@ -26,6 +27,7 @@ def make_engines(settings: EnginesSettings, context: EngineContext, directory: s
     return ()
 
 
+@implementer(IEngines)
 class Engines:
     """
     Starts and stops engines.  The trouble of one leaves the others and the daemon as
@@ -83,36 +85,35 @@ class Engines:
         except Exception:
             self._log.failure("while stopping {engine}", engine=f"{engine.kind} {engine.name}".rstrip())
 
-    async def describe(self) -> list[EngineJSON]:
-        """
-        The state of each engine, in the order of the settings.
-        """
-        found: list[EngineJSON] = []
-        for engine in self.engines:
-            if engine in self._problems:
-                found.append(
-                    EngineJSON(
-                        name=engine.name,
-                        kind=engine.kind,
-                        state=FAILED,
-                        problem=self._problems[engine],
-                        path=engine.path,
-                        snapshots=0,
-                        layers=0,
-                        size=0,
-                        images=[],
-                    )
-                )
-            else:
-                found.append(await engine.describe())
-        return found
+    def describe(self) -> Deferred[list[EngineJSON]]:
+        return Deferred.fromCoroutine(self._describe())
+
+    async def _describe(self) -> list[EngineJSON]:
+        return [
+            _failed(engine, self._problems[engine]) if engine in self._problems else await engine.describe()
+            for engine in self.engines
+        ]
 
     def figures(self) -> Mapping[tuple[str, str], EngineFigures]:
-        """
-        The counters of each engine that serves, by its kind and its name.
-        """
         return {
             (engine.kind, engine.name): engine.figures()
             for engine in self.engines
             if engine not in self._problems
         }
+
+
+def _failed(engine: IEngine, problem: str) -> EngineJSON:
+    """
+    The description of an engine that could not be started.
+    """
+    return {
+        "name": engine.name,
+        "kind": engine.kind,
+        "state": FAILED,
+        "problem": problem,
+        "path": engine.path,
+        "snapshots": 0,
+        "layers": 0,
+        "size": 0,
+        "images": [],
+    }

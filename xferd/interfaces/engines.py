@@ -99,6 +99,24 @@ class EngineContext:
     data_dir: str
 
 
+class IEngines(Interface):
+    """
+    All engines that the daemon serves.
+    """
+
+    def describe() -> Deferred[list[EngineJSON]]:
+        """
+        The state of each engine, in the order of the settings.
+
+        @return: fires without an error.  Cancelling it ends the wait.
+        """
+
+    def figures() -> Mapping[tuple[str, str], EngineFigures]:
+        """
+        The counters of each engine that serves, by its kind and its name.
+        """
+
+
 class IEngine(Interface):
     """
     One engine that is served, or one view that several engines read.

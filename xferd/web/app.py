@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request, Site
 
     from xferd.access_tokens import AccessTokens
+    from xferd.interfaces.engines import IEngines
     from xferd.interfaces.hosts import IHostMemory
     from xferd.interfaces.jobs import IJobs
     from xferd.interfaces.reactor import WallClock
@@ -86,6 +87,7 @@ class Web:
         store: IStore,
         registries: IRegistries,
         memory: IHostMemory,
+        engines: IEngines,
         clock: IReactorTime,
         wall_clock: WallClock,
         version: str,
@@ -102,6 +104,7 @@ class Web:
     ) -> None:
         """
         @param memory: what is remembered of hosts.
+        @param engines: the container engines that run images from the store.
         @param wall_clock: makes the times that outlive the daemon.
         @param started: when the daemon started, RFC 3339 in UTC.
         @param tokens: the tokens of clients whose connection is not trusted.
@@ -136,6 +139,7 @@ class Web:
         self._files = StaticFiles()
         self._known_hosts = KnownHosts(memory, wall_clock)
         self._memory = memory
+        self._engines = engines
         self._metrics = Metrics()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)
@@ -420,6 +424,13 @@ class Web:
         """
         return respond(request, REPOSITORIES.page(request, self._repositories()))
 
+    @app.route(f"{API}/engines", methods=["GET"])
+    async def list_engines(self, request: Request) -> bytes:
+        """
+        List the engines that are served, with the images that they use.
+        """
+        return respond(request, await self._engines.describe())
+
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:
         """
@@ -433,7 +444,7 @@ class Web:
         Show the metrics.
         """
         streams, version, started = len(self._events), self._version, self._started
-        scene = scene_of(self._jobs, self._store, self._memory, version, started, streams)
+        scene = scene_of(self._jobs, self._store, self._memory, self._engines, version, started, streams)
         text = self._metrics.text(await scene)
         request.setHeader(b"content-type", MEDIA_TYPE)
         request.setHeader(b"content-length", b"%d" % len(text))

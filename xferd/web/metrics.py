@@ -27,6 +27,7 @@ from xferd.interfaces.hosts import Availability
 from xferd.web.disk_status import DiskJSON, disk_status
 
 if TYPE_CHECKING:
+    from xferd.interfaces.engines import EngineFigures, IEngines
     from xferd.interfaces.hosts import IHostMemory, KnownHost
     from xferd.interfaces.jobs import Figures, IJobs
     from xferd.interfaces.mirror import UpstreamFigures
@@ -65,6 +66,9 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_quota_limit": "Requests that a registry permits an account in a window.",
     "xferd_host_paused": "Whether a registry asked an account to wait: 1 or 0.",
     "xferd_host_failures": "Failures of a registry or mirror in a row.",
+    "xferd_engine_snapshots": "Snapshots of each container engine, containers included.",
+    "xferd_engine_layers": "Layers of the store that each container engine uses.",
+    "xferd_engine_prepares_total": "Layers that each container engine requested, by result.",
 }
 """Every metric of our own, with what it is; those of the process come besides."""
 
@@ -79,6 +83,7 @@ class Scene:
     @ivar store: bytes by part of the store; empty where they are not known.
     @ivar streams: the number of open event streams.
     @ivar hosts: what is known of registries.
+    @ivar engines: the counters of engines, by their kind and their name.
     """
 
     version: str
@@ -90,10 +95,17 @@ class Scene:
     disk: DiskJSON
     streams: int
     hosts: Sequence[KnownHost]
+    engines: Mapping[tuple[str, str], EngineFigures]
 
 
 async def scene_of(
-    jobs: IJobs, store: IStore, memory: IHostMemory, version: str, started: str, streams: int
+    jobs: IJobs,
+    store: IStore,
+    memory: IHostMemory,
+    engines: IEngines,
+    version: str,
+    started: str,
+    streams: int,
 ) -> Scene:
     """
     The values at present.
@@ -116,6 +128,7 @@ async def scene_of(
         disk=disk_status(store),
         streams=streams,
         hosts=memory.hosts(),
+        engines=engines.figures(),
     )
 
 
@@ -176,6 +189,7 @@ class Metrics:
         yield _gauge("xferd_event_streams", [((), scene.streams)])
         yield from self._mirrored(figures.upstreams)
         yield from self._known(scene.hosts)
+        yield from _engines(scene.engines)
 
     def _mirrored(self, upstreams: Mapping[str, UpstreamFigures]) -> Iterator[Metric]:
         """
@@ -233,6 +247,20 @@ class Metrics:
             label = host if host in self._hosts else "other"
             bounded[label] = bounded.get(label, 0) + count
         return bounded
+
+
+def _engines(engines: Mapping[tuple[str, str], EngineFigures]) -> Iterator[Metric]:
+    """
+    The metrics of the engines.
+    """
+    figures = engines.items()
+    names = ("kind", "engine")
+    yield _gauge("xferd_engine_snapshots", [(labels, each.snapshots) for labels, each in figures], *names)
+    yield _gauge("xferd_engine_layers", [(labels, each.layers) for labels, each in figures], *names)
+    prepares = [
+        ((*labels, result), count) for labels, each in figures for result, count in each.prepares.items()
+    ]
+    yield _counter("xferd_engine_prepares_total", prepares, *names, "result")
 
 
 class _Once(Collector):

@@ -436,6 +436,13 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             _filter("host", "Only those of this upstream."),
         )
     },
+    "/api/v1/engines": {
+        "get": _operation(
+            "list_engines",
+            "List the container engines that run images from the store, with the images that they use.",
+            {200: _answer("The engines.", array(ref("Engine")))},
+        )
+    },
     "/api/v1/openapi.json": {
         "get": _operation(
             "show_openapi",

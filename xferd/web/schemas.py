@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from attrs import fields
 
+from xferd.interfaces.engines import CONTAINERD, CONTAINERS_STORAGE, FAILED, SERVING, STOPPED
 from xferd.interfaces.hosts import Availability
 from xferd.interfaces.store import Freed
 from xferd.jobs.limits import Limits
@@ -391,6 +392,31 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 )
             ),
             "local": {**array(TEXT), "description": "The prefixes of the names that can be pushed to."},
+        }
+    ),
+    "Engine": _object(
+        {
+            "name": {**TEXT, "description": "Its name in the settings, or empty for the view."},
+            "kind": {"type": "string", "enum": [CONTAINERD, CONTAINERS_STORAGE]},
+            "state": {"type": "string", "enum": [SERVING, FAILED, STOPPED]},
+            "problem": _nullable("string", description="The reason why it is not served, or is slow."),
+            "path": {**TEXT, "description": "Its unix socket, or the directory of the view."},
+            "snapshots": {**COUNT, "description": "Snapshots of containerd, containers included."},
+            "layers": {**COUNT, "description": "Layers of the store that it uses."},
+            "size": {**COUNT, "description": "Bytes of the trees of these layers."},
+            "images": array(
+                _object(
+                    {
+                        "image": {**TEXT, "description": "Its reference, or empty if it is not known."},
+                        "layers": COUNT,
+                        "containers": {
+                            **COUNT,
+                            "description": "Containers, and images that were built on it.",
+                        },
+                        "by": {**TEXT, "description": "The root directory of the engine, or empty."},
+                    }
+                )
+            ),
         }
     ),
     "Well": _object({"status": {"const": "ok"}}),

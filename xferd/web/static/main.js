@@ -3,6 +3,7 @@
  */
 
 import { ask, headers, jobPath } from "./ask.js";
+import { Engines } from "./engines.js";
 import { title } from "./format.js";
 import { showLimits } from "./forms.js";
 import { Mirror } from "./mirror.js";
@@ -25,6 +26,7 @@ const model = new Model();
 const view = new View({ cancel, look, again: draw });
 const registries = new Registries({ clear });
 const mirror = new Mirror();
+const engines = new Engines();
 let drawing = false;
 /** When the page was drawn last, and how long that took, in milliseconds. */
 let drawn = 0;
@@ -146,6 +148,7 @@ async function refresh() {
       showLimits(await ask("GET", "/limits"));
       registries.show(await ask("GET", "/hosts"));
       mirror.show(await ask("GET", "/registry"), await ask("GET", "/registry/repositories"));
+      engines.show(await ask("GET", "/engines"));
     }
     if (started !== null && started !== status.started) said("xferd was restarted.");
     started = status.started;
