@@ -7,18 +7,20 @@ from __future__ import annotations
 import errno
 import json
 import os
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.store.conformance.base import DATA, DIGEST
 from tests.store.conformance.trees import LayersConformance
-from tests.store.support import StoreTestCase, layer_descriptor, plant
+from tests.store.support import LayerUser, StoreTestCase, layer_descriptor, plant
 from xferd.errors import BadLayer, StoreError
 from xferd.interfaces.store import Layer, Unpacked
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.names import Digest
-from xferd.store import layers
-from xferd.store.layers import Record
+from xferd.store import layer_records
+from xferd.store.layer_records import Record
+from xferd.store.trees import hard_links, variants
 
 
 class LayersTests(LayersConformance, StoreTestCase):
@@ -124,7 +126,7 @@ class LayersTests(LayersConformance, StoreTestCase):
             raise OSError(errno.EROFS, "Read-only file system")
 
         self.run_now(plant(self.store, DATA))
-        self.patch(layers, "write_file", refuse)
+        self.patch(layer_records, "write_file", refuse)
         waiting = self.store.layers.register(None, DIGEST, layer_descriptor(DATA))
         reason = self.failureResultOf(waiting, StoreError)
         self.assertEqual(str(reason.value), f"cannot register the layer {DIGEST}: Read-only file system")
@@ -171,6 +173,248 @@ class LayersTests(LayersConformance, StoreTestCase):
             {"diff_id": "x"},
         ):
             self.assertRaises(ValueError, Record.from_json, json.dumps({**good, **damage}).encode())
+
+
+class SeparateTests(StoreTestCase):
+    """
+    Layers with a directory of their own.
+    """
+
+    def setUp(self) -> None:
+        """
+        Register a tree on two bottom layers.
+        """
+        super().setUp()
+        for blob in (b"one", b"two"):
+            self.run_now(plant(self.store, blob))
+        self.run_now(plant(self.store, DATA, b"a/b"))
+        self.one, self.two = self.top(b"one"), self.top(b"two")
+
+    def top(self, below: bytes | None) -> Layer:
+        """
+        Register the tree on a bottom layer, or as one.
+        """
+        parent = None
+        if below is not None:
+            parent = self.successResultOf(
+                self.store.layers.register(None, Digest.of(below), layer_descriptor(below))
+            ).chain_id
+        return self.successResultOf(self.store.layers.register(parent, DIGEST, layer_descriptor(DATA)))
+
+    def separate(self, layer: Layer) -> Layer:
+        """
+        Give a layer a directory of its own.
+        """
+        separated = self.successResultOf(self.store.layers.separate(layer.chain_id))
+        self.assertEqual(self.store.layers.get(layer.chain_id), separated)
+        return separated
+
+    def held(self, path: str) -> dict[str, int]:
+        """
+        The files below a directory with their inodes.
+        """
+        return {
+            os.path.relpath(os.path.join(directory, name), path): os.stat(
+                os.path.join(directory, name)
+            ).st_ino
+            for directory, _, names in os.walk(path)
+            for name in names
+        }
+
+    def trees(self) -> list[str]:
+        """
+        The directories of the tree.
+        """
+        names = os.listdir(os.path.join(self.path, "trees", "sha256"))
+        return sorted(name for name in names if name.startswith(DIGEST.hex))
+
+    def test_copy(self) -> None:
+        """
+        The second layer gets another directory with the same files, whose
+        directories have the same metadata; it keeps that over a restart.
+        """
+        self.assertEqual(self.one.path, self.two.path)
+        inner = os.path.join(self.one.path, "a")
+        os.chmod(inner, 0o2711)
+        os.utime(inner, ns=(0, 7 * 10**9))
+        os.setxattr(inner, "user.name", b"value")
+        two = self.separate(self.two)
+        self.assertNotEqual(two.path, self.one.path)
+        self.assertEqual(self.held(two.path), self.held(self.one.path))
+        found = os.stat(os.path.join(two.path, "a"))
+        self.assertEqual((found.st_mode & 0o7777, found.st_mtime_ns), (0o2711, 7 * 10**9))
+        self.assertEqual(os.getxattr(os.path.join(two.path, "a"), "user.name"), b"value")
+        self.assertEqual(os.stat(two.path).st_mode, os.stat(self.one.path).st_mode)
+        with open(os.path.join(os.path.dirname(two.path), "link"), "w") as file:
+            file.write("ABC")
+        self.reopen()
+        self.assertEqual(self.separate(self.two), two)
+        self.assertEqual(self.separate(self.one), self.one)
+        self.assertTrue(os.path.exists(os.path.join(os.path.dirname(two.path), "link")))
+        self.assertEqual(len(self.trees()), 2)
+
+    def test_first(self) -> None:
+        """
+        The layer that was registered first has the directory, also if another
+        one asks before, and writes nothing.
+        """
+        self.separate(self.two)
+        self.pools.disk.held = True
+        self.assertEqual(self.separate(self.one).path, self.one.path)
+        self.pools.disk.release()
+
+    def test_owner_gone(self) -> None:
+        """
+        When the first layer is removed, another one gets its directory.
+        """
+        self.store.layers.forget(self.one.chain_id)
+        self.assertEqual(self.separate(self.two), self.two)
+        three = self.separate(self.top(None))
+        self.assertNotEqual(three.path, self.two.path)
+
+    def test_older_records(self) -> None:
+        """
+        Layers that an older daemon has registered own nothing: the first that
+        asks gets the directory.
+        """
+        for layer in (self.one, self.two):
+            path = os.path.join(self.path, "layers", "sha256", layer.chain_id.hex)
+            with open(path) as file:
+                value = json.load(file)
+            del value["owns"]
+            with open(path, "w") as file:
+                json.dump(value, file)
+        self.reopen()
+        self.assertEqual(self.separate(self.two), self.two)
+        self.assertNotEqual(self.separate(self.one).path, self.one.path)
+
+    def test_two_owners(self) -> None:
+        """
+        If two records claim a directory, one of them gets another.
+        """
+        path = os.path.join(self.path, "layers", "sha256", self.two.chain_id.hex)
+        with open(path) as file:
+            value = json.load(file)
+        with open(path, "w") as file:
+            json.dump({**value, "owns": True}, file)
+        self.reopen()
+        self.assertNotEqual(self.separate(self.one).path, self.separate(self.two).path)
+
+    def test_collected(self) -> None:
+        """
+        A copy goes with its layer, and its directories count.
+        """
+        self.separate(self.two)
+        total = self.successResultOf(self.store.usage())["trees"]
+        self.store.layers.forget(self.two.chain_id)
+        end = self.store.gc.lease()
+        self.store.layers.get(self.one.chain_id)
+        freed = self.successResultOf(self.store.gc.collect())
+        # The root, a and a/b; and the bottom layer "two".
+        self.assertEqual((freed.trees, freed.layers, freed.bytes), (2, 1, 3 * 4096 + 3))
+        self.assertEqual(self.successResultOf(self.store.usage())["trees"], total - freed.bytes)
+        self.assertEqual(len(self.trees()), 1)
+        end()
+        self.assertEqual(self.successResultOf(self.store.gc.collect()).trees, 2)
+        self.assertEqual(self.trees(), [])
+
+    def test_collected_meanwhile(self) -> None:
+        """
+        A collection that runs before the layer is recorded with its copy spares
+        the copy.
+        """
+        user = LayerUser(needs={self.one.chain_id: [], self.two.chain_id: []})
+        self.store.gc.add_user(user)
+        reading: Deferred[None] = Deferred()
+        user.reading = lambda: reading
+        self.refuse()
+        collecting = self.store.gc.collect(False)
+        self.pools.disk.held = True
+        separating = self.store.layers.separate(self.two.chain_id)
+        reading.callback(None)
+        self.assertEqual(self.successResultOf(collecting).trees, 0)
+        self.assertNoResult(separating)
+        self.pools.disk.release()
+        two = self.successResultOf(separating)
+        self.assertTrue(os.path.exists(os.path.join(two.path, "content")))
+
+    def refuse(self) -> None:
+        """
+        Fail to record that the second layer has a copy.
+        """
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        patched = self.patch(layer_records, "write_file", refuse)
+        self.failureResultOf(self.store.layers.separate(self.two.chain_id), StoreError)
+        patched.restore()
+        self.assertEqual(self.store.layers.get(self.two.chain_id), self.two)
+        self.assertEqual(len(self.trees()), 2)
+
+    def test_at_once(self) -> None:
+        """
+        Two layers that ask at the same time get two directories.
+        """
+        three = self.top(None)
+        self.pools.layers.held = True
+        separating = [self.store.layers.separate(layer.chain_id) for layer in (self.two, three, self.two)]
+        self.pools.layers.release()
+        found = [self.successResultOf(each).path for each in separating]
+        self.assertEqual(found[0], found[2])
+        self.assertEqual(len({*found, self.one.path}), 3)
+
+    def test_not_counted_as_variant(self) -> None:
+        """
+        Copies do not count towards the limit of an image's variants.
+        """
+        self.limits = UnpackLimits(entries=2)
+        self.reopen()
+        two = self.separate(self.two)
+        self.run_now(plant(self.store, b"third", b"a"))
+        for parent in (two, self.one):
+            self.successResultOf(
+                self.store.layers.register(parent.chain_id, Digest.of(b"third"), layer_descriptor(b"third"))
+            )
+            self.reopen()
+
+    def test_cancelled(self) -> None:
+        """
+        A copy that is cancelled, early or late, leaves nothing behind.
+        """
+        self.pools.layers.held = True
+        separating = self.store.layers.separate(self.two.chain_id)
+        separating.cancel()
+        self.assertNoResult(separating)
+        self.pools.layers.release()
+        self.failureResultOf(separating, CancelledError)
+        waiting: list[Deferred[Layer]] = []
+        original = hard_links.link_tree
+
+        def link_tree(*args: Any) -> Any:
+            waiting[0].cancel()
+            return original(*args)
+
+        patched = self.patch(variants, "link_tree", link_tree)
+        self.pools.layers.held = True
+        waiting.append(self.store.layers.separate(self.two.chain_id))
+        self.pools.layers.release()
+        self.failureResultOf(waiting[0], CancelledError)
+        patched.restore()
+        self.assertEqual(os.listdir(os.path.join(self.path, "staging")), [])
+        self.assertEqual(len(self.trees()), 1)
+        self.assertEqual(self.store.layers.get(self.two.chain_id), self.two)
+
+    def test_disk_refuses(self) -> None:
+        """
+        If the record cannot be written, the layer keeps its path, and the copy is
+        used when the layer asks again.
+        """
+
+        for _ in range(2):
+            self.refuse()
+        self.assertNotEqual(self.separate(self.two).path, self.two.path)
+        self.assertEqual(len(self.trees()), 2)
 
 
 class CopiedTests(StoreTestCase):

@@ -143,6 +143,27 @@ class ILayers(Interface):
             store, or the disk refuses.
         """
 
+    def separate(chain_id: Digest) -> Deferred[Layer]:
+        """
+        Give a layer a directory of its own, in which its tree stands: files
+        that belong to this layer alone can be put beside the tree, in
+        C{dirname(layer.path)}, under other names than C{tree.json}.  They go
+        with the tree, and not before: a layer that had the directory earlier
+        may have left some.
+
+        The first layer that is registered with a tree owns the directory, so
+        that this is quick for most.  Another one gets a copy of the tree: its
+        files are hard links to the same ones, its directories are its own.  The
+        other layers keep their paths, and so does this one from then on, until
+        its tree is unpacked again by newer rules.  Then L{register} gives it
+        another path, and this has to be called again.
+
+        Idempotent.  When it fires, the directory and its owner are on disk.
+
+        @return: fires with the layer, which may have another path than before.
+        @raise StoreError: the layer is not registered, or the disk refuses.
+        """
+
 
 @frozen
 class Image:

@@ -5,134 +5,26 @@ The layers: records, in C{layers/}, of a tree on top of a parent chain.
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from threading import Event
-from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import BadDigest, BadDocument, StoreError
+from xferd.errors import StoreError
 from xferd.interfaces.store import ILayers, Layer
 from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
-from xferd.store.disk.file_system import make_directory, trying_to, write_file
+from xferd.store.disk.file_system import trying_to
+from xferd.store.layer_records import LayerUses, Record, load_records, write_record
 from xferd.store.leases import Leases
-from xferd.store.paths import Paths, parse_tree_name
+from xferd.store.paths import Paths
 from xferd.store.threads import Threads, delay_cancellation
 from xferd.store.trees.trees import Trees
-
-T = TypeVar("T")
-
-
-@frozen
-class Record:
-    """
-    The content of a layer's file.
-
-    @ivar chain_id: the identity of the stack.
-    @ivar parent: the chain ID below, or L{None}.
-    @ivar diff_id: the digest of the tar.
-    @ivar tree: the name of the tree below C{trees/}.
-    @ivar size: the bytes in the tree's regular files.
-    @ivar blobs: the blobs that unpack to the layer.
-    @ivar rules: the version of the rules that the tree was unpacked by.
-    """
-
-    chain_id: Digest
-    parent: Digest | None
-    diff_id: Digest
-    tree: str
-    size: int
-    blobs: tuple[Descriptor, ...] = field(hash=False)
-    rules: int = 0
-
-    def to_json(self) -> bytes:
-        """
-        Encode the file.
-        """
-        value = {
-            "version": 1,
-            "chain_id": str(self.chain_id),
-            "parent": None if self.parent is None else str(self.parent),
-            "diff_id": str(self.diff_id),
-            "tree": self.tree,
-            "size": self.size,
-            "blobs": [blob.to_json() for blob in self.blobs],
-            "rules": self.rules,
-        }
-        return json.dumps(value).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Record:
-        """
-        Decode the file.
-
-        @raise ValueError: it is damaged.
-        """
-        try:
-            value: dict[str, Any] = json.loads(data)
-            parent = value["parent"]
-            record = cls(
-                Digest.parse(value["chain_id"]),
-                None if parent is None else Digest.parse(parent),
-                Digest.parse(value["diff_id"]),
-                str(value["tree"]),
-                int(value["size"]),
-                tuple(Descriptor.from_json(blob, "blobs") for blob in value["blobs"]),
-                int(value.get("rules", 0)),
-            )
-        except (BadDigest, BadDocument, KeyError, TypeError, AttributeError) as e:
-            raise ValueError(f"no record of a layer: {e!r}") from e
-        tree = parse_tree_name(record.tree)
-        if tree is None or tree[0] != record.diff_id:
-            raise ValueError("the tree is not one of the layer's diff ID")
-        if chain_id([record.diff_id], record.parent) != record.chain_id:
-            raise ValueError("the chain ID is not the layer's")
-        return record
-
-
-@define
-class LayerUses:
-    """
-    What records of layers refer to, with the number of records that do.
-
-    @ivar parents: the chain IDs below.
-    @ivar trees: the names of trees.
-    @ivar diff_ids: the digests of tars.
-    """
-
-    parents: Counter[Digest | None] = field(factory=Counter)
-    trees: Counter[str] = field(factory=Counter)
-    diff_ids: Counter[Digest] = field(factory=Counter)
-
-    def add(self, record: Record) -> None:
-        """
-        Count a record.
-        """
-        self.parents[record.parent] += 1
-        self.trees[record.tree] += 1
-        self.diff_ids[record.diff_id] += 1
-
-    def remove(self, record: Record) -> None:
-        """
-        Count a record no longer.
-        """
-        _discard(self.parents, record.parent)
-        _discard(self.trees, record.tree)
-        _discard(self.diff_ids, record.diff_id)
-
-    def copy(self) -> LayerUses:
-        """
-        A copy, which changes alone.
-        """
-        return LayerUses(self.parents.copy(), self.trees.copy(), self.diff_ids.copy())
 
 
 @implementer(ILayers)
@@ -153,16 +45,17 @@ class Layers:
         self._records: dict[Digest, Record] = {}
         self.uses = LayerUses()
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
+        self._separating = DeferredLock()
 
     async def load(self) -> None:
         """
         Read all records.  A record whose tree or parent is missing is removed.
         """
-        records, broken = await self._threads.run(_load, self._paths)
+        records, broken = await self._threads.run(load_records, self._paths)
         for path in broken:
             self._log.warn("{path} is not the record of a layer that is here, and is removed", path=path)
         for record in records.values():
-            self._set(record)
+            self._set(evolve(record, owns=record.owns and record.tree not in self.uses.owners))
 
     def get(self, chain_id: Digest) -> Layer | None:
         self._leases.touch(chain_id)
@@ -255,10 +148,56 @@ class Layers:
                 record = evolve(fresh, blobs=record.blobs)
             if self._records.get(wanted) != record or blob not in record.blobs:
                 blobs = record.blobs if blob in record.blobs else (*record.blobs, blob)
-                record = evolve(record, blobs=blobs)
-                await self._threads.run(_write, self._paths, record)
-                self._set(record)
+                record = await self._write(evolve(record, blobs=blobs))
         return self._layer(record)
+
+    def separate(self, chain_id: Digest) -> Deferred[Layer]:
+        """
+        Cancelling ends it at its next step, and waits for that.
+        """
+        stop = Event()
+        return delay_cancellation(Deferred.fromCoroutine(self._separate(chain_id, stop)), stop=stop.set)
+
+    async def _separate(self, chain_id: Digest, stop: Event) -> Layer:
+        self._leases.touch(chain_id)
+        known = self._records.get(chain_id)
+        if known is not None and known.owns:
+            return self._layer(known)
+        # The copy has no layer until its record is written.
+        release = self._leases.acquire()
+        try:
+            self._leases.touch(chain_id)
+            # A copy of a tree is made by one layer at a time.
+            async with self._separating, self._lock(chain_id):
+                record = self._records.get(chain_id)
+                if record is None:
+                    raise StoreError(f"the layer {chain_id} is not registered")
+                if not record.owns:
+                    if record.tree in self.uses.owners:
+                        tree = await self._trees.copy(record.diff_id, record.tree, chain_id, stop)
+                        record = evolve(record, tree=tree)
+                    record = await self._write(record)
+        finally:
+            release()
+        return self._layer(record)
+
+    async def _write(self, record: Record) -> Record:
+        """
+        Write and keep a record.  It owns its tree unless another layer does.
+
+        @return: the record as it was written.
+        """
+        owners = self.uses.owners
+        is_new = record.tree not in owners
+        record = evolve(record, owns=owners.setdefault(record.tree, record.chain_id) == record.chain_id)
+        try:
+            await self._threads.run(write_record, self._paths, record)
+        except BaseException:
+            if is_new:
+                del owners[record.tree]
+            raise
+        self._set(record)
+        return record
 
     def _set(self, record: Record) -> None:
         """
@@ -298,53 +237,3 @@ class Layers:
         path = os.path.join(self._paths.tree(record.tree), "fs")
         outdated = record.rules < self._trees.rules
         return Layer(record.chain_id, record.parent, record.diff_id, path, record.size, outdated)
-
-
-def _discard(counter: Counter[T], key: T) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
-
-
-def _write(paths: Paths, record: Record) -> None:
-    with trying_to(f"register the layer {record.chain_id}"):
-        path = paths.layer(record.chain_id)
-        make_directory(os.path.dirname(path), 0o700)
-        write_file(path, record.to_json(), paths.staging)
-
-
-def _load(paths: Paths) -> tuple[dict[Digest, Record], Sequence[str]]:
-    """
-    Read all records, and remove those without tree or parent.
-
-    @return: the records, and the paths of those removed.
-    """
-    found: dict[Digest, Record] = {}
-    broken = []
-    with trying_to(f"read {paths.layers}"):
-        for directory, _, names in os.walk(paths.layers):
-            for name in names:
-                path = os.path.join(directory, name)
-                try:
-                    with open(path, "rb") as file:
-                        record = Record.from_json(file.read())
-                except ValueError:
-                    broken.append(path)
-                    continue
-                if paths.layer(record.chain_id) == path and os.path.isdir(paths.tree(record.tree)):
-                    found[record.chain_id] = record
-                else:
-                    broken.append(path)
-        whole: dict[Digest, Record] = {}
-        for chain in found:
-            stack = []
-            current: Digest | None = chain
-            while current is not None and current in found and current not in whole:
-                stack.append(found[current])
-                current = found[current].parent
-            if current is None or current in whole:
-                whole.update((record.chain_id, record) for record in stack)
-        broken.extend(paths.layer(chain) for chain in found if chain not in whole)
-        for path in broken:
-            os.unlink(path)
-    return whole, broken

@@ -39,7 +39,8 @@ class Paths:
         ingest/upload-<id>  the bytes of an upload session; kept over a restart
         trees/<alg>/<hex>/  fs/, the unpacked layer, and tree.json, its facts
         trees/<alg>/<hex>.<key>/    a variant: the same tree with other metadata
-                            on the directories that its tar only implies
+                            on the directories that its tar only implies; or a
+                            copy, for one layer
         layers/<alg>/<hex>  records, by chain ID
         staging/            unfinished and removed files; swept at start
         xferd.db            the journal
@@ -179,8 +180,8 @@ def tree_name(diff_id: Digest, key: str = "") -> str:
     """
     The name of a tree below C{trees/}.
 
-    @param key: for a variant, the 16 hexadecimal digits that distinguish it from
-        other trees of the diff ID.
+    @param key: for a variant or a copy, the 16 hexadecimal digits that
+        distinguish it from other trees of the diff ID.
     """
     name = f"{diff_id.algorithm}/{diff_id.hex}"
     return f"{name}.{key}" if key else name

@@ -116,6 +116,7 @@ class FakeLayers:
         self.outdated: set[Digest] = set()
         self._trees = trees
         self._gate = gate
+        self._owners: dict[str, Digest] = {}
 
     def get(self, chain_id: Digest) -> Layer | None:
         self._leases.touch(chain_id)
@@ -138,7 +139,22 @@ class FakeLayers:
         layer = self.registered.setdefault(
             chain, Layer(chain, parent, diff_id, self._trees.path(diff_id), size)
         )
+        self._owners.setdefault(layer.path, chain)
         self.blobs.setdefault(chain, set()).add(blob.digest)
         if not self._trees.is_outdated(diff_id):
             self.outdated.discard(chain)
+        return layer
+
+    def separate(self, chain_id: Digest) -> Deferred[Layer]:
+        return Deferred.fromCoroutine(self._separate(chain_id))
+
+    async def _separate(self, chain_id: Digest) -> Layer:
+        await self._gate.enter("layers.separate", chain_id)
+        layer = self.registered.get(chain_id)
+        if layer is None:
+            raise StoreError(f"the layer {chain_id} is not registered")
+        owner = self._owners.setdefault(layer.path, chain_id)
+        if owner != chain_id:
+            layer = self.registered[chain_id] = evolve(layer, path=f"{layer.path}.{chain_id.hex}")
+            self._owners[layer.path] = chain_id
         return layer

@@ -124,3 +124,26 @@ class LayersConformance(Conformance):
         self.do(plant(self.store, DATA))
         parent = Digest.of(b"nobody")
         self.failure(self.store.layers.register(parent, DIGEST, layer_descriptor(DATA)), StoreError)
+
+    def test_separate(self) -> None:
+        """
+        Of layers with the same tree, each gets a directory of its own that asks
+        for it, and keeps it.
+        """
+        for blob in (b"one", b"two", DATA):
+            self.do(plant(self.store, blob))
+        layers = []
+        for below in (b"one", b"two"):
+            base = self.result(self.store.layers.register(None, Digest.of(below), layer_descriptor(below)))
+            layers.append(
+                self.result(self.store.layers.register(base.chain_id, DIGEST, layer_descriptor(DATA)))
+            )
+        separate = [self.result(self.store.layers.separate(layer.chain_id)) for layer in layers]
+        self.assertEqual(separate[0], layers[0])
+        self.assertNotEqual(separate[0].path, separate[1].path)
+        for layer in separate:
+            self.assertEqual(self.store.layers.get(layer.chain_id), layer)
+            self.assertEqual(self.result(self.store.layers.separate(layer.chain_id)), layer)
+        again = self.result(self.store.layers.register(layers[1].parent, DIGEST, layer_descriptor(b"gzip")))
+        self.assertEqual(again, separate[1])
+        self.failure(self.store.layers.separate(Digest.of(b"nobody")), StoreError)

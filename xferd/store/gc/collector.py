@@ -36,7 +36,8 @@ from xferd.store.gc.survey import Survey, survey
 from xferd.store.gc.users import LayerUsers
 from xferd.store.images.images import Images
 from xferd.store.images.last_used import LastUsed
-from xferd.store.layers import Layers, LayerUses
+from xferd.store.layer_records import LayerUses
+from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths, parse_tree_name
 from xferd.store.threads import Threads

@@ -36,9 +36,10 @@ class TreeFacts:
         uses this tree; L{None} before that.
     @ivar default: the metadata that they had before.
     @ivar rules: the version of the rules that it was unpacked by.
-    @ivar linked: whether it is a variant, made of hard links to another tree's
-        files.
-    @ivar copied: the size of a variant; L{None} if it was not counted.
+    @ivar linked: whether it is a variant or a copy, made of hard links to another
+        tree's files.
+    @ivar copied: the size of a variant or a copy; L{None} if it was not counted.
+    @ivar owned: whether it is a copy that was made for one layer.
     """
 
     unpacked: Unpacked
@@ -48,6 +49,7 @@ class TreeFacts:
     rules: int = 0
     linked: bool = False
     copied: CopySize | None = None
+    owned: bool = False
 
     def to_json(self) -> bytes:
         """
@@ -67,6 +69,7 @@ class TreeFacts:
             "rules": self.rules,
             "linked": self.linked,
             "copied": None if self.copied is None else [self.copied.entries, self.copied.size],
+            "owned": self.owned,
         }
         return json.dumps(value).encode()
 
@@ -98,6 +101,7 @@ class TreeFacts:
                 # In files without this member, only variants have a key.
                 bool(value.get("linked", "." in name)),
                 None if copied is None else CopySize(int(copied[0]), int(copied[1])),
+                bool(value.get("owned", False)),
             )
         except (BadDigest, KeyError, IndexError, TypeError, AttributeError) as e:
             raise ValueError(f"no facts of a tree: {e!r}") from e

@@ -59,14 +59,14 @@ class CopySize:
                 )
 
 
-def link_tree(source: str, target: str, used: CopySize, most: CopySize, stop: Event) -> CopySize:
+def link_tree(source: str, target: str, used: CopySize, most: CopySize | None, stop: Event) -> CopySize:
     """
     Make a second tree of hard links to the first one's files, with directories
     of its own.
 
     @param target: an empty directory.
     @param used: the size of the other variants in the same image.
-    @param most: the size of all of them together, at most.
+    @param most: the size of all of them together, at most; L{None} for no limit.
     @param stop: ends the work when it is set.
     @return: its size.
     @raise BadLayer: it would be too large.
@@ -106,7 +106,7 @@ class _Linking:
     """
 
     _used: CopySize
-    _most: CopySize
+    _most: CopySize | None
     _stop: Event
     copied: CopySize = CopySize()
 
@@ -140,7 +140,8 @@ class _Linking:
 
     def _count(self, more: CopySize) -> None:
         self.copied += more
-        (self._used + self.copied).check(self._most)
+        if self._most is not None:
+            (self._used + self.copied).check(self._most)
 
 
 def _bytes(fd: int) -> int:

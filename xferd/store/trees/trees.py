@@ -43,7 +43,7 @@ from xferd.store.trees.facts import (
     write_staged_facts,
 )
 from xferd.store.trees.hard_links import CopySize
-from xferd.store.trees.variants import copy_size_of, fit, stage
+from xferd.store.trees.variants import copy, copy_key, copy_size_of, fit, stage
 from xferd.store.trees.walk import check
 
 
@@ -87,6 +87,7 @@ class Trees:
         self._trees: dict[Digest, KnownTree] = {}
         self._old: dict[str, KnownTree] = {}
         self._copies: dict[str, CopySize] = {}
+        self._owned: set[str] = set()
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are complete at the same time share a flush.
@@ -96,7 +97,7 @@ class Trees:
         """
         Read the facts of all trees, and remove directories that are no trees.
         """
-        trees, self._copies, broken = await self._threads.run(_load, self._paths, self._reserve)
+        trees, self._copies, self._owned, broken = await self._threads.run(_load, self._paths, self._reserve)
         for path in broken:
             self._log.warn("{path} is not a whole tree and is removed", path=path)
             self._trash.throw(path)
@@ -177,6 +178,7 @@ class Trees:
         self._trash.throw(self._paths.tree(name))
         self._old.pop(name, None)
         self._copies.pop(name, None)
+        self._owned.discard(name)
         return size
 
     def size_of_other(self, name: str) -> int:
@@ -188,7 +190,7 @@ class Trees:
 
     def size_of_copy(self, name: str) -> int:
         """
-        The bytes of the directories of a variant; 0 for any other tree.
+        The bytes of the directories of a variant or a copy; 0 for any other tree.
         """
         return self._copies.get(name, CopySize()).size
 
@@ -245,13 +247,33 @@ class Trees:
         async with self._lock(diff_id):
             check(stop)
             tree = self._trees[diff_id]
-            used = sum((self._copies.get(name, CopySize()) for name in set(below)), CopySize())
+            variants = {name for name in below if name not in self._owned}
+            used = sum((self._copies.get(name, CopySize()) for name in variants), CopySize())
             name, copied = await self._fitting.run(
                 fit, self._paths, self._reserve, tree.name, below, used, self._most_copied, stop
             )
             if copied is not None:
                 self._copies[name] = copied
         return name, tree.rules
+
+    async def copy(self, diff_id: Digest, name: str, chain_id: Digest, stop: Event) -> str:
+        """
+        Copy a tree, of hard links, for one layer.
+
+        @param name: the name of the tree.
+        @param stop: ends the work when it is set.
+        @return: the name of the copy.
+        @raise StoreError: the disk refuses, or the work was stopped.
+        """
+        self._leases.touch(diff_id)
+        target = tree_name(diff_id, copy_key(name, chain_id))
+        async with self._lock(diff_id):
+            check(stop)
+            self._copies[target] = await self._fitting.run(
+                copy, self._paths, self._reserve, name, target, stop
+            )
+            self._owned.add(target)
+        return target
 
     async def _commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> None:
         diff_id = unpacked.diff_id
@@ -332,15 +354,16 @@ def _rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...
         write_facts(paths, reserve, name, evolve(valid_facts(paths, name), blobs=blobs))
 
 
-def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, CopySize], list[str]]:
+def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, CopySize], set[str], list[str]]:
     """
     Read the facts of all trees.
 
-    @return: the unpacked trees, the sizes of variants by name, and the
-        directories that are no complete tree.
+    @return: the unpacked trees, the sizes of variants and copies by name, the
+        names of the copies, and the directories that are no complete tree.
     """
     trees: list[KnownTree] = []
     copies: dict[str, CopySize] = {}
+    owned: set[str] = set()
     broken: list[str] = []
     with trying_to(f"read {paths.trees}"):
         for name in _names(paths.trees):
@@ -358,9 +381,11 @@ def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, Co
             else:
                 if tree.linked:
                     copies[name] = copy_size_of(paths, reserve, name, tree)
+                    if tree.owned:
+                        owned.add(name)
                 else:
                     trees.append(KnownTree.of(tree, name))
-    return trees, copies, broken
+    return trees, copies, owned, broken
 
 
 def _names(directory: str) -> Iterable[str]:

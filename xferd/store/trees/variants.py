@@ -1,7 +1,8 @@
 # -*- test-case-name: tests.store.trees.test_variants -*-
 """
 Fits a tree onto those below: its implied directories get the metadata that they
-have there, in the tree itself or in a variant made of hard links.
+have there, in the tree itself or in a variant made of hard links.  Makes copies
+for layers that need a directory of their own, too.
 
 Blocking, for threads.
 """
@@ -9,12 +10,14 @@ Blocking, for threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from tempfile import mkdtemp
 from threading import Event
 
 from attrs import evolve
 
+from xferd.names import Digest
 from xferd.store.disk.file_system import move, remove, sync_file_system, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import Paths, tree_name
@@ -108,12 +111,60 @@ def _link_fitting(
     @param omitted: the directories to leave out, each after those in it.
     @return: its size.
     """
-    assert tree.claimed is not None
+    claimed = tree.claimed
+    assert claimed is not None
+
+    def change(staged: str) -> None:
+        remove_empty(staged, omitted)
+        apply_metadata(staged, claimed, tree.default, omitted, stop=stop)
+
+    return _link(paths, reserve, source, tree, target, used, most, stop, change)
+
+
+def copy_key(name: str, chain_id: Digest) -> str:
+    """
+    The key in the name of a layer's copy of a tree.
+    """
+    return sha256(f"{name} of {chain_id}".encode()).hexdigest()[:16]
+
+
+def copy(paths: Paths, reserve: Reserve, name: str, target: str, stop: Event) -> CopySize:
+    """
+    Make a copy of a tree, of hard links, unless it is there already.
+
+    @param target: the name of the copy.
+    @return: its size.
+    """
+    with trying_to(f"copy the tree {files_of(paths, name)}"):
+        if os.path.isdir(paths.tree(target)):
+            return copy_size_of(paths, reserve, target)
+        tree = evolve(valid_facts(paths, name), linked=True, owned=True)
+        return _link(paths, reserve, files_of(paths, name), tree, paths.tree(target), CopySize(), None, stop)
+
+
+def _link(
+    paths: Paths,
+    reserve: Reserve,
+    source: str,
+    tree: TreeFacts,
+    target: str,
+    used: CopySize,
+    most: CopySize | None,
+    stop: Event,
+    change: Callable[[str], object] = lambda _: None,
+) -> CopySize:
+    """
+    Make a tree of hard links to the files of C{source}, and rename it to
+    C{target}.
+
+    @param tree: its facts, without its size.
+    @param change: is called with the directory of the tree's files.
+    @return: its size.
+    """
     staged = stage(paths.staging)
     try:
         copied = link_tree(source, staged, used, most, stop)
-        remove_empty(staged, omitted)
-        apply_metadata(staged, tree.claimed, tree.default, omitted, stop=stop)
+        change(staged)
         write_staged_facts(reserve, staged, evolve(tree, copied=copied))
         sync_file_system(staged)
         move(os.path.dirname(staged), target)
