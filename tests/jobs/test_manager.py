@@ -17,6 +17,7 @@ from xferd.errors import (
     TooManyJobs,
     TooManyRequests,
 )
+from xferd.interfaces.job_json import JobJSON
 from xferd.interfaces.store import Image
 from xferd.jobs import runner
 from xferd.jobs.ended_jobs import REMEMBERED
@@ -74,6 +75,31 @@ class ListTests(JobsCase):
         self.assertEqual(job["created"], "2026-01-02T03:04:10.000Z")
         self.assertEqual(job["started"], job["finished"])
         self.assertEqual([row["diff_id"] for row in job["layers"]], [str(d) for d in image.diff_ids])
+
+    def test_layers_alone(self) -> None:
+        """
+        A pull for a container engine brings the layers, and no name.  Its end is
+        reported, however it ends.
+        """
+        image = self.add(sample_image(2))
+        ended: list[JobJSON] = []
+        reference = f"{HOST}/app@{image.digest}"
+        job_id = self.jobs.pull_layers(reference, "containerd main", ended.append)["id"]
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.store.images.all(), [])
+        self.assertIsNotNone(self.store.layers.get(image.chain_ids[-1]))
+        self.jobs.pull_layers(f"{HOST}/other@{image.digest}", "containerd main", ended.append)
+        self.settle()
+        self.registry.gate.hold("manifest")
+        last = self.jobs.pull_layers(reference, "containerd main", ended.append)["id"]
+        self.settle()
+        self.jobs.cancel(last)
+        self.settle()
+        self.assertEqual([job["state"] for job in ended], ["done", "failed", "cancelled"])
+        self.assertEqual({job["client"] for job in ended}, {"containerd main"})
+        self.assertRaises(BadReference, self.jobs.pull_layers, "A B", "containerd main", ended.append)
+        self.assert_idle()
 
     def test_clock_set(self) -> None:
         """

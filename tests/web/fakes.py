@@ -5,7 +5,7 @@ Fakes of the packages below xferd.web, and a client in memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.message import Message
 from email.parser import BytesParser
 from typing import Any, cast
@@ -439,6 +439,20 @@ class FakeJobs:
         self.pulled.append((reference, platform, client, priority))
         return self._made("pull", client, platform)
 
+    isolated = False
+
+    def pull_layers(
+        self,
+        reference: str,
+        client: str,
+        ended: Callable[[JobJSON], object],
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> JobDetailsJSON:
+        """
+        Begin a pull.
+        """
+        return self.pull(reference, None, client, 0, credentials)
+
     def push(
         self,
         reference: str,
@@ -789,6 +803,12 @@ class FakeStore:
     gc: Any = None
     catalog: Any = None
     incoming: Any = None
+    snapshots: Any = None
+
+    def discard(self, path: str) -> None:
+        """
+        There is nothing to discard.
+        """
 
     def __init__(self, journal: FakeJournal, path: str = "/") -> None:
         self.path = path

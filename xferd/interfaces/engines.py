@@ -12,6 +12,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from xferd.credentials import Credentials
 from xferd.interfaces.jobs import IJobs
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.store import IStore
@@ -154,4 +155,18 @@ class IEngine(Interface):
     def figures() -> EngineFigures:
         """
         The counters, at once.
+        """
+
+
+class ICredentialsOf(Interface):
+    """
+    Credentials that the clients of an engine have brought for images.
+    """
+
+    def credentials_of(image: str) -> Mapping[str, Credentials]:
+        """
+        The credentials for an image that is being pulled, by registry host; none if no
+        client has brought any.
+
+        @param image: the reference, as the engine has it in the label C{cri.image-ref}.
         """

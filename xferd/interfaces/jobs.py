@@ -5,7 +5,7 @@ Jobs, as the API and the page use them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -220,6 +220,7 @@ class IJobs(Interface):
     """
 
     unfinished: int = Attribute("The number of jobs that have not ended.")
+    isolated: bool = Attribute("Whether each client has to prove to its registry that it may have a blob.")
 
     def pull(
         reference: str,
@@ -242,6 +243,24 @@ class IJobs(Interface):
         @raise Interrupted: the daemon is stopping.
         @raise TooManyJobs: this client, or all clients together, have too many
             jobs of any kind.
+        """
+
+    def pull_layers(
+        reference: str,
+        client: str,
+        ended: Callable[[JobJSON], object],
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> JobDetailsJSON:
+        """
+        Begin to pull the layers of an image for a container engine.  The image gets no
+        name, so that nothing keeps the layers but leases and their users.
+
+        @param reference: has the digest of a manifest for one platform.
+        @param ended: called with the job when it has ended, from a clean turn.
+        @return: the job as JSON.
+        @raise BadReference: C{reference} is not a reference.
+        @raise Interrupted: the daemon is stopping.
+        @raise TooManyJobs: see L{pull}.
         """
 
     def push(

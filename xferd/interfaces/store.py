@@ -17,6 +17,7 @@ from xferd.interfaces.blobs import IBlobs
 from xferd.interfaces.catalog import ICatalog
 from xferd.interfaces.incoming import IIncomingBlobs
 from xferd.interfaces.journal import IJournal
+from xferd.interfaces.snapshots import ISnapshotTables
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor
 
@@ -162,6 +163,14 @@ class ILayers(Interface):
 
         @return: fires with the layer, which may have another path than before.
         @raise StoreError: the layer is not registered, or the disk refuses.
+        """
+
+    def arrival(chain_id: Digest) -> Deferred[Layer]:
+        """
+        Wait for a layer.
+
+        @return: fires when it is registered, at once if it is.  Cancelling ends the
+            wait.
         """
 
 
@@ -449,6 +458,15 @@ class IStore(Interface):
     journal: IJournal = Attribute("The journal.")
     gc: IGarbageCollector = Attribute("The garbage collector.")
     free_space: IFreeSpace = Attribute("The free space on the disk.")
+    snapshots: ISnapshotTables = Attribute("The snapshots of container engines.")
+
+    def discard(path: str) -> None:
+        """
+        Move a file or a directory of the data directory away at once, and remove it
+        later.
+
+        @raise StoreError: the disk refuses.
+        """
 
     def usage() -> Deferred[Mapping[str, int]]:
         """

@@ -48,7 +48,7 @@ from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew_image
 from xferd.jobs.images.publish import Publisher
-from xferd.jobs.isolation import SHARED
+from xferd.jobs.isolation import ISOLATED, SHARED
 from xferd.jobs.job import Job, in_short
 from xferd.jobs.limits import Limits
 from xferd.jobs.mirror.keep_rules import KeepRule
@@ -211,6 +211,22 @@ class Jobs:
         wanted = Reference.parse(reference)
         job = self._job("pull", wanted, platform, client, priority)
         return self._add(job, lambda: self._pull(job, wanted, self._seen_by(credentials)))
+
+    def pull_layers(
+        self,
+        reference: str,
+        client: str,
+        ended: Callable[[JobJSON], object],
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> JobDetailsJSON:
+        wanted = Reference.parse(reference)
+        job = self._job("pull", wanted, None, client, 0)
+        self._runner.add(job, lambda: self._pull(job, wanted, self._seen_by(credentials), named=False), ended)
+        return self.get(job.id)
+
+    @property
+    def isolated(self) -> bool:
+        return self._sharing == ISOLATED
 
     def push(
         self,
@@ -522,7 +538,9 @@ class Jobs:
         self._runner.add(job, run)
         return self.get(job.id)
 
-    async def _pull(self, job: Job, wanted: Reference, registries: IRegistries) -> dict[str, str]:
+    async def _pull(
+        self, job: Job, wanted: Reference, registries: IRegistries, *, named: bool = True
+    ) -> dict[str, str]:
         repository = registries.repository(wanted.repository)
         pull = Pull(
             job,
@@ -534,7 +552,7 @@ class Jobs:
             naming=self._naming,
             reporter=self._runner.reporter(job),
         )
-        image = await pull.run(self._wall_clock)
+        image = await (pull.run(self._wall_clock) if named else pull.run_unnamed(self._wall_clock))
         for blob in {layer.digest for layer in image.layers}:
             self._runner.record_holder(wanted.repository, blob)
         return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}

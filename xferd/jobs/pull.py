@@ -112,6 +112,17 @@ class Pull:
         finally:
             self.release()
 
+    async def run_unnamed(self, now: Callable[[], float]) -> Image:
+        """
+        Pull the image, and leave it without a name.
+
+        @param now: returns the time in seconds since the epoch.
+        """
+        try:
+            return await self.bring(now)
+        finally:
+            self.release()
+
     async def bring(self, now: Callable[[], float]) -> Image:
         """
         Bring the image into the store, without its name.

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from xferd.errors import Interrupted, StoreError, TooManyJobs, XferdError
+from xferd.interfaces.job_json import JobDetailsJSON
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import IStore
 from xferd.jobs.deferreds import uninterrupted
@@ -53,6 +54,7 @@ class _Running:
     @ivar end_lease: ends the job's lease on the store.
     @ivar reason: why the daemon ended it, if the daemon did.
     @ivar cancelled: whether its client has cancelled it.
+    @ivar ended: called with the job's record when it has ended.
     """
 
     job: Job
@@ -62,6 +64,7 @@ class _Running:
     end_lease: Callable[[], None] = lambda: None
     reason: XferdError | None = None
     cancelled: bool = False
+    ended: Callable[[JobDetailsJSON], object] | None = None
 
 
 class Runner:
@@ -196,13 +199,20 @@ class Runner:
                 f"{self._clients[client]} jobs of {client} have not ended: try again when some have"
             )
 
-    def add(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> None:
+    def add(
+        self,
+        job: Job,
+        run: Callable[[], Awaitable[dict[str, str]]],
+        ended: Callable[[JobDetailsJSON], object] | None = None,
+    ) -> None:
         """
         Add a job, which begins at once, or with L{start}.
 
         @param run: does the work, and returns the job's result.
+        @param ended: called with the job's record when it has ended, from a clean
+            turn.
         """
-        running = self._running[job.id] = _Running(job, run, self._clock.seconds())
+        running = self._running[job.id] = _Running(job, run, self._clock.seconds(), ended=ended)
         self._by_number[job.number] = job
         self._clients[job.client] += 1
         if self.started:
@@ -284,6 +294,8 @@ class Runner:
         job.error = None if error is None else describe(error)
         record = job.with_layers()
         running.end_lease()
+        if running.ended is not None:
+            self._eventual.call(running.ended, record)
         del self._running[job.id]
         del self._by_number[job.number]
         self._clients[job.client] -= 1

@@ -136,5 +136,22 @@ MIGRATIONS: Final = (
         created REAL NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE snapshot (
+        engine TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        kind INTEGER NOT NULL,
+        parent TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        updated INTEGER NOT NULL,
+        labels TEXT NOT NULL,
+        chain_id TEXT,
+        size INTEGER,
+        inodes INTEGER,
+        PRIMARY KEY (engine, number),
+        UNIQUE (engine, key)
+    ) WITHOUT ROWID;
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

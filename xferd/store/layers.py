@@ -11,7 +11,7 @@ from threading import Event
 from weakref import WeakValueDictionary
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -44,6 +44,7 @@ class Layers:
         self._trees = trees
         self._records: dict[Digest, Record] = {}
         self.uses = LayerUses()
+        self._arrivals: dict[Digest, list[Deferred[Layer]]] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         self._separating = DeferredLock()
 
@@ -61,6 +62,21 @@ class Layers:
         self._leases.touch(chain_id)
         record = self._records.get(chain_id)
         return None if record is None else self._layer(record)
+
+    def arrival(self, chain_id: Digest) -> Deferred[Layer]:
+        layer = self.get(chain_id)
+        if layer is not None:
+            return succeed(layer)
+
+        def forget(d: Deferred[Layer]) -> None:
+            waiting = self._arrivals[chain_id]
+            waiting.remove(d)
+            if not waiting:
+                del self._arrivals[chain_id]
+
+        arrival: Deferred[Layer] = Deferred(forget)
+        self._arrivals.setdefault(chain_id, []).append(arrival)
+        return arrival
 
     def depth(self, chain_id: Digest) -> int:
         """
@@ -208,6 +224,8 @@ class Layers:
             self.uses.remove(older)
         self._records[record.chain_id] = record
         self.uses.add(record)
+        for arrival in self._arrivals.pop(record.chain_id, ()):
+            arrival.callback(self._layer(record))
 
     def _lock(self, chain_id: Digest) -> DeferredLock:
         """

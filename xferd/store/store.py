@@ -50,6 +50,7 @@ from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import INCOMING, NOTE, Paths, parse_partial_name
+from xferd.store.snapshots import SnapshotTables
 from xferd.store.threads import Pool, Threads, delay_cancellation
 from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.trees import Trees
@@ -183,6 +184,7 @@ class Store:
             wall_clock=wall_clock,
             partial_age=partial_age,
         )
+        self.snapshots = SnapshotTables(self.journal, self.gc.add_user)
         self.free_space = FreeSpace(
             self.path,
             reactor,
@@ -252,6 +254,9 @@ class Store:
         """
         return self._stops.add(None)
 
+    def discard(self, path: str) -> None:
+        self._trash.throw(path)
+
     def usage(self) -> Deferred[Mapping[str, int]]:
         return Deferred.fromCoroutine(self._usage())
 
@@ -276,6 +281,7 @@ class Store:
         await self.catalog.load()
         await self.incoming.load()
         await self._last_used.load()
+        await self.snapshots.load()
         await self._threads.run(self._reserve.fill)
         self.gc.start()
         self._log.info(

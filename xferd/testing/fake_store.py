@@ -10,13 +10,16 @@ C{trees.commit} (key: the diff ID), C{trees.discard}, C{layers.register} (key: t
 diff ID), C{images.put}, C{images.pin} and C{images.remove} (key: the reference),
 C{gc.collect}, C{catalog.write}, C{incoming.begin} (key: the
 repository), C{incoming.open}, C{incoming.write} (key: the session),
-C{incoming.commit} (key: the digest), C{journal.job}, C{journal.attempt}, C{journal.jobs} and
-C{journal.interrupted}.
+C{incoming.commit} (key: the digest), C{snapshots.write} (key: the number), C{journal.job},
+C{journal.attempt}, C{journal.jobs} and C{journal.interrupted}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -28,6 +31,8 @@ from xferd.interfaces.store import (
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.catalog.records import Change, Recorded
 from xferd.store.disk.free_space import FreeSpace
+from xferd.store.journal import Statement
+from xferd.store.snapshots import SnapshotTables
 from xferd.testing.fake_blobs import FakeBlobs
 from xferd.testing.fake_gc import FakeGarbageCollector
 from xferd.testing.fake_images import FakeImages
@@ -61,7 +66,14 @@ class FakeStore:
         )
         self.journal = FakeJournal(self.gate)
         self.incoming = FakeIncomingBlobs(self.blobs, self.gate)
+        self.snapshots = SnapshotTables(_NoDatabase(self.gate), self.gc.add_user)
         self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
+
+    def discard(self, path: str) -> None:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
 
     def usage(self) -> Deferred[Mapping[str, int]]:
         return succeed(
@@ -92,3 +104,24 @@ class _NoRecords:
         There are none.
         """
         return succeed(Recorded())
+
+
+class _NoDatabase:
+    """
+    A database of snapshots that are forgotten.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def read(self, _: str) -> Deferred[list[tuple[Any, ...]]]:
+        """
+        There are no rows.
+        """
+        return succeed([])
+
+    def write(self, statements: Sequence[Statement]) -> Deferred[None]:
+        """
+        Take as long as the gate wants.
+        """
+        return self._gate.enter("snapshots.write", statements[0].values["number"])

@@ -6,7 +6,7 @@ The trees and layers of a store in memory.
 from __future__ import annotations
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from xferd.errors import StoreError
@@ -114,6 +114,7 @@ class FakeLayers:
         self.registered: dict[Digest, Layer] = {}
         self.blobs: dict[Digest, set[Digest]] = {}
         self.outdated: set[Digest] = set()
+        self._arrivals: list[tuple[Digest, Deferred[Layer]]] = []
         self._trees = trees
         self._gate = gate
         self._owners: dict[str, Digest] = {}
@@ -122,6 +123,14 @@ class FakeLayers:
         self._leases.touch(chain_id)
         layer = self.registered.get(chain_id)
         return None if layer is None else evolve(layer, outdated=chain_id in self.outdated)
+
+    def arrival(self, chain_id: Digest) -> Deferred[Layer]:
+        layer = self.get(chain_id)
+        if layer is not None:
+            return succeed(layer)
+        arrival: Deferred[Layer] = Deferred(lambda d: self._arrivals.remove((chain_id, d)))
+        self._arrivals.append((chain_id, arrival))
+        return arrival
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         return Deferred.fromCoroutine(self._register(parent, diff_id, blob))
@@ -143,6 +152,10 @@ class FakeLayers:
         self.blobs.setdefault(chain, set()).add(blob.digest)
         if not self._trees.is_outdated(diff_id):
             self.outdated.discard(chain)
+        arrived = [each for each in self._arrivals if each[0] == chain]
+        for each in arrived:
+            self._arrivals.remove(each)
+            each[1].callback(layer)
         return layer
 
     def separate(self, chain_id: Digest) -> Deferred[Layer]:

@@ -4,6 +4,8 @@ Tests for providers of L{ITrees} and L{ILayers}.
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError
+
 from tests.store.conformance.base import DATA, DIGEST, Conformance
 from tests.store.support import layer_descriptor, plant
 from xferd.errors import StoreError
@@ -83,6 +85,19 @@ class LayersConformance(Conformance):
             self.assertEqual((layer.diff_id, layer.size), (Digest.of(blob), len(blob)))
             self.assertEqual(self.store.layers.get(expected), layer)
             parent = expected
+
+    def test_arrival(self) -> None:
+        """
+        Who waits for a layer gets it when it is registered, and at once from then on;
+        each wait can be ended alone.
+        """
+        self.do(plant(self.store, DATA))
+        waiting = [self.store.layers.arrival(DIGEST) for _ in range(3)]
+        waiting[1].cancel()
+        self.failure(waiting[1], CancelledError)
+        layer = self.result(self.store.layers.register(None, DIGEST, layer_descriptor(DATA)))
+        for arrived in (waiting[0], waiting[2], self.store.layers.arrival(DIGEST)):
+            self.assertEqual(self.result(arrived), layer)
 
     def test_again(self) -> None:
         """

@@ -1,0 +1,127 @@
+"""
+Tests for L{xferd.store.snapshots}.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+from zope.interface.verify import verifyObject
+
+from tests.store.support import StoreTestCase, pull, sample
+from xferd.errors import StoreError
+from xferd.interfaces.snapshots import ISnapshotTable, ISnapshotTables, Kind, Snapshot, Usage
+from xferd.interfaces.store import Freed, ILayerUser
+from xferd.names import Digest
+
+LABELS = {"containerd.io/snapshot/cri.image-ref": "docker.io/library/app:1", "a": "ä"}
+
+
+def snapshot(number: int, key: str, parent: str = "", chain_id: Digest | None = None) -> Snapshot:
+    """
+    A committed snapshot.
+    """
+    return Snapshot(number, key, Kind.COMMITTED, parent, 10**18 + number, 10**18, {}, chain_id)
+
+
+class SnapshotTests(StoreTestCase):
+    """
+    Snapshots in the journal's database.
+    """
+
+    def test_interfaces(self) -> None:
+        """
+        They provide their Interfaces.
+        """
+        verifyObject(ISnapshotTables, self.store.snapshots)
+        table = self.store.snapshots.of("main")
+        verifyObject(ISnapshotTable, table)
+        verifyObject(ILayerUser, table)
+        self.assertEqual(table.name, "containerd main")
+
+    def test_over_a_restart(self) -> None:
+        """
+        Each engine finds its own snapshots after a restart, in their order, as they were.
+        """
+        one, two = self.store.snapshots.of("main"), self.store.snapshots.of("other")
+        base = evolve(
+            snapshot(one.number(), "k8s.io/1/a b", chain_id=Digest.of(b"1")), labels=LABELS, usage=Usage(9, 2)
+        )
+        top = evolve(snapshot(one.number(), "top", base.key), kind=Kind.ACTIVE)
+        gone = snapshot(two.number(), "gone")
+        kept = snapshot(two.number(), "top")
+        for table, each in ((one, base), (one, top), (two, gone), (two, kept)):
+            self.successResultOf(table.put(each))
+        self.successResultOf(two.remove(gone))
+        self.reopen()
+        one, two = self.store.snapshots.of("main"), self.store.snapshots.of("other")
+        self.assertEqual((one.all(), two.all()), ([base, top], [kept]))
+        self.assertEqual(one.chain("top"), [top, base])
+        self.assertEqual((one.number(), two.number()), (3, 3))
+
+    def test_children(self) -> None:
+        """
+        A snapshot has children as long as others name it as their parent.
+        """
+        table = self.store.snapshots.of("main")
+        base, top = snapshot(1, "base"), snapshot(2, "top", "base")
+        for each in (base, top):
+            self.successResultOf(table.put(each))
+        self.assertEqual((table.has_children("base"), table.has_children("top")), (True, False))
+        renamed = evolve(top, key="renamed", parent="")
+        self.successResultOf(table.put(renamed))
+        self.assertFalse(table.has_children("base"))
+        self.assertEqual((table.get("top"), table.get("renamed")), (None, renamed))
+        self.assertEqual(table.chain("renamed"), [renamed])
+        self.assertEqual(table.chain(""), [])
+
+    def test_refused(self) -> None:
+        """
+        A change that cannot be written is undone.
+        """
+        table = self.store.snapshots.of("main")
+        base = snapshot(1, "base")
+        self.successResultOf(table.put(base))
+        self.pools.database.held = True
+        changed, added = evolve(base, labels={"a": "b"}), snapshot(2, "base 2", "base")
+        waiting = [table.put(changed), table.put(added)]
+        self.assertEqual(table.all(), [changed, added])
+        assert self.store.journal._database is not None
+        self.store.journal._database.close()
+        self.pools.database.release()
+        for each in waiting:
+            self.failureResultOf(each, StoreError)
+        self.assertEqual((table.all(), table.has_children("base")), ([base], False))
+        self.failureResultOf(table.remove(base), StoreError)
+        self.assertEqual(table.all(), [base])
+
+    def test_layers_are_kept(self) -> None:
+        """
+        The layers that snapshots stand on are kept, also by an engine that is not served
+        any more, until the last snapshot is gone.
+        """
+        wanted = sample("app", b"one", b"two")
+        self.run_now(pull(self.store, wanted))
+        self.successResultOf(self.store.images.remove(wanted.image.reference))
+        top = wanted.image.chain_id
+        assert top is not None
+        used = evolve(snapshot(1, "c", chain_id=top), labels=LABELS)
+        self.successResultOf(self.store.snapshots.of("main").put(used))
+        self.reopen()
+        self.assertEqual(self.successResultOf(self.store.gc.collect()).layers, 0)
+        (table,) = self.store.snapshots
+        self.assertEqual(table.used(), {top: ["docker.io/library/app:1"]})
+        self.successResultOf(table.put(evolve(used, labels={})))
+        self.assertEqual(table.used(), {top: ["snapshot c"]})
+        self.successResultOf(table.remove(used))
+        freed = self.successResultOf(self.store.gc.collect())
+        self.assertEqual((freed.layers, freed.trees), (2, 2))
+        self.assertEqual(self.successResultOf(self.store.gc.collect()), Freed())
+
+    def test_discard(self) -> None:
+        """
+        A directory that is discarded is gone.
+        """
+        staged = self.successResultOf(self.store.trees.stage())
+        self.store.discard(staged)
+        self.successResultOf(self.store.gc.removed())
+        self.assertRaises(StoreError, self.store.discard, staged)
