@@ -746,6 +746,12 @@ class FakeImages:
         """
         return self.named.get(reference)
 
+    def follow(self, changed: Callable[[], object]) -> None:
+        """
+        xferd.web does not call this.
+        """
+        raise NotImplementedError
+
     def put(self, image: Image) -> Deferred[None]:
         """
         Set an image's name.

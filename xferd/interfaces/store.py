@@ -5,7 +5,7 @@ The store, as jobs use it: trees, layers, images, free space, garbage collection
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Final
 
 from attrs import frozen
@@ -130,6 +130,22 @@ class ILayers(Interface):
         The layer, or None if it is not registered.
         """
 
+    def chain_ids() -> Collection[Digest]:
+        """
+        All layers.  Like L{stack} and L{blobs_of}, this does not count as a use.
+        """
+
+    def stack(chain_id: Digest) -> Sequence[Layer]:
+        """
+        A layer and all below it, the bottom one first; none if it is not registered.
+        """
+
+    def blobs_of(chain_id: Digest) -> Sequence[Descriptor]:
+        """
+        The blobs that a layer is known by, which need not be in the store; none if it is
+        not registered.
+        """
+
     def register(parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         """
         Register a tree on top of a parent chain.  Idempotent: a registered layer
@@ -235,6 +251,11 @@ class IImages(Interface):
     def get(reference: Reference) -> Image | None:
         """
         The image of a name, or None.
+        """
+
+    def follow(changed: Callable[[], object]) -> None:
+        """
+        Call C{changed} whenever names have changed, at once after that.
         """
 
     def put(image: Image) -> Deferred[None]:

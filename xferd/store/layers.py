@@ -6,7 +6,7 @@ The layers: records, in C{layers/}, of a tree on top of a parent chain.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from threading import Event
 from weakref import WeakValueDictionary
 
@@ -77,6 +77,19 @@ class Layers:
         arrival: Deferred[Layer] = Deferred(forget)
         self._arrivals.setdefault(chain_id, []).append(arrival)
         return arrival
+
+    def chain_ids(self) -> Collection[Digest]:
+        return self._records.keys()
+
+    def stack(self, chain_id: Digest) -> Sequence[Layer]:
+        found = [
+            self._layer(record) for record in self._chain(chain_id if chain_id in self._records else None)
+        ]
+        return found[::-1]
+
+    def blobs_of(self, chain_id: Digest) -> Sequence[Descriptor]:
+        record = self._records.get(chain_id)
+        return () if record is None else record.blobs
 
     def depth(self, chain_id: Digest) -> int:
         """

@@ -5,7 +5,7 @@ The named images of a store in memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from attrs import evolve
@@ -35,6 +35,7 @@ class FakeImages:
     def __init__(self, blobs: FakeBlobs, layers: FakeLayers, gate: Gate, leases: FakeLeases) -> None:
         self._leases = leases
         self._named: dict[Reference, Image] = {}
+        self._followers: list[Callable[[], object]] = []
         self.used: dict[Reference, int] = {}
         self._numbers = count()
         self._blobs = blobs
@@ -69,6 +70,9 @@ class FakeImages:
             self.note(reference)
         return image
 
+    def follow(self, changed: Callable[[], object]) -> None:
+        self._followers.append(changed)
+
     def put(self, image: Image) -> Deferred[None]:
         return Deferred.fromCoroutine(self._put(image))
 
@@ -83,6 +87,7 @@ class FakeImages:
         if reference not in self._named:
             raise NotFound(f"there is no image {reference}")
         self._named[reference] = evolve(self._named[reference], pinned=pinned)
+        self._report()
         return self._named[reference]
 
     async def _remove(self, reference: Reference) -> None:
@@ -90,6 +95,7 @@ class FakeImages:
         if reference not in self._named:
             raise NotFound(f"there is no image {reference}")
         del self._named[reference]
+        self._report()
 
     async def _put(self, image: Image) -> None:
         await self._gate.enter("images.put", image.reference)
@@ -104,3 +110,8 @@ class FakeImages:
         pinned = image.pinned or (present is not None and present.pinned)
         self._named[image.reference] = evolve(image, pinned=pinned)
         self.note(image.reference)
+        self._report()
+
+    def _report(self) -> None:
+        for changed in self._followers:
+            changed()

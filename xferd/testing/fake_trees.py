@@ -5,6 +5,8 @@ The trees and layers of a store in memory.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -118,6 +120,7 @@ class FakeLayers:
         self._trees = trees
         self._gate = gate
         self._owners: dict[str, Digest] = {}
+        self._descriptors: dict[Digest, list[Descriptor]] = {}
 
     def get(self, chain_id: Digest) -> Layer | None:
         self._leases.touch(chain_id)
@@ -131,6 +134,20 @@ class FakeLayers:
         arrival: Deferred[Layer] = Deferred(lambda d: self._arrivals.remove((chain_id, d)))
         self._arrivals.append((chain_id, arrival))
         return arrival
+
+    def chain_ids(self) -> Collection[Digest]:
+        return self.registered.keys()
+
+    def stack(self, chain_id: Digest) -> Sequence[Layer]:
+        found: list[Layer] = []
+        current: Digest | None = chain_id
+        while current is not None and current in self.registered:
+            found.append(evolve(self.registered[current], outdated=current in self.outdated))
+            current = found[-1].parent
+        return found[::-1]
+
+    def blobs_of(self, chain_id: Digest) -> Sequence[Descriptor]:
+        return self._descriptors.get(chain_id, [])
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         return Deferred.fromCoroutine(self._register(parent, diff_id, blob))
@@ -150,6 +167,8 @@ class FakeLayers:
         )
         self._owners.setdefault(layer.path, chain)
         self.blobs.setdefault(chain, set()).add(blob.digest)
+        known = self._descriptors.setdefault(chain, [])
+        known += [] if blob in known else [blob]
         if not self._trees.is_outdated(diff_id):
             self.outdated.discard(chain)
         arrived = [each for each in self._arrivals if each[0] == chain]

@@ -138,3 +138,17 @@ class ImagesConformance(Conformance):
         self.assertEqual(list(self.store.images.all()), [two.image])
         self.failure(self.store.images.remove(one.image.reference), NotFound)
         self.assertTrue(self.store.blobs.has(one.image.manifest.digest))
+
+    def test_follow(self) -> None:
+        """
+        Followers are called after each change, which they see.
+        """
+        wanted = sample("alpine", b"one")
+        images, seen = self.store.images, list[list[bool]]()
+        images.follow(lambda: seen.append([image.pinned for image in images.all()]))
+        self.do(self.prepare(wanted))
+        self.assertEqual(seen, [])
+        self.result(images.put(wanted.image))
+        self.result(images.pin(wanted.image.reference, True))
+        self.result(images.remove(wanted.image.reference))
+        self.assertEqual(seen, [[False], [True], []])

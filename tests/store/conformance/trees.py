@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError
 from tests.store.conformance.base import DATA, DIGEST, Conformance
 from tests.store.support import layer_descriptor, plant
 from xferd.errors import StoreError
-from xferd.interfaces.store import Unpacked
+from xferd.interfaces.store import Layer, Unpacked
 from xferd.names import Digest, chain_id
 
 
@@ -139,6 +139,30 @@ class LayersConformance(Conformance):
         self.do(plant(self.store, DATA))
         parent = Digest.of(b"nobody")
         self.failure(self.store.layers.register(parent, DIGEST, layer_descriptor(DATA)), StoreError)
+
+    def test_stack(self) -> None:
+        """
+        A layer is listed with all below it, and with its blobs.  Looking does not
+        keep it.
+        """
+        layers = self.store.layers
+        self.assertEqual((list(layers.chain_ids()), list(layers.stack(DIGEST))), ([], []))
+        self.assertEqual(list(layers.blobs_of(DIGEST)), [])
+        stack: list[Layer] = []
+        for blob in (b"one", b"two"):
+            self.do(plant(self.store, blob))
+            parent = stack[0].chain_id if stack else None
+            self.result(layers.register(parent, Digest.of(blob), layer_descriptor(blob)))
+            again = layers.register(parent, Digest.of(blob), layer_descriptor(b"packed"))
+            stack.append(self.result(again))
+        top = stack[-1].chain_id
+        end = self.store.gc.lease()
+        self.assertEqual(list(layers.stack(top)), stack)
+        self.assertEqual(set(layers.chain_ids()), {layer.chain_id for layer in stack})
+        self.assertEqual(list(layers.blobs_of(top)), [layer_descriptor(b"two"), layer_descriptor(b"packed")])
+        self.result(self.store.gc.collect(False))
+        end()
+        self.assertEqual(list(layers.chain_ids()), [])
 
     def test_separate(self) -> None:
         """

@@ -15,7 +15,7 @@ name, is written with it, and survives the loss of the journal.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from attrs import evolve, frozen
@@ -89,6 +89,7 @@ class Images:
         self._sorted: list[Image] = []
         self._lost: set[str] = set()
         self._roots: set[Digest] | None = None
+        self._followers: list[Callable[[], object]] = []
         self._writes: Batches[tuple[Reference, Image | bool | None]] = Batches(
             lambda batch: Deferred.fromCoroutine(self._write(batch))
         )
@@ -122,6 +123,9 @@ class Images:
             self._leases.touch(*image.parts)
             self._last_used.note(reference)
         return image
+
+    def follow(self, changed: Callable[[], object]) -> None:
+        self._followers.append(changed)
 
     def put(self, image: Image) -> Deferred[None]:
         """
@@ -201,6 +205,8 @@ class Images:
                 self._last_used.forget(reference)
             elif not isinstance(wanted, bool):
                 self._last_used.note(reference)
+        for changed in self._followers:
+            changed()
 
     def _set(self, reference: Reference, image: Image | None) -> None:
         name = str(reference)
