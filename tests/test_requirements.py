@@ -7,7 +7,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import xferd
 
 _ROOT = Path(xferd.__file__).parent
 
-_DISTRIBUTIONS = {"OpenSSL": "pyopenssl", "zope": "zope.interface"}
+_DISTRIBUTIONS = {"OpenSSL": "pyopenssl", "google": "protobuf", "zope": "zope.interface"}
 """Top-level modules that are not named as their distribution is."""
 
 
@@ -32,13 +32,22 @@ def _imports(file: Path) -> Iterator[str]:
             yield node.module
 
 
-def _required(setup: str) -> set[str]:
+def _distributions(files: Iterable[Path]) -> set[str]:
     """
-    The distributions in C{install_requires}, in lower case.
+    The distributions that files import, in lower case.
+    """
+    found = {name.partition(".")[0] for file in files for name in _imports(file)}
+    foreign = found - sys.stdlib_module_names - {"xferd"}
+    return {_DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in foreign}
+
+
+def _required(setup: str, section: str = "options", key: str = "install_requires") -> set[str]:
+    """
+    The distributions in C{install_requires} or in an extra, in lower case.
     """
     config = ConfigParser()
     config.read_string(setup)
-    lines = config["options"]["install_requires"].split("\n")
+    lines = config[section][key].split("\n")
     return {
         re.split(r"[\s\[<>=!~;]", line.strip())[0].lower().replace("_", "-") for line in lines if line.strip()
     }
@@ -53,10 +62,27 @@ class RequirementTests(SynchronousTestCase):
         """
         Each distribution that a module imports is required, and no other.
         """
-        found = {name.partition(".")[0] for file in _ROOT.rglob("*.py") for name in _imports(file)}
-        foreign = found - sys.stdlib_module_names - {"xferd"}
-        used = {_DISTRIBUTIONS.get(name, name).lower().replace("_", "-") for name in foreign}
+        used = _distributions(file for file in _ROOT.rglob("*.py") if not self._is_extra(file))
         self.assertEqual(used, _required((_ROOT.parent / "setup.cfg").read_text("utf-8")))
+
+    def test_engines(self) -> None:
+        """
+        What the packages of engines import beyond that is the extra C{engines}, which
+        the tests have, too.
+        """
+        setup = (_ROOT.parent / "setup.cfg").read_text("utf-8")
+        used = _distributions(filter(self._is_extra, _ROOT.rglob("*.py")))
+        extra = _required(setup, "options.extras_require", "engines")
+        self.assertEqual(used - _required(setup), extra)
+        self.assertLessEqual(extra, _required(setup, "options.extras_require", "test"))
+
+    @staticmethod
+    def _is_extra(file: Path) -> bool:
+        """
+        Whether a module is of a package that may import the extra C{engines}.
+        """
+        engines = _ROOT / "engines"
+        return file.is_relative_to(engines) and file.parent != engines
 
     def test_requests(self) -> None:
         """

@@ -1,0 +1,3 @@
+"""
+Tests for C{xferd.engines.proto}, and how its modules are made.
+"""
