@@ -40,7 +40,7 @@ from xferd.interfaces.job_json import (
     TransferJSON,
 )
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
-from xferd.interfaces.store import Freed, IImages, Image, IStore, Layer
+from xferd.interfaces.store import Freed, IImages, Image, IStore, KeptFor, Layer
 from xferd.jobs.job import ENDED
 from xferd.jobs.limits import Limits
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
@@ -797,6 +797,31 @@ class FakeLayers:
         return Layer(chain_id, None, chain_id, f"/trees/{chain_id.hex}", 9000)
 
 
+class FakeUses:
+    """
+    What container engines need, for tests to set.
+
+    @ivar users: what they need a layer for, by chain ID.
+    @ivar kept: what is kept for each.
+    """
+
+    def __init__(self) -> None:
+        self.users: dict[Digest | None, list[str]] = {}
+        self.kept: list[KeptFor] = []
+
+    def used_by(self, chain_id: Digest | None) -> Sequence[str]:
+        """
+        What needs a layer.
+        """
+        return self.users.get(chain_id, [])
+
+    def kept_for(self) -> Sequence[KeptFor]:
+        """
+        What is kept.
+        """
+        return self.kept
+
+
 @implementer(IStore)
 class FakeStore:
     """
@@ -806,7 +831,6 @@ class FakeStore:
     blobs: Any = FakeBlobs()
     trees: Any = None
     layers: Any = FakeLayers()
-    gc: Any = None
     catalog: Any = None
     incoming: Any = None
     snapshots: Any = None
@@ -821,6 +845,7 @@ class FakeStore:
         self.journal = journal
         self.free_space = FreeSpace(path, Clock(), free=lambda: 1 << 40)
         self.images = FakeImages()
+        self.gc: Any = FakeUses()
         self.closed = False
 
     def usage(self) -> Deferred[Mapping[str, int]]:

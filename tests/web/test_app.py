@@ -14,7 +14,7 @@ from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World
 from xferd.errors import BadInput, BadReference, ConfigError, Interrupted, NotFound
 from xferd.interfaces.engines import EngineImageJSON
 from xferd.interfaces.jobs import IEventStream, IJobs
-from xferd.interfaces.store import IImages, IStore
+from xferd.interfaces.store import IImages, IStore, KeptFor
 from xferd.testing.fake_engine import FakeEngine
 from xferd.web.job_creation import MAX_TCP_JOBS
 
@@ -306,6 +306,7 @@ class StoreTests(SynchronousTestCase):
         """
         made = image()
         self.world.store.images.named[made.reference] = made
+        self.world.store.gc.users[made.chain_id] = ["podman: container a"]
         (shown,) = self.world.ask("GET", "/api/v1/images").json()
         self.assertEqual(
             shown,
@@ -318,6 +319,7 @@ class StoreTests(SynchronousTestCase):
                 "size": 9800,
                 "created": "2026-01-02T03:04:05Z",
                 "pinned": False,
+                "used_by": ["podman: container a"],
                 "layers": [
                     {
                         "digest": str(made.layers[0].digest),
@@ -411,11 +413,14 @@ class StoreTests(SynchronousTestCase):
 
     def test_collect(self) -> None:
         """
-        A collection deletes files unless the request is a dry run.
+        A collection deletes files unless the request is a dry run.  What is kept for
+        engines is listed.
         """
+        self.world.store.gc.kept = [KeptFor("podman", 3, 700)]
         for body, dry_run in ((b"{}", False), (b'{"dry_run": true}', True)):
             shown = self.world.ask("POST", "/api/v1/gc", body).json()
             self.assertEqual((shown["dry_run"], shown["freed"]["bytes"]), (dry_run, 900))
+            self.assertEqual(shown["kept"], [{"user": "podman", "layers": 3, "bytes": 700}])
         for body in (b"", b"[]", b'{"dry_run": 1}', b'{"dry": true}'):
             self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 400, body)
         self.assertEqual(self.world.ask("POST", "/api/v1/gc", b"{}", {"Content-Type": None}).status, 415)

@@ -153,7 +153,7 @@ class PageTests(TestCase):
             Event("layer", layer),
             Event("transfer", transfer),
             Event("job", failed),
-            Event("image", {**image_json(image()), "reference": HOSTILE}),
+            Event("image", {**image_json(image(), [f"{HOSTILE}: a", f"{HOSTILE}: b"]), "reference": HOSTILE}),
         ]
         page = await self.load(world)
         self.assertNotIn("<img src=x", page)
@@ -161,6 +161,7 @@ class PageTests(TestCase):
         self.assertGreaterEqual(page.count("&lt;img src=x onerror"), 7)
         self.assertEqual(len(re.findall(r'<li class="layer"[^>]*data-state="backing-off"', page)), 1)
         self.assertIn("for 3 jobs", page)
+        self.assertEqual(page.count("in use by &lt;img src=x onerror"), 1)
         self.assertIn("try 2", page)
         self.assertIn("fetched 40 %, unpacked 20 %", page)
         self.assertIn("LAYER_INVALID", page)

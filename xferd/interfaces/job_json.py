@@ -147,6 +147,7 @@ class ImageJSON(TypedDict):
     size: int
     created: str
     pinned: bool
+    used_by: list[str]
     layers: list[BlobJSON]
 
 

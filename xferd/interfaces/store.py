@@ -348,6 +348,21 @@ class ILayerUser(Interface):
         """
 
 
+@frozen
+class KeptFor:
+    """
+    What is kept for an L{ILayerUser}.
+
+    @ivar user: its name.
+    @ivar layers: the number of layers that it needs, with all their parents.
+    @ivar bytes: the bytes in their trees.
+    """
+
+    user: str
+    layers: int
+    bytes: int
+
+
 class IGarbageCollector(Interface):
     """
     Removes content that nothing names or uses.
@@ -358,6 +373,19 @@ class IGarbageCollector(Interface):
         Keep what a user needs from now on.  Its layers stay without a name; an
         image stays at an eviction if its top layer, or one on top of that, is
         needed.  Idempotent.
+        """
+
+    def used_by(chain_id: Digest | None) -> Sequence[str]:
+        """
+        What needs a layer itself, and not only one on top of it: texts such as
+        C{containerd main: snapshot 3 of namespace k8s.io}, from memory.  The
+        name of the user ends at the first colon.  Ten at most, and
+        then the number of the others.
+        """
+
+    def kept_for() -> Sequence[KeptFor]:
+        """
+        What is kept for each user, from memory.
         """
 
     def lease() -> Callable[[], None]:

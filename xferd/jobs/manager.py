@@ -115,7 +115,7 @@ class Jobs:
         self._clock = clock
         self._wall_clock = wall_clock
         self._eventual = Eventual(clock)
-        self._broker = Broker(clock, self._eventual)
+        self._broker = Broker(clock, self._eventual, store.gc.used_by)
         self.keeper = Keeper(store, keep, clock=clock, wall_clock=wall_clock)
         self._quota = Quota(store, self._broker.removed, quota, self.keeper.spared)
         self._ended = EndedJobs(store.journal, self._broker.forget)

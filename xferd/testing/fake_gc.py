@@ -5,7 +5,7 @@ The garbage collector of a store in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -16,6 +16,7 @@ from xferd.interfaces.store import (
     Freed,
     IGarbageCollector,
     ILayerUser,
+    KeptFor,
 )
 from xferd.names import Digest, Reference, Repository
 from xferd.store.catalog.catalog import Catalog
@@ -57,6 +58,14 @@ class FakeGarbageCollector:
 
     def add_user(self, user: ILayerUser) -> None:
         self._users.add(user)
+
+    def used_by(self, chain_id: Digest | None) -> Sequence[str]:
+        return self._users.texts(chain_id)
+
+    def kept_for(self) -> Sequence[KeptFor]:
+        registered = self._layers.registered
+        chains = [(user.name, self._chains(user.used().keys())) for user in self._users]
+        return [KeptFor(name, len(each), sum(registered[c].size for c in each)) for name, each in chains]
 
     def lease(self) -> Callable[[], None]:
         return self._leases.begin()

@@ -16,7 +16,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from xferd.descriptors import own_limit
 from xferd.errors import NotFound
-from xferd.interfaces.job_json import NO_REGISTRY, RegistryJSON, RepositoryJSON
+from xferd.interfaces.job_json import NO_REGISTRY, ImageJSON, RegistryJSON, RepositoryJSON
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.job import ENDED
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from xferd.interfaces.jobs import IJobs
     from xferd.interfaces.reactor import WallClock
     from xferd.interfaces.registry import IRegistries
-    from xferd.interfaces.store import IStore
+    from xferd.interfaces.store import Image, IStore
     from xferd.web.peer_trust import Trust
 
 API: Final = "/api/v1"
@@ -337,7 +337,7 @@ class Web:
         List the images of the store, by name.
         """
         page = IMAGES.page(request, self._store.images.all())
-        return respond(request, [image_json(image) for image in page])
+        return respond(request, [self._image_json(image) for image in page])
 
     @app.route(f"{API}/images/<path:name>", methods=["GET"])
     async def show_image(self, request: Request, name: str) -> bytes:
@@ -357,7 +357,7 @@ class Web:
         Give an image of the store another name.
         """
         image = await self._jobs.image_admin.tag(name, read_new_name(request))
-        return respond(request, image_json(image), 201)
+        return respond(request, self._image_json(image), 201)
 
     @app.route(f"{API}/images/<path:name>/pin", methods=["POST"])
     async def pin_image(self, request: Request, name: str) -> bytes:
@@ -365,7 +365,10 @@ class Web:
         Pin an image of the store, or unpin it.
         """
         image = await self._jobs.image_admin.pin(name, read_pin(request))
-        return respond(request, image_json(image))
+        return respond(request, self._image_json(image))
+
+    def _image_json(self, image: Image) -> ImageJSON:
+        return image_json(image, self._store.gc.used_by(image.chain_id))
 
     @app.route(f"{API}/images/<path:name>/trees", methods=["POST"])
     async def renew_trees(self, request: Request, name: str) -> bytes:
@@ -391,7 +394,8 @@ class Web:
         """
         dry_run, partials = read_collection(request)
         freed = await self._jobs.image_admin.collect(dry_run, partials)
-        return respond(request, {"dry_run": dry_run, "freed": asdict(freed)})
+        kept = [asdict(each) for each in self._store.gc.kept_for()]
+        return respond(request, {"dry_run": dry_run, "freed": asdict(freed), "kept": kept})
 
     # ------------------------------------------------------------- the daemon
 

@@ -109,6 +109,10 @@ _IMAGE: Final[Mapping[str, Schema]] = {
     "size": COUNT,
     "created": TIME,
     "pinned": {**FLAG, "description": "Whether the image is exempt from removal by the quota."},
+    "used_by": {
+        **array(TEXT),
+        "description": "What container engines on this host need the image for, as ENGINE: TEXT.",
+    },
     "layers": array(_object({"digest": DIGEST, "size": COUNT, "media_type": TEXT})),
 }
 
@@ -244,7 +248,14 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "PinAsked": PIN.to_schema(),
     "Removed": _object({"reference": TEXT, "freed": ref("Freed")}),
     "CollectionAsked": COLLECTION.to_schema(),
-    "Collected": _object({"dry_run": FLAG, "freed": ref("Freed")}),
+    "Collected": _object({"dry_run": FLAG, "freed": ref("Freed"), "kept": array(ref("KeptFor"))}),
+    "KeptFor": _object(
+        {
+            "user": {**TEXT, "description": "A container engine on this host, or something like it."},
+            "layers": {**COUNT, "description": "The layers that it needs, with all their parents."},
+            "bytes": {**COUNT, "description": "The bytes in their trees."},
+        }
+    ),
     "Freed": _object({field.name: COUNT for field in fields(Freed)}),
     "Host": _object(
         {

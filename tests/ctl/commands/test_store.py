@@ -25,10 +25,24 @@ class ImagesTests(CommandCase):
         """
         self.fake.on("GET", "/images", Answer([IMAGE]))
         heads, row = self.lines("images")
-        self.assertEqual(heads, ["REFERENCE", "DIGEST", "IMAGE", "ID", "LAYERS", "SIZE", "PULLED"])
+        self.assertEqual(
+            heads, ["REFERENCE", "DIGEST", "IMAGE", "ID", "LAYERS", "SIZE", "PULLED", "USED", "BY"]
+        )
         self.assertEqual(row[:6], [IMAGE["reference"], "0123456789ab", "0123456789ab", "1", "41.2", "MB"])
         self.assertEqual(row[-1], "ago")
         self.assertEqual(self.objects("images"), [IMAGE])
+
+    def test_used(self) -> None:
+        """
+        The list names the engines that need an image, and C{inspect} what for.
+        """
+        used = {**IMAGE, "used_by": ["podman: container a", "podman: container b", "cri-o"]}
+        self.fake.on("GET", "/images", Answer([used]))
+        self.assertEqual(self.lines("images")[1][-3:], ["ago", "podman,", "cri-o"])
+        self.fake.on("GET", "/images/alpine", Answer(used))
+        lines = self.lines("inspect", "alpine")
+        self.assertIn(["used", "by:", "podman:", "container", "a"], lines)
+        self.assertIn(["used", "by:", "cri-o"], lines)
 
     def test_inspect(self) -> None:
         """
@@ -160,6 +174,18 @@ class CollectTests(DaemonTestCase):
         self.assertEqual(self.fake.requests[-1][2], {"dry_run": False, "partials": True})
         outcome = run(["gc", "--json", "--host", self.fake.url])
         self.assertEqual(json.loads(outcome.out), {"dry_run": False, "freed": FREED})
+
+    def test_kept(self) -> None:
+        """
+        A dry run lists what is kept for each engine.
+        """
+        kept = [{"user": "podman", "layers": 3, "bytes": 2000}, {"user": "cri-o", "layers": 1, "bytes": 0}]
+        self.fake.on("POST", "/gc", Answer({"dry_run": True, "freed": FREED, "kept": kept}))
+        outcome = run(["gc", "--dry-run", "--host", self.fake.url])
+        self.assertEqual(
+            outcome.out.splitlines()[1:],
+            ["kept for:   podman: 3 layers, 2.0 kB", "kept for:   cri-o: 1 layer, 0 B"],
+        )
 
     def test_odd_answer(self) -> None:
         """

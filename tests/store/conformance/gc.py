@@ -12,7 +12,7 @@ from tests.store.support import LayerUser, Sample, pull, sample
 from xferd.errors import StoreError
 from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.catalog import CatalogManifest
-from xferd.interfaces.store import Freed
+from xferd.interfaces.store import Freed, KeptFor
 from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference, Repository, chain_id
 from xferd.oci import Descriptor
@@ -289,6 +289,9 @@ class GarbageCollectorConformance(Conformance):
         self.assertEqual(self.collect(), freed)
         self.assertIsNotNone(self.store.layers.get(middle))
         self.assertTrue(self.store.trees.has(wanted.diff_ids[1]))
+        self.assertEqual(self.store.gc.used_by(middle), ["engine one: container 1"])
+        self.assertEqual(self.store.gc.used_by(wanted.image.chain_id), [])
+        self.assertEqual(self.store.gc.kept_for(), [KeptFor("engine one", 2, 6)])
         del user.needs[middle]
         freed = self.collect()
         self.assertEqual((freed.layers, freed.trees, freed.blobs), (2, 2, 0))

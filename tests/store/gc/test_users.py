@@ -42,6 +42,18 @@ class LayerUsersTests(SynchronousTestCase):
         self.one.needs.clear()
         self.assertEqual(self.users.needed(), {A})
 
+    def test_texts(self) -> None:
+        """
+        What needs a layer is said with the name of its engine, as far as the
+        engine says it, and up to a limit.
+        """
+        self.assertEqual(self.users.texts(A), ["engine one: container 1", "engine two: container 2"])
+        self.assertEqual([self.users.texts(each) for each in (B, C, None)], [["engine one"], [], []])
+        self.one.needs[C] = [str(number) for number in range(9)]
+        self.two.needs[C] = ["9", "10", "11"]
+        texts = self.users.texts(C)
+        self.assertEqual((texts[0], texts[9:]), ("engine one: 0", ["engine two: 9", "and 2 more"]))
+
     def test_refresh(self) -> None:
         """
         They read in turn; a refresh that is cancelled ends.

@@ -60,11 +60,26 @@ def images(_: Namespace, session: Session) -> None:
             size(count(image, "size")),
             session.printer.ago(image.get("created")),
             "pinned" if image.get("pinned") is True else "",
+            ", ".join(_users(image)),
         )
         for image in found
     ]
-    heads = ("REFERENCE", "DIGEST", "IMAGE ID", "LAYERS", "SIZE", "PULLED", "")
+    heads = ("REFERENCE", "DIGEST", "IMAGE ID", "LAYERS", "SIZE", "PULLED", "", "USED BY")
     session.printer.rows(found, heads, rows, ("LAYERS", "SIZE"))
+
+
+def _users(image: Mapping[str, Any]) -> Sequence[str]:
+    """
+    The names of the engines that need an image.
+    """
+    return list(dict.fromkeys(text.partition(": ")[0] for text in _texts(image)))
+
+
+def _texts(image: Mapping[str, Any]) -> Sequence[str]:
+    """
+    What engines need an image for.
+    """
+    return [clean(text) for text in image.get("used_by") or ()]
 
 
 def inspect(args: Namespace, session: Session) -> None:
@@ -82,6 +97,7 @@ def inspect(args: Namespace, session: Session) -> None:
         ("size", size(count(image, "size"))),
         ("pulled", session.printer.ago(image.get("created"))),
         ("pinned", "yes" if image.get("pinned") is True else ""),
+        *(("used by", text) for text in _texts(image)),
     ]
     if session.printer.facts(image, facts):
         print(file=session.stdout)
@@ -157,7 +173,15 @@ def collect(args: Namespace, session: Session) -> None:
     Run C{xferctl gc}.
     """
     answer = session.daemon.collect(args.dry_run, args.partials)
-    session.printer.facts(answer, [("would free" if args.dry_run else "freed", _freed(answer))])
+    facts = [("would free" if args.dry_run else "freed", _freed(answer))]
+    if args.dry_run:
+        facts += [("kept for", _kept(each)) for each in answer.get("kept") or ()]
+    session.printer.facts(answer, facts)
+
+
+def _kept(kept: dict[str, Any]) -> str:
+    layers, number = plural(count(kept, "layers"), "layer"), size(count(kept, "bytes"))
+    return f"{clean(kept.get('user'))}: {layers}, {number}"
 
 
 def _freed(answer: dict[str, Any]) -> str:
@@ -194,7 +218,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "REF...",
         _references_arguments,
         remove,
-        "This removes the names and the content that no other image, job or mount uses.",
+        "This removes the names and the content that no other image, job, mount or engine uses.",
         ("xferctl rm alpine:3.19 debian:bullseye",),
     ),
     "pin": Command(
@@ -209,7 +233,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "Undo 'xferctl pin'", "REF...", _references_arguments, unpin, examples=("xferctl unpin alpine",)
     ),
     "gc": Command(
-        "Remove content that no image, job or mount uses",
+        "Remove content that no image, job, mount or engine uses",
         "",
         _gc_arguments,
         collect,

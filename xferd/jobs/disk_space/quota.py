@@ -23,8 +23,8 @@ class Quota:
     The quota of one store.
 
     What exceeds it is freed: first what nothing names or uses, then what
-    interrupted jobs have fetched, then images that no job, mount or pin holds and
-    mirrored content that no rule keeps, the least recently used first.
+    interrupted jobs have fetched, then images that no job, mount, engine or pin
+    holds and mirrored content that no rule keeps, the least recently used first.
 
     @ivar limit: the bytes; 0 is no limit.  It may be set at any time, and
         is in force from the next L{admit} or L{check} on.

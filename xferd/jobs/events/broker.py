@@ -22,7 +22,7 @@ from xferd.jobs.job import ENDED, Job, in_short, rfc3339
 from xferd.jobs.reasons import snapshot
 from xferd.jobs.rows import Row
 from xferd.json_encoding import Encoded
-from xferd.names import Reference
+from xferd.names import Digest, Reference
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.transfer import Transfer
 
@@ -65,10 +65,17 @@ class Broker:
     follows it; the event is made when the first of them reads it.
     """
 
-    def __init__(self, clock: IReactorTime, eventual: Eventual) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        eventual: Eventual,
+        used_by: Callable[[Digest | None], Sequence[str]] = lambda _: (),
+    ) -> None:
         """
         @param eventual: makes the calls to readers.
+        @param used_by: see L{IGarbageCollector.used_by}.
         """
+        self._used_by = used_by
         self._clock = clock
         self._eventual = eventual
         self._of_all: list[EventStream] = []
@@ -122,7 +129,7 @@ class Broker:
                 self._put([stream], job, job.rows)
         for image in images:
             if changes.is_news(("image", str(image.reference)), since):
-                _put_image(stream, image)
+                self._put_image(stream, image)
         return stream
 
     def read_only(self, record: Mapping[str, Any], position: str | None = None) -> EventStream:
@@ -215,7 +222,7 @@ class Broker:
         """
         self._changes.named(str(image.reference))
         for stream in self._of_all:
-            _put_image(stream, image)
+            self._put_image(stream, image)
 
     def removed(self, reference: Reference) -> None:
         """
@@ -362,10 +369,22 @@ class Broker:
         for stream in streams:
             stream.put(("transfer", transfer.id), item)
 
+    def _put_image(self, stream: EventStream, image: Image) -> None:
+        """
+        Put an image into a stream.
+        """
 
-def image_json(image: Image) -> ImageJSON:
+        def make() -> Event:
+            return Event("image", image_json(image, self._used_by(image.chain_id)))
+
+        stream.put(("image", str(image.reference)), make)
+
+
+def image_json(image: Image, used_by: Sequence[str] = ()) -> ImageJSON:
     """
     An image as the API shows it.
+
+    @param used_by: see L{IGarbageCollector.used_by}.
     """
     return {
         "reference": str(image.reference),
@@ -376,6 +395,7 @@ def image_json(image: Image) -> ImageJSON:
         "size": image.size,
         "created": image.created,
         "pinned": image.pinned,
+        "used_by": list(used_by),
         "layers": [
             {"digest": str(d.digest), "size": d.size, "media_type": d.media_type} for d in image.layers
         ],
@@ -391,13 +411,6 @@ def _put_record(stream: EventStream, record: Mapping[str, Any]) -> None:
         stream.put(("layer", record["id"], layer["index"]), partial(Event, "layer", layer, True))
     job = in_short(record)
     stream.put(("job", record["id"]), lambda: Event("job", job, True), final=True)
-
-
-def _put_image(stream: EventStream, image: Image) -> None:
-    """
-    Put an image into a stream.
-    """
-    stream.put(("image", str(image.reference)), lambda: Event("image", image_json(image)))
 
 
 def _put_removed(stream: EventStream, name: str) -> None:

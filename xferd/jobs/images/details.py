@@ -32,7 +32,7 @@ async def image_details(store: IStore, image: Image, wanted: Platform | None = N
     @raise StoreError: the config or a layer is missing or damaged.
     @raise NoSuchPlatform: it is for another platform.
     """
-    shown = {**image_json(image), "platform": None, "config": None}
+    shown = {**image_json(image, store.gc.used_by(image.chain_id)), "platform": None, "config": None}
     shown |= {
         "chain_id": None if image.chain_id is None else str(image.chain_id),
         "trees": [layer.path for layer in stored_layers(store, image)],

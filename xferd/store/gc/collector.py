@@ -27,7 +27,7 @@ from zope.interface import implementer
 from xferd.errors import StoreError
 from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.store import Evicted, Freed, IGarbageCollector, ILayerUser, Image
+from xferd.interfaces.store import Evicted, Freed, IGarbageCollector, ILayerUser, Image, KeptFor
 from xferd.names import Digest, Reference, Repository
 from xferd.store.blobs.blobs import Blobs
 from xferd.store.catalog.catalog import Catalog
@@ -113,6 +113,17 @@ class GarbageCollector:
 
     def add_user(self, user: ILayerUser) -> None:
         self._users.add(user)
+
+    def used_by(self, chain_id: Digest | None) -> Sequence[str]:
+        return self._users.texts(chain_id)
+
+    def kept_for(self) -> Sequence[KeptFor]:
+        kept = []
+        for user in self._users:
+            records = [self._layers.all()[each] for each in self._chains(user.used().keys())]
+            size = sum(record.size + self._trees.size_of_copy(record.tree) for record in records)
+            kept.append(KeptFor(user.name, len(records), size))
+        return kept
 
     def lease(self) -> Callable[[], None]:
         return self._leases.acquire()

@@ -6,13 +6,17 @@ the garbage collector keeps layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
+from typing import Final
 
 from twisted.internet.defer import CancelledError
 
 from xferd.errors import StoreError
 from xferd.interfaces.store import ILayerUser
 from xferd.names import Digest
+
+_MOST: Final = 10
+"""Texts that say what needs one layer, at most."""
 
 
 class LayerUsers:
@@ -60,3 +64,14 @@ class LayerUsers:
         The chain IDs of layers, and the digests of blobs, that users need.
         """
         return {digest for user in self._users for digest in user.used()}
+
+    def texts(self, digest: Digest | None) -> Sequence[str]:
+        """
+        What needs a layer or a blob.
+        """
+        found = []
+        for user in self._users:
+            texts = None if digest is None else user.used().get(digest)
+            if texts is not None:
+                found += [f"{user.name}: {text}" for text in texts] or [user.name]
+        return found if len(found) <= _MOST else [*found[:_MOST], f"and {len(found) - _MOST} more"]

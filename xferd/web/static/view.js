@@ -333,4 +333,8 @@ function image(row, one) {
   text(row["layers-n"], count(one.layers?.length ?? 0, "layer"));
   text(row.time, moment(one.created));
   hide(row.pinned, !one.pinned);
+  const users = new Set((one.used_by ?? []).map((each) => each.split(": ")[0]));
+  hide(row.users, !users.size);
+  text(row.users, users.size ? `in use by ${[...users].join(", ")}` : "");
+  attribute(row.users, "title", (one.used_by ?? []).join("\n"));
 }
