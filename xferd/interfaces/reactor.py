@@ -19,12 +19,17 @@ from twisted.internet.interfaces import (
 )
 
 
+class IUnixReactor(IReactorUNIX, IReactorTime):
+    """
+    What servers and clients of unix sockets need of a reactor.
+    """
+
+
 class IReactor(
+    IUnixReactor,
     IReactorCore,
-    IReactorTime,
     IReactorTCP,
     IReactorSSL,
-    IReactorUNIX,
     IReactorProcess,
     IReactorThreads,
     IReactorPluggableNameResolver,

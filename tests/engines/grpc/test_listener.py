@@ -20,8 +20,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.engines.grpc.grpcio_client import SIZE
 from tests.engines.grpc.test_server import Served
-from xferd.engines.grpc.listener import GrpcListener, IListenerReactor
+from xferd.engines.grpc.listener import GrpcListener
 from xferd.errors import ConfigError
+from xferd.interfaces.reactor import IUnixReactor
 
 
 class ListenerTests(TestCase):
@@ -43,7 +44,7 @@ class ListenerTests(TestCase):
         """
         A listener at the path.
         """
-        listener = GrpcListener(self.path, self.served.services(), cast(IListenerReactor, reactor))
+        listener = GrpcListener(self.path, self.served.services(), cast(IUnixReactor, reactor))
         self.addCleanup(listener.stop, 0)
         return listener
 

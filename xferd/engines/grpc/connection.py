@@ -103,7 +103,11 @@ class Connection(Protocol):
 
     _log = Logger()
 
-    def __init__(self, client_side: bool) -> None:
+    def __init__(self, client_side: bool, window: int = CONNECTION_WINDOW) -> None:
+        """
+        @param window: bytes that the peer may send on all streams together before they
+            are acknowledged.
+        """
         self.streams: dict[int, Stream] = {}
         self.queued = 0
         self.closing = False
@@ -127,6 +131,7 @@ class Connection(Protocol):
             },
         )
         self._h2.decoder.max_header_list_size = MAX_HEADERS
+        self._window = window
         self._blocked: dict[int, Stream] = {}
         self._paused = False
         self._paused_size = 0
@@ -156,7 +161,7 @@ class Connection(Protocol):
         transport = self._transport
         transport.registerProducer(self, True)
         self._h2.initiate_connection()
-        self._h2.increment_flow_control_window(CONNECTION_WINDOW - 65535)
+        self._h2.increment_flow_control_window(self._window - 65535)
         self.flush()
 
     def dataReceived(self, data: bytes) -> None:
@@ -253,6 +258,16 @@ class Connection(Protocol):
         self.drop(stream)
         self.flush()
 
+    def acknowledge(self, stream_id: int, size: int) -> None:
+        """
+        Let the peer send more.
+
+        @param size: bytes that arrived, and are not held any longer.
+        """
+        if size:
+            self._h2.acknowledge_received_data(size, stream_id)
+            self.flush()
+
     def go_away(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         """
         Tell the peer to open no more streams.  h2 would end those that are open, too.
@@ -294,7 +309,7 @@ class Connection(Protocol):
         if self._paused:
             self._paused_size += len(data)
             if self._paused_size > _MAX_CONTROL:
-                self._log.warn("closing an HTTP/2 connection: the peer sends requests and reads no answers")
+                self._log.warn("closing an HTTP/2 connection: the peer reads nothing of what it asks for")
                 self.abort()
                 return
         self._transport.write(data)
@@ -312,9 +327,11 @@ class Connection(Protocol):
         """
         if isinstance(event, DataReceived):
             size = event.flow_controlled_length
-            if size:
-                self._h2.acknowledge_received_data(size, event.stream_id)
             stream = self.streams.get(event.stream_id)
+            if stream is None or not stream.acknowledges_late:
+                self.acknowledge(event.stream_id, size)
+            else:
+                self.acknowledge(event.stream_id, size - len(event.data))
             if stream is not None and event.data:
                 stream.data_received(event.data)
         elif isinstance(event, RequestReceived):

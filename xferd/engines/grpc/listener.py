@@ -10,22 +10,17 @@ from typing import Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IReactorUNIX
+from twisted.internet.interfaces import IListeningPort
 
 from xferd.engines.grpc.server import GrpcFactory
 from xferd.engines.grpc.service import GrpcService
 from xferd.errors import ConfigError
+from xferd.interfaces.reactor import IUnixReactor
 from xferd.unix_socket import SocketInUse, UnixSocket, make_directory
 
 GRACE: Final = 1.0
 """Seconds that running calls have when the server stops: most take milliseconds, and
 those that wait for a download end with C{UNAVAILABLE}, upon which their client acts."""
-
-
-class IListenerReactor(IReactorUNIX, IReactorTime):
-    """
-    What a listener needs of a reactor.
-    """
 
 
 class GrpcListener:
@@ -35,7 +30,7 @@ class GrpcListener:
     States: new; listening; stopped.
     """
 
-    def __init__(self, path: str, services: Iterable[GrpcService], reactor: IListenerReactor) -> None:
+    def __init__(self, path: str, services: Iterable[GrpcService], reactor: IUnixReactor) -> None:
         self.path = path
         self.factory = GrpcFactory(services, reactor)
         self._reactor = reactor

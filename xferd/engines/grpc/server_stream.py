@@ -57,11 +57,6 @@ class CallHost(Carrier, Protocol):
         A method has ended, perhaps long after its call.
         """
 
-    def drop(self, stream: Stream) -> None:
-        """
-        Forget a stream whose two sides have ended.
-        """
-
     def close_if_idle(self) -> None:
         """
         Close a connection that accepts no more calls, once it has none.

@@ -42,6 +42,18 @@ class Carrier(Protocol):
         Reset a stream.
         """
 
+    def drop(self, stream: Stream) -> None:
+        """
+        Forget a stream whose two sides have ended.
+        """
+
+    def acknowledge(self, stream_id: int, size: int) -> None:
+        """
+        Let the peer send more.
+
+        @param size: bytes that arrived, and are not held any longer.
+        """
+
 
 class Stream:
     """
@@ -50,7 +62,11 @@ class Stream:
     States: open; finishing (its end is queued); gone.
 
     @ivar id: its number on the connection.
+    @ivar acknowledges_late: whether the subclass acknowledges what arrives, once it is
+        not held any longer.
     """
+
+    acknowledges_late = False
 
     def __init__(self, connection: Carrier, stream_id: int) -> None:
         self.id = stream_id
