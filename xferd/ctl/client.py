@@ -411,6 +411,17 @@ class Daemon:
                 raise ClientError("the daemon is of an older version, which serves no registry") from e
             raise
 
+    def engines(self) -> list[dict[str, Any]]:
+        """
+        The container engines that the daemon serves.
+        """
+        try:
+            return self._api.get_list("/engines")
+        except Refused as e:
+            if e.status == 404:
+                raise ClientError("the daemon is of an older version, which serves no engines") from e
+            raise
+
     def examination(self) -> list[dict[str, Any]]:
         """
         The daemon's checks of its installation, each with its problems.

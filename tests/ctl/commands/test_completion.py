@@ -85,6 +85,14 @@ class CandidateTests(DaemonTestCase):
         self.assertEqual(self.ask("hosts", ""), ["clear"])
         self.assertEqual(self.ask("hosts", "clear", "q"), ["quay.io"])
 
+    def test_engine(self) -> None:
+        """
+        The actions and the tools of engines.
+        """
+        self.assertEqual(self.ask("engine", ""), ["ls", "show"])
+        self.assertEqual(self.ask("engine", "show", "c"), ["containerd", "cri-o"])
+        self.assertEqual(self.ask("engine", "ls", ""), [])
+
     def test_mirror(self) -> None:
         """
         The actions and the clients of the mirror.

@@ -11,8 +11,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.ctl.config_file import ConfigFile
 from xferd.ctl.errors import ClientError
-from xferd.ctl.mirror.files import FILES, ConfigFile
+from xferd.ctl.mirror.files import FILES
 from xferd.ctl.mirror.served import Served, Upstream
 
 HUB = Upstream("docker.io")

@@ -60,6 +60,9 @@ complete -c xferctl -a '(xferctl completion fish -- (commandline -opc)[2..] (com
 MIRROR_CLIENTS: Final = ("docker", "containerd", "podman", "buildkit", "k3s", "crane")
 """The clients of C{xferctl mirror}, whose modules are not imported for a list of words."""
 
+ENGINE_TOOLS: Final = ("containerd", "k3s", "docker", "podman", "cri-o", "nerdctl")
+"""The tools of C{xferctl engine show}."""
+
 _FIRST_IMAGE = frozenset({"push", "inspect", "tag", "export", "unpack", "bundle"})
 """Commands whose first argument is an image in the store."""
 
@@ -145,6 +148,8 @@ def _words(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
         return []
     if command == "mirror":
         return list(MIRROR_CLIENTS) if given else ["show", "check"]
+    if command == "engine":
+        return (list(ENGINE_TOOLS) if given[0] == "show" else []) if given else ["show", "ls"]
     return list(SCRIPTS) if command == "completion" and not given else []
 
 

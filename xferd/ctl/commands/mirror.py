@@ -5,10 +5,10 @@ C{xferctl mirror}: other container tools as clients of the daemon's registry.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.commands.arguments import Command, UsageError, add_json
+from xferd.ctl.config_file import show_files
 from xferd.ctl.errors import ClientError
 from xferd.ctl.mirror.check import check
 from xferd.ctl.mirror.files import FILES
@@ -21,9 +21,8 @@ from xferd.platforms import Platform
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from xferd.ctl.mirror.files import ConfigFile
     from xferd.ctl.mirror.served import Served
     from xferd.ctl.session import Session
 
@@ -100,11 +99,7 @@ def _show(args: Namespace, session: Session, served: Served) -> None:
             print(json_line({"client": client, **file._asdict()}), file=session.stdout)
         return
     files = list(dict.fromkeys(file for _, file in found))
-    if args.output is not None:
-        for path in write_files([file for file in files if file.is_whole], args.output):
-            print(f"wrote {path}", file=session.stdout)
-        files = [file for file in files if not file.is_whole]
-    print("\n".join(map(_shown, files)), end="", file=session.stdout)
+    print(show_files(files, args.output), end="", file=session.stdout)
 
 
 def _check(args: Namespace, session: Session, served: Served) -> None:
@@ -151,34 +146,6 @@ def _reference(text: str) -> Reference:
         return Reference.parse(text)
     except BadReference as e:
         raise ClientError(str(e)) from e
-
-
-def _shown(file: ConfigFile) -> str:
-    """
-    A file with its path and its note as comments.
-    """
-    heading = f"# {file.path}" if file.is_whole else f"# {file.path}, beside its other settings:"
-    note = f"# {file.note}\n" if file.note else ""
-    return f"{heading}\n{note}{file.text}"
-
-
-def write_files(files: Sequence[ConfigFile], directory: str) -> list[str]:
-    """
-    Write files below a directory, as if it were the root directory.
-
-    @return: the paths of those that were not there with this content.
-    @raise ClientError: one exists with another content; then none was written.
-    @raise OSError: one cannot be written.
-    """
-    wanted = {Path(directory, file.path.lstrip("/")): file.text for file in files}
-    missing = {path: text for path, text in wanted.items() if not path.exists()}
-    for path, text in wanted.items():
-        if path not in missing and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise ClientError(f"{path} exists with other content; remove it, or use another directory")
-    for path, text in missing.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return [str(path) for path in missing]
 
 
 COMMANDS: Final[Mapping[str, Command]] = {

@@ -37,7 +37,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "transfers": "status",
         "watch": "watch",
     },
-    "serve other tools": {"mirror": "mirror", "prefetch": "pull_push_copy"},
+    "serve other tools": {"mirror": "mirror", "engine": "engine", "prefetch": "pull_push_copy"},
     "log in to registries": {"login": "login", "logout": "login"},
     "manage the daemon": {
         "status": "status",

@@ -9,8 +9,9 @@ Each tool asks the registry itself where the mirror cannot serve an image.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from xferd.ctl.config_file import ConfigFile
 from xferd.ctl.errors import ClientError
 from xferd.names import DOCKER_HUB, is_loopback
 
@@ -18,23 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from xferd.ctl.mirror.served import Served, Upstream
-
-
-class ConfigFile(NamedTuple):
-    """
-    A configuration file, or lines of one.
-
-    @ivar path: its absolute path.
-    @ivar text: its content, with a newline at the end.
-    @ivar is_whole: whether it is the whole file; otherwise these are lines for a
-        file that may have others.
-    @ivar note: when it is needed, in one or more lines; may be empty.
-    """
-
-    path: str
-    text: str
-    is_whole: bool = True
-    note: str = ""
 
 
 def docker(served: Served) -> list[ConfigFile]:

@@ -1,0 +1,161 @@
+"""
+Tests for L{xferd.ctl.commands.engine}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.ctl.commands.case import CommandCase
+from tests.ctl.engine.test_served import NODE, STATUS, STORAGE, found
+from tests.ctl.fake_daemon import Answer, refusal
+from tests.ctl.run import Outcome, run
+
+TEMPLATE = "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl"
+
+
+class ShowTests(CommandCase):
+    """
+    C{xferctl engine show}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have the daemon serve engines.
+        """
+        super().setUp()
+        self.fake.on("GET", "/status", Answer(STATUS))
+        self.fake.on("GET", "/engines", Answer([found(NODE), found(STORAGE)]))
+
+    def show(self, *arguments: str) -> Outcome:
+        """
+        Run the command.
+        """
+        return run(["engine", "show", *arguments, "--host", self.fake.url])
+
+    def test_printed(self) -> None:
+        """
+        Files are printed with their paths and notes as comments.
+        """
+        outcome = self.show("k3s", "--for", "k3s=1.34.1")
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertIn(f"# {TEMPLATE}\n# For RKE2, the path has rke2", outcome.out)
+        self.assertIn(f'address = "{NODE.path}"', outcome.out)
+        self.assertIn("# /etc/rancher/k3s/config.yaml.d/50-xferd.yaml\nsnapshotter: xferd\n", outcome.out)
+
+    def test_json(self) -> None:
+        """
+        With C{--json}, each file is an object.
+        """
+        files = self.objects("engine", "show", "k3s", "--for", "k3s=1.34.1")
+        self.assertEqual([file["tool"] for file in files], ["k3s", "k3s"])
+        self.assertEqual(files[0]["path"], TEMPLATE)
+        self.assertTrue(files[0]["is_whole"])
+
+    def test_written(self) -> None:
+        """
+        With C{--output}, whole files are written.
+        """
+        directory = Path(self.mktemp())
+        outcome = self.show("k3s", "--for", "k3s=1.34.1", "-o", str(directory))
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        template = Path(directory, TEMPLATE.lstrip("/"))
+        self.assertEqual(outcome.out.splitlines()[0], f"wrote {template}")
+        self.assertTrue(template.read_text().startswith('{{ template "base" . }}\n'))
+
+    def test_engine(self) -> None:
+        """
+        One of several engines is chosen by name.
+        """
+        other = NODE._replace(name="k3s", path="/other.sock")
+        self.fake.on("GET", "/engines", Answer([found(NODE), found(other)]))
+        outcome = self.show("k3s", "--for", "k3s=1.34.1")
+        self.assertEqual(outcome.status, 1)
+        self.assertIn("choose one with --engine: node, k3s", outcome.err)
+        self.assertIn("/other.sock", self.show("k3s", "--for", "k3s=1.34.1", "--engine", "k3s").out)
+
+    def test_wrong_use(self) -> None:
+        """
+        Tools and versions must be known ones.
+        """
+        for arguments, message in (
+            ((), "a tool is required: containerd, k3s"),
+            (("rkt",), "'rkt' is not a tool; the tools are containerd"),
+            (("k3s", "--for", "1.2"), "--for: '1.2' is not TOOL=VERSION"),
+            (("k3s", "--for", "k3s=new"), "--for: 'k3s=new' is not TOOL=VERSION"),
+            (("k3s", "--for", "rkt=1.2"), "--for: 'rkt=1.2' is not TOOL=VERSION"),
+        ):
+            outcome = self.show(*arguments)
+            self.assertEqual((outcome.status, outcome.out), (2, ""))
+            self.assertIn(message, outcome.err)
+
+    def test_none(self) -> None:
+        """
+        Without an engine, the error names the setting.
+        """
+        self.fake.on("GET", "/engines", Answer([]))
+        outcome = self.show("k3s", "--for", "k3s=1.34.1")
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertIn("add [engines.containerd.node] to its configuration file", outcome.err)
+
+    def test_old_daemon(self) -> None:
+        """
+        A daemon without this route is an older one.
+        """
+        self.fake.on("GET", "/engines", refusal(404, "NOT_FOUND", "there is no such path"))
+        self.assertIn("the daemon is of an older version", self.show("podman").err)
+        self.fake.on("GET", "/engines", refusal(401, "UNAUTHORIZED", "a token is required"))
+        self.assertIn("a token is required", self.show("podman").err)
+
+
+class ListTests(CommandCase):
+    """
+    C{xferctl engine ls}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have the daemon serve engines.
+        """
+        super().setUp()
+        images = [
+            {"image": "docker.io/library/debian:12", "layers": 1, "containers": 2, "by": ""},
+            {"image": "", "layers": 3, "containers": 0, "by": "/r"},
+        ]
+        broken = found(STORAGE, state="failed", problem="disk\x1b full")
+        self.items = [found(NODE, images=images), broken]
+        self.fake.on("GET", "/engines", Answer(self.items))
+
+    def test_table(self) -> None:
+        """
+        Each image has a row, and an engine without images one with its problem.
+        """
+        self.assertEqual(
+            self.lines("engine", "ls"),
+            [
+                ["KIND", "ENGINE", "STATE", "IMAGE", "LAYERS", "CONTAINERS", "ROOT", "WHY"],
+                ["containerd", "node", "serving", "debian:12", "1", "2"],
+                ["containerd", "node", "serving", "-", "3", "0", "/r"],
+                ["containers-storage", "failed", "disk\\x1b", "full"],
+            ],
+        )
+
+    def test_one(self) -> None:
+        """
+        C{--engine} selects an engine.
+        """
+        self.assertEqual(len(self.lines("engine", "ls", "--engine", "node")), 3)
+
+    def test_json(self) -> None:
+        """
+        With C{--json}, engines are printed as the API has them.
+        """
+        self.assertEqual(self.objects("engine", "ls"), self.items)
+
+    def test_wrong_use(self) -> None:
+        """
+        Tools belong to C{show}.
+        """
+        outcome = run(["engine", "ls", "podman", "--host", self.fake.url])
+        self.assertEqual(outcome.status, 2)
+        self.assertIn("'ls' has no arguments but --engine and --json", outcome.err)

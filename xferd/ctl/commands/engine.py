@@ -1,0 +1,170 @@
+# -*- test-case-name: tests.ctl.commands.test_engine -*-
+"""
+C{xferctl engine}: container engines that run images from the daemon's store.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from xferd.ctl.commands.arguments import Command, UsageError, add_json
+from xferd.ctl.config_file import show_files
+from xferd.ctl.display.job_view import count
+from xferd.ctl.engine.files import TOOLS
+from xferd.ctl.engine.machine import PROGRAMS, Machine, Version, parse_version
+from xferd.ctl.engine.served import choose, read_engines
+from xferd.ctl.text import clean, json_line
+from xferd.errors import BadReference
+from xferd.names import Reference
+from xferd.platforms import Platform
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping, Sequence
+
+    from xferd.ctl.session import Session
+
+_TOOLS: Final = ", ".join(TOOLS)
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        choices=("show", "ls"),
+        help="show: print configuration files; ls: list engines with the images that they use",
+    )
+    parser.add_argument("tools", metavar="TOOL", nargs="*", help=f"for show: {_TOOLS}")
+    parser.add_argument(
+        "--engine", metavar="NAME", help="the engine in the daemon's settings, if there are several"
+    )
+    parser.add_argument(
+        "--for",
+        dest="versions",
+        action="append",
+        default=[],
+        metavar="TOOL=VERSION",
+        help="the version of a tool; may be repeated (default: the one on this machine)",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "-o", "--output", metavar="DIR", help="write the files below DIR; / is this machine itself"
+    )
+    add_json(output, "print one JSON object per file or engine")
+
+
+def engine(args: Namespace, session: Session) -> None:
+    """
+    Run C{xferctl engine}.
+
+    @raise UsageError: a tool is missing or unknown.
+    @raise ClientError: the daemon serves no such engine, or a tool cannot use it.
+    """
+    if args.action == "ls":
+        if args.tools or args.versions or args.output is not None:
+            raise UsageError("'ls' has no arguments but --engine and --json")
+        _list(args, session)
+        return
+    for name in args.tools:
+        if name not in TOOLS:
+            raise UsageError(f"{name!r} is not a tool; the tools are {_TOOLS}")
+    if not args.tools:
+        raise UsageError(f"a tool is required: {_TOOLS}")
+    _show(args, session)
+
+
+def _show(args: Namespace, session: Session) -> None:
+    """
+    Print or write the files.
+    """
+    machine = Machine(session.environ, os.geteuid(), _versions(args.versions))
+    platform = str(Platform.local())
+    engines = read_engines(session.daemon.engines(), session.daemon.status())
+    found = []
+    for name in dict.fromkeys(args.tools):
+        tool = TOOLS[name]
+        chosen = choose(engines, tool.kind, args.engine)
+        found += [(name, file) for file in tool.files(chosen, machine, platform)]
+    if args.json:
+        for name, file in found:
+            print(json_line({"tool": name, **file._asdict()}), file=session.stdout)
+        return
+    files = list(dict.fromkeys(file for _, file in found))
+    print(show_files(files, args.output), end="", file=session.stdout)
+
+
+def _versions(given: Sequence[str]) -> dict[str, Version]:
+    """
+    The versions of C{--for}.
+
+    @raise UsageError: one is not C{TOOL=VERSION}.
+    """
+    versions = {}
+    for text in given:
+        tool, _, value = text.partition("=")
+        found = parse_version(value)
+        if tool not in PROGRAMS or found is None:
+            raise UsageError(f"--for: {text!r} is not TOOL=VERSION, for example containerd=2.1")
+        versions[tool] = found
+    return versions
+
+
+def _list(args: Namespace, session: Session) -> None:
+    """
+    Print each engine with the images that it uses.
+    """
+    found = session.daemon.engines()
+    if args.engine is not None:
+        found = [each for each in found if each.get("name") == args.engine]
+    rows = []
+    for each in found:
+        images = [image for image in each.get("images") or [] if isinstance(image, dict)]
+        rows += [_row(each, image) for image in images] or [_row(each, None)]
+    heads = ("KIND", "ENGINE", "STATE", "IMAGE", "LAYERS", "CONTAINERS", "ROOT", "WHY")
+    session.printer.rows(found, heads, rows, ("LAYERS", "CONTAINERS"))
+
+
+def _row(each: dict[str, Any], image: dict[str, Any] | None) -> tuple[str, ...]:
+    """
+    The row of one image, or of an engine without any.
+    """
+    return (
+        clean(each.get("kind")),
+        clean(each.get("name")),
+        clean(each.get("state")),
+        "" if image is None else _familiar(str(image.get("image"))),
+        "" if image is None else str(count(image, "layers")),
+        "" if image is None else str(count(image, "containers")),
+        "" if image is None else clean(image.get("by")),
+        clean(each.get("problem")),
+    )
+
+
+def _familiar(reference: str) -> str:
+    """
+    The short name of an image; C{-} if it has none.
+    """
+    try:
+        return clean(Reference.parse(reference).familiar())
+    except BadReference:
+        return clean(reference) or "-"
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "engine": Command(
+        "Configure container engines to run images from the store",
+        "ACTION [TOOL]...",
+        _arguments,
+        engine,
+        "An engine that is named in the daemon's configuration file runs images from the store, without a "
+        "download or an unpacking of its own.  'show' prints the files by which a tool uses it, for the "
+        "version of the tool on this machine.  'ls' lists the engines with the images that they use.",
+        (
+            "xferctl engine show containerd",
+            "xferctl engine show podman --output /",
+            "xferctl engine show docker --for docker=29.0 --for containerd=2.1",
+            "xferctl engine ls",
+        ),
+    )
+}

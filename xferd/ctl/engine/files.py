@@ -1,0 +1,182 @@
+# -*- test-case-name: tests.ctl.engine.test_files -*-
+"""
+The configuration files by which container engines run images from the daemon's store.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from xferd.ctl.config_file import ConfigFile
+from xferd.ctl.engine.containerd_config import (
+    SNAPSHOTTER,
+    containerd_config,
+    proxy_plugin,
+    transfer_service,
+)
+from xferd.ctl.engine.machine import Version
+from xferd.ctl.engine.served import CONTAINERD, VIEW
+from xferd.ctl.errors import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from xferd.ctl.engine.machine import Machine
+    from xferd.ctl.engine.served import Engine
+
+_STORAGE: Final = "/etc/containers/storage.conf"
+_VENDOR_STORAGE: Final = "/usr/share/containers/storage.conf"
+
+_K3S_WITH_CONTAINERD_2: Final = {31: Version(1, 31, 6), 32: Version(1, 32, 2)}
+"""The first versions of k3s with containerd 2, of the minor versions that began with 1.7."""
+
+
+def containerd(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
+    """
+    C{config.toml} for Kubernetes and C{ctr}.
+    """
+    if machine.version("containerd").major >= 2:
+        note = f"Kubernetes then uses it by itself, ctr with: ctr images pull --snapshotter {SNAPSHOTTER} REF"
+    else:
+        note = "Kubernetes then uses it by itself.  ctr of containerd 1 fetches layers without xferd."
+    return [containerd_config(engine, machine, platform, with_transfer=True, with_cri=True, note=note)]
+
+
+def k3s(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
+    """
+    A template of containerd's configuration that extends k3s' own, and C{snapshotter} of
+    k3s, from which that has the table of CRI (https://docs.k3s.io/advanced).
+    """
+    version = machine.version("k3s")
+    first = _K3S_WITH_CONTAINERD_2.get(version.minor)
+    new = version >= first if first is not None else version.minor > max(_K3S_WITH_CONTAINERD_2)
+    name = "config-v3.toml.tmpl" if new else "config.toml.tmpl"
+    path = f"/var/lib/rancher/k3s/agent/etc/containerd/{name}"
+    parts = ['{{ template "base" . }}\n', proxy_plugin(engine)]
+    note = "For RKE2, the path has rke2 in place of k3s.  Restart k3s or k3s-agent on the node."
+    if new:
+        parts.append(transfer_service(platform))
+        note += "\nIt fetches images by xferd with containerd 2.1 or newer: k3s ctr version"
+    else:
+        note += (
+            f"\nThe containerd of k3s {version} uses xferd only for images that are in its store before: "
+            "xferctl pull REF"
+        )
+    return [
+        ConfigFile(path, "\n".join(parts), is_whole=machine.read(path) is None, note=note),
+        ConfigFile("/etc/rancher/k3s/config.yaml.d/50-xferd.yaml", f"snapshotter: {SNAPSHOTTER}\n"),
+    ]
+
+
+def docker(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
+    """
+    C{daemon.json}, and the configuration of the containerd that docker uses.
+
+    @raise ClientError: this version of docker has no containerd image store.
+    """
+    version = machine.version("docker")
+    if version.major < 24:
+        raise ClientError(f"docker {version} cannot use a snapshotter; version 24 is the first that can")
+    settings = {
+        "containerd": "/run/containerd/containerd.sock",
+        "features": {"containerd-snapshotter": True},
+        "storage-driver": SNAPSHOTTER,
+    }
+    path = "/etc/docker/daemon.json"
+    note = "Images of another storage driver are hidden until it is set again.\nsystemctl restart docker"
+    text = json.dumps(settings, indent=2) + "\n"
+    return [
+        containerd_config(
+            engine, machine, platform, with_transfer=False, with_cri=False, note="Before docker's file:"
+        ),
+        ConfigFile(path, text, is_whole=machine.read(path) is None, note=note),
+    ]
+
+
+def nerdctl(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
+    """
+    C{nerdctl.toml}, and containerd's configuration.
+    """
+    version, running = machine.version("nerdctl"), machine.version("containerd")
+    note = ""
+    if version.major < 2 or running.major < 2:
+        note = (
+            f"nerdctl {version} with containerd {running} uses xferd only for images that are in its store "
+            "before: xferctl pull REF\nBoth need version 2 to fetch them by xferd."
+        )
+    path, text = "/etc/nerdctl/nerdctl.toml", f"snapshotter = {json.dumps(SNAPSHOTTER)}\n"
+    return [
+        containerd_config(
+            engine, machine, platform, with_transfer=True, with_cri=False, note="For nerdctl as root."
+        ),
+        ConfigFile(path, text, is_whole=machine.read(path) is None, note=note),
+    ]
+
+
+def podman(engine: Engine, machine: Machine, _: str) -> list[ConfigFile]:
+    """
+    C{storage.conf} for podman, buildah and skopeo.
+    """
+    version = machine.version("podman")
+    note = "For podman, buildah and skopeo; nothing has to be restarted but 'podman system service'."
+    if version < Version(5, 0):
+        note += f"\npodman {version} cannot mount images of more than 60 layers from this store."
+    return [_storage(engine, machine, note)]
+
+
+def cri_o(engine: Engine, machine: Machine, _: str) -> list[ConfigFile]:
+    """
+    C{storage.conf}, whose options CRI-O uses unless it has its own.
+    """
+    machine.version("cri-o")
+    files = [_storage(engine, machine, "Restart CRI-O: systemctl restart crio")]
+    options = json.dumps([f"overlay.imagestore={engine.path}"])
+    note = "Only if storage_option is set: CRI-O then ignores the options of storage.conf."
+    text = f"[crio]\nstorage_option = {options}\n"
+    return [*files, ConfigFile("/etc/crio/crio.conf", text, is_whole=False, note=note)]
+
+
+class Tool(NamedTuple):
+    """
+    A tool that can be configured.
+
+    @ivar kind: the kind of engine that serves it.
+    @ivar files: makes its files from the engine, the machine and the platform of this
+        machine.
+    """
+
+    kind: str
+    files: Callable[[Engine, Machine, str], list[ConfigFile]]
+
+
+TOOLS: Final[Mapping[str, Tool]] = {
+    "containerd": Tool(CONTAINERD, containerd),
+    "k3s": Tool(CONTAINERD, k3s),
+    "docker": Tool(CONTAINERD, docker),
+    "podman": Tool(VIEW, podman),
+    "cri-o": Tool(VIEW, cri_o),
+    "nerdctl": Tool(CONTAINERD, nerdctl),
+}
+"""The tools, by name."""
+
+
+def _storage(engine: Engine, machine: Machine, note: str) -> ConfigFile:
+    """
+    The lines for the C{storage.conf} of the user, or the whole file if there is none.
+
+    A file must have C{runroot} and C{graphroot}, and replaces that of the distribution
+    as a whole: containers-storage.conf(5).
+    """
+    is_root = machine.uid == 0
+    path = _STORAGE if is_root else f"{machine.config_home}/containers/storage.conf"
+    options = f"[storage.options]\nadditionalimagestores = {json.dumps([engine.path])}\n"
+    if machine.read(path) is not None:
+        return ConfigFile(path, options, is_whole=False, note=note)
+    if is_root and machine.read(_VENDOR_STORAGE) is not None:
+        note += f"\nCopy {_VENDOR_STORAGE} first: this file replaces it."
+        return ConfigFile(path, options, is_whole=False, note=note)
+    roots = ""
+    if is_root:
+        roots = 'runroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n'
+    return ConfigFile(path, f'[storage]\ndriver = "overlay"\n{roots}\n{options}', note=note)
