@@ -88,6 +88,14 @@ class SettingsTests(SynchronousTestCase):
                 "[engines.containers-storage]\npath = 'x'",
                 "engines.containers-storage.path must be an absolute path, not 'x'",
             ),
+            (
+                "[engines.containers-storage]\nroots = ['x']",
+                "engines.containers-storage.roots must be absolute paths, not 'x'",
+            ),
+            (
+                "[engines.containers-storage]\npath = '/v'\nroots = ['/v/']",
+                "engines.containers-storage.path must be a directory of its own, not one of 'roots'",
+            ),
         ):
             self.assertIn(why, self.refused(text), text)
 

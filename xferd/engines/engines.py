@@ -23,8 +23,13 @@ def make_engines(settings: EnginesSettings, context: EngineContext, directory: s
     @param directory: the runtime directory, for sockets.
     @raise ConfigError: one of them needs a package that is not installed.
     """
-    del settings, context, directory
-    return ()
+    del directory
+    engines: list[IEngine] = []
+    if settings.containers_storage.path:
+        from xferd.engines.containers_storage.view import StorageView  # noqa: PLC0415
+
+        engines.append(StorageView(settings.containers_storage, context))
+    return engines
 
 
 @implementer(IEngines)

@@ -14,6 +14,9 @@ from attrs import Attribute, field, frozen
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 """The name of an engine.  Paths and records contain it, so it never changes."""
 
+DEFAULT_ROOT: Final = "/var/lib/containers/storage"
+"""The storage of root's podman, buildah and skopeo and of CRI-O, unless C{storage.conf} names another."""
+
 MAX_SOCKET: Final = 107
 """The most bytes of a unix socket's path: unix(7), sun_path."""
 
@@ -46,9 +49,19 @@ class ContainersStorageSettings:
     The view of the store for podman, CRI-O, buildah and skopeo.
 
     @ivar path: the directory of the view; the empty string for none.
+    @ivar roots: the storages of the engines that read it.  Layers stay that these name.
     """
 
     path: str = field(default="", validator=_check_path)
+    roots: tuple[str, ...] = field(default=(DEFAULT_ROOT,))
+
+    @roots.validator
+    def _check_roots(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+        for root in value:
+            if not os.path.isabs(root):
+                raise ValueError(f"'roots' must be absolute paths, not {root!r}")
+            if self.path and os.path.normpath(root) == os.path.normpath(self.path):
+                raise ValueError(f"'path' must be a directory of its own, not one of 'roots': {root!r}")
 
 
 @frozen

@@ -1,0 +1,361 @@
+"""
+Tests for L{xferd.engines.containers_storage.view}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from tests.store.support import Sample, StoreTestCase, pull, sample
+from xferd.engines.containers_storage.identity import layer_ids
+from xferd.engines.containers_storage.needs import HELD
+from xferd.engines.containers_storage.view import RETRY, StorageView
+from xferd.engines.engines import make_engines
+from xferd.engines.settings import ContainersStorageSettings, EnginesSettings
+from xferd.errors import StoreError
+from xferd.interfaces.engines import EngineContext, EngineFigures, EngineJSON, IEngine
+from xferd.interfaces.jobs import IJobs
+from xferd.interfaces.reactor import IReactor
+from xferd.interfaces.store import Freed, ILayerUser
+from xferd.names import Digest, Reference
+from xferd.testing.inline_threads import InlinePool
+
+
+class ViewTests(StoreTestCase):
+    """
+    The view of a store.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a view, with an engine that has recorded nothing.
+        """
+        super().setUp()
+        self.place = Path(self.mktemp()).absolute()
+        self.place.mkdir()
+        self.root = self.place / "root"
+        self.one, self.two = sample("one", b"base", b"1"), sample("two", b"base", b"2")
+        self.view = self.make_view()
+
+    def make_view(self) -> StorageView:
+        """
+        Make a view.
+        """
+        self.pool = InlinePool()
+        settings = ContainersStorageSettings(str(self.place / "view"), (str(self.root),))
+        return StorageView(settings, self.context(), self.pool)
+
+    def context(self) -> EngineContext:
+        """
+        The parts of the daemon that it uses.
+        """
+        path = os.path.abspath(self.path)
+        return EngineContext(
+            cast(IReactor, self.reactor), self.wall_clock, cast(IJobs, None), self.store, path
+        )
+
+    def start(self) -> None:
+        """
+        Start the view, and stop it at the end.
+        """
+        self.successResultOf(self.view.start())
+        self.addCleanup(self.view.stop)
+
+    def wait(self, result: Deferred[Any]) -> Any:
+        """
+        Let the reactor turn, and return a result.
+        """
+        for _ in range(20):
+            self.reactor.advance(0)
+        return self.successResultOf(result)
+
+    def pull(self, *samples: Sample) -> None:
+        """
+        Pull images.
+        """
+        for each in samples:
+            self.run_now(pull(self.store, each))
+
+    def records(self, name: str) -> list[dict[str, Any]]:
+        """
+        The records of layers or images in the view.
+        """
+        path = self.place / "view" / f"overlay-{name}" / f"{name}.json"
+        found: list[dict[str, Any]] = json.loads(path.read_bytes())
+        return found
+
+    def names(self) -> list[str]:
+        """
+        The names in the view.
+        """
+        return sorted(name for image in self.records("images") for name in image["names"])
+
+    def shown(self) -> set[Digest]:
+        """
+        The diff IDs of the layers in the view.
+        """
+        return {Digest.parse(layer["diff-digest"]) for layer in self.records("layers")}
+
+    def engine(self, name: str, *entries: dict[str, Any]) -> None:
+        """
+        Record something as an engine does.
+        """
+        place = self.root / f"overlay-{name}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{name}.lock").touch()
+        (place / f"{name}.json").write_text(json.dumps(entries))
+
+    def run_container(self, wanted: Sample, own_image: bool = False) -> None:
+        """
+        Have an engine run a container.
+        """
+        top, image = layer_ids(wanted.diff_ids)[-1], wanted.image.config.digest.hex
+        self.engine("images", *([{"id": image, "names": ["own"], "layer": top}] if own_image else []))
+        self.engine("layers", {"id": "rw", "parent": top})
+        self.engine("containers", {"id": "1", "names": ["web"], "image": image, "layer": "rw"})
+
+    def remove(self, wanted: Sample) -> Freed:
+        """
+        Remove an image as a client does.
+        """
+        self.wait(self.store.images.remove(wanted.image.reference))
+        freed: Freed = self.wait(self.store.gc.collect(False))
+        return freed
+
+    def describe(self) -> EngineJSON:
+        """
+        The view, as the API shows it.
+        """
+        found: EngineJSON = self.successResultOf(self.view.describe())
+        return found
+
+    def test_interfaces(self) -> None:
+        """
+        It is an engine, and a user of layers.
+        """
+        verifyObject(IEngine, self.view)
+        verifyObject(ILayerUser, self.view)
+
+    def test_setting(self) -> None:
+        """
+        A path in the settings is what makes a view.
+        """
+        settings = ContainersStorageSettings(str(self.place / "view"))
+        for given, paths in ((ContainersStorageSettings(), []), (settings, [settings.path])):
+            engines = make_engines(EnginesSettings(containers_storage=given), self.context(), "")
+            self.assertEqual([engine.path for engine in engines], paths)
+
+    def test_start(self) -> None:
+        """
+        The images of the store are shown at start, and later ones as they come.
+        """
+        self.pull(self.one)
+        self.start()
+        self.assertEqual(self.names(), ["docker.io/library/one:latest"])
+        self.assertEqual(self.shown(), {*self.one.diff_ids})
+        self.pull(self.two)
+        self.assertEqual(self.names(), [f"docker.io/library/{each}:latest" for each in ("one", "two")])
+        self.assertEqual(self.shown(), {*self.one.diff_ids, *self.two.diff_ids})
+        self.assertEqual(self.view.figures(), EngineFigures(layers=3))
+        self.assertTrue(self.view.shows(cast(Digest, self.two.image.chain_id)))
+
+    def test_names(self) -> None:
+        """
+        A further name joins the record, and leaves it.
+        """
+        self.start()
+        self.pull(self.one)
+        again = evolve(self.one.image, reference=Reference.parse("x:2"))
+        self.wait(self.store.images.put(again))
+        self.assertEqual(self.names(), ["docker.io/library/one:latest", "docker.io/library/x:2"])
+        self.wait(self.store.images.remove(self.one.image.reference))
+        self.assertEqual(self.names(), ["docker.io/library/x:2"])
+
+    def test_removed(self) -> None:
+        """
+        An image that no engine needs goes with its layers.
+        """
+        self.start()
+        self.pull(self.one, self.two)
+        freed = self.remove(self.one)
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (1, 1, 3))
+        self.assertEqual(self.names(), ["docker.io/library/two:latest"])
+        self.assertEqual(self.shown(), {*self.two.diff_ids})
+
+    def test_container(self) -> None:
+        """
+        The layers of a container stay, and the image without its name.  They go with the
+        container.
+        """
+        self.start()
+        self.pull(self.one)
+        self.run_container(self.one)
+        self.assertEqual(self.remove(self.one), Freed())
+        self.assertEqual(self.shown(), {*self.one.diff_ids})
+        self.assertEqual([image["names"] for image in self.records("images")], [[]])
+        self.assertEqual(
+            self.view.used()[cast(Digest, self.one.image.chain_id)], [f"container web of {self.root}"]
+        )
+        self.engine("containers")
+        self.engine("layers")
+        freed = self.wait(self.store.gc.collect(False))
+        self.assertEqual((freed.layers, freed.trees, freed.blobs), (2, 2, 4))
+        self.assertEqual((self.records("images"), self.records("layers")), ([], []))
+
+    def test_own_image(self) -> None:
+        """
+        An image that the engine has a record of itself is not shown without a name; its
+        layers stay.
+        """
+        self.start()
+        self.pull(self.one)
+        self.run_container(self.one, own_image=True)
+        self.assertEqual(self.remove(self.one).layers, 0)
+        self.assertEqual(self.shown(), {*self.one.diff_ids})
+        self.assertEqual(self.records("images"), [])
+
+    def test_moved_name(self) -> None:
+        """
+        A name that moves to another image leaves the layers of containers in the view.
+        """
+        self.start()
+        self.pull(self.one)
+        self.run_container(self.one)
+        moved = evolve(self.two.image, reference=self.one.image.reference)
+        self.pull(self.two)
+        self.wait(self.store.images.put(moved))
+        self.assertEqual(self.shown(), {*self.one.diff_ids, *self.two.diff_ids})
+
+    def test_restart(self) -> None:
+        """
+        After a restart, all is as it was, also what has no name.
+        """
+        self.start()
+        self.pull(self.one, self.two)
+        self.run_container(self.one)
+        self.remove(self.one)
+        before = self.records("layers"), self.records("images")
+        self.successResultOf(self.view.stop())
+        self.reopen()
+        self.view = self.make_view()
+        self.start()
+        self.assertEqual((self.records("layers"), self.records("images")), before)
+        self.assertEqual(self.wait(self.store.gc.collect(False)), Freed())
+
+    def test_while_leaving(self) -> None:
+        """
+        A collection that runs while a name goes spares what the view still shows.
+        """
+        self.start()
+        self.pull(self.one)
+        self.pool.held = True
+        removed = self.store.images.remove(self.one.image.reference)
+        self.successResultOf(removed)
+        image = self.one.image
+        self.assertTrue({image.chain_id, image.config.digest} <= self.view.used().keys())
+        self.pool.release()
+        self.assertEqual(self.view.used(), {})
+
+    def test_held(self) -> None:
+        """
+        Layers that an engine is about to use stay for a while, and are shown.
+        """
+        self.start()
+        self.pull(self.one)
+        self.view.needs.hold(cast(Digest, self.one.image.chain_id), "a pull of one")
+        self.assertEqual(self.remove(self.one).layers, 0)
+        self.assertEqual(self.shown(), {*self.one.diff_ids})
+        self.reactor.advance(HELD)
+        self.assertEqual(self.wait(self.store.gc.collect(False)).layers, 2)
+        self.assertEqual(self.shown(), set())
+
+    def test_shared_tree(self) -> None:
+        """
+        A tree in two chains has a directory for each.
+        """
+        self.pull(sample("a", b"x", b"same"), sample("b", b"y", b"same"))
+        self.start()
+        trees = [layer for layer in self.shown() if layer == Digest.of(b"same")]
+        self.assertEqual(trees, [Digest.of(b"same")])
+        overlay = self.place / "view" / "overlay"
+        places = {os.path.realpath(overlay / layer["id"]) for layer in self.records("layers")}
+        self.assertEqual(len(places), 4)
+
+    def test_unreadable_engine(self) -> None:
+        """
+        While it is not known what an engine needs, the view stays as it is, nothing is
+        collected, and the reason is shown.  It is tried again.
+        """
+        self.start()
+        self.pull(self.one)
+        self.engine("images")
+        (self.root / "overlay-images" / "images.json").write_text("{")
+        self.wait(self.store.images.remove(self.one.image.reference))
+        self.assertEqual(self.names(), ["docker.io/library/one:latest"])
+        error = self.failureResultOf(self.store.gc.collect(False), StoreError)
+        self.assertIn("images.json", str(error.value))
+        described = self.describe()
+        self.assertEqual(described["state"], "failed")
+        self.assertIn("images.json", cast(str, described["problem"]))
+        self.engine("images")
+        self.reactor.advance(RETRY)
+        self.assertEqual(self.names(), [])
+        self.assertEqual((self.describe()["state"], self.describe()["problem"]), ("serving", None))
+
+    def test_bad_path(self) -> None:
+        """
+        A path that is an engine's storage is refused.
+        """
+        (self.place / "view" / "overlay-containers").mkdir(parents=True)
+        error = self.failureResultOf(self.view.start(), StoreError)
+        self.assertIn("is the storage of an engine", str(error.value))
+        self.successResultOf(self.view.stop())
+
+    def test_describe(self) -> None:
+        """
+        The description has the images and containers of engines.
+        """
+        self.assertEqual(self.describe()["state"], "stopped")
+        self.start()
+        self.pull(self.one)
+        self.run_container(self.one)
+        self.wait(self.view.refresh())
+        self.assertEqual(
+            self.describe(),
+            {
+                "name": "",
+                "kind": "containers-storage",
+                "state": "serving",
+                "problem": None,
+                "path": str(self.place / "view"),
+                "snapshots": 0,
+                "layers": 2,
+                "size": 5,
+                "images": [
+                    {
+                        "image": "docker.io/library/one:latest",
+                        "layers": 2,
+                        "containers": 1,
+                        "by": str(self.root),
+                    }
+                ],
+            },
+        )
+
+    def test_stop(self) -> None:
+        """
+        After the stop, names change and nothing is written; stopping twice is nothing.
+        """
+        self.start()
+        for _ in range(2):
+            self.successResultOf(self.view.stop())
+        self.pull(self.one)
+        self.assertEqual(self.names(), [])
+        self.assertEqual(self.describe()["state"], "stopped")

@@ -1,0 +1,284 @@
+# -*- test-case-name: tests.engines.containers_storage.test_view -*-
+"""
+The view of one store: it is written whenever the store's names change, and keeps the
+layers that engines need.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Mapping, Sequence
+from threading import Event
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from xferd.engines.containers_storage.contents import Contents, Selection, StoredLayer
+from xferd.engines.containers_storage.engine_records import LayerUse, read_uses
+from xferd.engines.containers_storage.identity import layer_id
+from xferd.engines.containers_storage.needs import Needs
+from xferd.engines.containers_storage.records import ImageRecord
+from xferd.engines.containers_storage.writer import Writer
+from xferd.engines.settings import ContainersStorageSettings
+from xferd.errors import XferdError
+from xferd.interfaces.engines import (
+    CONTAINERS_STORAGE,
+    FAILED,
+    SERVING,
+    STOPPED,
+    EngineContext,
+    EngineFigures,
+    EngineJSON,
+    IEngine,
+)
+from xferd.interfaces.store import ILayerUser
+from xferd.jobs.job import rfc3339
+from xferd.names import Digest
+from xferd.store.batches import Batches
+from xferd.store.disk.file_system import trying_to
+from xferd.store.paths import Paths
+from xferd.store.threads import Pool, Threads
+from xferd.store.trees.facts import valid_facts
+
+RETRY: Final = 30.0
+"""Seconds after which a view is written again that could not be written."""
+
+_BATCH: Final = 64
+"""Images that are looked at in one turn of the reactor."""
+
+
+@implementer(IEngine, ILayerUser)
+class StorageView:
+    """
+    The view of one store.
+
+    States: made; serving; stopped.
+
+    @ivar needs: what engines need of it.
+    """
+
+    _log = Logger()
+    name = ""
+    kind = CONTAINERS_STORAGE
+
+    def __init__(
+        self, settings: ContainersStorageSettings, context: EngineContext, pool: Pool | None = None
+    ) -> None:
+        """
+        @param pool: has one thread.
+        """
+        self.path = settings.path
+        self.needs = Needs(context.reactor.seconds)
+        self._roots = settings.roots
+        self._store = context.store
+        self._reactor = context.reactor
+        self._wall_clock = context.wall_clock
+        self._stop = Event()
+        one = ThreadPool(0, 1, "xferd.view") if pool is None else pool
+        self._threads = Threads(context.reactor, one, f"the view {self.path} is not served")
+        self._trees = os.path.join(context.data_dir, "trees")
+        self._writer = Writer(self.path, self._trees, self._store.blobs.path, stop=self._stop)
+        self._updates: Batches[None] = Batches(lambda _: Deferred.fromCoroutine(self._update()))
+        self._contents = Contents()
+        self._on_disk: Mapping[str, ImageRecord] | None = None
+        self._identities: dict[Digest, str] = {}
+        self._separate: dict[Digest, str] = {}
+        self._tar_sizes: dict[str, int] = {}
+        self._serving = False
+        self._problem: str | None = None
+        self._retry: IDelayedCall | None = None
+
+    def start(self) -> Deferred[None]:
+        self._threads.start()
+        self._serving = True
+        # From now on nothing is collected that an engine needs, whatever becomes of the view.
+        self._store.gc.add_user(self)
+        self._store.images.follow(self._changed)
+        return self.refresh()
+
+    def stop(self) -> Deferred[None]:
+        self._serving = False
+        self._stop.set()
+        self._end_retry()
+        return Deferred.fromCoroutine(self._threads.stop())
+
+    def refresh(self) -> Deferred[None]:
+        """
+        Bring the view up to date, and read what engines need.  Cancelling waits for
+        that.
+
+        @raise StoreError: the view cannot be written, or an engine's records cannot
+            be read.
+        """
+        return self._updates.add(None)
+
+    def used(self) -> Mapping[Digest, Sequence[str]]:
+        return self.needs.used()
+
+    def shows(self, chain_id: Digest) -> bool:
+        """
+        Whether a layer is in the view.
+        """
+        return self._identities.get(chain_id, "") in self._contents.layers
+
+    def describe(self) -> Deferred[EngineJSON]:
+        stacks = (self._store.layers.stack(chain) for chain in self.needs.chains)
+        needed = {layer.chain_id: layer.size for stack in stacks for layer in stack}
+        state = FAILED if self._problem else SERVING if self._serving else STOPPED
+        return succeed(
+            EngineJSON(
+                name=self.name,
+                kind=self.kind,
+                state=state,
+                problem=self._problem,
+                path=self.path,
+                snapshots=0,
+                layers=len(needed),
+                size=sum(needed.values()),
+                images=self.needs.images(),
+            )
+        )
+
+    def figures(self) -> EngineFigures:
+        return EngineFigures(layers=len(self._contents.layers))
+
+    def _changed(self) -> None:
+        """
+        Write the view, as names in the store have changed.
+        """
+        self.needs.named(self._store.images.all())
+        self._end_retry()
+        if self._serving:
+            _ = self.refresh().addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        """
+        Try again later.
+        """
+        if failure.check(CancelledError) or not self._serving:
+            return
+        self._retry = self._reactor.callLater(RETRY, self._changed)
+
+    def _end_retry(self) -> None:
+        retry, self._retry = self._retry, None
+        if retry is not None and retry.active():
+            retry.cancel()
+
+    async def _update(self) -> None:
+        """
+        Write the view.
+
+        A layer leaves the view before the engines' records are read for the last time:
+        from then on they can record nothing new that stands on it.
+        """
+        try:
+            await self._read_needs()
+            before = self._contents
+            await self._write()
+            if not before.layers.keys() <= self._contents.layers.keys():
+                await self._read_needs()
+                if any(not self.shows(chain) for chain in self.needs.chains):
+                    await self._write()
+        except XferdError as e:
+            if self._problem != str(e):
+                self._log.error("the view {path} is not up to date: {why}", path=self.path, why=str(e))
+            self._problem = str(e)
+            raise
+        except Exception:
+            self._problem = "internal error; see the daemon's log"
+            self._log.failure("while writing the view {path}", path=self.path)
+            raise
+        self._problem = None
+
+    async def _read_needs(self) -> None:
+        chains = self._chains()
+        uses = await self._threads.run(self._read_uses, frozenset(chains))
+        self.needs.recorded(uses, chains)
+
+    def _read_uses(self, ours: frozenset[str]) -> list[LayerUse]:
+        return [use for root in self._roots for use in read_uses(root, ours, stop=self._stop)]
+
+    def _chains(self) -> dict[str, Digest]:
+        """
+        The chain IDs of all layers in the store, by their IDs.
+        """
+        layers, known = self._store.layers, self._identities
+        present = layers.chain_ids()
+        self._identities = {}
+        for chain in present:
+            if chain in self._identities:
+                continue
+            below = ""
+            for layer in layers.stack(chain):
+                found = self._identities.get(layer.chain_id) or known.get(layer.chain_id)
+                below = self._identities[layer.chain_id] = found or layer_id(layer.diff_id, below)
+        return {identity: chain for chain, identity in self._identities.items()}
+
+    async def _write(self) -> None:
+        selection, chains = Selection(self._trees), self._chains()
+        if self._on_disk is None:
+            self._on_disk = await self._threads.run(self._writer.images)
+        for number, image in enumerate(self._store.images.all()):
+            if number % _BATCH == _BATCH - 1:
+                await deferLater(self._reactor, 0, lambda: None)
+            try:
+                stack = await self._stack(image.chain_id)
+            except XferdError as e:
+                selection.leave_out(image, str(e))
+            else:
+                selection.add_image(image, stack)
+        for image_id in sorted(self.needs.images_of_containers & self._on_disk.keys()):
+            record = self._on_disk[image_id]
+            chain_id = chains.get(record.layer)
+            if self._has_documents(record) and (chain_id is not None or not record.layer):
+                selection.keep_image(record, await self._stack(chain_id))
+        for chain in sorted(self.needs.chains):
+            selection.add_layers(await self._stack(chain))
+        contents = selection.contents()
+        await self._threads.run(self._write_files, contents, rfc3339(self._wall_clock()))
+        self._contents, self._on_disk = contents, contents.images
+        self.needs.shown(contents)
+
+    def _has_documents(self, image: ImageRecord) -> bool:
+        return all(self._store.blobs.has(digest) for digest in image.big_data().values())
+
+    def _write_files(self, contents: Contents, now: str) -> None:
+        with trying_to(f"write the view {self.path}"):
+            self._writer.write(contents, now)
+
+    async def _stack(self, chain_id: Digest | None) -> list[StoredLayer]:
+        """
+        The layers of an image, each in a directory of its own; none if they are not all
+        registered.
+
+        @raise StoreError: the disk refuses.
+        """
+        layers, blobs = self._store.layers, self._store.blobs
+        found = []
+        for each in () if chain_id is None else layers.stack(chain_id):
+            layer = each
+            if self._separate.get(layer.chain_id) != layer.path:
+                layer = await layers.separate(layer.chain_id)
+                self._separate[layer.chain_id] = layer.path
+            present = tuple(blob for blob in layers.blobs_of(layer.chain_id) if blobs.has(blob.digest))
+            if layer.path not in self._tar_sizes:
+                self._tar_sizes[layer.path] = await self._threads.run(_read_tar_size, self._trees, layer.path)
+            size = self._tar_sizes[layer.path]
+            found.append(
+                StoredLayer(layer.chain_id, layer.diff_id, layer.path, size, layer.outdated, blobs=present)
+            )
+        return found
+
+
+def _read_tar_size(trees: str, path: str) -> int:
+    """
+    Read the bytes of a tree's tar.
+    """
+    paths = Paths(os.path.dirname(trees))
+    return valid_facts(paths, os.path.relpath(os.path.dirname(path), trees)).unpacked.tar_size
