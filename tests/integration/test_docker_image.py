@@ -111,7 +111,7 @@ class DockerImageTests(TestCase):
         config = Digest.parse(image["image_id"])
         path = Path(self.daemon.data, "content", "blobs", config.algorithm, config.hex)
         diff_ids = [Digest.parse(d) for d in json.loads(path.read_bytes())["rootfs"]["diff_ids"]]
-        return [(str(d), f"{self.daemon.data}/trees/{d.algorithm}/{d.hex}/fs") for d in diff_ids]
+        return [(str(d), f"{self.daemon.data}/trees/{d.algorithm}/{d.hex}/diff") for d in diff_ids]
 
     async def test_pull(self) -> None:
         """

@@ -443,7 +443,7 @@ class PeerTests(TestCase):
         copied = sorted(listing(root_file_system(place, tars)))
         target = os.path.join(place, "mounted")
         os.mkdir(target)
-        trees = [os.path.join(place, f"fitted{number}", "fs") for number in range(len(tars))]
+        trees = [os.path.join(place, f"fitted{number}", "diff") for number in range(len(tars))]
         try:
             mount(trees, target, None)
         except CannotMount as e:

@@ -227,6 +227,19 @@ async def plant(store: IStore, blob: bytes, *implied: bytes) -> None:
     await store.trees.commit(staged, Unpacked(digest, len(blob), len(blob), 1, implied), digest)
 
 
+def make_version_1(path: str) -> None:
+    """
+    Give a data directory the first version of its layout, whose trees have their
+    files in C{fs}.
+    """
+    for directory, names, _ in os.walk(os.path.join(path, "trees")):
+        if "diff" in names:
+            os.rename(os.path.join(directory, "diff"), os.path.join(directory, "fs"))
+            names.clear()
+    with open(os.path.join(path, "version"), "w") as file:
+        file.write("1\n")
+
+
 async def pull(store: IStore, wanted: Sample, keep_blobs: bool = True) -> None:
     """
     Put a whole image into the store as a job does.

@@ -143,8 +143,8 @@ class FullDiskTests(StoreTestCase):
         """
         self.close(self.store)
         os.unlink(self.disk.place("store/reserve"))
-        os.makedirs(self.disk.place("store/staging/tree-1/fs"))
-        with open(self.disk.place("store/staging/tree-1/fs/file"), "wb") as file:
+        os.makedirs(self.disk.place("store/staging/tree-1/diff"))
+        with open(self.disk.place("store/staging/tree-1/diff/file"), "wb") as file:
             file.write(bytes(MIB))
         self.disk.fill()
         self.store = self.open()

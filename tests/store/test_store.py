@@ -4,6 +4,7 @@ Tests for L{xferd.store.store}.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -18,7 +19,7 @@ from tests.other_user import OTHER
 from tests.store.conformance.base import DATA, DIGEST
 from tests.store.conformance.store import StoreConformance
 from tests.store.disk.test_file_system import become_nobody
-from tests.store.support import StoreTestCase, pull, sample
+from tests.store.support import StoreTestCase, make_version_1, pull, sample
 from xferd.errors import StoreError, StoreLocked
 from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
@@ -211,8 +212,70 @@ class StoreTests(StoreConformance, StoreTestCase):
         """
         self.close(self.store)
         with open(os.path.join(self.path, "version"), "w") as file:
-            file.write("2\n")
-        self.assertIn("is arranged as version '2'", self.refused())
+            file.write("3\n")
+        self.assertEqual(
+            self.refused(),
+            f"{os.path.abspath(self.path)} is arranged as version '3', and this xferd knows versions up to "
+            "2; use the xferd that made it, or choose another data directory",
+        )
+
+    def test_version_1(self) -> None:
+        """
+        A directory of the first version is used as it is, with another name for the
+        files of each tree.  An older daemon refuses it from then on.
+        """
+        wanted = sample("alpine", b"one", b"two")
+        self.run_now(pull(self.store, wanted))
+        assert wanted.image.chain_id is not None
+        layer = self.store.layers.get(wanted.image.chain_id)
+        assert layer is not None
+        self.close(self.store)
+        make_version_1(self.path)
+        self.assertFalse(os.path.exists(layer.path))
+        self.store = self.open()
+        self.assertEqual(self.store.layers.get(wanted.image.chain_id), layer)
+        self.assertEqual(sorted(os.listdir(os.path.dirname(layer.path))), ["diff", "tree.json"])
+        self.assertTrue(os.path.exists(os.path.join(layer.path, "content")))
+        with open(os.path.join(self.path, "version")) as file:
+            self.assertEqual(file.read(), "2\n")
+        self.reopen()
+        self.assertEqual(self.store.layers.get(wanted.image.chain_id), layer)
+
+    def test_half_renamed(self) -> None:
+        """
+        The second version is recorded before the first tree is renamed, as an older
+        daemon would remove the others; a start after an interrupted one renames
+        these.
+        """
+        wanted = sample("alpine", b"one", b"two", b"three")
+        self.run_now(pull(self.store, wanted))
+        self.close(self.store)
+        make_version_1(self.path)
+        names: list[str] = []
+        rename = os.rename
+
+        def refuse(source: str, target: str) -> None:
+            if os.path.basename(target) == "diff":
+                with open(os.path.join(self.path, "version")) as file:
+                    names.append(file.read())
+                if len(names) == 2:
+                    raise OSError(errno.EIO, "Input/output error")
+            rename(source, target)
+
+        patched = self.patch(os, "rename", refuse)
+        store = self.make()
+        store.open()
+        self.failureResultOf(store.start(), StoreError)
+        self.successResultOf(store.stop())
+        patched.restore()
+        self.assertEqual(names, ["2\n"] * 2)
+        self.store = self.open()
+        assert wanted.image.chain_id is not None
+        layer = self.store.layers.get(wanted.image.chain_id)
+        while layer is not None:
+            self.assertTrue(os.path.exists(os.path.join(layer.path, "content")))
+            layer = None if layer.parent is None else self.store.layers.get(layer.parent)
+        self.assertEqual(len(self.store.images.all()), 1)
 
     def test_somebody_elses(self) -> None:
         """
@@ -240,7 +303,7 @@ class StoreTests(StoreConformance, StoreTestCase):
         name, complete, or older than a week.
         """
         self.successResultOf(self.store.blobs.put(DIGEST, DATA))
-        os.makedirs(os.path.join(self.path, "staging", "tree-x", "fs", "deep"))
+        os.makedirs(os.path.join(self.path, "staging", "tree-x", "diff", "deep"))
         fresh, old = Digest.of(b"fresh"), Digest.of(b"old")
         for name in ("rubbish", f"sha256-{DIGEST.hex}", f"sha256-{fresh.hex}", f"sha256-{old.hex}"):
             with open(os.path.join(self.path, "ingest", name), "wb") as file:
@@ -258,7 +321,7 @@ class StoreTests(StoreConformance, StoreTestCase):
         Staged files of an earlier daemon are removed after the start, and new
         ones are spared.
         """
-        os.makedirs(os.path.join(self.path, "staging", "tree-x", "fs"))
+        os.makedirs(os.path.join(self.path, "staging", "tree-x", "diff"))
         self.close(self.store)
         self.store = self.make()
         self.addCleanup(self.close, self.store)

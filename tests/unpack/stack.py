@@ -25,7 +25,10 @@ def fitted_trees(place: str, tars: Sequence[bytes], privileged: bool = IS_ROOT) 
     """
     trees: list[str] = []
     for number, tar in enumerate(tars):
-        raw, tree = os.path.join(place, f"raw{number}", "fs"), os.path.join(place, f"fitted{number}", "fs")
+        raw, tree = (
+            os.path.join(place, f"raw{number}", "diff"),
+            os.path.join(place, f"fitted{number}", "diff"),
+        )
         _, implied = make(raw, tar, privileged=privileged)
         wanted = find_lower(raw, implied, trees[::-1], Event())
         omitted = find_empty(raw, wanted, Event())

@@ -77,7 +77,7 @@ class FlattenCase(SynchronousTestCase):
         @param form: how owners are kept; as this process can by default.
         """
         number = len(self.trees)
-        path = self.place / f"layer{number}" / "fs"
+        path = self.place / f"layer{number}" / "diff"
         path.mkdir(parents=True)
         umask = os.umask(0)
         root = os.open(path, os.O_RDONLY)

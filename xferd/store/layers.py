@@ -24,6 +24,7 @@ from xferd.store.layer_records import LayerUses, Record, load_records, write_rec
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths
 from xferd.store.threads import Threads, delay_cancellation
+from xferd.store.trees.facts import files_of
 from xferd.store.trees.trees import Trees
 
 
@@ -265,6 +266,6 @@ class Layers:
             chain_id = record.parent
 
     def _layer(self, record: Record) -> Layer:
-        path = os.path.join(self._paths.tree(record.tree), "fs")
+        path = files_of(self._paths, record.tree)
         outdated = record.rules < self._trees.rules
         return Layer(record.chain_id, record.parent, record.diff_id, path, record.size, outdated)

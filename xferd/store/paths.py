@@ -19,6 +19,15 @@ from xferd.names import Digest
 NOTE = ".spans"
 """The suffix of the note of a partial blob."""
 
+FILES = "diff"
+"""
+The directory of a tree's files, in its own directory: engines that read a
+containers-storage expect this name.
+"""
+
+OLD_FILES = "fs"
+"""Its name in version 1 of the layout."""
+
 INCOMING = "upload-"
 """The prefix of the file of an upload session."""
 
@@ -37,7 +46,7 @@ class Paths:
         ingest/<alg>-<hex>  partial blobs; kept over a restart
         ingest/<alg>-<hex>.spans    the parts of one with gaps
         ingest/upload-<id>  the bytes of an upload session; kept over a restart
-        trees/<alg>/<hex>/  fs/, the unpacked layer, and tree.json, its facts
+        trees/<alg>/<hex>/  diff/, the unpacked layer, and tree.json, its facts
         trees/<alg>/<hex>.<key>/    a variant: the same tree with other metadata
                             on the directories that its tar only implies; or a
                             copy, for one layer

@@ -55,8 +55,15 @@ from xferd.store.threads import Pool, Threads, delay_cancellation
 from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.trees import Trees
 
-VERSION = b"1\n"
+VERSION = b"2\n"
 """The version of the data directory's layout."""
+
+_RENAMED = b"1\n"
+"""
+The version in which the files of trees have another name.  They are renamed when
+the trees are loaded, after the version has been written: an older daemon would
+remove the trees that it does not find whole.
+"""
 
 PARTIAL_AGE = 7 * 24 * 3600
 """Seconds after which an unused partial blob is removed."""
@@ -307,12 +314,15 @@ class Store:
         Create the missing parts of the data directory.
         """
         paths = self._paths
-        self._check_version()
+        version = self._check_version()
         for directory in (paths.ingest, paths.trees, paths.layers, paths.staging):
             make_directory(directory, 0o700)
         make_directory(paths.content, 0o700)
         make_directory(paths.blobs, 0o700)
         self._old = [os.path.join(paths.staging, name) for name in os.listdir(paths.staging)]
+        if version != VERSION:
+            self._log.info("the trees in {path} get the layout of version 2", path=self.path)
+            write_file(paths.version, VERSION, paths.staging)
         if not os.path.exists(paths.oci_layout):
             layout = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
             write_file(paths.oci_layout, layout, paths.staging)
@@ -339,21 +349,24 @@ class Store:
         if not os.path.exists(self._paths.index):
             write_index(self._paths, index)
 
-    def _check_version(self) -> None:
+    def _check_version(self) -> bytes:
         """
-        Check that the directory has this layout, or is new.
+        Check that the directory has this layout, or one that can be changed into
+        it, or is new.
+
+        @return: the version of its layout.
         """
         paths = self._paths
         version = b""
         if os.path.lexists(paths.version):
             with open(paths.version, "rb") as file:
                 version = file.read(100)
-        if version == VERSION:
-            return
+        if version in (VERSION, _RENAMED):
+            return version
         if version:
             found = version.decode("ascii", "replace").strip()
             raise StoreError(
-                f"{self.path} is arranged as version {found!r}, and this xferd knows version 1 only; "
+                f"{self.path} is arranged as version {found!r}, and this xferd knows versions up to 2; "
                 "use the xferd that made it, or choose another data directory"
             )
         ours = (paths.content, paths.ingest, paths.trees, paths.layers, paths.staging, paths.database)
@@ -369,6 +382,7 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         sync_directory(self.path)
+        return VERSION
 
     def _release(self) -> None:
         self.journal.release()

@@ -34,7 +34,7 @@ class UnpackCase(DaemonTestCase):
         self.place = Path(mkdtemp(prefix="xferd-unpack-"))
         self.addCleanup(shutil.rmtree, self.place)
         os.chmod(self.place, 0o755)
-        self.trees = [self.place / "store" / name / "fs" for name in ("0", "1")]
+        self.trees = [self.place / "store" / name / "diff" for name in ("0", "1")]
         for number, tree in enumerate(self.trees):
             (tree / "etc").mkdir(parents=True)
             (tree / "etc" / f"file{number}").write_text(f"layer {number}\n")

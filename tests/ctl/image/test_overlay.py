@@ -102,12 +102,12 @@ class MountTests(UnpackCase):
         Hundreds of layers with long paths can be mounted, though the kernel limits the options
         to one page; more layers are refused.
         """
-        tree = self.place / ("long," * 40) / ":" / "fs"
+        tree = self.place / ("long," * 40) / ":" / "diff"
         tree.mkdir(parents=True)
         (tree / "from-many").touch()
         names = []
         for number in range(300):
-            names.append(self.place / "store" / f"x{number}" / "fs")
+            names.append(self.place / "store" / f"x{number}" / "diff")
             shutil.copytree(tree, names[-1])
         self.image(trees=[str(tree), *map(str, names)])
         self.assertEqual(self.ctl("unpack", "--mount").status, 0)

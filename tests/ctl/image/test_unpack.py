@@ -142,9 +142,9 @@ class UnpackTests(UnpackCase):
         """
         Unreadable layers, an artifact and an old daemon are each reported in a sentence.
         """
-        self.image(trees=["/nowhere/fs"])
+        self.image(trees=["/nowhere/diff"])
         said = self.refused("unpack")
-        self.assertIn("/nowhere/fs on the daemon's machine; it cannot be read here: No such file", said)
+        self.assertIn("/nowhere/diff on the daemon's machine; it cannot be read here: No such file", said)
         self.image(trees=[3])
         self.assertIn("older than this xferctl", self.refused("unpack"))
         self.image()

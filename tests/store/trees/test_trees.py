@@ -55,9 +55,9 @@ class TreesTests(TreesConformance, StoreTestCase):
         """
         self.addCleanup(os.umask, os.umask(0o077))
         self.run_now(plant(self.store, DATA, b"a/b"))
-        self.assertEqual(sorted(os.listdir(self.where())), ["fs", "tree.json"])
-        self.assertEqual(sorted(os.listdir(os.path.join(self.where(), "fs"))), ["a", "content"])
-        self.assertEqual(os.stat(os.path.join(self.where(), "fs")).st_mode & 0o777, 0o755)
+        self.assertEqual(sorted(os.listdir(self.where())), ["diff", "tree.json"])
+        self.assertEqual(sorted(os.listdir(os.path.join(self.where(), "diff"))), ["a", "content"])
+        self.assertEqual(os.stat(os.path.join(self.where(), "diff")).st_mode & 0o777, 0o755)
         self.assertNotIn(":", self.where())
         self.assertEqual(self.staging(), [])
 
@@ -249,7 +249,7 @@ class TreesTests(TreesConformance, StoreTestCase):
 
         def broken(name: str, facts: bytes | None, has_fs: bool = True) -> str:
             path = self.where(name)
-            os.makedirs(os.path.join(path, "fs") if has_fs else path)
+            os.makedirs(os.path.join(path, "diff") if has_fs else path)
             if facts is not None:
                 with open(os.path.join(path, "tree.json"), "wb") as file:
                     file.write(facts)

@@ -67,7 +67,7 @@ class ImpliedTests(StoreTestCase):
         layer = self.top(self.base(b"one", 0o711))
         self.assertEqual((self.mode(layer), self.mode(layer, "a/b")), (0o711, 0o755))
         self.assertEqual(os.stat(os.path.join(layer.path, "a")).st_mtime_ns, 5 * 10**9)
-        self.assertEqual(layer.path, os.path.join(self.store.path, "trees", "sha256", DIGEST.hex, "fs"))
+        self.assertEqual(layer.path, os.path.join(self.store.path, "trees", "sha256", DIGEST.hex, "diff"))
 
     def test_nothing_below(self) -> None:
         """
@@ -162,7 +162,7 @@ class ImpliedTests(StoreTestCase):
         other = self.top(two)
         again = self.top(one)
         self.assertEqual([self.mode(again), self.mode(other)], [0o711, 0o700])
-        self.assertTrue(again.path.endswith(f"{DIGEST.hex}/fs"))
+        self.assertTrue(again.path.endswith(f"{DIGEST.hex}/diff"))
 
     def test_died_while_linking(self) -> None:
         """

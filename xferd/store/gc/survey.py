@@ -10,29 +10,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from attrs import frozen
 
-from xferd.errors import BadDigest, StoreError
+from xferd.errors import BadDigest
 from xferd.media_types import INDEXES, MANIFESTS
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT
 from xferd.store.disk.file_system import trying_to
+from xferd.store.gc.mounts import find_mounts
 from xferd.store.images.index_file import read_index
-from xferd.store.paths import Paths, parse_partial_name, parse_tree_name
-
-_MOUNTED_TREE: Final = re.compile(r"/trees/(sha(?:256|512)/[0-9a-f]{64,128}(?:\.[0-9a-f]{16})?)/fs")
-"""
-One of the store's trees in the options of an overlay mount.  This part of the
-path is never escaped.  It may belong to another daemon, which is harmless.
-"""
-
-_MOUNTED_CHAIN: Final = re.compile(r" xferd:(sha(?:256|512):[0-9a-f]{64,128}) ")
-"""The source of a mount of C{xferctl}, whose options contain no path."""
+from xferd.store.paths import Paths, parse_partial_name
+from xferd.store.trees.trees import tree_names
 
 
 @frozen
@@ -46,7 +38,7 @@ class Survey:
     @ivar trees: the names of all trees, also of variants.
     @ivar reached: all digests that C{index.json} leads to, and the chain IDs
         of mounts.
-    @ivar mounted: the names of mounted trees.
+    @ivar mounted: the names of mounted trees; some may not exist.
     @ivar chains: the chain IDs of mounts.
     """
 
@@ -68,12 +60,10 @@ def survey(paths: Paths, processes: str = "/proc") -> Survey:
     with trying_to(f"look through {paths.root}"):
         blobs = tuple(_blobs(paths))
         partials = tuple(_partials(paths))
-        trees = tuple(name for name, _ in _entries(paths.trees) if parse_tree_name(name) is not None)
+        trees = tuple(tree_names(paths))
         reached = _reach(paths)
-    overlays = _overlays(processes)
-    chains = frozenset(Digest.parse(name) for name in _MOUNTED_CHAIN.findall(overlays) if _is_digest(name))
-    mounted = frozenset(_MOUNTED_TREE.findall(overlays))
-    return Survey(blobs, partials, trees, frozenset({*reached, *chains}), mounted, chains)
+    mounts = find_mounts(paths, processes)
+    return Survey(blobs, partials, trees, mounts.chains | reached, mounts.trees, mounts.chains)
 
 
 def _blobs(paths: Paths) -> Iterator[tuple[Digest, int]]:
@@ -166,29 +156,3 @@ def _is_digest(text: str) -> bool:
     except BadDigest:
         return False
     return True
-
-
-def _overlays(processes: str) -> str:
-    """
-    The lines of all mounted overlays in every mount namespace that this process
-    can read: a mount may exist only in a container's own namespace.
-
-    @raise StoreError: this process's own namespace cannot be read.
-    """
-    lines: list[str] = []
-    seen: set[int] = set()
-    for name in ["self", *(n for n in os.listdir(processes) if n.isdigit())]:
-        place = os.path.join(processes, name)
-        try:
-            namespace = os.stat(os.path.join(place, "ns", "mnt")).st_ino
-            if namespace not in seen:
-                with open(
-                    os.path.join(place, "mountinfo"), encoding="utf-8", errors="surrogateescape"
-                ) as file:
-                    lines.extend(line for line in file if " - overlay " in line)
-                seen.add(namespace)
-        except OSError as e:
-            if name == "self":
-                raise StoreError(f"cannot tell which layers are mounted: {place}: {e.strerror}") from e
-            # It has ended, or belongs to another user.
-    return "".join(lines)

@@ -17,7 +17,7 @@ from xferd.interfaces.store import Unpacked
 from xferd.names import Digest
 from xferd.store.disk.file_system import trying_to, write_file
 from xferd.store.disk.reserve import Reserve
-from xferd.store.paths import Paths
+from xferd.store.paths import FILES, OLD_FILES, Paths
 from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.implied_directories import MetadataByPath, metadata_from_json, metadata_to_json
 
@@ -193,4 +193,18 @@ def files_of(paths: Paths, name: str) -> str:
     """
     The directory of a tree's files.
     """
-    return os.path.join(paths.tree(name), "fs")
+    return os.path.join(paths.tree(name), FILES)
+
+
+def has_files(paths: Paths, name: str) -> bool:
+    """
+    Whether a tree has its files.  Those of a tree in version 1 of the layout are
+    renamed first.  Mounts that use them are not affected, but show the old path.
+    """
+    path = files_of(paths, name)
+    if not os.path.lexists(path):
+        try:
+            os.rename(os.path.join(paths.tree(name), OLD_FILES), path)
+        except FileNotFoundError:
+            return False
+    return os.path.isdir(path)

@@ -13,7 +13,7 @@ A tree becomes visible by a rename, after all of it has been flushed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Event
 from weakref import WeakValueDictionary
 
@@ -36,7 +36,7 @@ from xferd.store.threads import Threads, delay_cancellation
 from xferd.store.trees.facts import (
     KnownTree,
     TreeFacts,
-    files_of,
+    has_files,
     read_facts,
     valid_facts,
     write_facts,
@@ -366,15 +366,11 @@ def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, Co
     owned: set[str] = set()
     broken: list[str] = []
     with trying_to(f"read {paths.trees}"):
-        for name in _names(paths.trees):
-            parsed = parse_tree_name(name)
-            if parsed is None:
-                continue
-            diff_id, _ = parsed
+        for name in tree_names(paths):
             path = paths.tree(name)
             try:
                 tree = read_facts(paths, name)
-                if tree.unpacked.diff_id != diff_id or not os.path.isdir(files_of(paths, name)):
+                if tree_name(tree.unpacked.diff_id) != name.partition(".")[0] or not has_files(paths, name):
                     raise ValueError("not the tree of this name")
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 broken.append(path)
@@ -388,11 +384,14 @@ def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, Co
     return trees, copies, owned, broken
 
 
-def _names(directory: str) -> Iterable[str]:
+def tree_names(paths: Paths) -> Iterator[str]:
     """
-    The entries of a directory's directories, as C{a/b}.
+    The names of all trees.  Links beside them, and whatever else is there, are
+    left out.  Blocking.
     """
-    for algorithm in sorted(os.listdir(directory)):
-        if os.path.isdir(os.path.join(directory, algorithm)):
-            for name in sorted(os.listdir(os.path.join(directory, algorithm))):
-                yield f"{algorithm}/{name}"
+    for algorithm in sorted(os.listdir(paths.trees)):
+        directory = os.path.join(paths.trees, algorithm)
+        if os.path.isdir(directory) and not os.path.islink(directory):
+            for name in sorted(os.listdir(directory)):
+                if parse_tree_name(f"{algorithm}/{name}") is not None:
+                    yield f"{algorithm}/{name}"

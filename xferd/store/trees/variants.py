@@ -20,7 +20,7 @@ from attrs import evolve
 from xferd.names import Digest
 from xferd.store.disk.file_system import move, remove, sync_file_system, trying_to
 from xferd.store.disk.reserve import Reserve
-from xferd.store.paths import Paths, tree_name
+from xferd.store.paths import FILES, Paths, tree_name
 from xferd.store.trees.facts import TreeFacts, files_of, valid_facts, write_facts, write_staged_facts
 from xferd.store.trees.hard_links import CopySize, link_tree, measure
 from xferd.store.trees.implied_directories import (
@@ -40,7 +40,7 @@ def stage(staging: str) -> str:
     Create a directory in C{staging/} for the files of a tree.
     """
     with trying_to(f"make a directory in {staging}"):
-        staged = os.path.join(mkdtemp(prefix="tree-", dir=staging), "fs")
+        staged = os.path.join(mkdtemp(prefix="tree-", dir=staging), FILES)
         os.mkdir(staged)
         # Independent of the umask: the image's root has this mode unless its tar lists it.
         os.chmod(staged, _ROOT_MODE)
