@@ -11,7 +11,8 @@ from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherR
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.engines.settings import EnginesSettings
+from xferd.engines.extra import check_extra
+from xferd.engines.settings import EnginesSettings, socket_of
 from xferd.errors import XferdError
 from xferd.interfaces.engines import FAILED, EngineContext, EngineFigures, EngineJSON, IEngine, IEngines
 
@@ -23,8 +24,15 @@ def make_engines(settings: EnginesSettings, context: EngineContext, directory: s
     @param directory: the runtime directory, for sockets.
     @raise ConfigError: one of them needs a package that is not installed.
     """
-    del directory
     engines: list[IEngine] = []
+    if settings.containerd:
+        check_extra("[engines.containerd]")
+        from xferd.engines.snapshotter.engine import ContainerdEngine  # noqa: PLC0415
+        from xferd.engines.snapshotter.pulls import LayerPulls  # noqa: PLC0415
+
+        pulls = LayerPulls(context.jobs, context.store, context.reactor)
+        for name, each in settings.containerd.items():
+            engines.append(ContainerdEngine(name, socket_of(name, each, directory), context, pulls))
     if settings.containers_storage.path:
         from xferd.engines.containers_storage.view import StorageView  # noqa: PLC0415
 

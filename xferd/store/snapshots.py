@@ -84,7 +84,7 @@ class SnapshotTable:
         return self._by_key.get(key)
 
     def all(self) -> Sequence[Snapshot]:
-        return list(self._by_number.values())
+        return [self._by_number[number] for number in sorted(self._by_number)]
 
     def has_children(self, key: str) -> bool:
         return self._parents[key] > 0

@@ -30,6 +30,7 @@ from xferd.interfaces.store import (
 )
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.catalog.records import Change, Recorded
+from xferd.store.disk.file_system import trying_to
 from xferd.store.disk.free_space import FreeSpace
 from xferd.store.journal import Statement
 from xferd.store.snapshots import SnapshotTables
@@ -70,10 +71,11 @@ class FakeStore:
         self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
 
     def discard(self, path: str) -> None:
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
+        with trying_to(f"move {path} away"):
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
 
     def usage(self) -> Deferred[Mapping[str, int]]:
         return succeed(

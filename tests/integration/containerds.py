@@ -1,0 +1,139 @@
+"""
+containerd with xferd as its snapshotter: a daemon of its own, and C{ctr} and C{crictl} for
+it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from twisted.internet.interfaces import IReactorProcess
+
+from tests.integration.peers import require, run
+from tests.integration.programs import Program
+
+NEWEST: Final = os.environ.get("XFERD_CONTAINERD", "/nowhere")
+"""The directory of containerd's programs of version 2."""
+
+_VERSION_3: Final = """\
+version = 3
+root = "{place}/root"
+state = "{place}/state"
+[grpc]
+  address = "{place}/s"
+[proxy_plugins.xferd]
+  type = "snapshot"
+  address = "{socket}"
+  capabilities = ["remap-ids"]
+  [proxy_plugins.xferd.exports]
+    root = "{data}"
+    enable_remote_snapshot_annotations = "true"
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/amd64"
+  snapshotter = "xferd"
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/amd64"
+  snapshotter = "overlayfs"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "xferd"
+  disable_snapshot_annotations = false
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "{hosts}"
+"""
+
+_VERSION_2: Final = """\
+version = 2
+root = "{place}/root"
+state = "{place}/state"
+[grpc]
+  address = "{place}/s"
+[proxy_plugins.xferd]
+  type = "snapshot"
+  address = "{socket}"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "xferd"
+  disable_snapshot_annotations = false
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "{hosts}"
+"""
+
+
+class SnapshottingContainerd(Program):
+    """
+    A containerd.
+
+    @ivar hosts: the directory of its C{hosts.toml} files.
+    """
+
+    def __init__(
+        self, reactor: IReactorProcess, place: Path, socket: str, data: str, *, newest: bool
+    ) -> None:
+        """
+        @param place: its directory, which is created if it is missing, with a short path.
+        @param socket: that of xferd's engine.
+        @param data: xferd's data directory.
+        @param newest: whether it is version 2; else Debian's.
+        """
+        place.mkdir(parents=True, exist_ok=True)
+        self.hosts = place / "certs.d"
+        self.hosts.mkdir(exist_ok=True)
+        self._place = place
+        self._reactor = reactor
+        self._newest = newest
+        self._bin = f"{NEWEST}/" if newest else ""
+        config = place / "config.toml"
+        text = _VERSION_3 if newest else _VERSION_2
+        config.write_text(text.format(place=place, socket=socket, data=data, hosts=self.hosts))
+        argv = [f"{self._bin}containerd", "--config", str(config), "--log-level", "debug"]
+        super().__init__(reactor, argv, "containerd successfully booted", str(place))
+        if newest:
+            # It finds its own shim.
+            self.environment["PATH"] = f"{NEWEST}:{os.environ['PATH']}"
+
+    async def ctr(self, *arguments: str, namespace: str = "default") -> str:
+        """
+        Run ctr.
+        """
+        return await run(
+            self._reactor,
+            [f"{self._bin}ctr", "--address", f"{self._place}/s", "--namespace", namespace, *arguments],
+        )
+
+    async def pull(self, reference: str, *options: str, namespace: str = "default") -> str:
+        """
+        Pull an image with xferd's snapshotter.
+        """
+        return await self.ctr(
+            "images", "pull", "--plain-http", "--snapshotter=xferd", *options, reference, namespace=namespace
+        )
+
+    async def run_in(
+        self,
+        reference: str,
+        name: str,
+        *command: str,
+        options: Sequence[str] = ("--rm",),
+        namespace: str = "default",
+    ) -> str:
+        """
+        Run a container to its end.
+        """
+        own = ("--snapshotter=xferd", f"--runc-root={self._place}/runc", *options)
+        return await self.ctr("run", *own, reference, name, *command, namespace=namespace)
+
+    async def crictl(self, *arguments: str) -> str:
+        """
+        Run crictl.
+        """
+        endpoint = f"unix://{self._place}/s"
+        return await run(
+            self._reactor,
+            [
+                require(f"{NEWEST}/crictl"),
+                *("--runtime-endpoint", endpoint, "--image-endpoint", endpoint, "--timeout", "60s"),
+                *arguments,
+            ],
+        )

@@ -1,0 +1,192 @@
+# -*- test-case-name: tests.engines.snapshotter.test_directories -*-
+"""
+The files of an engine's snapshots::
+
+    snapshots/<number>/fs      the files of a snapshot that has its own
+    snapshots/<number>/work    for overlayfs, beside it
+    l/<number>                 a short name of any snapshot's files
+
+Blocking, for threads.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from threading import get_ident
+from typing import Final
+
+from attrs import frozen
+
+from xferd.errors import StoreError
+from xferd.interfaces.snapshots import Usage
+from xferd.store.disk.file_system import make_directory, sync_directory, trying_to
+
+BLOCK: Final = 512
+"""The unit of C{st_blocks}."""
+
+
+@frozen
+class Directories:
+    """
+    The directories of one engine.
+
+    @ivar root: C{engines/NAME} in the data directory.
+    """
+
+    root: str
+
+    @property
+    def _snapshots(self) -> str:
+        return os.path.join(self.root, "snapshots")
+
+    @property
+    def _links(self) -> str:
+        return os.path.join(self.root, "l")
+
+    def of(self, number: int) -> str:
+        """
+        The directory of a snapshot's own files.
+        """
+        return os.path.join(self._snapshots, str(number))
+
+    def prepare(self) -> None:
+        """
+        Create the directories.
+
+        @raise StoreError: the disk refuses, or overlayfs cannot have its files there.
+        """
+        with trying_to(f"use {self.root} for snapshots"):
+            for path in (os.path.dirname(self.root), self.root, self._snapshots, self._links):
+                make_directory(path, 0o700)
+            for name in os.listdir(self._links):
+                if not name.isdigit():
+                    os.unlink(os.path.join(self._links, name))
+        for character in ",:":
+            if character in self.root:
+                raise StoreError(
+                    f"containers cannot run in {self.root}: mounts take no path with {character!r}; "
+                    "choose another data directory"
+                )
+        if file_system_of(self.root) == "overlay":
+            raise StoreError(
+                f"containers cannot run in {self.root}, which is on an overlay itself, as in a container; "
+                "keep the data directory on a volume"
+            )
+
+    def left(self, known: Collection[int]) -> Sequence[str]:
+        """
+        The directories that belong to no snapshot.  Short names of none are removed.
+
+        @param known: the numbers of snapshots.
+        """
+        with trying_to(f"look through {self.root}"):
+            names = {str(number) for number in known}
+            for name in os.listdir(self._links):
+                if name.isdigit() and name not in names:
+                    os.unlink(os.path.join(self._links, name))
+            return [os.path.join(self._snapshots, n) for n in os.listdir(self._snapshots) if n not in names]
+
+    def make(self, number: int, writable: bool, parent: str | None, root: tuple[int, int] | None) -> None:
+        """
+        Make the directory of a new snapshot, durably.
+
+        @param writable: whether overlayfs will write there.
+        @param parent: the directory whose owner and mode C{fs} takes, as it becomes
+            the root directory of a container.
+        @param root: the user and group that own it instead.
+        """
+        own = self.of(number)
+        with trying_to(f"make {own}"):
+            os.mkdir(own, 0o700)
+            files = os.path.join(own, "fs")
+            os.mkdir(files, 0o755)
+            found = os.stat(own if parent is None else parent)
+            os.chown(files, *(root or (found.st_uid, found.st_gid)))
+            os.chmod(files, 0o755 if parent is None else stat.S_IMODE(found.st_mode))
+            if writable:
+                work = os.path.join(own, "work")
+                os.mkdir(work)
+                os.chmod(work, 0o711)  # noqa: S103 - overlayfs works in there as any user
+            sync_directory(own)
+            sync_directory(self._snapshots)
+
+    def shorten(self, lowers: Sequence[tuple[int, str]]) -> Sequence[str]:
+        """
+        Short names for lower directories.
+
+        The bottom one keeps its own, so that all have the data directory in common:
+        containerd mounts that with mapped owners for a user namespace, and a relative
+        link stays in there.
+
+        @param lowers: number and directory of each, the top one first.
+        """
+        with trying_to(f"make short names in {self._links}"):
+            names = [self._link(number, path) for number, path in lowers[:-1]]
+        return [*names, *(path for _, path in lowers[-1:])]
+
+    def _link(self, number: int, path: str) -> str:
+        link = os.path.join(self._links, str(number))
+        target = os.path.relpath(path, self._links)
+        try:
+            if os.readlink(link) == target:
+                return link
+        except FileNotFoundError:
+            pass
+        # Each thread has its own; one that is left behind is removed at the next start.
+        fresh = f"{link}.{get_ident()}"
+        os.symlink(target, fresh)
+        os.rename(fresh, link)
+        return link
+
+    def usage(self, number: int) -> Usage:
+        """
+        What the files of a snapshot take: each inode once.
+        """
+        with trying_to(f"measure {self.of(number)}"):
+            blocks = {
+                (found.st_dev, found.st_ino): found.st_blocks
+                for found in _entries(os.path.join(self.of(number), "fs"))
+            }
+        return Usage(sum(blocks.values()) * BLOCK, len(blocks))
+
+
+def _entries(path: str) -> Iterator[os.stat_result]:
+    """
+    A directory and everything in it.  What is removed meanwhile is left out.
+    """
+    try:
+        yield os.lstat(path)
+        with os.scandir(path) as listing:
+            entries = list(listing)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(entry.path)
+            continue
+        try:
+            yield entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+
+
+def file_system_of(path: str, mounts: str = "/proc/self/mountinfo") -> str:
+    """
+    The type of the file system that a directory is on, or the empty string if it is
+    unknown.
+
+    @param mounts: in the format of proc(5), C{/proc/pid/mountinfo}.
+    """
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                head, _, tail = line.partition(" - ")
+                if head.split()[2] == wanted:
+                    return tail.split()[0]
+    except OSError:
+        pass
+    return ""

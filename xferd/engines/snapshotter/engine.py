@@ -1,0 +1,150 @@
+# -*- test-case-name: tests.engines.snapshotter.test_engine -*-
+"""
+A containerd that is served with a snapshotter, on a socket of its own.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections import Counter
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from xferd.engines.grpc.listener import GrpcListener
+from xferd.engines.snapshotter.calls import snapshots_service
+from xferd.engines.snapshotter.directories import Directories
+from xferd.engines.snapshotter.labels import IMAGE
+from xferd.engines.snapshotter.pulls import LayerPulls
+from xferd.engines.snapshotter.service import Snapshotter
+from xferd.interfaces.engines import (
+    CONTAINERD,
+    SERVING,
+    STOPPED,
+    EngineContext,
+    EngineFigures,
+    EngineImageJSON,
+    EngineJSON,
+    ICredentialsOf,
+    IEngine,
+)
+from xferd.interfaces.snapshots import Snapshot
+from xferd.names import Digest
+from xferd.store.threads import Pool, Threads
+
+THREADS = 4
+"""Threads for the files of one engine's snapshots: most of their work waits for the disk."""
+
+
+@implementer(IEngine)
+class ContainerdEngine:
+    """
+    A containerd.
+
+    States: made; serving; stopped.
+    """
+
+    kind = CONTAINERD
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        context: EngineContext,
+        pulls: LayerPulls,
+        credentials: ICredentialsOf | None = None,
+        pool: Pool | None = None,
+    ) -> None:
+        """
+        @param path: the socket.
+        @param pulls: those of all engines.
+        @param pool: the threads; by default some of its own.
+        """
+        self.name = name
+        self.path = path
+        self._state = STOPPED
+        self._store = context.store
+        self._pulls = pulls
+        self._table = context.store.snapshots.of(name)
+        if pool is None:
+            pool = ThreadPool(0, THREADS, f"engine {name}")
+        self._threads = Threads(context.reactor, pool, "xferd is stopping")
+        self._snapshotter = Snapshotter(
+            name,
+            store=context.store,
+            pulls=pulls,
+            directories=Directories(os.path.join(context.data_dir, "engines", name)),
+            threads=self._threads,
+            wall_clock=context.wall_clock,
+            isolated=context.jobs.isolated,
+            credentials=credentials,
+        )
+        self._listener = GrpcListener(path, [snapshots_service(self._snapshotter)], context.reactor)
+
+    def start(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        self._threads.start()
+        await self._snapshotter.start()
+        self._listener.start()
+        self._state = SERVING
+
+    def stop(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._state = STOPPED
+        # Those that wait for layers get ordinary snapshots, for which the threads are needed.
+        self._snapshotter.stop()
+        self._pulls.stop()
+        await self._listener.stop()
+        await self._threads.stop()
+
+    def describe(self) -> Deferred[EngineJSON]:
+        layers = self._layers()
+        return succeed(
+            EngineJSON(
+                name=self.name,
+                kind=self.kind,
+                state=self._state,
+                problem=None,
+                path=self.path,
+                snapshots=len(self._table.all()),
+                layers=len(layers),
+                size=sum(each.usage.size for each in layers.values() if each.usage is not None),
+                images=self._images(),
+            )
+        )
+
+    def figures(self) -> EngineFigures:
+        return EngineFigures(
+            snapshots=len(self._table.all()),
+            layers=len(self._layers()),
+            prepares=dict(self._snapshotter.prepares),
+        )
+
+    def _layers(self) -> dict[Digest, Snapshot]:
+        """
+        The layers of the store that it uses.
+        """
+        return {each.chain_id: each for each in self._table.all() if each.chain_id is not None}
+
+    def _images(self) -> list[EngineImageJSON]:
+        """
+        The images, each with what stands on its layers.
+        """
+        layers: Counter[str] = Counter()
+        containers: Counter[str] = Counter()
+        for snapshot in self._table.all():
+            if snapshot.chain_id is not None:
+                layers[snapshot.labels.get(IMAGE, "")] += 1
+                continue
+            below = next((s for s in self._table.chain(snapshot.parent) if s.chain_id is not None), None)
+            if below is not None:
+                containers[below.labels.get(IMAGE, "")] += 1
+        return [
+            EngineImageJSON(image=image, layers=count, containers=containers[image], by="")
+            for image, count in sorted(layers.items())
+        ]

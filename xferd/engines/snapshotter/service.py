@@ -1,0 +1,439 @@
+# -*- test-case-name: tests.engines.snapshotter.test_service -*-
+"""
+The calls of containerd's snapshots service, for one engine.
+
+An engine calls C{prepare} for each layer of an image before it fetches it.  If xferd can
+have the layer, the answer is that it exists already, and the engine neither fetches nor
+unpacks it.  In all other cases the engine gets an ordinary snapshot to unpack into, so
+that nothing is worse than without xferd.
+
+A call that has begun to change something is carried out, also if the engine does not
+wait for the answer: it lists and removes later what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.engines.snapshotter.directories import Directories
+from xferd.engines.snapshotter.errors import BadCall, NotPossible, SnapshotExists, SnapshotUnknown
+from xferd.engines.snapshotter.filters import matches
+from xferd.engines.snapshotter.labels import (
+    WantedLayer,
+    checked,
+    mapped_root,
+    wanted_layer,
+    without_maps,
+)
+from xferd.engines.snapshotter.mounts import mount_of, needs_short_names
+from xferd.engines.snapshotter.pulls import LayerPulls, NotPulled
+from xferd.errors import StoreError
+from xferd.interfaces.engines import ICredentialsOf
+from xferd.interfaces.reactor import WallClock
+from xferd.interfaces.snapshots import ISnapshotTable, ISnapshotter, Kind, Mount, Snapshot, Usage
+from xferd.interfaces.store import IStore, Layer
+from xferd.names import Digest
+from xferd.store.threads import Threads, delay_cancellation
+
+T = TypeVar("T")
+
+STORED = "stored"
+PULLED = "pulled"
+DECLINED = "declined"
+
+
+class _Declined(Exception):
+    """
+    xferd does not provide a layer; the text is the reason.
+    """
+
+
+@implementer(ISnapshotter)
+class Snapshotter:
+    """
+    The snapshots of one engine.
+
+    States: made; I{open}, after C{start}; I{stopping}, after C{stop}: then engines get
+    ordinary snapshots only.
+
+    @ivar prepares: the number of layers that the engine has asked for, by result.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        store: IStore,
+        pulls: LayerPulls,
+        directories: Directories,
+        threads: Threads,
+        wall_clock: WallClock,
+        isolated: bool,
+        credentials: ICredentialsOf | None = None,
+    ) -> None:
+        """
+        @param directories: of this engine alone.
+        @param threads: for the files of snapshots.
+        @param isolated: whether a client has to prove that it may have a layer: an engine
+            cannot.
+        @param credentials: those that clients of the engine have brought.
+        """
+        self.name = name
+        self.prepares: Counter[str] = Counter()
+        self._store = store
+        self._pulls = pulls
+        self._table: ISnapshotTable = store.snapshots.of(name)
+        self._directories = directories
+        self._threads = threads
+        self._wall_clock = wall_clock
+        self._isolated = isolated
+        self._credentials = credentials
+        self._making: set[int] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """
+        Create the directories, and remove what an earlier daemon left there.
+
+        @raise StoreError: containers cannot run there.
+        """
+        await self._threads.run(self._directories.prepare)
+        await self._sweep()
+
+    def stop(self) -> None:
+        """
+        Provide no more layers.
+        """
+        self._stopping = True
+
+    # ------------------------------------------------------------- the calls
+
+    def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Deferred[Sequence[Mount]]:
+        return Deferred.fromCoroutine(self._prepare(key, parent, labels))
+
+    def view(self, key: str, parent: str, labels: Mapping[str, str]) -> Deferred[Sequence[Mount]]:
+        return self._done(self._create(Kind.VIEW, key, parent, labels))
+
+    def mounts(self, key: str) -> Deferred[Sequence[Mount]]:
+        async def mounts() -> Sequence[Mount]:
+            snapshot = self._known(key)
+            if snapshot.kind is Kind.COMMITTED:
+                raise NotPossible(f"snapshot {key!r} is committed, and has no mounts")
+            return await self._mounts(snapshot)
+
+        return Deferred.fromCoroutine(mounts())
+
+    def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str) -> Deferred[None]:
+        return self._done(self._commit(name, key, labels, parent))
+
+    def remove(self, key: str) -> Deferred[None]:
+        return self._done(self._remove(key))
+
+    def stat(self, key: str) -> Deferred[Snapshot]:
+        async def stat() -> Snapshot:
+            return self._known(key)
+
+        return Deferred.fromCoroutine(stat())
+
+    def update(self, key: str, labels: Mapping[str, str], paths: Sequence[str]) -> Deferred[Snapshot]:
+        return self._done(self._update(key, labels, paths))
+
+    def all(self, filters: Sequence[str]) -> Deferred[Sequence[Snapshot]]:
+        async def found() -> Sequence[Snapshot]:
+            return [snapshot for snapshot in self._table.all() if matches(snapshot, filters)]
+
+        return Deferred.fromCoroutine(found())
+
+    def usage(self, key: str) -> Deferred[Usage]:
+        return Deferred.fromCoroutine(self._usage(key))
+
+    def cleanup(self) -> Deferred[None]:
+        return self._done(self._sweep())
+
+    # ------------------------------------------------------ a layer of the store
+
+    async def _prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
+        self._check_new(key, parent)
+        wanted = wanted_layer(labels)
+        if wanted is not None:
+            labels = without_maps(labels)
+            try:
+                await self._provide(wanted, parent, labels)
+            except _Declined as e:
+                self.prepares[DECLINED] += 1
+                self._log.info(
+                    "{name} unpacks {layer} of {image} by itself: {why}",
+                    name=self._table.name,
+                    layer=wanted.chain_id,
+                    image=wanted.named or "an image",
+                    why=str(e),
+                )
+            else:
+                raise SnapshotExists(str(wanted.chain_id))
+        return await self._done(self._create(Kind.ACTIVE, key, parent, labels))
+
+    async def _provide(self, wanted: WantedLayer, parent: str, labels: Mapping[str, str]) -> None:
+        """
+        Record a layer of the store as a committed snapshot, and obtain it before if the
+        store lacks it.
+
+        @raise _Declined: the engine has to unpack it by itself.
+        """
+        below = self._below(parent)
+        release = self._store.gc.lease()
+        try:
+            if self._is_provided(wanted.chain_id, parent):
+                self.prepares[STORED] += 1
+                return
+            layer, result = self._store.layers.get(wanted.chain_id), STORED
+            if layer is None:
+                layer, result = await self._pull(wanted), PULLED
+            if layer.parent != below:
+                raise _Declined("the layer below is another one in the store")
+            try:
+                await self._done(self._record(layer, parent, labels))
+            except StoreError as e:
+                raise _Declined(str(e)) from e
+            self.prepares[result] += 1
+        finally:
+            release()
+
+    def _below(self, parent: str) -> Digest | None:
+        """
+        The layer of the store that a parent is.
+
+        @raise _Declined: it is none, or no layer can be provided.
+        """
+        if self._stopping:
+            raise _Declined("xferd is stopping")
+        if self._isolated:
+            raise _Declined('sharing = "isolated" provides layers only to clients that prove their access')
+        if not parent:
+            return None
+        below = self._known(parent).chain_id
+        if below is None:
+            raise _Declined("it has unpacked the layer below by itself")
+        return below
+
+    def _is_provided(self, chain_id: Digest, parent: str) -> bool:
+        """
+        Whether a layer is a snapshot already.
+        """
+        found = self._table.get(str(chain_id))
+        return found is not None and found.chain_id == chain_id and found.parent == parent
+
+    async def _pull(self, wanted: WantedLayer) -> Layer:
+        """
+        Have a layer pulled.
+
+        @raise _Declined: it cannot be.
+        """
+        if wanted.image is None:
+            raise _Declined("the store has no such layer, and the engine names no image to pull it with")
+        brought = None if self._credentials is None else self._credentials.credentials_of(wanted.named)
+        try:
+            return await self._pulls.layer(wanted.image, wanted.chain_id, self._table.name, brought)
+        except CancelledError:
+            raise
+        except NotPulled as e:
+            raise _Declined(str(e)) from e
+
+    async def _record(self, layer: Layer, parent: str, labels: Mapping[str, str]) -> None:
+        """
+        Record a layer as a committed snapshot, named by its chain ID: containerd's own
+        keys have other forms.
+        """
+        if self._is_provided(layer.chain_id, parent):
+            return
+        name, now = str(layer.chain_id), self._now()
+        if self._table.get(name) is not None or (parent and self._table.get(parent) is None):
+            raise _Declined("another snapshot has its name, or the one below was removed")
+        await self._table.put(
+            Snapshot(
+                number=self._table.number(),
+                key=name,
+                kind=Kind.COMMITTED,
+                parent=parent,
+                created=now,
+                updated=now,
+                labels=checked(labels),
+                chain_id=layer.chain_id,
+                usage=Usage(layer.size, 0),
+            )
+        )
+
+    # ------------------------------------------------------------ own snapshots
+
+    async def _create(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
+        """
+        Make an active snapshot or a view.
+        """
+        self._check_new(key, parent)
+        labels, root = checked(labels), mapped_root(labels)
+        number, now = self._table.number(), self._now()
+        snapshot = Snapshot(number, key, kind, parent, now, now, labels)
+        writable = kind is Kind.ACTIVE
+        self._making.add(number)
+        try:
+            if writable or not parent:
+                top = self._files(self._known(parent)) if parent else None
+                try:
+                    await self._threads.run(self._directories.make, number, writable, top, root)
+                finally:
+                    # Others may have come meanwhile, and the parent may have gone.
+                    self._check_new(key, parent)
+            await self._table.put(snapshot)
+            return await self._mounts(snapshot)
+        except BaseException:
+            if self._table.get(key) is not snapshot:
+                self._discard(number)
+            raise
+        finally:
+            self._making.discard(number)
+
+    async def _commit(self, name: str, key: str, labels: Mapping[str, str], parent: str) -> None:
+        if not name:
+            raise BadCall("a snapshot needs a name")
+        if self._table.get(name) is not None:
+            raise SnapshotExists(name)
+        snapshot = self._known(key)
+        if snapshot.kind is not Kind.ACTIVE:
+            raise NotPossible(f"snapshot {key!r} is not active")
+        if parent and snapshot.parent and parent != snapshot.parent:
+            raise BadCall(f"cannot change the parent of snapshot {key!r}")
+        below = parent or snapshot.parent
+        if below and self._known(below, "parent").kind is not Kind.COMMITTED:
+            raise NotPossible(f"parent {below!r} is not committed")
+        now = self._now()
+        await self._table.put(
+            evolve(
+                snapshot,
+                key=name,
+                kind=Kind.COMMITTED,
+                parent=below,
+                created=now,
+                updated=now,
+                labels=checked(labels),
+            )
+        )
+
+    async def _remove(self, key: str) -> None:
+        snapshot = self._known(key)
+        if self._table.has_children(key):
+            raise NotPossible(f"cannot remove snapshot {key!r}: it is the parent of another one")
+        await self._table.remove(snapshot)
+        if snapshot.chain_id is None:
+            self._discard(snapshot.number)
+
+    async def _update(self, key: str, labels: Mapping[str, str], paths: Sequence[str]) -> Snapshot:
+        snapshot = self._known(key)
+        fresh = dict(snapshot.labels)
+        for path in paths or ("labels",):
+            field, _, label = path.partition(".")
+            if field != "labels":
+                raise BadCall(f"cannot update {path!r} of snapshot {key!r}: labels alone can be")
+            if label:
+                fresh[label] = labels.get(label, "")
+            else:
+                fresh = dict(labels)
+        changed = evolve(snapshot, labels=checked(fresh), updated=self._now())
+        await self._table.put(changed)
+        return changed
+
+    async def _usage(self, key: str) -> Usage:
+        snapshot = self._known(key)
+        if snapshot.usage is not None:
+            return snapshot.usage
+        if snapshot.kind is Kind.VIEW:
+            return Usage()
+        usage = await self._threads.run(self._directories.usage, snapshot.number)
+        if snapshot.kind is Kind.COMMITTED and self._table.get(key) is snapshot:
+            # It never changes: counted once, when it is asked for, as a commit has to be quick.
+            await self._table.put(evolve(snapshot, usage=usage))
+        return usage
+
+    async def _mounts(self, snapshot: Snapshot) -> Sequence[Mount]:
+        """
+        The mounts of an active snapshot or a view.
+        """
+        below = self._table.chain(snapshot.parent)
+        lowers: Sequence[str] = [self._files(each) for each in below]
+        own = self._directories.of(snapshot.number)
+        mount = mount_of(snapshot, lowers, own)
+        if needs_short_names(mount):
+            numbered = [(each.number, path) for each, path in zip(below, lowers, strict=True)]
+            lowers = await self._threads.run(self._directories.shorten, numbered)
+            mount = mount_of(snapshot, lowers, own)
+        return [mount]
+
+    def _files(self, snapshot: Snapshot) -> str:
+        """
+        The directory that a committed snapshot is.
+
+        @raise StoreError: its layer is gone.
+        """
+        if snapshot.chain_id is None:
+            return f"{self._directories.of(snapshot.number)}/fs"
+        layer = self._store.layers.get(snapshot.chain_id)
+        if layer is None:
+            raise StoreError(
+                f"layer {snapshot.chain_id} is not in the store any more; remove the image from the engine, "
+                "and pull it again"
+            )
+        return layer.path
+
+    async def _sweep(self) -> None:
+        """
+        Remove the directories that belong to no snapshot.
+        """
+        known = {snapshot.number for snapshot in self._table.all()} | self._making
+        for path in await self._threads.run(self._directories.left, known):
+            self._store.discard(path)
+
+    def _discard(self, number: int) -> None:
+        """
+        Remove the files of a snapshot.
+        """
+        try:
+            self._store.discard(self._directories.of(number))
+        except StoreError as e:
+            # It has none, or the next sweep removes them.
+            self._log.debug("{number} is not removed: {error}", number=number, error=e)
+
+    def _check_new(self, key: str, parent: str) -> None:
+        """
+        Check that a snapshot can be made.
+        """
+        if not key:
+            raise BadCall("a snapshot needs a key")
+        if self._table.get(key) is not None:
+            raise SnapshotExists(key)
+        if parent and self._known(parent, "parent").kind is not Kind.COMMITTED:
+            raise BadCall(f"parent {parent!r} is not a committed snapshot")
+
+    def _known(self, key: str, what: str = "snapshot") -> Snapshot:
+        snapshot = self._table.get(key)
+        if snapshot is None:
+            raise SnapshotUnknown(key, what)
+        return snapshot
+
+    def _now(self) -> int:
+        """
+        Nanoseconds since the epoch.
+        """
+        return int(self._wall_clock() * 1e9)
+
+    def _done(self, work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+        """
+        Carry out a change, also if the call is cancelled.
+        """
+        return delay_cancellation(Deferred.fromCoroutine(work))
