@@ -27,6 +27,9 @@ PASS: Final = "pass"  # noqa: S105
 
 POLICIES: Final = (PUBLIC, ACCOUNT, PASS)
 
+CREDENTIALS: Final = "credentials"
+"""The origin of what a job fetched with credentials."""
+
 
 def listed(repository: Repository, policy: str) -> Repository:
     """
@@ -42,3 +45,18 @@ def unlisted(repository: Repository) -> tuple[Repository, str]:
     """
     policy, mark, host = repository.host.partition("@")
     return (Repository(host, repository.path), policy) if mark else (repository, PUBLIC)
+
+
+def origin(repository: Repository, *, anonymous: bool) -> str:
+    """
+    The origin of bytes that a registry sends: L{PUBLIC} for a client without
+    credentials, else the name of the repository with the mark L{CREDENTIALS}.
+    """
+    return PUBLIC if anonymous else str(listed(repository, CREDENTIALS))
+
+
+def host_of(origin: str) -> str:
+    """
+    The host of an origin; the empty string if it does not name one.
+    """
+    return origin.partition("/")[0].partition("@")[2]

@@ -31,6 +31,7 @@ from xferd.errors import (
 from xferd.expiring import KEEP, MOST
 from xferd.interfaces.registry import IBlobBody, IRegistries, IRepository
 from xferd.names import Digest, Repository
+from xferd.realms import PUBLIC
 from xferd.registry.client import Registries
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.repository import RemoteRepository
@@ -102,6 +103,7 @@ class RegistriesTests(ClientCase):
         self.assertEqual(source.identity, nobody.anonymous().repository(REPOSITORY).identity)
         self.assertNotEqual(source.identity, self.repository.identity)
         self.assertNotEqual(source.account, self.repository.account)
+        self.assertEqual((source.origin, self.repository.origin), (PUBLIC, f"credentials@{REPOSITORY}"))
         self.assertIs(nobody.endpoints(HOST), self.registries.seen_by({}).anonymous().endpoints(HOST))
         mine = nobody.seen_by({HOST: ME})
         self.assertEqual(

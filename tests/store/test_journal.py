@@ -281,7 +281,9 @@ class JournalTests(JournalConformance, StoreTestCase):
         database = sqlite3.connect(self.file)
         database.executescript(
             "DROP TABLE host; ALTER TABLE daemon DROP COLUMN salt; DROP TABLE incoming_upload;"
-            "DROP TABLE snapshot; PRAGMA user_version = 8;"
+            "DROP TABLE snapshot;"
+            "DROP TABLE blob_origin;"
+            "PRAGMA user_version = 8;"
         )
         database.close()
         self.store = self.open()

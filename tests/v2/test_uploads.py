@@ -8,7 +8,10 @@ from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
 from tests.web.fakes import Answer
 from xferd.errors import DiskFull, StoreError
-from xferd.names import Digest
+from xferd.interfaces.catalog import CatalogManifest
+from xferd.media_types import OCI_MANIFEST, OCTET_STREAM
+from xferd.names import Digest, Repository
+from xferd.oci import Descriptor
 from xferd.testing.images import sample_image
 from xferd.web.peer_trust import Trust
 
@@ -194,6 +197,19 @@ class MountTests(UploadCase):
         self.request(f"/v2/app/blobs/{digest}")
         self.assertEqual(self.request(f"{UPLOADS}?mount={digest}", "POST").status, 202)
         self.assertEqual(self.request(f"{UPLOADS}?mount={digest}&from=app", "POST").status, 201)
+
+    def test_named_only(self) -> None:
+        """
+        A mirrored repository whose upstream only names a blob gives none away that
+        came from elsewhere.
+        """
+        self.push_blob(name="local/other")
+        blob = Descriptor(OCTET_STREAM, DIGEST, len(DATA))
+        manifest = CatalogManifest(Descriptor(OCI_MANIFEST, Digest.of(b"m"), 1), (blob,))
+        name = Repository(HOST, "app")
+        _ = self.store.catalog.put_manifest(name, manifest, [], 0.0)
+        self.request(f"/v2/local/other/blobs/{DIGEST}", "DELETE")
+        self.assertEqual(self.mount("&from=app").status, 202)
 
     def test_unknown(self) -> None:
         """

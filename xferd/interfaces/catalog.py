@@ -10,7 +10,7 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 from attrs import field, frozen
@@ -179,6 +179,25 @@ class ICatalog(Interface):
         """
         The time at which a manifest was last used or added, in seconds since the
         epoch; 0 if it is not known.
+        """
+
+    def origins(digest: Digest) -> Set[str]:
+        """
+        Where the bytes of a blob came from, as a whole: L{PUBLIC<xferd.realms.PUBLIC>}
+        for upstreams that send them without credentials, and the names of all other
+        repositories that sent them, or proved to have them.  A client may have the
+        bytes only if it may have what came from one of these.
+        """
+
+    def add_origin(digest: Digest, origin: str) -> None:
+        """
+        Record where the bytes of a blob came from: see L{origins}.  If the record is
+        lost, the next client's upstream has to prove that it has them.
+        """
+
+    def forget_origins(digest: Digest) -> None:
+        """
+        Forget where a blob came from, as its bytes are removed.
         """
 
     def lists(digest: Digest) -> bool:

@@ -58,6 +58,11 @@ class IBlobSource(ISource):
     that a client sends.
     """
 
+    origin: str = Attribute(
+        "Under which name the catalog records that a blob came from here, see ICatalog.origins; "
+        "empty for a source whose blobs are not recorded."
+    )
+
     def open(digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         """
         Request a blob from byte C{offset} on.

@@ -23,6 +23,7 @@ from xferd.interfaces.registry import IKeychain
 from xferd.names import Repository
 from xferd.registry.auth.authenticator import Authenticator
 from xferd.registry.auth.challenge import Challenge, parse_challenges
+from xferd.registry.auth.keychain import Anonymous
 from xferd.registry.capabilities import ChunkSizes, KnownCapabilities
 from xferd.registry.clock_skews import ClockSkews
 from xferd.registry.hosts.configured import Hosts
@@ -101,6 +102,7 @@ class AuthenticatedClient:
     @ivar host: the registry's host as people write it.
     @ivar identity: equal for clients with the same credentials.
     @ivar account: the same without secrets.
+    @ivar anonymous: whether no credentials are ever sent.
     @ivar capabilities: the features of the registry, for all clients.
     @ivar locks: held from reading a document of a registry until it is written
         back.
@@ -117,6 +119,8 @@ class AuthenticatedClient:
         self.account = keychain.account
         self._keychain = keychain
         self._config = EndpointConfig(host) if config is None else config
+        # A header that an operator configures may be a token.
+        self.anonymous = isinstance(keychain, Anonymous) and not self._config.headers
         self.capabilities = context.capabilities.of(host)
         self.chunk_sizes = context.chunk_sizes
         self.locks = context.locks

@@ -14,6 +14,7 @@ from xferd.errors import BlobUnknown, XferdError
 from xferd.interfaces.registry import IBlobBody, IContent, IRepository, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
+from xferd.realms import origin
 from xferd.registry.mirrors import Endpoint, Endpoints, WatchedBody
 from xferd.registry.push.lookups import Lookups
 from xferd.registry.push.session import Session
@@ -38,6 +39,7 @@ class RemoteRepository:
         self.label = str(name)
         self.identity: Hashable = (own.host, name.path, own.identity)
         self.account = own.account
+        self.origin = origin(name, anonymous=own.anonymous)
         self._endpoints = endpoints
         self._lookups = Lookups()
 

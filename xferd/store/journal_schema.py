@@ -153,5 +153,12 @@ MIGRATIONS: Final = (
         UNIQUE (engine, key)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE blob_origin (
+        digest TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        PRIMARY KEY (digest, origin)
+    ) WITHOUT ROWID;
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

@@ -58,8 +58,8 @@ class FakePartial:
             raise StoreError(f"bytes of {self.digest} came twice")
         self._blobs.spend(len(data))
         while data:
+            self._blobs.mirror(self._path, data, len(self._data))
             self._data += data
-            self._blobs.mirror(self._path, data, append=True)
             data = self._behind.pop(len(self._data), b"")
         for follower in list(self._followers):
             follower.grown(self._path, len(self._data))
@@ -78,6 +78,7 @@ class FakePartial:
             raise StoreError(f"bytes of {self.digest} came twice")
         self._blobs.spend(len(data))
         self._behind[offset] = data
+        self._blobs.mirror(self._path, data, offset)
 
     def trim(self) -> None:
         self._must_be_open()
@@ -297,13 +298,16 @@ class FakeBlobs:
         self.mirror(path, data)
         return path
 
-    def mirror(self, path: str, data: bytes | bytearray, *, append: bool = False) -> None:
+    def mirror(self, path: str, data: bytes | bytearray, at: int | None = None) -> None:
         """
         Write to a real file as well, if the store has a directory.
+
+        @param at: the offset in the file; L{None} for a new one.
         """
         if os.path.isdir(self._root):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "ab" if append else "wb") as file:
+            with open(path, "wb" if at is None else "r+b") as file:
+                file.seek(at or 0)
                 file.write(data)
 
     def keep(self, digest: Digest, data: bytes) -> str:

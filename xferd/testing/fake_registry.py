@@ -28,6 +28,7 @@ from xferd.interfaces.registry import (
 )
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document, Index, parse_document
+from xferd.realms import origin
 from xferd.testing.fake_body import FakeBody
 from xferd.testing.fake_uploads import FakeUploads
 from xferd.testing.gate import Gate
@@ -83,6 +84,7 @@ class FakeRepository:
         self.label = str(name)
         self.identity: Hashable = (registry.host, name.path, user)
         self.account: Hashable = user or None
+        self.origin = origin(name, anonymous=anonymous)
         self._anonymous = anonymous
         self._registry = registry
 

@@ -29,7 +29,7 @@ from xferd.interfaces.store import (
     IStore,
 )
 from xferd.store.catalog.catalog import Catalog
-from xferd.store.catalog.records import Change, Recorded
+from xferd.store.catalog.records import Change, OriginChange, Recorded
 from xferd.store.disk.file_system import trying_to
 from xferd.store.disk.free_space import FreeSpace
 from xferd.store.journal import Statement
@@ -95,11 +95,13 @@ class _NoRecords:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    def write(self, changes: Iterable[Change]) -> Deferred[None]:
+    def write(self, changes: Iterable[Change | OriginChange]) -> Deferred[None]:
         """
         Take as long as the gate wants.
         """
-        return self._gate.enter("catalog.write", next(iter(changes)).repository)
+        change = next(iter(changes))
+        key = change.repository if isinstance(change, Change) else change.digest
+        return self._gate.enter("catalog.write", key)
 
     def read(self) -> Deferred[Recorded]:
         """

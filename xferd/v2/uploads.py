@@ -14,6 +14,7 @@ from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.media_types import OCTET_STREAM
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
+from xferd.realms import PUBLIC
 from xferd.v2.names import Target
 from xferd.v2.request import query
 from xferd.web.request import header, quoted
@@ -238,7 +239,9 @@ class Uploads:
             named = self._find(origin).repository
         except XferdError:
             return []
-        return [named] if named in holders else []
+        # What came with credentials is not the named upstream's to give.
+        public = named.host == LOCAL_HOST or PUBLIC in self._store.catalog.origins(digest)
+        return [named] if named in holders and public else []
 
     def _check_space(self, request: Request) -> None:
         """

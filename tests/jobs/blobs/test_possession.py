@@ -11,9 +11,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import BlobUnknown, DigestMismatch, SizeMismatch, StoreError, Truncated
+from xferd.interfaces.blobs import IPartial
 from xferd.jobs.blobs.possession import PART, PARTS, Possession
 from xferd.names import Digest
 from xferd.testing.fake_registry import FakeRegistry
+from xferd.testing.fake_store import FakeStore
 
 DATA = bytes(range(251)) * 200
 DIGEST = Digest.of(DATA)
@@ -125,6 +127,49 @@ class ProveTests(SynchronousTestCase):
         self.successResultOf(self.prove())
         self.assertLess(self.registry.bodies[-1].sent, len(DATA) + 100_000)
         self.assert_closed()
+
+    def prove_partial(self, partial: IPartial) -> None:
+        """
+        Have a partial blob proved.
+        """
+        proving = Deferred.fromCoroutine(Possession().prove_partial(self.source, partial))
+        for _ in range(50):
+            self.clock.advance(0)
+        self.successResultOf(proving)
+
+    def partial(self, behind: bytes) -> IPartial:
+        """
+        A partial blob with bytes behind a gap.
+        """
+        path = self.mktemp()
+        os.makedirs(path)
+        opening = FakeStore(self.clock, path).blobs.partial(DIGEST, len(DATA))
+        self.clock.advance(0)
+        partial: IPartial = self.successResultOf(opening)
+        partial.write(DATA[:5000])
+        partial.write_at(9000, behind)
+        return partial
+
+    def test_behind_a_gap(self) -> None:
+        """
+        Bytes behind a gap are compared, too, and all are discarded if they differ.
+        """
+        partial = self.partial(DATA[9000:9800])
+        self.prove_partial(partial)
+        self.assertEqual((partial.offset, list(partial.spans)), (5000, [(9000, 9800)]))
+        self.assertEqual(len(self.registry.bodies), PARTS + 1)
+        partial = self.partial(bytes(800))
+        self.prove_partial(partial)
+        self.assertEqual((partial.offset, list(partial.spans)), (0, []))
+
+    def test_behind_a_gap_not_compared(self) -> None:
+        """
+        A registry that ignores ranges proves what is in front of the gap alone.
+        """
+        self.registry.ignore_range(DIGEST, times=9)
+        partial = self.partial(DATA[9000:9800])
+        self.prove_partial(partial)
+        self.assertEqual((partial.offset, list(partial.spans)), (5000, []))
 
     def test_cancelled(self) -> None:
         """

@@ -214,6 +214,20 @@ class CatalogTests(StoreTestCase):
         self.failureResultOf(catalog.remove_manifest(APP, digest), NotFound)
         self.failureResultOf(catalog.remove_blob(APP, digest), NotFound)
 
+    def test_origins(self) -> None:
+        """
+        The origins of a blob are remembered until its bytes are removed.
+        """
+        self.store.catalog.add_origin(LAYER.digest, "public")
+        for _ in range(2):
+            self.store.catalog.add_origin(LAYER.digest, "account@registry.example/app")
+        self.store.catalog.add_origin(CONFIG.digest, "public")
+        self.store.catalog.forget_origins(CONFIG.digest)
+        self.store.catalog.forget_origins(Digest.of(b"none"))
+        for catalog in (self.store.catalog, self.after_restart()):
+            self.assertEqual(catalog.origins(LAYER.digest), {"public", "account@registry.example/app"})
+            self.assertEqual(catalog.origins(CONFIG.digest), frozenset())
+
     def test_referrers(self) -> None:
         """
         The manifests with a subject are listed for it, until they are removed.
@@ -246,6 +260,10 @@ class CollectionTests(StoreTestCase):
         listed = manifest("one", Descriptor(OCI_CONFIG, blobs["config"], 6))
         self.successResultOf(self.store.catalog.put_manifest(APP, listed, [], 0.0))
         self.successResultOf(self.store.catalog.put_blob(APP, Descriptor("", blobs["layer"], 5)))
+        for digest in blobs.values():
+            self.store.catalog.add_origin(digest, "public")
         self.successResultOf(self.store.gc.collect(dry_run=False))
+        self.assertEqual(self.store.catalog.origins(blobs["rest"]), frozenset())
+        self.assertEqual(self.store.catalog.origins(blobs["layer"]), {"public"})
         here = {name for name, digest in blobs.items() if self.store.blobs.has(digest)}
         self.assertEqual(here, {"config", "layer", "one"})

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.jobs.case import HOST
+from tests.jobs.case import HOST, OTHER
 from tests.v2.case import RegistryCase
 from tests.v2.rights.users import basic, bearer, write_htpasswd
 from tests.web.fakes import Answer
@@ -18,6 +18,7 @@ from xferd.credentials import Credentials
 from xferd.errors import ConnectionFailed, Denied
 from xferd.interfaces.registry import IRepository
 from xferd.names import Digest, Repository
+from xferd.realms import PUBLIC
 from xferd.testing.fake_registry import FakeRegistry, FakeRepository, Request
 from xferd.testing.fakes import FakeRegistries
 from xferd.testing.images import sample_image
@@ -105,6 +106,16 @@ class ListedTests(SynchronousTestCase):
         self.assertEqual(other.name, Repository(f"pass@{HOST}", "app"))
         for name in ("host", "label", "identity", "account"):
             self.assertEqual(getattr(other, name), getattr(original, name))
+        self.assertEqual(other.origin, f"pass@{HOST}/app")
+
+    def test_origin(self) -> None:
+        """
+        What comes without credentials is public whatever the policy is.
+        """
+        registry = FakeRegistries(Clock()).registry(HOST)
+        original = FakeRepository(registry, Repository(HOST, "app"), anonymous=True)
+        other = ListedRepository(original, Repository(f"pass@{HOST}", "app"))
+        self.assertEqual(other.origin, PUBLIC)
 
 
 class AccountTests(PolicyCase):
@@ -156,6 +167,26 @@ class AccountTests(PolicyCase):
         self.assertEqual(self.ask("/v2/app/manifests/latest").status, 200)
         self.assertEqual(self.ask(f"/v2/app/blobs/{self.layer.digest}").status, 404)
         self.assertEqual(self.ask(f"/v2/app/manifests/{self.image.digest}").status, 404)
+
+    def test_digest_named_elsewhere(self) -> None:
+        """
+        A public upstream that names the digest of a private blob gets nothing for its
+        clients, whether it has no such blob or pretends to have it.
+        """
+        self.assert_served(ANN)
+        hostile = UpstreamSettings()
+        self.v2.reload(evolve(self.settings, upstreams={HOST: self.upstream, OTHER: hostile}))
+        self.other.add(self.image, "x")
+        blob = f"/v2/{OTHER}/x/blobs/{self.layer.digest}"
+        self.other.remove_blob("x", self.layer.digest)
+        self.assertEqual(self.ask(f"/v2/{OTHER}/x/manifests/latest").status, 200)
+        self.assertEqual(self.ask(blob).status, 404)
+        self.other.put_blob("x", self.layer.digest, bytes(len(self.layer.read())))
+        for headers in ({}, {"Range": "bytes=0-9"}):
+            answer = self.ask(blob, headers)
+            self.assertEqual(answer.status, 502)
+            self.assertNotIn(self.layer.read()[:10], answer.body)
+        self.assert_served(ANN)
 
     def test_catalog(self) -> None:
         """

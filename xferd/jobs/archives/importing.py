@@ -224,7 +224,7 @@ class _ConsumedArchive:
     An archive that was read to its end, and has no more bytes.
     """
 
-    host = ""
+    host = origin = ""
     account: Hashable = None
 
     def __init__(self, label: str, came: Container[Digest]) -> None:

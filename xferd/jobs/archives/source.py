@@ -33,7 +33,7 @@ class ArchiveSource:
     """
 
     def __init__(self, digest: Digest, size: int, label: str) -> None:
-        self.host = ""
+        self.host = self.origin = ""
         self.account: Hashable = None
         self.label = label
         self.total: int | None = size

@@ -157,6 +157,8 @@ class DownloadManager:
         source: IBlobSource,
         turn: Turn,
         sink: IProgressSink | None = None,
+        *,
+        prove: bool = False,
     ) -> Watcher[None]:
         """
         Fetch a blob into the store.
@@ -164,6 +166,9 @@ class DownloadManager:
         In isolated mode this also proves that the client has access to the blob:
         where the store has it already, the client's registry has to confirm it.
 
+        @param prove: whether a source has to prove that it has what an earlier
+            download left of the blob, else that is discarded.  It has no effect on a
+            download that is running.
         @return: a watcher whose result fires when the blob is in the store.  It
             fails with a L{SourceError} of the watcher's own source, or a
             L{StoreError}.
@@ -172,7 +177,7 @@ class DownloadManager:
         scope = self.scope(source)
 
         async def work(transfer: Transfer) -> None:
-            await self._fetch(transfer, blob, scope)
+            await self._fetch(transfer, blob, scope, prove)
 
         return self._downloads.request(
             key("blob", blob.digest, scope),
@@ -193,6 +198,7 @@ class DownloadManager:
         *,
         named: bool = False,
         held_back: int = 1,
+        prove: bool = False,
     ) -> BlobReader:
         """
         Open a blob to be sent elsewhere.  Where it is not in the store, it is
@@ -202,6 +208,7 @@ class DownloadManager:
         @param named: whether an image of the store has the blob: all clients of
             the daemon have access to it.
         @param held_back: see L{BlobReader}.
+        @param prove: see L{fetch}.
         """
         scope = self.scope(source)
         if (named or scope is None) and self._store.blobs.has(blob.digest):
@@ -212,7 +219,7 @@ class DownloadManager:
         return BlobReader(
             blob,
             growth,
-            lambda: self.fetch(blob, source, turn, sink),
+            lambda: self.fetch(blob, source, turn, sink, prove=prove),
             clock=self._downloads.clock,
             slowed=lambda: self._bandwidth.binding,
             held_back=held_back,
@@ -230,7 +237,9 @@ class DownloadManager:
 
     # ------------------------------------------------------------- downloads
 
-    async def _fetch(self, transfer: Transfer, blob: Descriptor, scope: SharingScope | None) -> None:
+    async def _fetch(
+        self, transfer: Transfer, blob: Descriptor, scope: SharingScope | None, prove: bool
+    ) -> None:
         """
         The work of a download: any number of attempts on one partial file.
         """
@@ -248,17 +257,16 @@ class DownloadManager:
                 else:
                     end = self.reservations.hold([blob])
                 try:
-                    await self._fill(
-                        transfer, blob, growth, None if scope is None else self._partial_lock(blob.digest)
-                    )
+                    lock = None if scope is None else self._partial_lock(blob.digest)
+                    await self._fill(transfer, blob, growth, lock, prove)
+                    self._note_origin(blob.digest, growth)
                 finally:
                     end()
                 return
         elif confirm:
 
             async def ask(source: ISource) -> None:
-                path, size = blobs.path(blob.digest), blobs.size(blob.digest) or 0
-                await self._possession.prove(cast("IBlobSource", source), blob.digest, path, size)
+                await self.prove(cast("IBlobSource", source), blob.digest)
 
             await transfer.attempts(ask)
         # A watcher that began before the blob was in the store waits for its bytes.
@@ -266,7 +274,7 @@ class DownloadManager:
         transfer.report(bytes_done=blob.size)
 
     async def _fill(
-        self, transfer: Transfer, blob: Descriptor, growth: Growth, lock: PartialLock | None
+        self, transfer: Transfer, blob: Descriptor, growth: Growth, lock: PartialLock | None, prove: bool
     ) -> None:
         """
         Make attempts until the partial file is whole.
@@ -279,7 +287,7 @@ class DownloadManager:
             clock=self._downloads.clock,
             receive=self._receive,
             lock=lock,
-            possession=None if lock is None else self._possession,
+            possession=self._possession if prove or lock is not None else None,
         )
         retries = FullDiskRetries(self._store.free_space, transfer)
         try:
@@ -309,6 +317,7 @@ class DownloadManager:
         except CancelledError:
             if blob.digest in self._waiting:
                 raise
+            self._growth(blob.digest).origins.add("")
             self._growth(blob.digest).sealed(self._store.blobs.path(blob.digest), blob.size)
             transfer.report(bytes_done=blob.size)
         finally:
@@ -353,6 +362,24 @@ class DownloadManager:
         finally:
             if source.host:
                 self._moved(source.host, received, self._downloads.clock.seconds() - began)
+
+    def _note_origin(self, digest: Digest, growth: Growth) -> None:
+        """
+        Record where a blob came from, if one origin has sent all of its bytes.
+        """
+        if len(growth.origins) == 1 and "" not in growth.origins:
+            (origin,) = growth.origins
+            self._store.catalog.add_origin(digest, origin)
+
+    def prove(self, source: IBlobSource, digest: Digest) -> Deferred[None]:
+        """
+        Have a source prove that it has a blob of the store.
+
+        @raise ContentMismatch: it sends other bytes.
+        @raise SourceError: see L{Possession.prove}.
+        """
+        blobs = self._store.blobs
+        return self._possession.prove(source, digest, blobs.path(digest), blobs.size(digest) or 0)
 
     def _partial_lock(self, digest: Digest) -> PartialLock:
         """

@@ -22,9 +22,14 @@ class Growth:
     The download that fills the file and its followers are independent: a
     download may fail and another one continue the same file; a follower may
     begin before the first byte or after the last.
+
+    @ivar origins: where the bytes come from, each before its first byte is here: see
+        L{IBlobSource<xferd.interfaces.registry.IBlobSource>}; empty strings for unknown
+        ones.
     """
 
     def __init__(self) -> None:
+        self.origins: set[str] = set()
         self._followers: list[IFollower] = []
         self._path: str | None = None
         self._size = 0
@@ -163,6 +168,7 @@ class Growth:
         The bytes are void; others will arrive.
         """
         self._path, self._size, self._sealed = None, 0, False
+        self.origins.clear()
         for follower in tuple(self._followers):
             follower.restarted()
 

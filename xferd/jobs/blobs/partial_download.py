@@ -75,7 +75,8 @@ class PartialDownload:
         @param lock: in isolated mode, the lock of the blob's file.  Then the
             source has to prove that it has the blob, before a byte is used that
             another source sent.
-        @param possession: checks that proof; given together with C{lock}.
+        @param possession: checks that proof; given together with C{lock}.  Without
+            C{lock}, only bytes that an earlier download left need a proof.
         """
         self._transfer = transfer
         self._blob = blob
@@ -212,14 +213,24 @@ class PartialDownload:
                 self._senders.clear()
             return partial
         partial = self._partial = await self._blobs.partial(self._blob.digest, self._blob.size)
-        self._senders = {_EARLIER} if held(partial) else set()
+        self._senders, earlier = ({_EARLIER}, "") if held(partial) else (set(), None)
         if source is not None and held(partial) and self._possession is not None:
-            await self._possession.prove_partial(source, partial)
-            if not held(partial):
+            try:
+                await self._possession.prove_partial(source, partial)
+            except BaseException:
+                # The next attempt opens it again, and has it proved.
+                self.put_away()
+                raise
+            if held(partial):
+                earlier = source.origin
+            else:
                 self._senders.clear()
+                earlier = None
         if self._growth.size > partial.offset or (self._lock is not None and self._growth.size):
             # Another download may have restarted the file meanwhile.
             self._growth.restarted()
+        if earlier is not None:
+            self._growth.origins.add(earlier)
         partial.follow(self._growth)
         return partial
 
@@ -254,6 +265,7 @@ class PartialDownload:
             await self._receive(self._transfer, partial, source, moved)
 
         self._begun.add(identity)
+        self._growth.origins.add(source.origin)
         receiving = Deferred.fromCoroutine(receive())
         watch.start(receiving.cancel)
         try:

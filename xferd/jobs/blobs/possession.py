@@ -11,6 +11,7 @@ client that knows only some of the bytes has one chance, however often it tries.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from hmac import digest as hmac_digest
 from secrets import token_bytes
 from typing import Final
@@ -53,7 +54,7 @@ class Possession:
         @raise SourceError: as for L{IBlobSource.confirm} and L{IBlobSource.open}.
         @raise StoreError: the file cannot be read.
         """
-        return Deferred.fromCoroutine(self._prove(source, digest, path, size))
+        return Deferred.fromCoroutine(self._prove(source, digest, path, size)).addCallback(lambda _: None)
 
     async def prove_partial(self, source: IBlobSource, partial: IPartial) -> None:
         """
@@ -65,13 +66,14 @@ class Possession:
         where = _Where()
         partial.follow(where)
         partial.unfollow(where)
-        if not partial.offset:
-            # Bytes behind a gap cannot be compared.
-            partial.trim()
         try:
-            await self._prove(source, partial.digest, where.path, partial.offset)
+            each = await self._prove(source, partial.digest, where.path, partial.offset, partial.spans)
         except ContentMismatch:
             partial.restart()
+        else:
+            if not each:
+                # Bytes behind a gap were not compared.
+                partial.trim()
 
     def parts(self, digest: Digest, size: int) -> list[tuple[int, int]]:
         """
@@ -82,29 +84,51 @@ class Possession:
         """
         if size <= PARTS * PART:
             return [(0, size)] if size else []
-        starts = []
-        for number in range(PARTS):
-            chosen = hmac_digest(self.key, f"{digest} {size} {number}".encode(), "sha256")
-            starts.append(int.from_bytes(chosen) % (size - PART + 1))
-        return [(start, start + PART) for start in sorted(starts)]
+        return sorted(self._part(digest, 0, size, number) for number in range(PARTS))
 
-    async def _prove(self, source: IBlobSource, digest: Digest, path: str, size: int) -> None:
+    def _part(self, digest: Digest, start: int, stop: int, number: int = 0) -> tuple[int, int]:
+        """
+        One part between two offsets.
+        """
+        size = min(PART, stop - start)
+        chosen = hmac_digest(self.key, f"{digest} {stop} {number}".encode(), "sha256")
+        at = start + int.from_bytes(chosen) % (stop - start - size + 1)
+        return at, at + size
+
+    async def _prove(
+        self,
+        source: IBlobSource,
+        digest: Digest,
+        path: str,
+        size: int,
+        spans: Sequence[tuple[int, int]] = (),
+    ) -> bool:
+        """
+        See L{prove}.
+
+        @param spans: further bytes that are in the file, each a start and a stop: one
+            part of each is compared.
+        @return: whether parts were compared; otherwise the source sent all bytes up to
+            C{size}.
+        """
         await source.confirm(digest)
         if not source.host:
-            return
-        parts = self.parts(digest, size)
+            return True
+        parts = [(start, stop, size) for start, stop in self.parts(digest, size)]
+        parts += [(*self._part(digest, start, stop), stop) for start, stop in spans]
         if not parts:
-            return
+            return True
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as e:
             raise StoreError(f"cannot read blob {digest}: {e.strerror}") from e
         try:
-            for start, stop in parts:
-                if await _compare(source, digest, start, stop, file, size):
-                    return
+            for start, stop, end in parts:
+                if await _compare(source, digest, start, stop, file, end):
+                    return False
         finally:
             os.close(file)
+        return True
 
 
 async def _compare(source: IBlobSource, digest: Digest, start: int, stop: int, file: int, size: int) -> bool:

@@ -83,6 +83,7 @@ class LocalRepository:
         self.label = str(name)
         self.identity: Hashable = (name.host, name.path)
         self.account: Hashable = None
+        self.origin = ""
         self._store = store
         self._manifests = manifests
         self._clock = clock

@@ -10,22 +10,21 @@ from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Final, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from xferd.errors import DigestMismatch, DiskFull, RegistryError, TimedOut
+from xferd.errors import DiskFull, RegistryError, TimedOut
 from xferd.expiring import ExpiringDict
-from xferd.interfaces.mirror import FilePart, IBlobReader, IFileReader
+from xferd.interfaces.mirror import IBlobReader
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.blobs.reader import BlobReader, Restarted
 from xferd.jobs.deferreds import unless_failed
+from xferd.jobs.mirror.arriving_blob import ArrivingBlob
 from xferd.jobs.mirror.known import Known
 from xferd.jobs.mirror.pass_through import PassThrough
+from xferd.jobs.mirror.provenance import Provenance
 from xferd.jobs.mirror.questions import PATIENCE, Questions
 from xferd.jobs.mirror.traffic import Traffic
 from xferd.names import Digest
@@ -56,39 +55,6 @@ CONFIRMED: Final = 60.0
 _LOOK: Final = 1.0
 
 
-@implementer(IFileReader)
-class MirroredBlob:
-    """
-    A reader of a blob that arrives: if its bytes were wrong, it has failed.
-    """
-
-    def __init__(self, reader: BlobReader, blob: Descriptor) -> None:
-        self._reader = reader
-        self._blob = blob
-        self.size = blob.size
-
-    @property
-    def path(self) -> str | None:
-        """
-        See L{IBlobReader}.
-        """
-        return self._reader.path
-
-    def read(self, offset: int, most: int) -> Deferred[bytes]:
-        return maybeDeferred(self._reader.read, offset, most).addErrback(self._translate)
-
-    def part(self, offset: int) -> Deferred[FilePart]:
-        return maybeDeferred(self._reader.part, offset).addErrback(self._translate)
-
-    def close(self) -> None:
-        self._reader.close()
-
-    def _translate(self, failure: Failure) -> Failure:
-        if failure.check(Restarted) is None:
-            return failure
-        return Failure(DigestMismatch(f"the bytes that arrived for {self._blob.digest} have another digest"))
-
-
 class MirroredBlobs:
     """
     The blobs of all upstreams.
@@ -117,6 +83,7 @@ class MirroredBlobs:
         self._known = Known(store)
         self._layers = layers
         self._questions = questions
+        self._provenance = Provenance(store, layers, questions)
         self._passing = passing
         self._clock = clock
         self._store_turn = store_turn
@@ -152,11 +119,12 @@ class MirroredBlobs:
         return await self._questions.ask(source, "blob", str(digest), attempt, use, turn)
 
     async def open(
-        self, source: IRepository, blob: Descriptor, turn: Turn, start: int, stop: int
+        self, source: IRepository, blob: Descriptor, turn: Turn, start: int, stop: int, images: bool
     ) -> IBlobReader:
         """
         Open a blob.
 
+        @param images: see L{IMirror.manifest<xferd.interfaces.mirror.IMirror.manifest>}.
         @param start: the offset of the first byte that will be read.
         @param stop: the exclusive offset of the last one.
         @return: the reader, when bytes arrive, so that an error until then has a
@@ -166,6 +134,8 @@ class MirroredBlobs:
         stored = self._store.blobs.has(blob.digest)
         self._traffic.blob(source.host, stored)
         if stored and not self._layers.isolated:
+            if not (images and self._known.is_of_image(source.name, blob.digest)):
+                await self._provenance.check(source, blob.digest, turn)
             return self._layers.content(blob, source, turn)
         space = self._store.free_space
         if space.paused or space.given_up:
@@ -176,13 +146,24 @@ class MirroredBlobs:
             if start > here + FAR and stop - start <= SHORT:
                 return await self._pass(source, blob, turn, start, stop)
             await self._flowing(watcher, source, blob)
-            reader = self._layers.content(blob, source, turn, held_back=HELD_BACK)
+            growth = self._layers.growth(blob, source)
+            reader = self._layers.content(blob, source, turn, held_back=HELD_BACK, prove=True)
+            arriving = ArrivingBlob(reader, blob, growth, self._provenance, source, turn)
+            try:
+                admitted = self._layers.isolated or await arriving.admit()
+            except BaseException:
+                arriving.close()
+                raise
+            if admitted:
+                return arriving
+            # The bytes come from elsewhere, and only there clients may have them.
+            arriving.close()
+            return await self._pass(source, blob, turn, start, stop)
         except DiskFull as e:
             self._log.warn("{digest} is sent and not kept: {why}", digest=blob.digest, why=str(e))
             return await self._unkept(source, blob, turn, start, stop)
         finally:
             watcher.release()
-        return MirroredBlob(reader, blob)
 
     def _fill(self, source: IRepository, blob: Descriptor, turn: Turn) -> Watcher[None]:
         """
@@ -191,7 +172,7 @@ class MirroredBlobs:
         @return: a watcher for the client, which the caller releases.
         """
         key = blob.digest, self._layers.scope(source)
-        watcher = self._layers.fetch(blob, source, turn)
+        watcher = self._layers.fetch(blob, source, turn, prove=True)
         if key not in self._fills:
             kept = self._fills[key] = self._layers.fetch(blob, source, self._store_turn())
 

@@ -111,6 +111,13 @@ class Known:
                     return blob
         return None
 
+    def is_of_image(self, repository: Repository, digest: Digest) -> bool:
+        """
+        Whether an image of this name has a blob.
+        """
+        images = self._images(repository)
+        return any(digest == blob.digest for image in images for blob in (image.config, *image.layers))
+
     def is_complete(self, repository: Repository, entry: CatalogManifest) -> bool:
         """
         Whether a client that reads a manifest finds in the store what it reads next:

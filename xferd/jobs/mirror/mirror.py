@@ -102,7 +102,8 @@ class Mirror:
         async def find() -> IBlobReader:
             turn = self._turn(client)
             blob = await self._blobs.describe(source, digest, turn, images)
-            return await self._blobs.open(source, blob, turn, start, blob.size if stop is None else stop)
+            end = blob.size if stop is None else stop
+            return await self._blobs.open(source, blob, turn, start, end, images)
 
         return Deferred.fromCoroutine(find())
 

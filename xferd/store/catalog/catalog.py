@@ -8,7 +8,7 @@ Requests look here first, so that a hit reads no database.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final, Protocol
 
 from attrs import define, evolve, field
@@ -21,7 +21,7 @@ from xferd.errors import BadInput, NotFound
 from xferd.interfaces.catalog import CatalogManifest, CatalogTag, ICatalog
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor
-from xferd.store.catalog.records import Change, Recorded
+from xferd.store.catalog.records import Change, OriginChange, Recorded
 
 RECORDED_AFTER: Final = 600.0
 """Seconds after which another check of a tag is recorded."""
@@ -32,7 +32,7 @@ class Records(Protocol):
     Where the catalog is recorded.
     """
 
-    def write(self, changes: Iterable[Change]) -> Deferred[None]:
+    def write(self, changes: Iterable[Change | OriginChange]) -> Deferred[None]:
         """
         See L{CatalogRecords.write<xferd.store.catalog.records.CatalogRecords.write>}.
         """
@@ -104,6 +104,7 @@ class Catalog:
         self._manifests: Counter[Digest] = Counter()
         self._repositories: dict[Repository, _Content] = {}
         self._holders: dict[Digest, dict[Repository, None]] = {}
+        self._origins: dict[Digest, set[str]] = {}
 
     async def load(self) -> None:
         """
@@ -118,6 +119,8 @@ class Catalog:
             self._content(repository).tags[tag] = tagged
         for repository, blob in recorded.blobs:
             self._add_blob(repository, blob)
+        for blob_digest, origin in recorded.origins:
+            self._origins.setdefault(blob_digest, set()).add(origin)
 
     def repositories(self) -> Sequence[Repository]:
         return sorted(name for name, content in self._repositories.items() if content.manifests)
@@ -181,7 +184,7 @@ class Catalog:
         recorded = content.recorded.setdefault(tag, tagged.checked)
         if not 0 <= checked - recorded < RECORDED_AFTER:
             del content.recorded[tag]
-            _ = self._records.write([Change(repository, tag=tag, tagged=newest)]).addErrback(self._lost)
+            self._note(Change(repository, tag=tag, tagged=newest))
 
     def put_blob(self, repository: Repository, blob: Descriptor) -> Deferred[None]:
         self._add_blob(repository, blob)
@@ -226,14 +229,33 @@ class Catalog:
     def last_used(self, repository: Repository, digest: Digest) -> float:
         return self._uses.time_of(Reference(repository, None, digest))
 
+    def origins(self, digest: Digest) -> Set[str]:
+        return frozenset(self._origins.get(digest, ()))
+
+    def add_origin(self, digest: Digest, origin: str) -> None:
+        known = self._origins.setdefault(digest, set())
+        if origin not in known:
+            known.add(origin)
+            self._note(OriginChange(digest, origin))
+
+    def forget_origins(self, digest: Digest) -> None:
+        if self._origins.pop(digest, None) is not None:
+            self._note(OriginChange(digest))
+
     def lists(self, digest: Digest) -> bool:
         return digest in self._holders or digest in self._manifests
 
+    def _note(self, change: Change | OriginChange) -> None:
+        """
+        Record what can be found out again after a restart.
+        """
+        _ = self._records.write([change]).addErrback(self._lost)
+
     def _lost(self, failure: Failure) -> None:
-        """
-        The check of a tag could not be recorded: after a restart it is made again.
-        """
-        self._log.info("the check of a tag is not recorded: {why}", why=failure.getErrorMessage())
+        self._log.info(
+            "the check of a tag, or the origin of a blob, is not recorded: {why}",
+            why=failure.getErrorMessage(),
+        )
 
     def _content(self, repository: Repository) -> _Content:
         return self._repositories.setdefault(repository, _Content())

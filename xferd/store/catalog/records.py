@@ -34,6 +34,8 @@ _REMOVE_MANIFEST: Final = (
 )
 _REMOVE_TAG: Final = "DELETE FROM catalog_tag WHERE host = :host AND path = :path AND tag = :tag"
 _REMOVE_BLOB: Final = "DELETE FROM catalog_blob WHERE host = :host AND path = :path AND digest = :digest"
+_PUT_ORIGIN: Final = "INSERT OR REPLACE INTO blob_origin (digest, origin) VALUES (:digest, :origin)"
+_REMOVE_ORIGINS: Final = "DELETE FROM blob_origin WHERE digest = :digest"
 
 
 @frozen
@@ -75,6 +77,27 @@ class Change:
 
 
 @frozen
+class OriginChange:
+    """
+    An origin of a blob to add.
+
+    @ivar origin: empty to remove all.
+    """
+
+    digest: Digest
+    origin: str = ""
+
+    def statement(self) -> Statement:
+        """
+        The change in SQL.
+        """
+        names = {"digest": str(self.digest)}
+        if not self.origin:
+            return Statement(_REMOVE_ORIGINS, names)
+        return Statement(_PUT_ORIGIN, {**names, "origin": self.origin})
+
+
+@frozen
 class Recorded:
     """
     All rows of the catalog, the oldest first.
@@ -83,6 +106,7 @@ class Recorded:
     manifests: list[tuple[Repository, CatalogManifest]] = field(factory=list)
     tags: list[tuple[Repository, str, CatalogTag]] = field(factory=list)
     blobs: list[tuple[Repository, Descriptor]] = field(factory=list)
+    origins: list[tuple[Digest, str]] = field(factory=list)
 
 
 class CatalogRecords:
@@ -93,7 +117,7 @@ class CatalogRecords:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def write(self, changes: Iterable[Change]) -> Deferred[None]:
+    def write(self, changes: Iterable[Change | OriginChange]) -> Deferred[None]:
         """
         Make some changes in one transaction: all of them, or none.
 
@@ -114,6 +138,7 @@ class CatalogRecords:
         manifests = await read("SELECT host, path, record FROM catalog_manifest ORDER BY number")
         tags = await read("SELECT host, path, tag, digest, checked FROM catalog_tag")
         blobs = await read("SELECT host, path, record FROM catalog_blob")
+        origins = await read("SELECT digest, origin FROM blob_origin")
         return Recorded(
             [(Repository(host, path), _manifest(json.loads(record))) for host, path, record in manifests],
             [
@@ -124,6 +149,7 @@ class CatalogRecords:
                 (Repository(host, path), Descriptor.from_json(json.loads(record), "a blob", typed=False))
                 for host, path, record in blobs
             ],
+            [(Digest.parse(digest), origin) for digest, origin in origins],
         )
 
 

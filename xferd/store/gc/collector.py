@@ -323,6 +323,7 @@ class GarbageCollector:
                 freed.append(size)
                 if not dry_run:
                     self._blobs.forget(digest)
+                    self._catalog.forget_origins(digest)
         return freed
 
     async def _free_partials(

@@ -12,7 +12,7 @@ from twisted.python.components import proxyForInterface
 from xferd.expiring import ExpiringDict
 from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.patterns import matches_any
-from xferd.realms import ACCOUNT, PASS, listed
+from xferd.realms import ACCOUNT, PASS, PUBLIC, listed
 from xferd.v2.names import Target
 from xferd.v2.rights.proofs import KEEP as PROVEN
 from xferd.v2.settings import UpstreamSettings
@@ -45,6 +45,13 @@ class ListedRepository(_Proxy):  # type: ignore[misc]  # Twisted makes the class
         The name in the catalog.
         """
         return self._name
+
+    @property
+    def origin(self) -> str:
+        """
+        The origin of its blobs: that of the policy, unless anybody gets them.
+        """
+        return PUBLIC if self.original.origin == PUBLIC else str(self._name)
 
 
 class Sources:
