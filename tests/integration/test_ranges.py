@@ -130,7 +130,8 @@ class StreamsTests(TestCase):
         await filling
         await self.partial.commit()
         self.assertEqual(self.slots.in_use, 1)
-        self.assertLess(self.sent() / self.blob.size, 1.005)
+        # A stream that another overtakes is cut, and a little of it is under way.
+        self.assertLess(self.sent() / self.blob.size, 1.02)
 
     async def test_faster(self) -> None:
         """
