@@ -229,6 +229,7 @@ class Daemon(Service):
             manifests=manifests,
             settings=config.registry,
             clock=reactor,
+            late_answers=self.engines.late_answers,
         )
         self.listening = MultiService()
         self._background = Background()

@@ -12,6 +12,7 @@ from twisted.internet.address import IPv4Address
 from tests.jobs.case import HOST, JobsCase
 from tests.web.fakes import Answer, Connection
 from xferd.credentials import Credentials
+from xferd.interfaces.engines import ILateAnswers
 from xferd.interfaces.registry import IRegistries
 from xferd.jobs.local.manifests import LocalManifests
 from xferd.jobs.local.registries import LocalRegistries
@@ -33,6 +34,7 @@ class RegistryCase(JobsCase):
     """
 
     connections = 1000
+    late_answers: ILateAnswers | None = None
     settings = RegistrySettings(default=HOST, upstreams={HOST: UpstreamSettings(alias="up")})
 
     def setUp(self) -> None:
@@ -61,6 +63,7 @@ class RegistryCase(JobsCase):
             manifests=self.manifests,
             settings=self.settings,
             clock=self.clock,
+            late_answers=self.late_answers,
             connections=lambda: self.connections,
         )
 

@@ -6,6 +6,7 @@ The engines that the daemon serves: made by the settings, started and stopped to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.logger import Logger
@@ -14,7 +15,15 @@ from zope.interface import implementer
 from xferd.engines.extra import check_extra
 from xferd.engines.settings import EnginesSettings, socket_of
 from xferd.errors import XferdError
-from xferd.interfaces.engines import FAILED, EngineContext, EngineFigures, EngineJSON, IEngine, IEngines
+from xferd.interfaces.engines import (
+    FAILED,
+    EngineContext,
+    EngineFigures,
+    EngineJSON,
+    IEngine,
+    IEngines,
+    ILateAnswers,
+)
 
 
 def make_engines(settings: EnginesSettings, context: EngineContext, directory: str) -> Sequence[IEngine]:
@@ -97,6 +106,14 @@ class Engines:
             raise
         except Exception:
             self._log.failure("while stopping {engine}", engine=f"{engine.kind} {engine.name}".rstrip())
+
+    @property
+    def late_answers(self) -> ILateAnswers | None:
+        """
+        The engine that has manifests wait, if there is one.
+        """
+        found = (engine for engine in self.engines if ILateAnswers.providedBy(engine))
+        return cast("ILateAnswers | None", next(found, None))
 
     def describe(self) -> Deferred[list[EngineJSON]]:
         return Deferred.fromCoroutine(self._describe())

@@ -50,10 +50,20 @@ class ContainersStorageSettings:
 
     @ivar path: the directory of the view; the empty string for none.
     @ivar roots: the storages of the engines that read it.  Layers stay that these name.
+    @ivar wait_for: the users whose engines get a manifest only once its layers are in the
+        view: names or numbers.
+    @ivar patience: seconds for which such a manifest waits.
     """
 
     path: str = field(default="", validator=_check_path)
     roots: tuple[str, ...] = field(default=(DEFAULT_ROOT,))
+    wait_for: tuple[str, ...] = ()
+    patience: float = field(default=600.0)
+
+    @patience.validator
+    def _check_patience(self, _: Attribute[float], value: float) -> None:
+        if not value > 0:
+            raise ValueError(f"'patience' must be a positive number of seconds, not {value:g}")
 
     @roots.validator
     def _check_roots(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:

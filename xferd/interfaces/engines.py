@@ -16,6 +16,8 @@ from xferd.credentials import Credentials
 from xferd.interfaces.jobs import IJobs
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.store import IStore
+from xferd.names import Repository
+from xferd.oci import Document
 
 CONTAINERD: Final = "containerd"
 """The kind of an engine that uses the snapshotter."""
@@ -155,6 +157,33 @@ class IEngine(Interface):
     def figures() -> EngineFigures:
         """
         The counters, at once.
+        """
+
+
+class ILateAnswers(Interface):
+    """
+    Has the registry answer some engines of this machine late: with a manifest only once
+    its layers can be used without a download.
+    """
+
+    def waits(uid: int, agent: str) -> bool:
+        """
+        Whether the manifests of a client wait.
+
+        @param uid: the user of the client's process on this machine.
+        @param agent: the client's C{User-Agent}.
+        """
+
+    def ready(repository: Repository, document: Document, client: str) -> Deferred[None]:
+        """
+        Wait until the layers of an image can be used, and have them pulled if they are
+        not here.  An index, or an image that cannot be unpacked, is ready at once.
+
+        @param repository: the repository that has the image.
+        @param document: its manifest.
+        @param client: the client's name, for the page.
+        @return: fires without an error: after any trouble, and after a while at most.
+            Cancelling ends the wait; a pull that has begun goes on.
         """
 
 

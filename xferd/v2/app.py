@@ -18,6 +18,7 @@ from xferd.descriptors import own_limit
 from xferd.errors import BlobUnknown, PushRefused, TooManyRequests
 from xferd.interfaces.mirror import MirroredManifest
 from xferd.names import Digest
+from xferd.realms import PASS, unlisted
 from xferd.v2.blob_response import BlobResponse, RangeNotSatisfiable, span_of
 from xferd.v2.bodies import ArrivingDocument, DocumentMemory, check_length, read_manifest
 from xferd.v2.front import Front
@@ -32,6 +33,7 @@ from xferd.v2.responses import (
     respond_errors,
     respond_failure,
 )
+from xferd.v2.rights.connection import local_user
 from xferd.v2.rights.rules import Action
 from xferd.v2.settings import RegistrySettings
 from xferd.v2.streamed import RegistrySite, accepted
@@ -44,10 +46,12 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.server import Request, Site
 
+    from xferd.interfaces.engines import ILateAnswers
     from xferd.interfaces.mirror import IMirror
     from xferd.interfaces.registry import IRegistries, IRepository
     from xferd.interfaces.store import IStore
     from xferd.jobs.local.manifests import LocalManifests
+    from xferd.oci import Document
     from xferd.v2.rights.rights import Rights
     from xferd.v2.streamed import Receiver, StreamingRequest
     from xferd.web.peer_trust import Trust
@@ -73,11 +77,13 @@ class Registry:
         manifests: LocalManifests,
         settings: RegistrySettings,
         clock: IReactorTime,
+        late_answers: ILateAnswers | None = None,
         connections: Callable[[], int] = lambda: own_limit() // 4,
     ) -> None:
         """
         @param registries: own repositories are among them.
         @param manifests: the manifests of own repositories.
+        @param late_answers: has some manifests wait.
         @param connections: how many connections may be open, of all listeners.
         """
         self._store = store
@@ -91,6 +97,7 @@ class Registry:
         self._documents = DocumentMemory()
         self._paths = self.app.url_map.bind("localhost")
         self._clock = clock
+        self._late_answers = late_answers
         self._connections = ClientLimits(connections)
 
     def reload(self, settings: RegistrySettings) -> None:
@@ -153,6 +160,7 @@ class Registry:
             self._describe(request, document.digest, target)
             request.setResponseCode(304)
             return b""
+        await self._wait_for_layers(request, target, document)
         request.setHeader(b"content-type", document.media_type.encode("latin-1"))
         request.setHeader(b"content-length", b"%d" % len(document.data))
         self._describe(request, document.digest, target)
@@ -359,6 +367,20 @@ class Registry:
         policy = target.upstream.tag_policy
         client = client_name(request)
         return await self._mirror.manifest(source, wanted, client, policy, images=target.images)
+
+    async def _wait_for_layers(self, request: Request, target: Target, document: Document) -> None:
+        """
+        Have an engine wait until it can use the layers of an image without a download, if
+        the settings say so.  No other client waits.
+        """
+        late = self._late_answers
+        repository, policy = unlisted(target.repository)
+        # What only the client's own credentials open is not pulled with the daemon's.
+        if late is None or request.method != b"GET" or policy == PASS:
+            return
+        uid = local_user(request)
+        if uid is not None and late.waits(uid, header(request, b"user-agent") or ""):
+            await late.ready(repository, document, client_name(request))
 
     async def _allowed(
         self, request: Request, name: str, alias: str, action: Action

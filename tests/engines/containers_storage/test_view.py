@@ -16,15 +16,16 @@ from zope.interface.verify import verifyObject
 from tests.store.support import Sample, StoreTestCase, pull, sample
 from xferd.engines.containers_storage.identity import layer_ids
 from xferd.engines.containers_storage.needs import HELD
-from xferd.engines.containers_storage.view import RETRY, StorageView
-from xferd.engines.engines import make_engines
+from xferd.engines.containers_storage.view import RETRY, StorageView, ViewUser
+from xferd.engines.engines import Engines, make_engines
 from xferd.engines.settings import ContainersStorageSettings, EnginesSettings
 from xferd.errors import StoreError
-from xferd.interfaces.engines import EngineContext, EngineFigures, EngineJSON, IEngine
+from xferd.interfaces.engines import EngineContext, EngineFigures, EngineJSON, IEngine, ILateAnswers
 from xferd.interfaces.jobs import IJobs
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.store import Freed, ILayerUser
-from xferd.names import Digest, Reference
+from xferd.names import Digest, Reference, Repository
+from xferd.oci import Document
 from xferd.testing.inline_threads import InlinePool
 
 
@@ -138,10 +139,11 @@ class ViewTests(StoreTestCase):
 
     def test_interfaces(self) -> None:
         """
-        It is an engine, and a user of layers.
+        It is an engine, has manifests wait, and keeps layers.
         """
+        verifyObject(ILateAnswers, self.view)
         verifyObject(IEngine, self.view)
-        verifyObject(ILayerUser, self.view)
+        verifyObject(ILayerUser, ViewUser(self.view))
 
     def test_setting(self) -> None:
         """
@@ -151,6 +153,7 @@ class ViewTests(StoreTestCase):
         for given, paths in ((ContainersStorageSettings(), []), (settings, [settings.path])):
             engines = make_engines(EnginesSettings(containers_storage=given), self.context(), "")
             self.assertEqual([engine.path for engine in engines], paths)
+            self.assertEqual(Engines(engines).late_answers, engines[0] if engines else None)
 
     def test_start(self) -> None:
         """
@@ -201,7 +204,7 @@ class ViewTests(StoreTestCase):
         self.assertEqual(self.shown(), {*self.one.diff_ids})
         self.assertEqual([image["names"] for image in self.records("images")], [[]])
         self.assertEqual(
-            self.view.used()[cast(Digest, self.one.image.chain_id)], [f"container web of {self.root}"]
+            self.view.needs.used()[cast(Digest, self.one.image.chain_id)], [f"container web of {self.root}"]
         )
         self.engine("containers")
         self.engine("layers")
@@ -259,9 +262,9 @@ class ViewTests(StoreTestCase):
         removed = self.store.images.remove(self.one.image.reference)
         self.successResultOf(removed)
         image = self.one.image
-        self.assertTrue({image.chain_id, image.config.digest} <= self.view.used().keys())
+        self.assertTrue({image.chain_id, image.config.digest} <= self.view.needs.used().keys())
         self.pool.release()
-        self.assertEqual(self.view.used(), {})
+        self.assertEqual(self.view.needs.used(), {})
 
     def test_held(self) -> None:
         """
@@ -311,12 +314,17 @@ class ViewTests(StoreTestCase):
 
     def test_bad_path(self) -> None:
         """
-        A path that is an engine's storage is refused.
+        A path that is an engine's storage is refused, until it is mended.
         """
-        (self.place / "view" / "overlay-containers").mkdir(parents=True)
-        error = self.failureResultOf(self.view.start(), StoreError)
-        self.assertIn("is the storage of an engine", str(error.value))
-        self.successResultOf(self.view.stop())
+        other = self.place / "view" / "overlay-containers"
+        other.mkdir(parents=True)
+        self.start()
+        self.assertIn("is the storage of an engine", cast(str, self.describe()["problem"]))
+        self.failureResultOf(self.store.gc.collect(False), StoreError)
+        other.rmdir()
+        self.reactor.advance(RETRY)
+        self.assertIsNone(self.describe()["problem"])
+        self.assertEqual(self.names(), [])
 
     def test_describe(self) -> None:
         """
@@ -348,6 +356,28 @@ class ViewTests(StoreTestCase):
                 ],
             },
         )
+
+    def test_late_answers(self) -> None:
+        """
+        Engines of named users wait while the view is served and up to date, for what is not
+        in the view yet.
+        """
+        self.pull(self.one)
+        settings = ContainersStorageSettings(str(self.place / "view"), (str(self.root),), ("0",))
+        self.view = StorageView(settings, self.context(), InlinePool())
+        self.assertFalse(self.view.waits(0, "libpod/4.3.1"))
+        self.start()
+        self.assertTrue(self.view.waits(0, "libpod/4.3.1"))
+        data = self.one.documents[self.one.image.manifest.digest]
+        document = Document(self.one.image.manifest.media_type, data, self.one.image.manifest.digest)
+        self.wait(self.view.ready(Repository("docker.io", "library/one"), document, "podman"))
+        self.assertEqual(self.view.figures(), EngineFigures(layers=2, prepares={"stored": 2}))
+        self.assertEqual(self.remove(self.one).layers, 0)
+        self.assertEqual(self.shown(), {*self.one.diff_ids})
+        self.engine("images")
+        (self.root / "overlay-images" / "images.json").write_text("{")
+        self.failureResultOf(self.view.refresh(), StoreError)
+        self.assertFalse(self.view.waits(0, "libpod/4.3.1"))
 
     def test_stop(self) -> None:
         """

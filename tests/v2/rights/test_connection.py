@@ -4,7 +4,10 @@ Tests for L{xferd.v2.rights.connection}.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from socket import socketpair
+from types import SimpleNamespace
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -13,9 +16,52 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import Request
 from twisted.web.test.requesthelper import DummyChannel
 
-from xferd.v2.rights.connection import is_trusted
+from xferd.v2.rights.connection import is_trusted, local_user
 
 LOOPBACK = IPv4Address("TCP", "127.0.0.1", 5000)
+
+
+class LocalUserTests(SynchronousTestCase):
+    """
+    The user of this machine who sends a request.
+    """
+
+    def user(self, uid: int | None, transport: object = None, **headers: str) -> int | None:
+        """
+        The user of a request.
+
+        @param uid: the user that was found when the connection was accepted.
+        """
+        channel: Any = DummyChannel()
+        request = Request(channel)
+        channel.uid, channel.transport = uid, transport
+        for name, value in headers.items():
+            request.requestHeaders.addRawHeader(name.encode(), value.encode())
+        return local_user(request)
+
+    def test_known(self) -> None:
+        """
+        The user that was found at the start.
+        """
+        self.assertEqual(self.user(7), 7)
+
+    def test_other_listener(self) -> None:
+        """
+        At a listener that other machines can reach, the user is looked up; there is none of
+        another machine.
+        """
+        ours, theirs = socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        transport = SimpleNamespace(socket=ours)
+        self.assertEqual(self.user(None, transport), os.geteuid())
+        self.assertIsNone(self.user(None))
+
+    def test_proxy(self) -> None:
+        """
+        A proxy forwards requests of others.
+        """
+        self.assertIsNone(self.user(7, via="1.1 proxy"))
 
 
 class TrustTests(SynchronousTestCase):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import Final
 
+from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
@@ -22,6 +23,7 @@ from zope.interface import implementer
 from xferd.engines.containers_storage.contents import Contents, Selection, StoredLayer
 from xferd.engines.containers_storage.engine_records import LayerUse, read_uses
 from xferd.engines.containers_storage.identity import layer_id
+from xferd.engines.containers_storage.late_answers import LateAnswers
 from xferd.engines.containers_storage.needs import Needs
 from xferd.engines.containers_storage.records import ImageRecord
 from xferd.engines.containers_storage.writer import Writer
@@ -36,10 +38,12 @@ from xferd.interfaces.engines import (
     EngineFigures,
     EngineJSON,
     IEngine,
+    ILateAnswers,
 )
 from xferd.interfaces.store import ILayerUser
 from xferd.jobs.job import rfc3339
-from xferd.names import Digest
+from xferd.names import Digest, Repository
+from xferd.oci import Document
 from xferd.store.batches import Batches
 from xferd.store.disk.file_system import trying_to
 from xferd.store.paths import Paths
@@ -53,7 +57,24 @@ _BATCH: Final = 64
 """Images that are looked at in one turn of the reactor."""
 
 
-@implementer(IEngine, ILayerUser)
+@implementer(ILayerUser)
+@define(eq=False)
+class ViewUser:
+    """
+    The engines of a view, for the garbage collector.
+    """
+
+    _view: StorageView
+    name: str = CONTAINERS_STORAGE
+
+    def refresh(self) -> Deferred[None]:
+        return self._view.refresh()
+
+    def used(self) -> Mapping[Digest, Sequence[str]]:
+        return self._view.needs.used()
+
+
+@implementer(IEngine, ILateAnswers)
 class StorageView:
     """
     The view of one store.
@@ -75,6 +96,14 @@ class StorageView:
         """
         self.path = settings.path
         self.needs = Needs(context.reactor.seconds)
+        self._late = LateAnswers(
+            self,
+            settings.wait_for,
+            settings.patience,
+            store=context.store,
+            jobs=context.jobs,
+            clock=context.reactor,
+        )
         self._roots = settings.roots
         self._store = context.store
         self._reactor = context.reactor
@@ -98,9 +127,10 @@ class StorageView:
         self._threads.start()
         self._serving = True
         # From now on nothing is collected that an engine needs, whatever becomes of the view.
-        self._store.gc.add_user(self)
+        self._store.gc.add_user(ViewUser(self))
         self._store.images.follow(self._changed)
-        return self.refresh()
+        # What fails now may be mended, and is tried again.
+        return self.refresh().addErrback(self._failed)
 
     def stop(self) -> Deferred[None]:
         self._serving = False
@@ -118,8 +148,17 @@ class StorageView:
         """
         return self._updates.add(None)
 
-    def used(self) -> Mapping[Digest, Sequence[str]]:
-        return self.needs.used()
+    def waits(self, uid: int, agent: str) -> bool:
+        return self._serving and self._problem is None and self._late.waits(uid, agent)
+
+    def ready(self, repository: Repository, document: Document, client: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._late.ready(repository, document, client))
+
+    def hold(self, chain_id: Digest, reason: str) -> None:
+        """
+        Keep a layer that an engine is about to use, until it has had time to record that.
+        """
+        self.needs.hold(chain_id, reason)
 
     def shows(self, chain_id: Digest) -> bool:
         """
@@ -146,7 +185,7 @@ class StorageView:
         )
 
     def figures(self) -> EngineFigures:
-        return EngineFigures(layers=len(self._contents.layers))
+        return EngineFigures(layers=len(self._contents.layers), prepares=dict(self._late.answers))
 
     def _changed(self) -> None:
         """
@@ -163,6 +202,7 @@ class StorageView:
         """
         if failure.check(CancelledError) or not self._serving:
             return
+        self._end_retry()
         self._retry = self._reactor.callLater(RETRY, self._changed)
 
     def _end_retry(self) -> None:
