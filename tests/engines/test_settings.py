@@ -71,6 +71,15 @@ class SettingsTests(SynchronousTestCase):
             ("[engines.docker]", "engines.docker is not a setting"),
             ("[engines.containers_storage]", "did you mean 'containers-storage'?"),
             ("[engines.containerd]\nsocket = '/s'", 'engines.containerd."socket" must be a table'),
+            (
+                "[engines.containerd.x]\naddress = 'x.sock'",
+                "engines.containerd.\"x\".address must be an absolute path, not 'x.sock'",
+            ),
+            ("[engines.containerd.x]\naddress = ''", "address must be the path of containerd's socket"),
+            (
+                f"[engines.containerd.x]\naddress = '/{'x' * 107}'",
+                "address must be a path of at most 107 bytes",
+            ),
             ("[engines.containerd.Node]", "containerd must be by names of lower-case letters, digits"),
             ("[engines.containerd.'../x']", "not '../x'"),
             ("[engines.containerd.-x]", "not '-x'"),

@@ -124,16 +124,19 @@ class SnapshottingContainerd(Program):
         own = ("--snapshotter=xferd", f"--runc-root={self._place}/runc", *options)
         return await self.ctr("run", *own, reference, name, *command, namespace=namespace)
 
-    async def crictl(self, *arguments: str) -> str:
+    async def crictl(self, *arguments: str, images: str = "") -> str:
         """
         Run crictl.
+
+        @param images: the socket of the C{ImageService}; containerd's own by default.
         """
         endpoint = f"unix://{self._place}/s"
+        images = f"unix://{images}" if images else endpoint
         return await run(
             self._reactor,
             [
                 require(f"{NEWEST}/crictl"),
-                *("--runtime-endpoint", endpoint, "--image-endpoint", endpoint, "--timeout", "60s"),
+                *("--runtime-endpoint", endpoint, "--image-endpoint", images, "--timeout", "60s"),
                 *arguments,
             ],
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final, cast
@@ -26,6 +26,7 @@ from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import SampleImage, image_of, sample_layer
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
+from xferd.testing.tokens import BasicGuard
 
 reactor = cast(IReactor, installed)
 
@@ -59,10 +60,14 @@ class ContainerdCase(TestCase):
     A registry, xferd, and a containerd that uses it.
 
     @cvar newest: whether it is a containerd 2.
+    @cvar users: the passwords that the registry wants, by user; none by default.
+    @cvar more: further settings of the engine; C{PLACE} is the directory of the test.
     """
 
     timeout = 180
     newest = True
+    users: Mapping[str, str] = {}
+    more = ""
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
@@ -75,12 +80,13 @@ class ContainerdCase(TestCase):
         # Outside the working directory: the paths of sockets have to be short.
         self.place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.place, ignore_errors=True)
-        self.registry = Registry(reactor)
+        self.registry = Registry(reactor, guard=BasicGuard(self.users) if self.users else None)
         await self.registry.listen(reactor)
         self.addCleanup(self.registry.stop)
         self.socket = str(self.place / "engine.sock")
         self.settings = self.place / "xferd.toml"
-        self.settings.write_text(f'[engines.containerd.main]\nsocket = "{self.socket}"\n')
+        more = self.more.replace("PLACE", str(self.place))
+        self.settings.write_text(f'[engines.containerd.main]\nsocket = "{self.socket}"\n{more}')
         self.daemon = await self.start_daemon()
         self.containerd = await self.start_containerd()
 

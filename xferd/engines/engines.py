@@ -41,7 +41,7 @@ def make_engines(settings: EnginesSettings, context: EngineContext, directory: s
 
         pulls = LayerPulls(context.jobs, context.store, context.reactor)
         for name, each in settings.containerd.items():
-            engines.append(ContainerdEngine(name, socket_of(name, each, directory), context, pulls))
+            engines.append(ContainerdEngine(name, socket_of(name, each, directory), context, pulls, each))
     if settings.containers_storage.path:
         from xferd.engines.containers_storage.view import StorageView  # noqa: PLC0415
 

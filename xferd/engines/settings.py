@@ -33,14 +33,27 @@ class ContainerdSettings:
 
     @ivar socket: the unix socket to serve it on; the empty string selects
         C{engines/NAME.sock} beside the socket of the API.
+    @ivar address: containerd's own socket.
+    @ivar cri: whether to forward CRI's C{ImageService} to it, for the credentials of
+        kubelet's pulls.
     """
 
     socket: str = field(default="", validator=_check_path)
+    address: str = field(default="/run/containerd/containerd.sock", validator=_check_path)
+    cri: bool = False
 
     @socket.validator
-    def _check_length(self, _: Attribute[str], value: str) -> None:
+    @address.validator
+    def _check_length(self, attribute: Attribute[str], value: str) -> None:
         if len(os.fsencode(value)) > MAX_SOCKET:
-            raise ValueError(f"'socket' must be a path of at most {MAX_SOCKET} bytes, not {value!r}")
+            raise ValueError(
+                f"{attribute.name!r} must be a path of at most {MAX_SOCKET} bytes, not {value!r}"
+            )
+
+    @address.validator
+    def _check_address(self, _: Attribute[str], value: str) -> None:
+        if not value:
+            raise ValueError("'address' must be the path of containerd's socket")
 
 
 @frozen

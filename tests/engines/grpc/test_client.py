@@ -10,16 +10,13 @@ from typing import Any
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame, SettingsFrame
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError
 from twisted.internet.testing import MemoryReactorClock
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.engines.grpc.pipe import Pipe
 from tests.engines.grpc.test_server import LIST, RAW, STAT, WAIT, Served
-from tests.engines.grpc.wire import MemoryTransport
 from xferd.engines.grpc.client import FIRST_DELAY, MAX_DELAY, GrpcClient, Options
 from xferd.engines.grpc.client_stream import ClientStream
-from xferd.engines.grpc.connection import Connection
 from xferd.engines.grpc.messages import MAX_MESSAGE, encode
 from xferd.engines.grpc.server import GrpcFactory
 from xferd.engines.grpc.status import GrpcError, Status
@@ -31,36 +28,6 @@ from xferd.engines.proto.snapshots_pb2 import (
 )
 
 DEFAULT = Options()
-
-
-class Pipe:
-    """
-    A client's connection and a server's, joined.
-    """
-
-    def __init__(self, client: Connection, server: Connection) -> None:
-        self.ends = (client, server)
-        self.transports = (MemoryTransport(), MemoryTransport())
-        for end, transport in zip(self.ends, self.transports, strict=True):
-            transport.protocol = end
-            end.makeConnection(transport)
-
-    def exchange(self) -> None:
-        """
-        Deliver until nothing moves.
-        """
-        moved = True
-        while moved:
-            moved = False
-            for end, transport in zip(self.ends, reversed(self.transports), strict=True):
-                data = transport.value()
-                transport.clear()
-                if data:
-                    moved = True
-                    end.dataReceived(data)
-        for at, transport in enumerate(self.transports):
-            if not transport.connected and self.transports[1 - at].connected:
-                self.transports[1 - at].loseConnection()
 
 
 class ClientCase(SynchronousTestCase):
@@ -82,21 +49,16 @@ class ClientCase(SynchronousTestCase):
         """
         Accept the client's connection.
         """
-        path, factory, timeout, _ = self.reactor.unixClients.pop()
+        path, _, timeout, _ = self.reactor.unixClients[0]
         self.assertEqual((path, timeout), ("/run/a.sock", 5))
-        client = factory.buildProtocol(None)
-        server = self.factory.buildProtocol(None)
-        assert server is not None
-        self.pipe = Pipe(client._wrappedProtocol, server)
-        client._connectedDeferred.callback(client._wrappedProtocol)
-        self.pipe.exchange()
+        self.pipe = Pipe.accept(self.reactor, self.factory)
+        self.addCleanup(self.pipe.lose)
 
     def refuse(self) -> None:
         """
         Refuse it.
         """
-        _, factory, _, _ = self.reactor.unixClients.pop()
-        factory.clientConnectionFailed(None, Failure(ConnectError(string="no server")))
+        Pipe.refuse(self.reactor)
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """

@@ -143,6 +143,7 @@ class ServerCase(SynchronousTestCase):
         self.uid: int | None = 0
         self.factory = GrpcFactory(self.served.services(), self.clock, lambda transport: self.uid)
         self.wire = Wire(self.factory)
+        self.addCleanup(self.wire.lose)
 
     def call(self, key: str, *headers: tuple[str, str], path: str = STAT) -> Outcome:
         """

@@ -19,7 +19,6 @@ from h2.events import (
     TrailersReceived,
 )
 from twisted.internet.testing import StringTransportWithDisconnection
-from twisted.python.failure import Failure
 
 from xferd.engines.grpc.messages import MessageReader, encode
 from xferd.engines.grpc.server import GrpcFactory, ServerConnection
@@ -164,8 +163,7 @@ class Wire:
         Close the connection.
         """
         if self.transport.connected:
-            self.transport.connected = False
-            self.server.connectionLost(Failure(ConnectionResetError()))
+            self.transport.loseConnection()
 
     def _received(self, event: Event) -> None:
         if isinstance(event, ConnectionTerminated):

@@ -53,7 +53,9 @@ class DescriptionTests(PullsCase):
         context = EngineContext(
             cast("IReactor", InlineReactor()), self.wall_clock, self.jobs, self.store, self.store.path
         )
-        self.engine = ContainerdEngine("main", "/run/x.sock", context, self.pulls, pool=InlinePool())
+        self.engine = ContainerdEngine(
+            "main", "/run/x.sock", context, self.pulls, ContainerdSettings(), InlinePool()
+        )
 
     def put(self, key: str, parent: str = "", index: int | None = None, **labels: str) -> None:
         """
@@ -154,7 +156,7 @@ class SocketTests(PullsCase, TestCase):
         """
         An engine that is stopped at the end.
         """
-        engine = ContainerdEngine("main", self.path, self.context, self.pulls)
+        engine = ContainerdEngine("main", self.path, self.context, self.pulls, ContainerdSettings())
         self.addCleanup(engine.stop)
         return engine
 

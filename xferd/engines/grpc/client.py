@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory
 
 from xferd.engines.grpc.client_stream import ClientStream
 from xferd.engines.grpc.connection import Connection
-from xferd.engines.grpc.messages import Message, P, decode
+from xferd.engines.grpc.messages import MAX_MESSAGE, Message, P, decode
 from xferd.engines.grpc.status import GrpcError, Status, format_timeout
 from xferd.engines.grpc.stream import Headers
 from xferd.interfaces.reactor import IUnixReactor
@@ -52,10 +52,12 @@ class GrpcClient:
     States: disconnected; connecting; connected; closed.
     """
 
-    def __init__(self, path: str, reactor: IUnixReactor) -> None:
+    def __init__(self, path: str, reactor: IUnixReactor, limit: int = MAX_MESSAGE) -> None:
         """
         @param path: the server's socket.
+        @param limit: bytes of one answer.
         """
+        self._limit = limit
         self._path = path
         self._reactor = reactor
         self._connection: ClientConnection | None = None
@@ -173,7 +175,7 @@ class GrpcClient:
         endpoint = UNIXClientEndpoint(self._reactor, self._path, timeout=CONNECT_TIMEOUT)
         problem: GrpcError | None = None
         try:
-            connection = await endpoint.connect(_Factory(self._reactor))
+            connection = await endpoint.connect(_Factory(self._reactor, self._limit))
         except Exception as e:
             self._problem = f"cannot connect to {self._path}: {_reason(e)}"
             if self._closed:
@@ -199,9 +201,10 @@ class ClientConnection(Connection):
     The client's end of a connection.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, limit: int) -> None:
         super().__init__(client_side=True, window=_WINDOW)
         self._clock = clock
+        self._limit = limit
 
     def begin(self, path: str, options: Options) -> ClientStream:
         """
@@ -211,7 +214,8 @@ class ClientConnection(Connection):
         """
         if self._h2.open_outbound_streams >= self._h2.remote_settings.max_concurrent_streams:
             raise GrpcError(Status.RESOURCE_EXHAUSTED, "the server allows no more calls at once")
-        stream = ClientStream(self, self._h2.get_next_available_stream_id(), self._clock, options.timeout)
+        stream_id = self._h2.get_next_available_stream_id()
+        stream = ClientStream(self, stream_id, self._clock, options.timeout, self._limit)
         headers: Headers = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -236,11 +240,12 @@ class ClientConnection(Connection):
 class _Factory(Factory):
     noisy = False
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, limit: int) -> None:
         self._clock = clock
+        self._limit = limit
 
     def buildProtocol(self, addr: object) -> ClientConnection:  # noqa: ARG002 - IProtocolFactory's
-        return ClientConnection(self._clock)
+        return ClientConnection(self._clock, self._limit)
 
 
 def _reason(error: Exception) -> str:

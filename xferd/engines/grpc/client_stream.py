@@ -33,13 +33,14 @@ class ClientStream(Stream):
     acknowledges_late = True
 
     def __init__(
-        self, connection: Carrier, stream_id: int, clock: IReactorTime, timeout: float | None
+        self, connection: Carrier, stream_id: int, clock: IReactorTime, timeout: float | None, limit: int
     ) -> None:
         """
         @param timeout: seconds until the call fails with C{DEADLINE_EXCEEDED}.
+        @param limit: bytes of one answer.
         """
         super().__init__(connection, stream_id)
-        self._reader = MessageReader()
+        self._reader = MessageReader(limit)
         self._messages: deque[bytes] = deque()
         self._held = 0
         self._unacknowledged = 0

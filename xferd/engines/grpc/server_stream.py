@@ -22,7 +22,8 @@ from xferd.engines.grpc.stream import Carrier, Headers, Stream
 MAX_HELD: Final = 32 * 1024 * 1024
 """Bytes of incomplete requests, and likewise of answers that wait, of one connection."""
 
-_OWN_HEADERS: Final = frozenset({"content-type", "te", "user-agent", "grpc-timeout", "grpc-encoding"})
+_OWN_HEADERS: Final = (":", "grpc-", "content-type", "te", "user-agent", "accept-encoding")
+"""How the names of headers begin that are HTTP/2's and gRPC's own."""
 
 _HEADERS: Final[Headers] = [(":status", "200"), ("content-type", "application/grpc")]
 
@@ -106,11 +107,7 @@ class ServerStream(Stream):
         except GrpcError as e:
             self.fail(e)
             return
-        metadata = {
-            name: value
-            for name, value in headers.items()
-            if name not in _OWN_HEADERS and not name.startswith(":")
-        }
+        metadata = {name: value for name, value in headers.items() if not name.startswith(_OWN_HEADERS)}
         self._call = Call(path, metadata, self.connection.peer_uid, timeout)
         if timeout is not None:
             self._deadline = self.connection.clock.callLater(timeout, self._expired)

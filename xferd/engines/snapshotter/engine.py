@@ -12,7 +12,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from xferd.engines.cri.image_service import MAX_ANSWER, ImageService
+from xferd.engines.cri.pull_credentials import PullCredentials
+from xferd.engines.grpc.client import GrpcClient
 from xferd.engines.grpc.listener import GrpcListener
+from xferd.engines.settings import ContainerdSettings
 from xferd.engines.snapshotter.calls import snapshots_service
 from xferd.engines.snapshotter.directories import Directories
 from xferd.engines.snapshotter.labels import IMAGE
@@ -26,7 +30,6 @@ from xferd.interfaces.engines import (
     EngineFigures,
     EngineImageJSON,
     EngineJSON,
-    ICredentialsOf,
     IEngine,
 )
 from xferd.interfaces.snapshots import Snapshot
@@ -53,12 +56,13 @@ class ContainerdEngine:
         path: str,
         context: EngineContext,
         pulls: LayerPulls,
-        credentials: ICredentialsOf | None = None,
+        settings: ContainerdSettings,
         pool: Pool | None = None,
     ) -> None:
         """
         @param path: the socket.
         @param pulls: those of all engines.
+        @param settings: the engine's.
         @param pool: the threads; by default some of its own.
         """
         self.name = name
@@ -67,6 +71,9 @@ class ContainerdEngine:
         self._store = context.store
         self._pulls = pulls
         self._table = context.store.snapshots.of(name)
+        self._client = GrpcClient(settings.address, context.reactor, MAX_ANSWER)
+        credentials = PullCredentials()
+        images = ImageService(self._client, credentials)
         if pool is None:
             pool = ThreadPool(0, THREADS, f"engine {name}")
         self._threads = Threads(context.reactor, pool, "xferd is stopping")
@@ -80,7 +87,8 @@ class ContainerdEngine:
             isolated=context.jobs.isolated,
             credentials=credentials,
         )
-        self._listener = GrpcListener(path, [snapshots_service(self._snapshotter)], context.reactor)
+        services = [snapshots_service(self._snapshotter), *(images.services() if settings.cri else ())]
+        self._listener = GrpcListener(path, services, context.reactor)
 
     def start(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._start())
@@ -100,6 +108,7 @@ class ContainerdEngine:
         self._snapshotter.stop()
         self._pulls.stop()
         await self._listener.stop()
+        self._client.close()
         await self._threads.stop()
 
     def describe(self) -> Deferred[EngineJSON]:
