@@ -20,6 +20,7 @@ from tests.integration.http_client import Answer, Client
 from tests.integration.peers import DockerRegistry, push, require, run
 from tests.integration.places import free_port
 from tests.integration.programs import Xferd
+from tests.store.small_disk import SmallDisk
 from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
 from xferd.testing.faults import Flip, Stall, not_found, too_many_requests, unauthorized, unavailable
@@ -49,7 +50,7 @@ class MirrorCase(TestCase):
         """
         Start the daemon.
         """
-        self.place = mkdtemp(prefix="xferd-")
+        self.place = self.home = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, self.place)
         self.port = free_port()
         self.upstream = upstream
@@ -65,7 +66,7 @@ class MirrorCase(TestCase):
         """
         options = ("--config", str(Path(self.place, "xferd.toml")))
         listen = f"tcp:{self.port}:interface=127.0.0.1"
-        daemon = Xferd(reactor, self.place, *options, "--registry", listen)
+        daemon = Xferd(reactor, self.home, *options, "--registry", listen)
         self.addCleanup(daemon.stop)
         await daemon.start()
         return daemon
@@ -210,6 +211,37 @@ class PullTests(FaultyCase):
         self.assertLess(download.first - began, len(self.data) / RATE / 2)
         answer = await download.ended
         self.assertEqual(answer.body, self.data)
+
+
+class FullDiskTests(FaultyCase):
+    """
+    A daemon whose data is on a disk of 40 MiB.
+    """
+
+    async def run_daemon(self) -> Xferd:
+        """
+        Run it there.
+        """
+        self.home = os.path.join(self.place, "small")
+        self.disk = SmallDisk(self.home, 40 * 1024 * 1024)
+        self.addCleanup(self.disk.unmount)
+        return await super().run_daemon()
+
+    async def test_runs_full(self) -> None:
+        """
+        When the disk runs full in the middle of a blob, two clients get all of it, in the
+        responses that have begun, one after the other.
+        """
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        downloads = await gather([self.client.open(self.path) for _ in range(2)])
+        await downloads[0].has(len(self.data) // 4)
+        self.disk.fill()
+        for answer in await gather([each.ended for each in downloads]):
+            self.assertEqual((answer.status, answer.whole), (200, True))
+            self.assertEqual(answer.body, self.data)
+        self.assertIn("is not kept", self.daemon.output)
+        self.assertLessEqual(self.registry.bytes_sent, 2 * len(self.data))
 
 
 class FreshnessTests(FaultyCase):

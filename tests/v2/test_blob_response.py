@@ -86,7 +86,8 @@ class GrowingBlob:
         self.size = size
         self.closed = False
         self._file = os.open(path, os.O_RDONLY)
-        self._waiting: Deferred[FilePart] = Deferred()
+        self.rest = b""
+        self._waiting: Deferred[FilePart | None] = Deferred()
 
     def grow(self, stop: int) -> None:
         """
@@ -102,17 +103,25 @@ class GrowingBlob:
         self.close()
         self._waiting.errback(DigestMismatch("the bytes were wrong"))
 
-    def part(self, offset: int) -> Deferred[FilePart]:
+    def lose(self, rest: bytes) -> None:
+        """
+        Have no file for the rest.
+        """
+        self.rest = rest
+        self._waiting.callback(None)
+
+    def part(self, offset: int) -> Deferred[FilePart | None]:
         """
         Wait for the test.
         """
-        return self._waiting
+        return succeed(None) if self.rest else self._waiting
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         """
-        Not of use where there is a file.
+        Read what has no file.
         """
-        raise NotImplementedError
+        start = offset - (self.size - len(self.rest))
+        return succeed(self.rest[start : start + most])
 
     def close(self) -> None:
         """
@@ -166,6 +175,17 @@ class GrowingTests(SynchronousTestCase):
             self.assertEqual(len(self.written()), stop)
         self.successResultOf(self.done)
         self.assertEqual(self.written(), self.data)
+        self.assertLessEqual(set(os.listdir("/proc/self/fd")), self.before)
+
+    def test_full_disk(self) -> None:
+        """
+        What has no file is read.
+        """
+        self.reader.grow(1000)
+        self.written()
+        self.reader.lose(self.data[1000:])
+        self.assertEqual(self.written(), self.data)
+        self.successResultOf(self.done)
         self.assertLessEqual(set(os.listdir("/proc/self/fd")), self.before)
 
     def test_wrong_bytes(self) -> None:

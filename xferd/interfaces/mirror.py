@@ -127,11 +127,13 @@ class IFileReader(IBlobReader):
     A reader of a blob that has a file, also while it arrives.
     """
 
-    def part(offset: int) -> Deferred[FilePart]:
+    def part(offset: int) -> Deferred[FilePart | None]:
         """
         Wait until bytes from C{offset} on can be read from the file, by the rules of
         C{read}.  Cancelling ends this wait alone.
 
+        @return: the bytes, or L{None} if they have no file, as the disk is full:
+            C{read} returns them.
         @raise XferdError: as C{read}.
         """
 

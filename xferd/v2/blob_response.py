@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
 
-    from xferd.interfaces.mirror import IBlobReader
+    from xferd.interfaces.mirror import FilePart, IBlobReader
 
 STALL: Final = 300.0
 """Seconds after which a client that reads nothing is dropped."""
@@ -124,8 +124,10 @@ class BlobResponse:
                     await self._send_file(self._reader.path, offset, stop)
                     return
                 if IFileReader.providedBy(self._reader):
-                    offset = await self._send_part(offset, stop)
-                    continue
+                    part = await self._reader.part(offset)
+                    if part is not None:
+                        offset = await self._send_part(part, offset, stop)
+                        continue
                 data = await self._reader.read(offset, min(ARRIVING, stop - offset))
                 if self._flow.gone:
                     return
@@ -154,13 +156,12 @@ class BlobResponse:
             # Returning would end the response as if it were whole.
             await Deferred()
 
-    async def _send_part(self, start: int, stop: int) -> int:
+    async def _send_part(self, part: FilePart, start: int, stop: int) -> int:
         """
         Send bytes of the growing file that are here.
 
         @return: the offset after them.
         """
-        part = await cast("IFileReader", self._reader).part(start)
         if self._file is None:
             # Only this response closes it; the file stays the same when the blob is complete.
             self._file = os.dup(part.file)

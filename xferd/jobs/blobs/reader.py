@@ -127,8 +127,8 @@ class BlobReader:
             return self._piece(offset, most)
         return self._wait_for(offset, most)
 
-    def part(self, offset: int) -> Deferred[FilePart]:
-        def found(_: bytes) -> FilePart:
+    def part(self, offset: int) -> Deferred[FilePart | None]:
+        def found(_: bytes) -> FilePart | None:
             assert self._file is not None, "a read opens the file"
             return FilePart(self._file, self._there)
 

@@ -26,6 +26,7 @@ from xferd.jobs.mirror.known import Known
 from xferd.jobs.mirror.pass_through import PassThrough
 from xferd.jobs.mirror.provenance import Provenance
 from xferd.jobs.mirror.questions import PATIENCE, Questions
+from xferd.jobs.mirror.room import Room
 from xferd.jobs.mirror.traffic import Traffic
 from xferd.names import Digest
 from xferd.oci import Descriptor
@@ -84,6 +85,7 @@ class MirroredBlobs:
         self._layers = layers
         self._questions = questions
         self._provenance = Provenance(store, layers, questions)
+        self._room = Room(store.free_space)
         self._passing = passing
         self._clock = clock
         self._store_turn = store_turn
@@ -137,18 +139,23 @@ class MirroredBlobs:
             if not (images and self._known.is_of_image(source.name, blob.digest)):
                 await self._provenance.check(source, blob.digest, turn)
             return self._layers.content(blob, source, turn)
-        space = self._store.free_space
-        if space.paused or space.given_up:
-            return await self._unkept(source, blob, turn, start, stop)
+
+        async def unkept(offset: int) -> IBlobReader:
+            return await self._unkept(source, blob, turn, offset, stop)
+
+        if self._room.is_short:
+            return await unkept(start)
         watcher = self._fill(source, blob, turn)
         try:
             here = max(self._layers.growth(blob, source).size, self._store.blobs.partial_size(blob.digest))
             if start > here + FAR and stop - start <= SHORT:
                 return await self._pass(source, blob, turn, start, stop)
-            await self._flowing(watcher, source, blob)
+            await self._room.wait(Deferred.fromCoroutine(self._flowing(watcher, source, blob)))
             growth = self._layers.growth(blob, source)
             reader = self._layers.content(blob, source, turn, held_back=HELD_BACK, prove=True)
-            arriving = ArrivingBlob(reader, blob, growth, self._provenance, source, turn)
+            arriving = ArrivingBlob(
+                reader, blob, growth, self._provenance, source, turn, room=self._room, unkept=unkept
+            )
             try:
                 admitted = self._layers.isolated or await arriving.admit()
             except BaseException:
@@ -161,7 +168,7 @@ class MirroredBlobs:
             return await self._pass(source, blob, turn, start, stop)
         except DiskFull as e:
             self._log.warn("{digest} is sent and not kept: {why}", digest=blob.digest, why=str(e))
-            return await self._unkept(source, blob, turn, start, stop)
+            return await unkept(start)
         finally:
             watcher.release()
 
