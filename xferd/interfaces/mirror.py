@@ -193,8 +193,8 @@ class IMirror(Interface):
         """
         Open a blob: from the store, or from the upstream while it arrives.
 
-        A short range far behind the bytes that have arrived comes from the upstream
-        by itself, unverified, and is not kept.  So does, for one client at a time,
+        A range far behind the bytes that have arrived comes from the upstream by
+        itself, unverified, and is not kept, within limits.  So does, for one client at a time,
         what a full disk has no room for.
 
         @param start: the offset of the first byte that will be read.

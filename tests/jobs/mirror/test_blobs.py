@@ -20,7 +20,7 @@ from xferd.errors import (
 from xferd.interfaces.mirror import IBlobReader
 from xferd.interfaces.registry import IRepository
 from xferd.jobs.blobs.possession import PARTS
-from xferd.jobs.mirror.blobs import FAR, HELD_BACK
+from xferd.jobs.mirror.blobs import FAR, HELD_BACK, MOST_LONG, SHORT
 from xferd.names import Digest
 from xferd.testing.images import sample_image
 
@@ -454,6 +454,46 @@ class FarTests(BlobCase):
         self.assertEqual(self.read(reader, FAR - 10, FAR), self.data[FAR - 10 : FAR])
         reader.close()
         self.assertEqual(self.gets(self.digest), 1)
+        self.registry.finish(self.digest)
+
+
+class LongFarTests(BlobCase):
+    """
+    Long ranges of a large blob that arrives.
+    """
+
+    size = FAR + SHORT + 2 * SIZE
+
+    def test_within_limits(self) -> None:
+        """
+        A few come by themselves at the same time.  Another one waits for the fill.
+        """
+        self.registry.stall(self.digest)
+        start = FAR + SIZE
+        opening = [self.open(f"c{n}", start=start) for n in range(MOST_LONG + 1)]
+        self.registry.feed(self.digest, 1000)
+        self.settle()
+        readers = [self.successResultOf(each) for each in opening]
+        for reader in readers[:MOST_LONG]:
+            self.assertEqual(self.read(reader, start, start + 1000), self.data[start : start + 1000])
+        self.assertNoResult(waiting := readers[-1].read(start, 10))
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        for reader in readers:
+            reader.close()
+        self.settle()
+        self.assertEqual(
+            sorted(r.offset or 0 for r in self.registry.requests if r.kind == "blob"),
+            [0, *[start] * MOST_LONG],
+        )
+        again = self.open(start=start)
+        self.registry.feed(self.digest, 1000)
+        self.settle()
+        reader = self.successResultOf(again)
+        self.assertEqual(self.read(reader, start, start + 1000), self.data[start : start + 1000])
+        reader.close()
+        self.settle()
+        self.assertEqual(self.mirror._blobs._long, {})
         self.registry.finish(self.digest)
 
 

@@ -6,6 +6,7 @@ goes on whoever reads it, else from the upstream past the store.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Final, TypeVar
@@ -47,8 +48,11 @@ whole after that.
 FAR: Final = 8 * 1024 * 1024
 """A range that begins so many bytes behind those that are here is not waited for."""
 
-SHORT: Final = 64 * 1024 * 1024
-"""A longer range is: it would be fetched twice."""
+SHORT: Final = 16 * 1024 * 1024
+"""The bytes of a range of which any number are fetched by themselves: they are fetched twice."""
+
+MOST_LONG: Final = 2
+"""The longer ranges of one blob that are fetched by themselves at the same time; others wait."""
 
 CONFIRMED: Final = 60.0
 """Seconds for which it is remembered that an upstream has a blob that no manifest names."""
@@ -94,6 +98,7 @@ class MirroredBlobs:
         # The store is a watcher of each fill: it goes on when its clients leave.
         self._fills: dict[Hashable, Watcher[None]] = {}
         self._locks: dict[Digest, tuple[DeferredLock, int]] = {}
+        self._long: Counter[Digest] = Counter()
         self._confirmed: ExpiringDict[tuple[Hashable, Digest], tuple[float, Descriptor]]
         self._confirmed = ExpiringDict(clock.seconds)
 
@@ -148,8 +153,11 @@ class MirroredBlobs:
         watcher = self._fill(source, blob, turn)
         try:
             here = max(self._layers.growth(blob, source).size, self._store.blobs.partial_size(blob.digest))
-            if start > here + FAR and stop - start <= SHORT:
-                return await self._pass(source, blob, turn, start, stop)
+            if start > here + FAR:
+                if stop - start <= SHORT:
+                    return await self._pass(source, blob, turn, start, stop)
+                if self._long[blob.digest] < MOST_LONG:
+                    return await self._pass_long(source, blob, turn, start, stop)
             await self._room.wait(Deferred.fromCoroutine(self._flowing(watcher, source, blob)))
             growth = self._layers.growth(blob, source)
             reader = self._layers.content(blob, source, turn, held_back=HELD_BACK, prove=True)
@@ -271,6 +279,21 @@ class MirroredBlobs:
             reader.close()
             raise
         return reader
+
+    async def _pass_long(
+        self, source: IRepository, blob: Descriptor, turn: Turn, start: int, stop: int
+    ) -> IBlobReader:
+        """
+        Send a long part of a blob, and count it.
+        """
+        self._long[blob.digest] += 1
+
+        def closed() -> None:
+            self._long[blob.digest] -= 1
+            if not self._long[blob.digest]:
+                del self._long[blob.digest]
+
+        return await self._pass(source, blob, turn, start, stop, closed)
 
     async def _unkept(
         self, source: IRepository, blob: Descriptor, turn: Turn, start: int, stop: int
