@@ -135,6 +135,7 @@ class RunTests(LayerCase):
             "tar_size": len(TAR),
             "size": 11,
             "entries": 3,
+            "owners": {"users": [0], "groups": [0], "complete": True},
         }
         self.assertEqual(said, [("implied", {"paths": [".", "e"]}), ("result", facts)])
         self.assertEqual(sorted(listing(self.staged)), ["d", "d/f", "e", "e/g"])

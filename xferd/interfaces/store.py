@@ -20,6 +20,7 @@ from xferd.interfaces.journal import IJournal
 from xferd.interfaces.snapshots import ISnapshotTables
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor
+from xferd.owners import Owners
 
 UNPACK_RULES: Final = 2
 """
@@ -40,6 +41,7 @@ class Unpacked:
     @ivar entries: the entries of the tar.
     @ivar implied: directories that the tar needs and does not list, as paths
         relative to the tree; their metadata come from the layers below.
+    @ivar owners: the owners of the entries; L{None} if they were not collected.
     """
 
     diff_id: Digest
@@ -47,6 +49,7 @@ class Unpacked:
     size: int
     entries: int
     implied: tuple[bytes, ...] = ()
+    owners: Owners | None = None
 
 
 @frozen
@@ -91,6 +94,21 @@ class ITrees(Interface):
         """
         Whether the tree is in the store and was unpacked by older rules than
         L{UNPACK_RULES}.
+        """
+
+    def tar_size(diff_id: Digest) -> int | None:
+        """
+        The bytes of the uncompressed tar, or None if the tree is not in the store.
+        """
+
+    def owners(diff_id: Digest) -> Deferred[Owners]:
+        """
+        The users and groups that own files in the tree.  For a tree of an older
+        version, they are collected and recorded at the first call, which looks at
+        all its files.
+
+        @return: fires with the owners.  Cancelling ends the work.
+        @raise StoreError: the tree is not in the store, or the disk refuses.
         """
 
     def stage() -> Deferred[str]:

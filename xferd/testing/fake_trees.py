@@ -20,6 +20,7 @@ from xferd.interfaces.store import (
 )
 from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
+from xferd.owners import Owners
 from xferd.testing.fake_leases import FakeLeases
 from xferd.testing.gate import Gate
 
@@ -58,6 +59,22 @@ class FakeTrees:
 
     def is_outdated(self, diff_id: Digest) -> bool:
         return diff_id in self.unpacked and diff_id in self.outdated
+
+    def tar_size(self, diff_id: Digest) -> int | None:
+        self._leases.touch(diff_id)
+        unpacked = self.unpacked.get(diff_id)
+        return None if unpacked is None else unpacked.tar_size
+
+    def owners(self, diff_id: Digest) -> Deferred[Owners]:
+        return Deferred.fromCoroutine(self._owners(diff_id))
+
+    async def _owners(self, diff_id: Digest) -> Owners:
+        await self._gate.enter("trees.owners", diff_id)
+        unpacked = self.unpacked.get(diff_id)
+        if unpacked is None:
+            raise StoreError(f"the tree of {diff_id} is not here")
+        # As of a tree without any file that lists an owner.
+        return Owners((0,), (0,)) if unpacked.owners is None else unpacked.owners
 
     def path(self, diff_id: Digest) -> str:
         """

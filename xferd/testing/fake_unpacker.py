@@ -27,6 +27,7 @@ from xferd.interfaces.store import Unpacked
 from xferd.interfaces.unpack import ILayerTask, IUnpacker, UnpackProgress
 from xferd.jobs.deferreds import then_cancelled
 from xferd.names import Digest
+from xferd.owners import OwnerSet
 from xferd.testing.gate import Gate
 
 _INTERVAL = 0.1
@@ -58,6 +59,7 @@ def measure(packed: bytes, algorithm: str = "sha256") -> Unpacked:
     """
     tar = inflate(packed)
     size = entries = 0
+    owners = OwnerSet()
     listed: set[PurePosixPath] = set()
     needed: set[PurePosixPath] = set()
     try:
@@ -65,6 +67,7 @@ def measure(packed: bytes, algorithm: str = "sha256") -> Unpacked:
             for entry in archive:
                 entries += 1
                 size += entry.size if entry.isreg() else 0
+                owners.add(entry.uid, entry.gid)
                 path = PurePosixPath(entry.name)
                 needed.update(path.parents)
                 if entry.isdir():
@@ -76,7 +79,7 @@ def measure(packed: bytes, algorithm: str = "sha256") -> Unpacked:
             str(path).encode("utf-8", "surrogateescape") for path in needed - listed - {PurePosixPath(".")}
         )
     )
-    return Unpacked(Digest.of(tar, algorithm), len(tar), size, entries, implied)
+    return Unpacked(Digest.of(tar, algorithm), len(tar), size, entries, implied, owners.owners())
 
 
 @implementer(ILayerTask)

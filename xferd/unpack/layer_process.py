@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
+from xferd.owners import OwnerSet
 from xferd.unpack import protocol, sandbox
 from xferd.unpack.inflate import Blocks, Readable
 from xferd.unpack.limits import PlainLimits
@@ -139,6 +140,7 @@ def unpack(
     blocks = Blocks(source, compression, limits, algorithm, seal)
     try:
         entries = 0
+        owners = OwnerSet()
         last = monotonic()
 
         def report() -> None:
@@ -159,6 +161,7 @@ def unpack(
         tree = TreeWriter(root, limits, metadata_writer(privileged), lambda: blocks.memory)
         for entry in reader:
             tree.add(entry, reader.read)
+            owners.add(entry.uid, entry.gid)
             entries += 1
         # The unpacker kills a process that reports nothing for long.
         implied = tree.finish(report)
@@ -171,7 +174,12 @@ def unpack(
         send(protocol.encode("implied", paths=[path.decode("latin-1") for path in paths]))
     send(
         protocol.encode(
-            "result", diff_id=blocks.diff_id, tar_size=blocks.size, size=tree.size, entries=entries
+            "result",
+            diff_id=blocks.diff_id,
+            tar_size=blocks.size,
+            size=tree.size,
+            entries=entries,
+            owners=owners.owners().to_json(),
         )
     )
 

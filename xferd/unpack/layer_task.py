@@ -16,6 +16,7 @@ from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.interfaces.store import Unpacked
 from xferd.interfaces.unpack import Displaced, ILayerTask, UnpackProgress
 from xferd.names import Digest
+from xferd.owners import Owners
 from xferd.unpack import protocol
 
 WAKE_SIZE: Final = 1024 * 1024
@@ -180,6 +181,7 @@ class LayerTask:
                 body["size"],
                 body["entries"],
                 tuple(self._implied),
+                Owners.from_json(body["owners"]),
             )
         else:
             assert verb == "error", verb

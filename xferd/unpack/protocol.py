@@ -16,7 +16,7 @@ From the worker:
   - C{hungry}: C{consumed}.  The process has read all the bytes it may read.
   - C{progress}: C{consumed}, C{entries}.
   - C{implied}: C{paths}, a part of the result's implied directories.
-  - C{result}: C{diff_id}, C{tar_size}, C{size}, C{entries}.
+  - C{result}: C{diff_id}, C{tar_size}, C{size}, C{entries}, C{owners}.
   - C{error}: C{code}, C{message}, as in L{xferd.errors}.
   - C{ended}: C{status}.  The layer's process has ended; always its last
     message.

@@ -4,6 +4,7 @@ Tests for providers of L{ITrees} and L{ILayers}.
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 
 from tests.store.conformance.base import DATA, DIGEST, Conformance
@@ -11,6 +12,7 @@ from tests.store.support import layer_descriptor, plant
 from xferd.errors import StoreError
 from xferd.interfaces.store import Layer, Unpacked
 from xferd.names import Digest, chain_id
+from xferd.owners import Owners
 
 
 class TreesConformance(Conformance):
@@ -35,6 +37,19 @@ class TreesConformance(Conformance):
         self.result(self.store.trees.commit(staged, self.unpacked(DATA), blob))
         self.assertTrue(self.store.trees.has(DIGEST))
         self.assertEqual(self.store.trees.diff_id_of(blob), DIGEST)
+
+    def test_owners(self) -> None:
+        """
+        The owners and the size of a tree's tar are known once it was committed.
+        """
+        self.assertIsNone(self.store.trees.tar_size(DIGEST))
+        self.failure(self.store.trees.owners(DIGEST), StoreError)
+        staged = self.result(self.store.trees.stage())
+        owners = Owners((0, 33), (7,))
+        unpacked = evolve(self.unpacked(DATA), tar_size=512, owners=owners)
+        self.result(self.store.trees.commit(staged, unpacked, DIGEST))
+        self.assertEqual(self.result(self.store.trees.owners(DIGEST)), owners)
+        self.assertEqual(self.store.trees.tar_size(DIGEST), 512)
 
     def test_commit_again(self) -> None:
         """

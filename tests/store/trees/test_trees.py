@@ -22,12 +22,14 @@ from tests.store.support import StoreTestCase, plant
 from xferd.errors import StoreError
 from xferd.interfaces.store import Unpacked
 from xferd.names import Digest
+from xferd.owners import Owners
 from xferd.store.disk.file_system import sync_file_system
-from xferd.store.trees import trees, variants
+from xferd.store.trees import tree_files, variants
 from xferd.store.trees.facts import TreeFacts
 from xferd.store.trees.hard_links import CopySize
 
 BLOB = Digest.of(b"compressed")
+OWNERS = Owners((0, 3), (1,))
 FACTS = Unpacked(DIGEST, 100, 10, 1)
 
 
@@ -71,7 +73,7 @@ class TreesTests(TreesConformance, StoreTestCase):
             recorder.calls.append("syncfs")
             sync_file_system(path)
 
-        self.patch(trees, "sync_file_system", flush)
+        self.patch(tree_files, "sync_file_system", flush)
         self.run_now(plant(self.store, DATA))
         self.assertEqual(recorder.calls[0], "syncfs")
         self.assertEqual(recorder.calls[-2:], ["rename", "fsync directory"])
@@ -81,7 +83,7 @@ class TreesTests(TreesConformance, StoreTestCase):
         Trees that are ready while the disk is busy are flushed together.
         """
         flushes: list[str] = []
-        self.patch(trees, "sync_file_system", flushes.append)
+        self.patch(tree_files, "sync_file_system", flushes.append)
         self.pools.disk.held = self.pools.bulk.held = True
         staging = [self.store.trees.stage() for _ in range(5)]
         while self.pools.disk.waiting:
@@ -126,7 +128,7 @@ class TreesTests(TreesConformance, StoreTestCase):
         self.reopen()
         self.assertEqual([self.store.trees.diff_id_of(blob) for blob in blobs], [DIGEST, DIGEST])
 
-    def refuse(self, name: str, module: Any = trees) -> Any:
+    def refuse(self, name: str, module: Any = tree_files) -> Any:
         """
         Let a function of the disk fail.
         """
@@ -284,13 +286,15 @@ class FactsTests(SynchronousTestCase):
     C{tree.json}.
     """
 
-    @given(st.lists(st.binary(min_size=1)), st.none() | st.just({b"\xff": None}))
-    def test_json(self, implied: list[bytes], claimed: dict[bytes, None] | None) -> None:
+    @given(st.lists(st.binary(min_size=1)), st.none() | st.just({b"\xff": None}), st.none() | st.just(OWNERS))
+    def test_json(
+        self, implied: list[bytes], claimed: dict[bytes, None] | None, owners: Owners | None
+    ) -> None:
         """
         Facts survive the conversion to JSON, with any bytes in paths.
         """
         tree = TreeFacts(
-            Unpacked(DIGEST, 3, 2, 1, tuple(implied)), (BLOB,), claimed, copied=CopySize(3, 4096)
+            Unpacked(DIGEST, 3, 2, 1, tuple(implied), owners), (BLOB,), claimed, copied=CopySize(3, 4096)
         )
         self.assertEqual(TreeFacts.from_json(tree.to_json()), tree)
 
@@ -306,6 +310,7 @@ class FactsTests(SynchronousTestCase):
             {"claimed": 3},
             {"implied": [3]},
             {"copied": []},
+            {"owners": {}},
         ]
         for damage in damages:
             self.assertRaises(ValueError, TreeFacts.from_json, json.dumps({**good, **damage}).encode())

@@ -17,11 +17,13 @@ from zope.interface import implementer
 from tests.unpack.tars import LIMITS
 from xferd.interfaces.unpack import UnpackProgress
 from xferd.names import Digest
+from xferd.owners import Owners
 from xferd.unpack import protocol
 from xferd.unpack.layer_task import LayerTask
 from xferd.unpack.unpacker import IUnpackReactor, Unpacker
 
 DIFF_ID = Digest.of(b"tar")
+OWNERS = Owners((0, 1000), (0,))
 
 
 class FakeProcess:
@@ -128,7 +130,8 @@ class UnpackerCase(SynchronousTestCase):
         """
         The worker has unpacked a layer.
         """
-        self.process.says(number, "result", diff_id=str(DIFF_ID), tar_size=9, size=5, entries=2)
+        facts = {"tar_size": 9, "size": 5, "entries": 2, "owners": OWNERS.to_json()}
+        self.process.says(number, "result", diff_id=str(DIFF_ID), **facts)
 
     def told(self) -> list[tuple[int, int, bool]]:
         """

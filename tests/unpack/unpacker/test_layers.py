@@ -8,7 +8,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError
 from zope.interface.verify import verifyObject
 
-from tests.unpack.unpacker.case import DIFF_ID, UnpackerCase
+from tests.unpack.unpacker.case import DIFF_ID, OWNERS, UnpackerCase
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost
 from xferd.interfaces.store import Unpacked
 from xferd.interfaces.unpack import Displaced, ILayerTask, IUnpacker, UnpackProgress
@@ -53,7 +53,7 @@ class UnpackingTests(UnpackerCase):
         self.assertNoResult(layer.result)
         self.process.says(0, "ended", status=0)
         self.assertEqual(
-            self.successResultOf(layer.result), Unpacked(DIFF_ID, 9, 5, 2, (b".", b"a\xff", b"b"))
+            self.successResultOf(layer.result), Unpacked(DIFF_ID, 9, 5, 2, (b".", b"a\xff", b"b"), OWNERS)
         )
 
     def test_progress(self) -> None:

@@ -24,7 +24,7 @@ from xferd.store.disk.file_system import trying_to
 from xferd.store.gc.mounts import find_mounts
 from xferd.store.images.index_file import read_index
 from xferd.store.paths import Paths, parse_partial_name
-from xferd.store.trees.trees import tree_names
+from xferd.store.trees.tree_files import tree_names
 
 
 @frozen

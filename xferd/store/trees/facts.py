@@ -15,6 +15,7 @@ from attrs import field, frozen
 from xferd.errors import BadDigest, StoreError
 from xferd.interfaces.store import Unpacked
 from xferd.names import Digest
+from xferd.owners import Owners
 from xferd.store.disk.file_system import trying_to, write_file
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import FILES, OLD_FILES, Paths
@@ -23,6 +24,9 @@ from xferd.store.trees.implied_directories import MetadataByPath, metadata_from_
 
 _SMALL: Final = 256 * 1024
 """Bytes of facts that may use the reserve, at most.  Layers that imply many directories have more."""
+
+_FEW: Final = 64
+"""Owners of a tree that are kept in memory, at most."""
 
 
 @frozen
@@ -63,6 +67,7 @@ class TreeFacts:
             "size": facts.size,
             "entries": facts.entries,
             "implied": [path.decode("utf-8", "surrogateescape") for path in facts.implied],
+            "owners": None if facts.owners is None else facts.owners.to_json(),
             "blobs": [str(blob) for blob in self.blobs],
             "claimed": None if self.claimed is None else metadata_to_json(self.claimed),
             "default": metadata_to_json(self.default),
@@ -83,12 +88,14 @@ class TreeFacts:
         """
         try:
             value: dict[str, Any] = json.loads(data)
+            owners = value.get("owners")
             unpacked = Unpacked(
                 Digest.parse(value["diff_id"]),
                 int(value["tar_size"]),
                 int(value["size"]),
                 int(value["entries"]),
                 tuple(path.encode("utf-8", "surrogateescape") for path in value["implied"]),
+                None if owners is None else Owners.from_json(owners),
             )
             claimed = value["claimed"]
             copied = value.get("copied")
@@ -116,7 +123,9 @@ class KnownTree:
     @ivar name: its L{tree_name}.
     @ivar diff_id: the digest of the tar.
     @ivar blobs: the blobs that unpack to this tree.
+    @ivar tar_size: the bytes of the tar.
     @ivar size: the bytes in regular files.
+    @ivar owners: the owners of the files, unless they are many, or not recorded.
     @ivar implies: whether its tar implies directories.
     @ivar rules: the version of the rules that it was unpacked by.
     """
@@ -124,7 +133,9 @@ class KnownTree:
     name: str
     diff_id: Digest
     blobs: tuple[Digest, ...]
+    tar_size: int
     size: int
+    owners: Owners | None
     implies: bool
     rules: int
 
@@ -134,7 +145,19 @@ class KnownTree:
         Select the facts to keep.
         """
         facts = tree.unpacked
-        return cls(name, facts.diff_id, tree.blobs, facts.size, bool(facts.implied), tree.rules)
+        owners = facts.owners
+        if owners is not None and len(owners.users) + len(owners.groups) > _FEW:
+            owners = None
+        return cls(
+            name,
+            facts.diff_id,
+            tree.blobs,
+            facts.tar_size,
+            facts.size,
+            owners,
+            bool(facts.implied),
+            tree.rules,
+        )
 
 
 def write_staged_facts(reserve: Reserve, staged: str, tree: TreeFacts) -> None:

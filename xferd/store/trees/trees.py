@@ -13,7 +13,7 @@ A tree becomes visible by a rename, after all of it has been flushed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from threading import Event
 from weakref import WeakValueDictionary
 
@@ -25,25 +25,23 @@ from zope.interface import implementer
 from xferd.errors import StoreError
 from xferd.interfaces.store import UNPACK_RULES, ITrees, Unpacked
 from xferd.names import Digest
+from xferd.owners import Owners
 from xferd.store.batches import Batches
-from xferd.store.disk.file_system import make_directory, move, sync_file_system, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.disk.trash import Trash
 from xferd.store.disk.usage import size_below
 from xferd.store.leases import Leases
-from xferd.store.paths import Paths, parse_tree_name, tree_name
+from xferd.store.paths import Paths, tree_name
 from xferd.store.threads import Threads, delay_cancellation
 from xferd.store.trees.facts import (
     KnownTree,
     TreeFacts,
-    has_files,
-    read_facts,
-    valid_facts,
-    write_facts,
     write_staged_facts,
 )
 from xferd.store.trees.hard_links import CopySize
-from xferd.store.trees.variants import copy, copy_key, copy_size_of, fit, stage
+from xferd.store.trees.owners import facts_with_owners
+from xferd.store.trees.tree_files import flush, load_trees, move_in, rewrite
+from xferd.store.trees.variants import copy, copy_key, fit, stage
 from xferd.store.trees.walk import check
 
 
@@ -91,13 +89,15 @@ class Trees:
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are complete at the same time share a flush.
-        self._flushes: Batches[None] = Batches(lambda _: bulk.run(_flush, paths))
+        self._flushes: Batches[None] = Batches(lambda _: bulk.run(flush, paths))
 
     async def load(self) -> None:
         """
         Read the facts of all trees, and remove directories that are no trees.
         """
-        trees, self._copies, self._owned, broken = await self._threads.run(_load, self._paths, self._reserve)
+        trees, self._copies, self._owned, broken = await self._threads.run(
+            load_trees, self._paths, self._reserve
+        )
         for path in broken:
             self._log.warn("{path} is not a whole tree and is removed", path=path)
             self._trash.throw(path)
@@ -119,6 +119,18 @@ class Trees:
     def is_outdated(self, diff_id: Digest) -> bool:
         tree = self._trees.get(diff_id)
         return tree is not None and tree.rules < self._rules
+
+    def tar_size(self, diff_id: Digest) -> int | None:
+        self._leases.touch(diff_id)
+        tree = self._trees.get(diff_id)
+        return None if tree is None else tree.tar_size
+
+    def owners(self, diff_id: Digest) -> Deferred[Owners]:
+        """
+        Cancelling ends it at its next step, and waits for that.
+        """
+        stop = Event()
+        return delay_cancellation(Deferred.fromCoroutine(self._owners(diff_id, stop)), stop=stop.set)
 
     def stage(self) -> Deferred[str]:
         return delay_cancellation(
@@ -275,6 +287,21 @@ class Trees:
             self._owned.add(target)
         return target
 
+    async def _owners(self, diff_id: Digest, stop: Event) -> Owners:
+        self._leases.touch(diff_id)
+        if diff_id not in self._trees:
+            raise StoreError(f"the tree of {diff_id} is not here")
+        known = self._trees[diff_id].owners
+        if known is not None:
+            return known
+        async with self._lock(diff_id):
+            check(stop)
+            name = self._trees[diff_id].name
+            facts = await self._bulk.run(facts_with_owners, self._paths, self._reserve, name, stop)
+            self._trees[diff_id] = KnownTree.of(facts, name)
+        assert facts.unpacked.owners is not None
+        return facts.unpacked.owners
+
     async def _commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> None:
         diff_id = unpacked.diff_id
         older = self._trees.get(diff_id)
@@ -287,12 +314,12 @@ class Trees:
             async with self._lock(diff_id):
                 known = self._trees.get(diff_id)
                 if known is None or self.is_outdated(diff_id):
-                    name = await self._threads.run(_move_in, self._paths, staged, tree)
+                    name = await self._threads.run(move_in, self._paths, staged, tree)
                     known = KnownTree.of(tree, name)
                     self._supersede(diff_id)
                 elif blob not in known.blobs:
                     known = evolve(known, blobs=(*known.blobs, blob))
-                    await self._threads.run(_rewrite, self._paths, self._reserve, known.name, known.blobs)
+                    await self._threads.run(rewrite, self._paths, self._reserve, known.name, known.blobs)
                 self._remember(known)
         finally:
             self._discard(staged)
@@ -321,77 +348,3 @@ class Trees:
         The lock to hold while a tree's files are changed.
         """
         return self._locks.setdefault(diff_id, DeferredLock())
-
-
-def _flush(paths: Paths) -> None:
-    with trying_to("bring an unpacked layer to the disk"):
-        sync_file_system(paths.staging)
-
-
-def _move_in(paths: Paths, staged: str, tree: TreeFacts) -> str:
-    """
-    Rename a staged tree into C{trees/}.
-
-    @return: its name, with the version of the rules if an older tree has the
-        usual name.
-    """
-    diff_id = tree.unpacked.diff_id
-    name = tree_name(diff_id)
-    if os.path.lexists(paths.tree(name)):
-        name = tree_name(diff_id, f"{tree.rules:016x}")
-    target = paths.tree(name)
-    with trying_to(f"keep the tree of {diff_id}"):
-        make_directory(os.path.dirname(target), 0o700)
-        move(os.path.dirname(staged), target)
-    return name
-
-
-def _rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...]) -> None:
-    """
-    Write the blobs that unpack to a tree into its facts.
-    """
-    with trying_to(f"write the facts of the tree {paths.tree(name)}"):
-        write_facts(paths, reserve, name, evolve(valid_facts(paths, name), blobs=blobs))
-
-
-def _load(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, CopySize], set[str], list[str]]:
-    """
-    Read the facts of all trees.
-
-    @return: the unpacked trees, the sizes of variants and copies by name, the
-        names of the copies, and the directories that are no complete tree.
-    """
-    trees: list[KnownTree] = []
-    copies: dict[str, CopySize] = {}
-    owned: set[str] = set()
-    broken: list[str] = []
-    with trying_to(f"read {paths.trees}"):
-        for name in tree_names(paths):
-            path = paths.tree(name)
-            try:
-                tree = read_facts(paths, name)
-                if tree_name(tree.unpacked.diff_id) != name.partition(".")[0] or not has_files(paths, name):
-                    raise ValueError("not the tree of this name")
-            except (FileNotFoundError, NotADirectoryError, ValueError):
-                broken.append(path)
-            else:
-                if tree.linked:
-                    copies[name] = copy_size_of(paths, reserve, name, tree)
-                    if tree.owned:
-                        owned.add(name)
-                else:
-                    trees.append(KnownTree.of(tree, name))
-    return trees, copies, owned, broken
-
-
-def tree_names(paths: Paths) -> Iterator[str]:
-    """
-    The names of all trees.  Links beside them, and whatever else is there, are
-    left out.  Blocking.
-    """
-    for algorithm in sorted(os.listdir(paths.trees)):
-        directory = os.path.join(paths.trees, algorithm)
-        if os.path.isdir(directory) and not os.path.islink(directory):
-            for name in sorted(os.listdir(directory)):
-                if parse_tree_name(f"{algorithm}/{name}") is not None:
-                    yield f"{algorithm}/{name}"
