@@ -1,0 +1,435 @@
+"""
+podman, Buildah and skopeo run, build, push and save images from the view of the daemon's
+store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from pathlib import Path
+from tarfile import LNKTYPE
+from tempfile import mkdtemp
+from typing import Any, Final, cast
+from unittest import SkipTest
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.integration.peers import DockerRegistry, PeerFailed, push, require, run
+from tests.integration.places import free_port
+from tests.integration.programs import Program, Xferd
+from tests.integration.trees import differences, listing
+from xferd.interfaces.reactor import IReactor
+from xferd.testing.images import SampleImage, image_of
+from xferd.testing.layers import LayerBuilder
+
+reactor = cast(IReactor, installed)
+
+RELEASE: Final = "NAME=Tiny\n"
+"""The content of C{/etc/os-release} in the images."""
+
+_NET_BIND: Final = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+"""CAP_NET_BIND_SERVICE, permitted and effective: struct vfs_cap_data of the kernel."""
+
+
+def tiny_image(note: str = "") -> SampleImage:
+    """
+    An image of two layers that can run, with all that a layer can do to one below.
+
+    @param note: makes the upper layer another one.
+    """
+    busybox = Path(require("busybox")).read_bytes()
+    lower = LayerBuilder().directory("bin").file("bin/busybox", busybox, mode=0o755)
+    for name in ("sh", "cat", "ls", "sleep", "stat", "touch"):
+        lower.symlink(f"bin/{name}", "busybox")
+    for name in ("etc", "proc", "sys", "dev", "gone", "opaque", "opaque/in"):
+        lower.directory(name)
+    lower.file("etc/os-release", RELEASE.encode())
+    lower.directory("data", uid=7, gid=8, mode=0o2775)
+    lower.file("data/owned", b"1", uid=1000, gid=1001, mode=0o4750)
+    lower.entry("data/again", LNKTYPE, target="data/owned", uid=1000, gid=1001, mode=0o4750)
+    lower.file("data/capable", b"2", mode=0o755, xattrs={"security.capability": _NET_BIND})
+    lower.file("data/changed", b"old").file("gone/file").file("opaque/old").file("opaque/in/old").fifo(
+        "data/pipe"
+    )
+    upper = LayerBuilder().whiteout("gone").directory("opaque", mode=0o700).opaque("opaque")
+    upper.file("opaque/new", b"3").directory("data", uid=7, gid=8, mode=0o2775)
+    upper.file("data/changed", b"new", uid=7).whiteout("data/pipe").file("implied/deep/file", b"4")
+    upper.file("note", note.encode())
+    return image_of([lower.finish(), upper.finish()], config={"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]})
+
+
+class Storage:
+    """
+    podman, Buildah and skopeo with a storage of their own.
+    """
+
+    def __init__(self, place: Path, view: str = "") -> None:
+        """
+        @param place: the directory of the storage.
+        @param view: an additional image store, if any.
+        """
+        place.mkdir()
+        self.root = place / "root"
+        stores = f'additionalimagestores = ["{view}"]\n' if view else ""
+        (place / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}"\nrunroot = "{place}/run"\n'
+            f"[storage.options]\n{stores}"
+        )
+        # The defaults of podman exceed what a container of the tests may have.
+        (place / "containers.conf").write_text(
+            '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\nnetns = "none"\n'
+            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
+        )
+        self.registries = place / "registries.conf"
+        self.registries.write_text('unqualified-search-registries = []\nshort-name-mode = "permissive"\n')
+        self._policy = place / "policy.json"
+        self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        self._environment = [
+            f"HOME={place}",
+            f"CONTAINERS_STORAGE_CONF={place}/storage.conf",
+            f"CONTAINERS_CONF={place}/containers.conf",
+            f"CONTAINERS_REGISTRIES_CONF={self.registries}",
+        ]
+
+    def argv(self, *command: str) -> list[str]:
+        """
+        The command line of a program that uses the storage.
+        """
+        return ["env", *self._environment, *command]
+
+    async def run(self, *command: str) -> str:
+        """
+        Run a program.
+        """
+        return await run(reactor, self.argv(*command))
+
+    async def podman(self, *arguments: str) -> str:
+        """
+        Run podman.
+        """
+        return await self.run("podman", *arguments)
+
+    async def images(self) -> dict[str, bool]:
+        """
+        The names of all images, each with whether it is read-only.
+        """
+        found = json.loads(await self.podman("images", "--format", "json"))
+        return {
+            name: bool(each.get("ReadOnly")) for each in found for name in each.get("Names") or ["<none>"]
+        }
+
+    async def listed(self, reference: str) -> dict[bytes, dict[str, Any]]:
+        """
+        All entries of an image, as a container sees them.
+        """
+        container = (await self.podman("create", "--quiet", reference)).strip()
+        try:
+            return listing((await self.podman("mount", container)).strip(), links=False)
+        finally:
+            await self.podman("rm", "--force", container)
+
+    async def stop(self) -> None:
+        """
+        Remove all containers and mounts.
+        """
+        await self.podman("rm", "--all", "--force", "--time", "0")
+
+
+class PodmanCase(TestCase):
+    """
+    A registry with an image, a daemon with a view, and podman that reads it.
+    """
+
+    timeout = 240
+    wait_for = ""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start them.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("containers need root")
+        for program in ("podman", "buildah", "skopeo", "runc"):
+            require(program)
+        # Outside the working directory: the paths of sockets have to be short.
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place, ignore_errors=True)
+        self.registry = DockerRegistry(reactor, str(self.place / "registry"))
+        await self.registry.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.registry.stop()))
+        self.image = tiny_image()
+        self.reference = await self.push("app:1", self.image)
+        self.view = self.place / "view"
+        self.storage = Storage(self.place / "podman", str(self.view))
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.storage.stop()))
+        self.mirror = f"127.0.0.1:{free_port()}"
+        settings = self.place / "xferd.toml"
+        settings.write_text(
+            f'[registry]\nlisten = ["tcp:{self.mirror.rpartition(":")[2]}:interface=127.0.0.1"]\n'
+            f'[registry.upstreams."{self.registry.host}"]\nalias = "lan"\n'
+            f'[engines.containers-storage]\npath = "{self.view}"\n'
+            f'roots = ["{self.storage.root}"]\n{self.wait_for}'
+        )
+        self.options = ("--config", str(settings))
+        await self.start()
+
+    async def start(self) -> None:
+        """
+        Start the daemon, which is stopped at the end.
+        """
+        self.daemon = daemon = Xferd(reactor, str(self.place / "x"), *self.options)
+        await daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
+
+    async def push(self, name: str, image: SampleImage) -> str:
+        """
+        Push an image to the registry; returns its reference.
+        """
+        reference = f"{self.registry.host}/{name}"
+        await push(reactor, image, reference, mkdtemp(dir=self.place))
+        return reference
+
+    async def run_in(self, reference: str, *command: str, options: tuple[str, ...] = ()) -> str:
+        """
+        Run a command in a container.
+        """
+        return await self.storage.podman("run", "--rm", *options, reference, *command)
+
+    def fetched(self) -> int:
+        """
+        How many blobs the registry has sent.
+        """
+        return sum(method == "GET" and "/blobs/" in path for method, path, _ in self.registry.log)
+
+    async def config_of(self, source: str, *options: str) -> str:
+        """
+        The digest of the config of an image anywhere, all blobs of which skopeo has read and
+        checked.
+        """
+        target = Path(mkdtemp(dir=self.place))
+        await self.storage.run(
+            "skopeo", "--insecure-policy", "copy", "--quiet", *options, source, f"dir:{target}"
+        )
+        manifest = json.loads((target / "manifest.json").read_text())
+        return str(manifest["config"]["digest"])
+
+
+class ViewTests(PodmanCase):
+    """
+    Images from the daemon's trees.
+    """
+
+    async def test_run(self) -> None:
+        """
+        An image of the daemon is listed as read-only, and runs without a request for a blob.
+        A container sees what it sees when podman has unpacked the image itself.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        self.assertEqual(await self.storage.images(), {self.reference: True})
+        before = self.fetched()
+        self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
+        self.assertEqual(
+            await self.run_in(self.reference, "sh", "-c", "echo x > /data/here; cat /data/here"), "x\n"
+        )
+        self.assertEqual(self.fetched(), before)
+        other = Storage(self.place / "other")
+        await other.podman("pull", "--quiet", "--tls-verify=false", self.reference)
+        ours, theirs = await self.storage.listed(self.reference), await other.listed(self.reference)
+        self.assertIn(b"implied/deep/file", ours)
+        for path in (b"implied", b"implied/deep"):
+            # No tar lists them: each has the time at which it was made.
+            del ours[path]["mtime"], theirs[path]["mtime"]
+        self.assertEqual(differences(ours, theirs), [])
+
+    async def test_user_namespace(self) -> None:
+        """
+        In a user namespace, files belong to the same users as outside of it.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        facts = ["stat", "-c", "%u %g %a", "/bin/busybox", "/data", "/data/owned", "/data/changed"]
+        expected = "0 0 755\n7 8 2775\n1000 1001 4750\n7 0 644\n"
+        for options in ((), ("--uidmap=0:100000:65536", "--gidmap=0:200000:65536")):
+            self.assertEqual(await self.run_in(self.reference, *facts, options=options), expected, options)
+
+    async def test_pull(self) -> None:
+        """
+        A pull by podman itself, from the registry, fetches no blob but the config.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        before = self.fetched()
+        await self.storage.podman("pull", "--quiet", "--tls-verify=false", self.reference)
+        self.assertEqual(self.fetched(), before + 1)
+        self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
+
+    async def test_copy(self) -> None:
+        """
+        Images are pushed, saved and copied out of the view, also by an index's digest, and
+        so is what was built on top.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        (self.place / "Containerfile").write_text(f"FROM {self.reference}\nCOPY added /added\n")
+        (self.place / "added").write_text("5")
+        built = f"{self.registry.host}/built:1"
+        build = ["buildah", "bud", "--isolation=chroot", "--quiet", "--tag", built, str(self.place)]
+        image_id = (await self.storage.run(*build)).split()[-1]
+        container = (await self.storage.podman("create", "--quiet", self.reference)).strip()
+        committed = f"{self.registry.host}/committed:1"
+        commit_id = (await self.storage.podman("commit", "--quiet", container, committed)).strip()
+        config = str(self.image.config.digest)
+        for reference, expected in ((self.reference, config), (built, image_id), (committed, commit_id)):
+            expected = f"sha256:{expected.removeprefix('sha256:')}"
+            with self.subTest(reference):
+                copy = reference.replace(":1", ":copy")
+                await self.storage.podman("push", "--quiet", "--tls-verify=false", reference, copy)
+                self.assertEqual(await self.config_of(f"docker://{copy}", "--src-tls-verify=false"), expected)
+                self.assertEqual(await self.config_of(f"containers-storage:{reference}"), expected)
+                archive = self.place / f"{expected.removeprefix('sha256:')}.tar"
+                await self.storage.podman("save", "--quiet", "--output", str(archive), reference)
+                self.assertEqual(await self.config_of(f"docker-archive:{archive}"), expected)
+
+    async def test_service(self) -> None:
+        """
+        A service that runs sees an image that comes, and misses one that goes.
+        """
+        socket = f"unix://{self.place}/p"
+        argv = self.storage.argv("podman", "--log-level=info", "system", "service", "--time=0", socket)
+        service = Program(reactor, argv, "API service listening", str(self.place))
+        await service.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(service.stop()))
+
+        async def listed() -> str:
+            return await self.storage.podman(
+                "--remote", "--url", socket, "images", "--format={{.Repository}}"
+            )
+
+        self.assertEqual(await listed(), "")
+        await self.daemon.ctl("pull", self.reference)
+        self.assertEqual(await listed(), f"{self.registry.host}/app\n")
+        await self.daemon.ctl("rm", self.reference)
+        self.assertEqual(await listed(), "")
+
+
+class RemovalTests(PodmanCase):
+    """
+    What engines need stays.
+    """
+
+    async def test_containers(self) -> None:
+        """
+        A container, running or stopped, keeps its layers and its image, also over a restart
+        of the daemon; what was committed keeps the layers.  The rest goes.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        run_web = ["run", "--detach", "--name=web", self.reference, "sleep", "1000"]
+        await self.storage.podman(*run_web)
+        await self.daemon.ctl("rm", self.reference)
+        await self.daemon.ctl("gc")
+        self.assertEqual(await self.storage.podman("exec", "web", "cat", "/etc/os-release"), RELEASE)
+        self.assertEqual(await self.storage.images(), {"<none>": True})
+        await self.storage.podman("stop", "--time=0", "web")
+        await self.daemon.stop()
+        await self.start()
+        await self.daemon.ctl("gc")
+        await self.storage.podman("start", "web")
+        self.assertEqual(await self.storage.podman("exec", "web", "cat", "/etc/os-release"), RELEASE)
+        await self.storage.podman("commit", "--quiet", "web", "localhost/mine:1")
+        await self.storage.podman("rm", "--force", "--time=0", "web")
+        await self.daemon.ctl("gc")
+        self.assertEqual(await self.storage.images(), {"localhost/mine:1": False})
+        self.assertEqual(await self.run_in("localhost/mine:1", "cat", "/etc/os-release"), RELEASE)
+        await self.storage.podman("rmi", "localhost/mine:1")
+        await self.daemon.ctl("gc")
+        self.assertEqual(list(Path(self.daemon.data, "trees", "sha256").iterdir()), [])
+        self.assertEqual(await self.storage.images(), {})
+
+    async def test_moved_tag(self) -> None:
+        """
+        A tag that moves leaves the containers of the older image as they are.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        await self.storage.podman("create", "--name=old", self.reference, "cat", "/note")
+        self.assertEqual(await self.push("app:1", tiny_image("newer")), self.reference)
+        await self.daemon.ctl("pull", self.reference)
+        await self.daemon.ctl("gc")
+        self.assertEqual(await self.run_in(self.reference, "cat", "/note"), "newer")
+        self.assertEqual(await self.storage.podman("start", "--attach", "old"), "")
+
+    async def test_killed(self) -> None:
+        """
+        Whenever the daemon is killed while it writes, podman can read the view.
+        """
+        references = [await self.push(f"many:{n}", tiny_image(str(n))) for n in range(6)]
+        await self.storage.podman("create", "--name=web", await self.pulled(self.reference))
+        for number, reference in enumerate(references):
+            pulling = Deferred.fromCoroutine(self.daemon.try_ctl("pull", "--quiet", reference))
+            if number % 2:
+                await self.daemon.try_ctl("rm", references[number - 1])
+            else:
+                await pulling
+            await self.daemon.stop("KILL")
+            self.assertIn("web", await self.storage.podman("ps", "--all", "--format={{.Names}}"))
+            self.assertIn(self.reference, await self.storage.images())
+            await pulling
+            await self.start()
+        await self.daemon.ctl("pull", references[-1])
+        self.assertEqual(await self.run_in(references[-1], "cat", "/note"), "5")
+
+    async def pulled(self, reference: str) -> str:
+        """
+        Have the daemon pull an image.
+        """
+        await self.daemon.ctl("pull", "--quiet", reference)
+        return reference
+
+
+class LateAnswerTests(PodmanCase):
+    """
+    An unchanged C{podman pull} through the mirror.
+    """
+
+    wait_for = 'wait_for = ["root"]\n'
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Configure the mirror.
+        """
+        await super().setUp()
+        text = await self.daemon.ctl("mirror", "show", "podman")
+        location = f'location = "{self.registry.host}"\n'
+        self.storage.registries.write_text(text.replace(location, f"{location}insecure = true\n"))
+
+    async def test_pull(self) -> None:
+        """
+        podman and Buildah fetch no layer: they find all of them in the view.  The image
+        belongs to the engine: when it is removed there, it goes from the daemon.
+        """
+        for program in ("podman", "buildah"):
+            await self.storage.run(program, "pull", "--quiet", self.reference)
+            self.assertEqual(await self.storage.images(), {self.reference: False})
+            self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
+            own = json.loads((self.storage.root / "overlay-layers" / "layers.json").read_text() or "[]")
+            self.assertEqual(own, [])
+            for layer in self.image.layers:
+                self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
+            self.assertEqual(await self.daemon.show("images"), [])
+            await self.storage.podman("rmi", self.reference)
+
+    async def test_cannot_unpack(self) -> None:
+        """
+        An image that the daemon cannot unpack is fetched by podman as usual.
+        """
+        bad = LayerBuilder().directory("bin")
+        bad.file("bin/" + "x" * 200 + "/" + "y" * 300, b"a name that no file system takes")
+        reference = await self.push("bad:1", image_of([bad.finish()]))
+        try:
+            await self.storage.podman("pull", "--quiet", reference)
+        except PeerFailed as e:
+            # podman has tried to unpack it.
+            self.assertIn("file name too long", str(e))
+        else:
+            self.fail("podman has unpacked it")
