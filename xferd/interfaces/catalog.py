@@ -26,6 +26,12 @@ The host of the repositories that are pushed to xferd itself.  What they have is
 nowhere else, so that it is never evicted.
 """
 
+ABANDONED_AFTER: Final = 24 * 3600.0
+"""
+Seconds after its last use for which a pushed blob is kept that no manifest names, as
+an upload session is.
+"""
+
 
 @frozen
 class CatalogManifest:
@@ -139,7 +145,9 @@ class ICatalog(Interface):
 
     def put_blob(repository: Repository, blob: Descriptor) -> Deferred[None]:
         """
-        Add a blob to a repository before a manifest names it.
+        Add a blob to a repository before a manifest names it.  If none does, the
+        garbage collector removes it L{ABANDONED_AFTER} seconds after the last C{blob}
+        or C{put_blob}.
 
         @raise StoreError: the disk refuses.
         """

@@ -8,13 +8,14 @@ from zope.interface.verify import verifyObject
 
 from tests.store.support import StoreTestCase
 from xferd.errors import BadInput, NotFound
-from xferd.interfaces.catalog import CatalogManifest, ICatalog
+from xferd.interfaces.catalog import ABANDONED_AFTER, LOCAL_HOST, CatalogManifest, ICatalog
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
-from xferd.names import Digest, Repository
+from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor
 
 APP = Repository("registry.example", "app")
 OTHER = Repository("registry.example", "other")
+LOCAL = Repository(LOCAL_HOST, "local/app")
 CONFIG = Descriptor(OCI_CONFIG, Digest.of(b"config"), 6)
 LAYER = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(b"layer", "sha512"), 5)
 
@@ -267,3 +268,64 @@ class CollectionTests(StoreTestCase):
         self.assertEqual(self.store.catalog.origins(blobs["layer"]), {"public"})
         here = {name for name, digest in blobs.items() if self.store.blobs.has(digest)}
         self.assertEqual(here, {"config", "layer", "one"})
+
+    def push(self, data: bytes, repository: Repository = LOCAL) -> Descriptor:
+        """
+        Push a blob.
+        """
+        blob = Descriptor("", Digest.of(data), len(data))
+        self.successResultOf(self.store.blobs.put(blob.digest, data))
+        self.successResultOf(self.store.catalog.put_blob(repository, blob))
+        return blob
+
+    def collect(self, dry_run: bool = False) -> int:
+        """
+        Collect, and return the number of blobs that were removed.
+        """
+        return self.successResultOf(self.store.gc.collect(dry_run)).blobs
+
+    def test_abandoned(self) -> None:
+        """
+        Pushed blobs that no manifest names are removed after a day without use.
+        """
+        blob = self.push(b"abandoned")
+        named = self.push(b"named")
+        one = manifest("one", named)
+        self.successResultOf(self.store.blobs.put(one.descriptor.digest, b"one"))
+        self.successResultOf(self.store.catalog.put_manifest(LOCAL, one, [], 0.0))
+        self.reactor.advance(ABANDONED_AFTER)
+        self.assertEqual(self.collect(), 0)
+        self.reactor.advance(1)
+        self.assertEqual(self.collect(dry_run=True), 1)
+        self.assertIsNotNone(self.reopen().catalog.blob(LOCAL, named.digest))
+        self.assertEqual(self.collect(), 1)
+        self.assertFalse(self.store.blobs.has(blob.digest))
+        self.assertTrue(self.store.blobs.has(named.digest))
+        self.assertIsNone(self.store.catalog.blob(LOCAL, blob.digest))
+        self.assertIsNone(self.reopen().catalog.blob(LOCAL, blob.digest))
+
+    def test_running_push(self) -> None:
+        """
+        A blob that a client has found, or has mounted elsewhere, is in use.
+        """
+        blob = self.push(b"found")
+        self.reactor.advance(ABANDONED_AFTER)
+        self.assertEqual(self.store.catalog.blob(LOCAL, blob.digest), blob)
+        self.reactor.advance(ABANDONED_AFTER)
+        self.push(b"found", Repository(LOCAL.host, "local/other"))
+        self.reactor.advance(1)
+        self.assertEqual((self.collect(dry_run=True), self.collect()), (0, 0))
+        self.assertIsNone(self.store.catalog.blob(LOCAL, blob.digest))
+        self.assertTrue(self.store.blobs.has(blob.digest))
+
+    def test_unknown_use(self) -> None:
+        """
+        A blob whose last use is not known counts as used when the collector sees it
+        first.
+        """
+        blob = self.push(b"old")
+        self.store.catalog._uses.forget(Reference(LOCAL, None, blob.digest))
+        self.reactor.advance(ABANDONED_AFTER + 1)
+        self.assertEqual(self.collect(), 0)
+        self.reactor.advance(ABANDONED_AFTER + 1)
+        self.assertEqual(self.collect(), 1)

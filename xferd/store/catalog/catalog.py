@@ -151,6 +151,9 @@ class Catalog:
         found = content.blobs.get(digest) or content.pushed.get(digest)
         if found is not None:
             self._touch(digest)
+            if not content.named[digest]:
+                # A client that finds it here will not push it again.
+                self.note_use(repository, digest)
         return found
 
     def holders(self, digest: Digest) -> Sequence[Repository]:
@@ -188,6 +191,7 @@ class Catalog:
 
     def put_blob(self, repository: Repository, blob: Descriptor) -> Deferred[None]:
         self._add_blob(repository, blob)
+        self.note_use(repository, blob.digest)
         return self._records.write([Change(repository, blob=blob)])
 
     def remove_tag(self, repository: Repository, tag: str) -> Deferred[None]:
@@ -222,6 +226,23 @@ class Catalog:
             return fail(NotFound(f"{repository} has no blob {digest}"))
         self._unlink(repository, content, digest)
         return self._records.write([Change(repository, unlinked=digest)])
+
+    def abandoned(self, before: float) -> list[tuple[Repository, Digest]]:
+        """
+        The pushed blobs that no manifest names and that were last used before a time,
+        in seconds since the epoch.  One whose last use is not known counts as used now.
+        """
+        found: list[tuple[Repository, Digest]] = []
+        for repository, content in self._repositories.items():
+            for digest in content.pushed:
+                if content.named[digest]:
+                    continue
+                used = self.last_used(repository, digest)
+                if not used:
+                    self.note_use(repository, digest)
+                elif used < before:
+                    found.append((repository, digest))
+        return found
 
     def note_use(self, repository: Repository, digest: Digest) -> None:
         self._uses.note(Reference(repository, None, digest))
@@ -268,6 +289,8 @@ class Catalog:
         content.manifests[digest] = manifest
         self._manifests[digest] += 1
         for blob in manifest.blobs:
+            if blob.digest in content.pushed and not content.named[blob.digest]:
+                self._uses.forget(Reference(repository, None, blob.digest))
             content.named[blob.digest] += 1
             content.blobs.setdefault(blob.digest, blob)
             self._holders.setdefault(blob.digest, {})[repository] = None
@@ -313,6 +336,7 @@ class Catalog:
         """
         if digest in content.pushed or content.named[digest]:
             return
+        self._uses.forget(Reference(repository, None, digest))
         holders = self._holders.get(digest, {})
         holders.pop(repository, None)
         if not holders:

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
+from xferd.interfaces.catalog import ABANDONED_AFTER, LOCAL_HOST, CatalogManifest
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import Evicted, Freed, IGarbageCollector, ILayerUser, Image, KeptFor
 from xferd.names import Digest, Reference, Repository
@@ -95,6 +95,7 @@ class GarbageCollector:
         self._open = False
         self._users = LayerUsers()
         self._named: Set[Digest] = frozenset()
+        self._abandoned: Set[Digest] = frozenset()
         self._held: Set[Digest] | None = None
 
     def start(self) -> None:
@@ -224,6 +225,7 @@ class GarbageCollector:
     async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
         async with self._lock:
             self._check()
+            await self._drop_abandoned(dry_run)
             found = await self._survey()
             uses = self._layers.uses.copy() if dry_run else self._layers.uses
             layers = await self._free_layers(found, uses, dry_run)
@@ -240,6 +242,24 @@ class GarbageCollector:
         if not dry_run:
             self._log.info("collected: {freed}", freed=freed)
         return freed
+
+    async def _drop_abandoned(self, dry_run: bool) -> None:
+        """
+        Remove pushed blobs from their repositories that no manifest has named for
+        long.
+        """
+        abandoned = set(self._catalog.abandoned(self._wall_clock() - ABANDONED_AFTER))
+        self._abandoned = frozenset()
+        if dry_run:
+            self._abandoned = frozenset(
+                digest
+                for _, digest in abandoned
+                if all((holder, digest) in abandoned for holder in self._catalog.holders(digest))
+            )
+            return
+        # Requested together, they are written in few batches.
+        for removal in [self._catalog.remove_blob(*each) for each in abandoned]:
+            await removal
 
     async def _free_layers(self, found: Survey, uses: LayerUses, dry_run: bool) -> int:
         """
@@ -351,8 +371,11 @@ class GarbageCollector:
         """
         Whether a blob or a layer is named or used.
         """
-        named = digest in self._named or digest in found.reached or self._catalog.lists(digest)
-        return named or digest in self._leases or self._users.need(digest)
+        listed = self._catalog.lists(digest) and digest not in self._abandoned
+        return listed or digest in self._named or digest in found.reached or self._is_used(digest)
+
+    def _is_used(self, digest: Digest) -> bool:
+        return digest in self._leases or self._users.need(digest)
 
     async def _paced(self, items: Sequence[T]) -> AsyncIterator[T]:
         """
