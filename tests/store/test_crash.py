@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,11 +30,13 @@ from tests.store.support import (
     StoreTestCase,
     fetch,
     layer_descriptor,
+    make_version_1,
     plant,
     pull,
     sample,
 )
 from xferd.interfaces.reactor import IReactor
+from xferd.interfaces.store import Freed
 from xferd.names import Digest, chain_id
 from xferd.store.disk.file_system import remove
 from xferd.store.store import Store
@@ -41,6 +44,7 @@ from xferd.testing.inline_threads import InlineReactor
 
 WANTED = sample("alpine", b"bottom", b"top")
 OTHER = sample("other", b"another bottom", b"top")
+SAME = sample("one", b"bottom", b"top"), sample("two", b"another bottom", b"top")
 PART = 1000
 PARTS = random.Random(0).randbytes(8 * PART - 1)
 """A blob, without any part that is like another, or like nothing."""
@@ -171,6 +175,34 @@ async def fill(store: Store) -> None:
         stop = min((start for start, _ in blob.spans), default=len(PARTS))
         blob.write(PARTS[blob.offset : stop])
     await blob.commit()
+
+
+def migrate(path: str, say: Any) -> None:
+    """
+    The first life of a daemon in a data directory of the first version, with a tree
+    that is in two chains, each of which gets a directory of its own.
+
+    @param say: called with each step that is done.
+    """
+    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
+    store.open()
+
+    async def live() -> None:
+        await store.start()
+        say("started")
+        for wanted in SAME:
+            assert wanted.image.chain_id is not None
+            layer = await store.layers.separate(wanted.image.chain_id)
+            say(f"{layer.chain_id} {layer.path}")
+        for diff_id in {diff_id for wanted in SAME for diff_id in wanted.diff_ids}:
+            await store.trees.owners(diff_id)
+            say(f"owners {diff_id}")
+        await store.stop()
+
+    failures: list[object] = []
+    _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
+    if failures:
+        raise RuntimeError(failures)
 
 
 def child(path: str, step: int, report: int, live: Callable[[str, Any], None]) -> NoReturn:
@@ -344,6 +376,66 @@ class KilledAnywhereTests(StoreTestCase):
         else:
             self.fail("no child lived to its end")
         self.assertGreater(killed, 50)
+
+    def test_every_step_of_a_migration(self) -> None:
+        """
+        After a kill at any step of the start that renames the files of trees, and of
+        the copy of a tree for a second chain, the next daemon has all layers.  What
+        was reported as a layer's own directory stays so.
+        """
+        template = self.mktemp()
+        self.path = template
+        store = self.open()
+        for wanted in SAME:
+            self.run_now(pull(store, wanted))
+        self.close(store)
+        make_version_1(template)
+        killed = 0
+        for step in range(1, STEPS):
+            self.path = self.mktemp()
+            shutil.copytree(template, self.path, symlinks=True)
+            said, status = self.lived(self.path, step, migrate)
+            store = self.open()
+            self.check_named(store)
+            self.check_separate(store, said)
+            self.successResultOf(store.gc.collect(False))
+            self.close(store)
+            store = self.open()
+            self.assertEqual(self.successResultOf(store.gc.collect(False)), Freed())
+            self.check_separate(store, said)
+            self.assertEqual(os.listdir(os.path.join(store.path, "staging")), [])
+            self.close(store)
+            if status == 0:
+                break
+            killed += 1
+        else:
+            self.fail("no child lived to its end")
+        self.assertGreater(killed, 50)
+
+    def check_separate(self, store: Store, said: list[str]) -> None:
+        """
+        Each of two layers with one tree has a directory of its own, or gets one.
+        """
+        paths: list[str] = []
+        tops: list[Digest] = []
+        for wanted in SAME:
+            assert wanted.image.chain_id is not None
+            top = store.layers.get(wanted.image.chain_id)
+            assert top is not None and top.parent is not None
+            tops.append(top.chain_id)
+            paths += [line.split()[1] for line in said if line.startswith(str(top.chain_id))]
+            bottom = store.layers.get(top.parent)
+            assert bottom is not None
+            for layer, blob in zip((bottom, top), wanted.blobs, strict=True):
+                self.assertEqual(os.listdir(layer.path), ["content"])
+                with open(os.path.join(layer.path, "content"), "rb") as file:
+                    self.assertEqual(file.read(), blob)
+        found = [self.successResultOf(store.layers.separate(top)).path for top in tops]
+        self.assertEqual(found[: len(paths)], paths)
+        self.assertEqual(len({*found}), 2)
+        self.assertEqual([os.listdir(path) for path in found], [["content"]] * 2)
+        for diff_id in SAME[0].diff_ids:
+            self.assertTrue(self.successResultOf(store.trees.owners(diff_id)).complete)
 
 
 class LeftBehindTests(StoreTestCase):
