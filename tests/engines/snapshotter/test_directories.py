@@ -87,7 +87,7 @@ class DirectoryTests(SynchronousTestCase):
     def test_short_names(self) -> None:
         """
         Short names lead to the directories from within the data directory, wherever that
-        is mounted; the bottom one keeps its own.  They follow a directory that moves.
+        is mounted; the bottom one keeps its own.  A directory that has moved gets another.
         """
         for name in ("a", "b", "c"):
             os.mkdir(f"{self.data}/trees/{name}")
@@ -99,17 +99,15 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual(os.readlink(short[0]), "../../../trees/a")
         self.assertEqual(self.made.shorten(lowers), short)
         os.rename(f"{self.data}/trees/a", f"{self.data}/trees/d")
-        self.made.shorten([(7, f"{self.data}/trees/d"), *lowers[1:]])
-        self.assertEqual(os.path.realpath(short[0]), os.path.realpath(f"{self.data}/trees/d"))
-        self.assertEqual(sorted(os.listdir(links)), ["6", "7"])
-
-    def test_unfinished_short_name(self) -> None:
-        """
-        What a killed daemon left of one is removed at the next start.
-        """
-        os.symlink("x", f"{self.data}/engines/main/l/7.123")
-        self.made.prepare()
-        self.assertEqual(os.listdir(f"{self.data}/engines/main/l"), [])
+        moved = [(7, f"{self.data}/trees/d"), *lowers[1:]]
+        for _ in range(2):
+            self.assertEqual(self.made.shorten(moved), [f"{links}/7-1", *short[1:]])
+        self.assertEqual(os.path.realpath(f"{links}/7-1"), os.path.realpath(f"{self.data}/trees/d"))
+        # Mounts have the older one, by which the garbage collector finds what they use.
+        self.assertEqual(os.readlink(short[0]), "../../../trees/a")
+        self.assertEqual(sorted(os.listdir(links)), ["6", "7", "7-1"])
+        self.made.left({6})
+        self.assertEqual(os.listdir(links), ["6"])
 
     def test_usage(self) -> None:
         """

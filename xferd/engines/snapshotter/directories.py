@@ -4,7 +4,8 @@ The files of an engine's snapshots::
 
     snapshots/<number>/fs      the files of a snapshot that has its own
     snapshots/<number>/work    for overlayfs, beside it
-    l/<number>                 a short name of any snapshot's files
+    l/<number>                 a short name of any snapshot's files; l/<number>-1 and
+                               so on, if these have moved since
 
 Blocking, for threads.
 """
@@ -14,7 +15,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
-from threading import get_ident
+from contextlib import suppress
+from itertools import chain, count
 from typing import Final
 
 from attrs import frozen
@@ -60,9 +62,6 @@ class Directories:
         with trying_to(f"use {self.root} for snapshots"):
             for path in (os.path.dirname(self.root), self.root, self._snapshots, self._links):
                 make_directory(path, 0o700)
-            for name in os.listdir(self._links):
-                if not name.isdigit():
-                    os.unlink(os.path.join(self._links, name))
         for character in ",:":
             if character in self.root:
                 raise StoreError(
@@ -84,7 +83,7 @@ class Directories:
         with trying_to(f"look through {self.root}"):
             names = {str(number) for number in known}
             for name in os.listdir(self._links):
-                if name.isdigit() and name not in names:
+                if name.partition("-")[0] not in names:
                     os.unlink(os.path.join(self._links, name))
             return [os.path.join(self._snapshots, n) for n in os.listdir(self._snapshots) if n not in names]
 
@@ -127,18 +126,18 @@ class Directories:
         return [*names, *(path for _, path in lowers[-1:])]
 
     def _link(self, number: int, path: str) -> str:
-        link = os.path.join(self._links, str(number))
+        """
+        A link to a directory.  One that leads elsewhere stays: the garbage collector
+        follows those that mounts have, also if the tree has another place by now.
+        """
         target = os.path.relpath(path, self._links)
-        try:
+        for name in chain([str(number)], (f"{number}-{again}" for again in count(1))):
+            link = os.path.join(self._links, name)
+            with suppress(FileExistsError):
+                os.symlink(target, link)
             if os.readlink(link) == target:
                 return link
-        except FileNotFoundError:
-            pass
-        # Each thread has its own; one that is left behind is removed at the next start.
-        fresh = f"{link}.{get_ident()}"
-        os.symlink(target, fresh)
-        os.rename(fresh, link)
-        return link
+        raise AssertionError("endless")
 
     def usage(self, number: int) -> Usage:
         """
