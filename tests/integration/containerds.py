@@ -93,6 +93,13 @@ class SnapshottingContainerd(Program):
             # It finds its own shim.
             self.environment["PATH"] = f"{NEWEST}:{os.environ['PATH']}"
 
+    def plain(self, host: str) -> None:
+        """
+        Let CRI use plain HTTP for a host.
+        """
+        (self.hosts / host).mkdir(exist_ok=True)
+        (self.hosts / host / "hosts.toml").write_text(f'server = "http://{host}"\n')
+
     async def ctr(self, *arguments: str, namespace: str = "default") -> str:
         """
         Run ctr.
@@ -109,6 +116,13 @@ class SnapshottingContainerd(Program):
         return await self.ctr(
             "images", "pull", "--plain-http", "--snapshotter=xferd", *options, reference, namespace=namespace
         )
+
+    def pulling(self, reference: str) -> Program:
+        """
+        The command that pulls an image, to be started.
+        """
+        argv = [f"{self._bin}ctr", "--address", f"{self._place}/s", "images", "pull", "--plain-http"]
+        return Program(self._reactor, [*argv, "--snapshotter=xferd", reference], "", str(self._place))
 
     async def run_in(
         self,

@@ -5,12 +5,14 @@ containerd pulls and runs images by the daemon's snapshotter.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from tarfile import LNKTYPE
 from tempfile import mkdtemp
-from typing import Final, cast
+from typing import Any, Final, cast
 from unittest import SkipTest
 
 from twisted.internet import reactor as installed
@@ -19,12 +21,13 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.integration.containerds import NEWEST, SnapshottingContainerd
-from tests.integration.peers import PeerFailed, require
+from tests.integration.peers import PeerFailed, require, run
 from tests.integration.programs import Xferd
+from tests.integration.trees import differences, listing
 from xferd.engines.snapshotter.pulls import PATIENCE
 from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import SampleImage, image_of, sample_layer
-from xferd.testing.layers import LayerBuilder
+from xferd.testing.layers import LayerBuilder, SampleLayer
 from xferd.testing.registry import Registry
 from xferd.testing.tokens import BasicGuard
 
@@ -55,6 +58,20 @@ def runnable_image(layers: int = 3, size: int = 200_000) -> SampleImage:
     return image_of([base.finish(), upper.finish(), *more])
 
 
+def unusual_layer() -> SampleLayer:
+    """
+    A layer with files of many kinds.
+    """
+    layer = LayerBuilder().directory("odd", mode=0o2775, uid=3, gid=4, mtime=1_500_000_000.25)
+    layer.file("odd/setuid", b"x", mode=0o4755, uid=7, gid=8).file("odd/none", mode=0)
+    layer.file("odd/caps", b"x", xattrs={"user.a": b"b"}).file("odd/far", b"x", uid=2**31, gid=2**31 + 1)
+    layer.entry("odd/same", LNKTYPE, target="odd/setuid", mode=0o4755, uid=7, gid=8)
+    layer.symlink("odd/link", "../gone/else").fifo("odd/fifo").device("odd/device", 1, 3)
+    layer.directory("implied/not/listed").file("bin/../odd/up", b"x")
+    layer.whiteout("etc/added").directory("gone").file("gone/again", b"x").opaque("odd")
+    return layer.finish()
+
+
 class ContainerdCase(TestCase):
     """
     A registry, xferd, and a containerd that uses it.
@@ -79,6 +96,8 @@ class ContainerdCase(TestCase):
             raise SkipTest("XFERD_CONTAINERD names no directory with a containerd 2")
         # Outside the working directory: the paths of sockets have to be short.
         self.place = Path(mkdtemp(prefix="xferd-"))
+        # Root of a user namespace has to get to its root directory.
+        self.place.chmod(0o711)
         self.addCleanup(shutil.rmtree, self.place, ignore_errors=True)
         self.registry = Registry(reactor, guard=BasicGuard(self.users) if self.users else None)
         await self.registry.listen(reactor)
@@ -86,7 +105,10 @@ class ContainerdCase(TestCase):
         self.socket = str(self.place / "engine.sock")
         self.settings = self.place / "xferd.toml"
         more = self.more.replace("PLACE", str(self.place))
-        self.settings.write_text(f'[engines.containerd.main]\nsocket = "{self.socket}"\n{more}')
+        self.settings.write_text(
+            f'[engines.containerd.main]\nsocket = "{self.socket}"\n{more}'
+            f'[engines.containerd.second]\nsocket = "{self.place}/second.sock"\n'
+        )
         self.daemon = await self.start_daemon()
         self.containerd = await self.start_containerd()
 
@@ -99,12 +121,15 @@ class ContainerdCase(TestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
         return daemon
 
-    async def start_containerd(self, name: str = "c") -> SnapshottingContainerd:
+    async def start_containerd(self, name: str = "c", socket: str = "") -> SnapshottingContainerd:
         """
         Start containerd.
+
+        @param socket: that of its engine; by default the first one.
         """
-        place = self.place / name
-        daemon = SnapshottingContainerd(reactor, place, self.socket, self.daemon.data, newest=self.newest)
+        place, socket = self.place / name, socket or self.socket
+        daemon = SnapshottingContainerd(reactor, place, socket, self.daemon.data, newest=self.newest)
+        daemon.plain(self.registry.host)
         await daemon.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
         return daemon
@@ -142,7 +167,7 @@ class ContainerdCase(TestCase):
 
 class NewestTests(ContainerdCase):
     """
-    containerd 2.
+    What works with any containerd.
     """
 
     async def test_pull_and_run(self) -> None:
@@ -268,3 +293,242 @@ class NewestTests(ContainerdCase):
         await self.containerd.pull(reference)
         output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
         self.assertEqual(output.encode(), OS_RELEASE)
+
+    async def test_interrupted(self) -> None:
+        """
+        Ctrl-C in a pull cancels xferd's job, unless another pull needs it.
+        """
+        image = runnable_image(4, 1_000_000)
+        self.registry.rate = 500_000
+        reference = self.add(image)
+        command = self.containerd.pulling(reference)
+        starting = Deferred.fromCoroutine(command.start())
+        await self.until(lambda: bool(self.registry.exchanges("GET", image.layers[3].blob.digest)))
+        await command.stop("INT")
+        with contextlib.suppress(PeerFailed):
+            await starting
+
+        while True:
+            (job,) = await self.daemon.show("jobs", "--all")
+            if job["state"] != "running":
+                break
+            await deferLater(reactor, 0.1)
+        self.assertEqual((job["state"], job["client"]), ("cancelled", "containerd main"))
+        self.registry.rate = None
+        await self.containerd.pull(reference)
+        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
+        self.assertEqual(output.encode(), OS_RELEASE)
+
+    async def test_denied(self) -> None:
+        """
+        If xferd may not have an image, containerd pulls it by itself with its user's
+        credentials.
+        """
+        image = runnable_image()
+        guarded = Registry(reactor, guard=BasicGuard({"ann": "secret"}))
+        await guarded.listen(reactor)
+        self.addCleanup(guarded.stop)
+        guarded.add(image, "app", "1")
+        reference = f"{guarded.host}/app:1"
+        await self.containerd.pull(reference, "--user", "ann:secret")
+        self.assertIn("by itself", self.daemon.output)
+        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
+        self.assertEqual(output.encode(), OS_RELEASE)
+
+    async def test_user_namespace(self) -> None:
+        """
+        In a user namespace, files have the owners that the image says, and can be changed.
+        """
+        image = runnable_image()
+        reference = self.add(image)
+        await self.containerd.pull(reference)
+        await self.check_mapped(reference)
+
+    async def test_deep(self) -> None:
+        """
+        A container runs on 120 layers, with and without a user namespace.
+        """
+        image = runnable_image(120, 1000)
+        reference = self.add(image)
+        await self.containerd.pull(reference)
+        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
+        self.assertEqual(output.encode(), OS_RELEASE)
+        await self.check_mapped(reference)
+
+    async def check_mapped(self, reference: str) -> None:
+        """
+        Run a container in a user namespace.
+        """
+        maps = ("--rm", "--uidmap=0:100000:65536", "--gidmap=0:200000:65536", "--remap-labels")
+        script = (
+            "stat -c %u:%g / /etc/added /bin/busybox; touch /written && stat -c %u:%g /written; ls /hidden"
+        )
+        output = await self.containerd.run_in(reference, "mapped", "sh", "-c", script, options=maps)
+        self.assertEqual(output.split(), ["0:0", "1000:1000", "0:0", "0:0", "new"])
+
+    async def test_same_as_overlayfs(self) -> None:
+        """
+        A container sees the same files as on what containerd unpacks itself: owners, modes,
+        times, contents, links, extended attributes; nothing of what upper layers remove.
+        """
+        image = image_of([*runnable_image().layers[:2], unusual_layer()])
+        reference = self.add(image)
+        await self.containerd.pull(reference)
+        await self.containerd.ctr("images", "pull", "--plain-http", "--local", reference)
+        ours, theirs = [await self.files_of(name, image) for name in ("xferd", "overlayfs")]
+        self.assertIn(b"odd/setuid", ours)
+        for path in (b"removed", b"gone/file", b"hidden/file", b"etc/added"):
+            self.assertNotIn(path, ours)
+        self.assertEqual(differences(ours, theirs), [])
+
+    async def files_of(self, snapshotter: str, image: SampleImage) -> dict[bytes, dict[str, Any]]:
+        """
+        The files of a container on an image.
+        """
+        own, target = f"--snapshotter={snapshotter}", str(self.place / f"mounted-{snapshotter}")
+        os.mkdir(target)
+        await self.containerd.ctr("snapshots", own, "prepare", "compared", str(image.chain_ids[-1]))
+        command = await self.containerd.ctr("snapshots", own, "mounts", target, "compared")
+        await run(reactor, ["sh", "-c", command])
+        try:
+            found = listing(target)
+        finally:
+            await run(reactor, ["umount", target])
+        for path in (b"implied", b"implied/not", b"etc"):
+            # The last layer does not list them: containerd gives them the time of unpacking, also where
+            # a layer below has one.
+            del found[path]["mtime"]
+        return found
+
+    async def test_stopped_in_a_pull(self) -> None:
+        """
+        xferd is restarted in the middle of a pull: containerd pulls the rest by itself.
+        """
+        image = runnable_image(4, 1_500_000)
+        self.registry.rate = 1_000_000
+        reference = self.add(image)
+        pulling = Deferred.fromCoroutine(self.containerd.pull(reference))
+        await self.until(lambda: bool(self.registry.exchanges("GET", image.layers[3].blob.digest)))
+        await self.daemon.stop()
+        self.daemon = await self.start_daemon()
+        await pulling
+        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
+        self.assertEqual(output.encode(), OS_RELEASE)
+
+    async def test_cri(self) -> None:
+        """
+        C{crictl} pulls with labels, by which xferd provides the layers; its image is removed
+        with them.
+        """
+        await check_cri(self)
+
+    async def test_two_engines(self) -> None:
+        """
+        Two engines that pull an image at once have each blob fetched once; each removes its
+        own snapshots only.
+        """
+        image = runnable_image(4, 1_000_000)
+        self.registry.rate = 2_000_000
+        reference = self.add(image)
+        socket = str(self.place / "second.sock")
+        other = await self.start_containerd("d", socket)
+        pulls = [Deferred.fromCoroutine(each.pull(reference)) for each in (self.containerd, other)]
+        await gatherResults(pulls, consumeErrors=True)
+        self.assertEqual(self.blob_gets(image), [1] * 4)
+        await other.ctr("images", "rm", "--sync", reference)
+        await deferLater(reactor, PATIENCE)
+        await self.daemon.ctl("gc")
+        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
+        self.assertEqual(output.encode(), OS_RELEASE)
+
+    async def test_collected_meanwhile(self) -> None:
+        """
+        Collections while images are pulled, run and removed break none of it.
+        """
+        images = {f"app{n}": image_of([*runnable_image().layers, sample_layer(50_000, n)]) for n in range(4)}
+        references = [self.add(image, name) for name, image in images.items()]
+        going = True
+
+        async def collect() -> None:
+            while going:
+                await self.daemon.ctl("gc")
+
+        async def use(number: int, reference: str) -> None:
+            for turn in range(2):
+                await self.containerd.pull(reference)
+                output = await self.containerd.run_in(
+                    reference, f"c{number}-{turn}", "cat", "/etc/os-release"
+                )
+                self.assertEqual(output.encode(), OS_RELEASE)
+                await self.containerd.ctr("images", "rm", "--sync", reference)
+
+        collecting = Deferred.fromCoroutine(collect())
+        try:
+            uses = [Deferred.fromCoroutine(use(*each)) for each in enumerate(references)]
+            await gatherResults(uses, consumeErrors=True)
+        finally:
+            going = False
+        await collecting
+
+
+class DebianTests(ContainerdCase):
+    """
+    Debian's containerd 1.6.
+    """
+
+    newest = False
+
+    async def test_pull_and_run(self) -> None:
+        """
+        C{ctr} of this version asks for no layer: it fetches and unpacks by itself, and its
+        containers run as with any snapshotter.
+        """
+        image = runnable_image()
+        reference = self.add(image)
+        await self.containerd.pull(reference)
+        self.assertEqual(self.blob_gets(image), [1, 1, 1])
+        await self.containerd.run_in(reference, "one", "touch", "/written", options=())
+        await self.daemon.ctl("gc")
+        output = await self.containerd.run_in(reference, "two", "cat", "/etc/os-release")
+        self.assertEqual(output.encode(), OS_RELEASE)
+        await self.containerd.ctr("containers", "rm", "one")
+        await self.containerd.ctr("images", "rm", "--sync", reference)
+        self.assertEqual(os.listdir(f"{self.daemon.data}/engines/main/snapshots"), [])
+
+    async def test_cri(self) -> None:
+        """
+        C{crictl} pulls with labels, by which xferd provides the layers; containers run on
+        their trees.
+        """
+        await check_cri(self)
+
+    async def test_deep(self) -> None:
+        """
+        A container runs on 120 layers.
+        """
+        image = runnable_image(120, 1000)
+        reference = self.add(image)
+        await self.containerd.crictl("pull", reference)
+        self.assertEqual(self.blob_gets(image), [1] * 120)
+        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release", namespace="k8s.io")
+        self.assertEqual(output.encode(), OS_RELEASE)
+
+
+async def check_cri(case: ContainerdCase) -> None:
+    """
+    Pull by CRI as kubelet does, run a container, and remove the image.
+    """
+    if not os.path.exists(f"{NEWEST}/crictl"):
+        raise SkipTest("XFERD_CONTAINERD names no directory with crictl")
+    image = runnable_image()
+    reference = case.add(image)
+    await case.containerd.crictl("pull", reference)
+    case.assertEqual(case.blob_gets(image), [1, 1, 1])
+    content = await case.containerd.ctr("content", "ls", "-q", namespace="k8s.io")
+    case.assertEqual(len(content.split()), 2, content)
+    output = await case.containerd.run_in(reference, "one", "cat", "/etc/os-release", namespace="k8s.io")
+    case.assertEqual(output.encode(), OS_RELEASE)
+    listed = json.loads(await case.containerd.crictl("images", "--output", "json"))
+    case.assertEqual([each["repoTags"] for each in listed["images"]], [[reference]])
+    await case.containerd.crictl("rmi", reference)
+    await case.until(lambda: not os.listdir(f"{case.daemon.data}/engines/main/snapshots"))

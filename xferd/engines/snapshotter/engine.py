@@ -20,6 +20,7 @@ from xferd.engines.settings import ContainerdSettings
 from xferd.engines.snapshotter.calls import snapshots_service
 from xferd.engines.snapshotter.directories import Directories
 from xferd.engines.snapshotter.labels import IMAGE
+from xferd.engines.snapshotter.provider import LayerProvider
 from xferd.engines.snapshotter.pulls import LayerPulls
 from xferd.engines.snapshotter.service import Snapshotter
 from xferd.interfaces.engines import (
@@ -68,7 +69,6 @@ class ContainerdEngine:
         self.name = name
         self.path = path
         self._state = STOPPED
-        self._store = context.store
         self._pulls = pulls
         self._table = context.store.snapshots.of(name)
         self._client = GrpcClient(settings.address, context.reactor, MAX_ANSWER)
@@ -77,15 +77,21 @@ class ContainerdEngine:
         if pool is None:
             pool = ThreadPool(0, THREADS, f"engine {name}")
         self._threads = Threads(context.reactor, pool, "xferd is stopping")
-        self._snapshotter = Snapshotter(
-            name,
+        self._provider = LayerProvider(
+            self._table,
             store=context.store,
             pulls=pulls,
-            directories=Directories(os.path.join(context.data_dir, "engines", name)),
-            threads=self._threads,
             wall_clock=context.wall_clock,
             isolated=context.jobs.isolated,
             credentials=credentials,
+        )
+        self._snapshotter = Snapshotter(
+            name,
+            store=context.store,
+            provider=self._provider,
+            directories=Directories(os.path.join(context.data_dir, "engines", name)),
+            threads=self._threads,
+            wall_clock=context.wall_clock,
         )
         services = [snapshots_service(self._snapshotter), *(images.services() if settings.cri else ())]
         self._listener = GrpcListener(path, services, context.reactor)
@@ -105,7 +111,7 @@ class ContainerdEngine:
     async def _stop(self) -> None:
         self._state = STOPPED
         # Those that wait for layers get ordinary snapshots, for which the threads are needed.
-        self._snapshotter.stop()
+        self._provider.stop()
         self._pulls.stop()
         await self._listener.stop()
         self._client.close()
@@ -131,7 +137,7 @@ class ContainerdEngine:
         return EngineFigures(
             snapshots=len(self._table.all()),
             layers=len(self._layers()),
-            prepares=dict(self._snapshotter.prepares),
+            prepares=dict(self._provider.prepares),
         )
 
     def _layers(self) -> dict[Digest, Snapshot]:

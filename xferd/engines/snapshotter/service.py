@@ -13,57 +13,33 @@ wait for the answer: it lists and removes later what it does not know.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.engines.snapshotter.directories import Directories
 from xferd.engines.snapshotter.errors import BadCall, NotPossible, SnapshotExists, SnapshotUnknown
 from xferd.engines.snapshotter.filters import matches
-from xferd.engines.snapshotter.labels import (
-    WantedLayer,
-    checked,
-    mapped_root,
-    wanted_layer,
-    without_maps,
-)
+from xferd.engines.snapshotter.labels import checked, mapped_root, wanted_layer, without_maps
 from xferd.engines.snapshotter.mounts import mount_of, needs_short_names
-from xferd.engines.snapshotter.pulls import LayerPulls, NotPulled
+from xferd.engines.snapshotter.provider import LayerProvider, nanoseconds
 from xferd.errors import StoreError
-from xferd.interfaces.engines import ICredentialsOf
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.snapshots import ISnapshotTable, ISnapshotter, Kind, Mount, Snapshot, Usage
-from xferd.interfaces.store import IStore, Layer
-from xferd.names import Digest
+from xferd.interfaces.store import IStore
 from xferd.store.threads import Threads, delay_cancellation
 
 T = TypeVar("T")
-
-STORED = "stored"
-PULLED = "pulled"
-DECLINED = "declined"
-
-
-class _Declined(Exception):
-    """
-    xferd does not provide a layer; the text is the reason.
-    """
 
 
 @implementer(ISnapshotter)
 class Snapshotter:
     """
     The snapshots of one engine.
-
-    States: made; I{open}, after C{start}; I{stopping}, after C{stop}: then engines get
-    ordinary snapshots only.
-
-    @ivar prepares: the number of layers that the engine has asked for, by result.
     """
 
     _log = Logger()
@@ -73,32 +49,23 @@ class Snapshotter:
         name: str,
         *,
         store: IStore,
-        pulls: LayerPulls,
+        provider: LayerProvider,
         directories: Directories,
         threads: Threads,
         wall_clock: WallClock,
-        isolated: bool,
-        credentials: ICredentialsOf | None = None,
     ) -> None:
         """
-        @param directories: of this engine alone.
+        @param provider: of this engine, and so are the directories.
         @param threads: for the files of snapshots.
-        @param isolated: whether a client has to prove that it may have a layer: an engine
-            cannot.
-        @param credentials: those that clients of the engine have brought.
         """
         self.name = name
-        self.prepares: Counter[str] = Counter()
         self._store = store
-        self._pulls = pulls
+        self._provider = provider
         self._table: ISnapshotTable = store.snapshots.of(name)
         self._directories = directories
         self._threads = threads
         self._wall_clock = wall_clock
-        self._isolated = isolated
-        self._credentials = credentials
         self._making: set[int] = set()
-        self._stopping = False
 
     async def start(self) -> None:
         """
@@ -108,12 +75,6 @@ class Snapshotter:
         """
         await self._threads.run(self._directories.prepare)
         await self._sweep()
-
-    def stop(self) -> None:
-        """
-        Provide no more layers.
-        """
-        self._stopping = True
 
     # ------------------------------------------------------------- the calls
 
@@ -159,119 +120,16 @@ class Snapshotter:
     def cleanup(self) -> Deferred[None]:
         return self._done(self._sweep())
 
-    # ------------------------------------------------------ a layer of the store
+    # ------------------------------------------------------------ own snapshots
 
     async def _prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         self._check_new(key, parent)
         wanted = wanted_layer(labels)
         if wanted is not None:
             labels = without_maps(labels)
-            try:
-                await self._provide(wanted, parent, labels)
-            except _Declined as e:
-                self.prepares[DECLINED] += 1
-                self._log.info(
-                    "{name} unpacks {layer} of {image} by itself: {why}",
-                    name=self._table.name,
-                    layer=wanted.chain_id,
-                    image=wanted.named or "an image",
-                    why=str(e),
-                )
-            else:
+            if await self._provider.provide(wanted, parent, labels):
                 raise SnapshotExists(str(wanted.chain_id))
         return await self._done(self._create(Kind.ACTIVE, key, parent, labels))
-
-    async def _provide(self, wanted: WantedLayer, parent: str, labels: Mapping[str, str]) -> None:
-        """
-        Record a layer of the store as a committed snapshot, and obtain it before if the
-        store lacks it.
-
-        @raise _Declined: the engine has to unpack it by itself.
-        """
-        below = self._below(parent)
-        release = self._store.gc.lease()
-        try:
-            if self._is_provided(wanted.chain_id, parent):
-                self.prepares[STORED] += 1
-                return
-            layer, result = self._store.layers.get(wanted.chain_id), STORED
-            if layer is None:
-                layer, result = await self._pull(wanted), PULLED
-            if layer.parent != below:
-                raise _Declined("the layer below is another one in the store")
-            try:
-                await self._done(self._record(layer, parent, labels))
-            except StoreError as e:
-                raise _Declined(str(e)) from e
-            self.prepares[result] += 1
-        finally:
-            release()
-
-    def _below(self, parent: str) -> Digest | None:
-        """
-        The layer of the store that a parent is.
-
-        @raise _Declined: it is none, or no layer can be provided.
-        """
-        if self._stopping:
-            raise _Declined("xferd is stopping")
-        if self._isolated:
-            raise _Declined('sharing = "isolated" provides layers only to clients that prove their access')
-        if not parent:
-            return None
-        below = self._known(parent).chain_id
-        if below is None:
-            raise _Declined("it has unpacked the layer below by itself")
-        return below
-
-    def _is_provided(self, chain_id: Digest, parent: str) -> bool:
-        """
-        Whether a layer is a snapshot already.
-        """
-        found = self._table.get(str(chain_id))
-        return found is not None and found.chain_id == chain_id and found.parent == parent
-
-    async def _pull(self, wanted: WantedLayer) -> Layer:
-        """
-        Have a layer pulled.
-
-        @raise _Declined: it cannot be.
-        """
-        if wanted.image is None:
-            raise _Declined("the store has no such layer, and the engine names no image to pull it with")
-        brought = None if self._credentials is None else self._credentials.credentials_of(wanted.named)
-        try:
-            return await self._pulls.layer(wanted.image, wanted.chain_id, self._table.name, brought)
-        except CancelledError:
-            raise
-        except NotPulled as e:
-            raise _Declined(str(e)) from e
-
-    async def _record(self, layer: Layer, parent: str, labels: Mapping[str, str]) -> None:
-        """
-        Record a layer as a committed snapshot, named by its chain ID: containerd's own
-        keys have other forms.
-        """
-        if self._is_provided(layer.chain_id, parent):
-            return
-        name, now = str(layer.chain_id), self._now()
-        if self._table.get(name) is not None or (parent and self._table.get(parent) is None):
-            raise _Declined("another snapshot has its name, or the one below was removed")
-        await self._table.put(
-            Snapshot(
-                number=self._table.number(),
-                key=name,
-                kind=Kind.COMMITTED,
-                parent=parent,
-                created=now,
-                updated=now,
-                labels=checked(labels),
-                chain_id=layer.chain_id,
-                usage=Usage(layer.size, 0),
-            )
-        )
-
-    # ------------------------------------------------------------ own snapshots
 
     async def _create(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> Sequence[Mount]:
         """
@@ -279,7 +137,7 @@ class Snapshotter:
         """
         self._check_new(key, parent)
         labels, root = checked(labels), mapped_root(labels)
-        number, now = self._table.number(), self._now()
+        number, now = self._table.number(), nanoseconds(self._wall_clock)
         snapshot = Snapshot(number, key, kind, parent, now, now, labels)
         writable = kind is Kind.ACTIVE
         self._making.add(number)
@@ -313,7 +171,7 @@ class Snapshotter:
         below = parent or snapshot.parent
         if below and self._known(below, "parent").kind is not Kind.COMMITTED:
             raise NotPossible(f"parent {below!r} is not committed")
-        now = self._now()
+        now = nanoseconds(self._wall_clock)
         await self._table.put(
             evolve(
                 snapshot,
@@ -345,7 +203,7 @@ class Snapshotter:
                 fresh[label] = labels.get(label, "")
             else:
                 fresh = dict(labels)
-        changed = evolve(snapshot, labels=checked(fresh), updated=self._now())
+        changed = evolve(snapshot, labels=checked(fresh), updated=nanoseconds(self._wall_clock))
         await self._table.put(changed)
         return changed
 
@@ -425,12 +283,6 @@ class Snapshotter:
         if snapshot is None:
             raise SnapshotUnknown(key, what)
         return snapshot
-
-    def _now(self) -> int:
-        """
-        Nanoseconds since the epoch.
-        """
-        return int(self._wall_clock() * 1e9)
 
     def _done(self, work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
         """
