@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import capped, pulls, pushes, shared, store
+from benchmarks.engines import ENGINE
 from benchmarks.figures import Outcome
 from benchmarks.images import KINDS, Image, put
 from benchmarks.many import MANY
@@ -46,13 +47,20 @@ BENCHMARKS: Mapping[str, str] = {
     "hits": "serve a blob from the store to 1 and 64 clients, beside other servers",
     "misses": "serve a blob that arrives over a link of 40 Mbit/s",
     "connections": "find the memory that 200 connections and a huge blob cost",
+    "engine-pull": "pull each image by container engines, in their own way and on xferd",
+    "engine-again": "pull an image that xferd has into an engine's empty store",
+    "engine-prepares": "prepare the snapshots of 20 containers at once",
 }
 """What each is for."""
 
-GROUPS: Mapping[str, Sequence[str]] = {"many": (*MANY, "clients"), "mirror": tuple(MIRROR)}
+GROUPS: Mapping[str, Sequence[str]] = {
+    "many": (*MANY, "clients"),
+    "mirror": tuple(MIRROR),
+    "engines": tuple(ENGINE),
+}
 """
 Several benchmarks under one name: how cost grows with blobs, jobs and event streams,
-and xferd as a registry.
+xferd as a registry, and container engines on its store.
 """
 
 _OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
@@ -65,7 +73,11 @@ _OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
     "link": pulls.slow,
     "stop": pulls.stop,
     "pause": shared.pause,
+    **ENGINE,
 }
+
+_OF_EACH_IMAGE = ("pull", "engine-pull")
+"""Those that take each image; the others take the smallest."""
 
 
 def parse(argv: Sequence[str]) -> Namespace:
@@ -86,8 +98,8 @@ def parse(argv: Sequence[str]) -> Namespace:
         action="append",
         metavar="KIND|REF",
         help=f"one of {', '.join(KINDS)}, made of this machine's Debian packages, or the reference of an "
-        "image in a registry, which skopeo copies; 'pull' takes each, the others the smallest; "
-        "default: golang-like and wordpress-like",
+        "image in a registry, which skopeo copies; 'pull' and 'engine-pull' take each, the others the "
+        "smallest; default: golang-like and wordpress-like",
     )
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="how often to time; default: 5")
     parser.add_argument(
@@ -204,7 +216,7 @@ def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
             _tell(name)
             yield alone[name](setting)
             continue
-        for image in images if name == "pull" else [min(images, key=lambda image: image.size)]:
+        for image in images if name in _OF_EACH_IMAGE else [min(images, key=lambda image: image.size)]:
             _tell(f"{name}: {image}")
             yield _OF_IMAGES[name](setting, image)
 

@@ -30,6 +30,7 @@ _COPY = (
     "--src-tls-verify=false",
     "--dest-tls-verify=false",
 )
+_CRI = '["io.containerd.grpc.v1.cri"]'
 _XFERCTL = ("-c", "from xferd.ctl.main import console; raise SystemExit(console())")
 
 
@@ -289,12 +290,14 @@ class Containerd(Peer):
     snapshotter.
 
     @cvar major: the major version.
+    @cvar with_cri: whether it serves Kubernetes.
     """
 
     name = "containerd"
     programs = ("containerd", "ctr")
     version_of = ("containerd", "--version")
     major: ClassVar[int] = 1
+    with_cri: ClassVar[bool] = False
 
     @classmethod
     def check(cls) -> str:
@@ -322,8 +325,8 @@ class Containerd(Peer):
         settings = self._place / "containerd.toml"
         settings.write_text(
             f'version = 2\nroot = "{self._place}/root"\nstate = "{self._place}/state"\n'
-            'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-            f'[grpc]\naddress = "{self._place}/s"\n'
+            f"disabled_plugins = {'[]' if self.with_cri else _CRI}\n"
+            f'[grpc]\naddress = "{self._place}/s"\n{self._tables()}'
         )
         self.daemon = self._program([self.path("containerd"), "--config", str(settings)], "daemon")
         self.daemon.ready("containerd successfully booted")
@@ -339,6 +342,12 @@ class Containerd(Peer):
         C{ctr images push}.
         """
         return self._ctr("push", "--plain-http", target, reference)
+
+    def _tables(self) -> str:
+        """
+        More of its settings.
+        """
+        return ""
 
     def _ctr(self, *arguments: str) -> Sequence[str]:
         return (self.path("ctr"), "--address", f"{self._place}/s", "images", *arguments)

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import peers
 from benchmarks.__main__ import parse
+from benchmarks.engines import ENGINE, with_own
 from benchmarks.figures import Outcome, Row, Series, digits, with_ratios
 from benchmarks.images import MB, Package, choose
 from benchmarks.many import MANY
@@ -343,6 +344,26 @@ class ReadTests(SynchronousTestCase):
         self.assertIn("4000 bytes of 4009", str(error.code))
 
 
+class EngineTests(SynchronousTestCase):
+    """
+    Tests for what the benchmarks of engines compute.
+    """
+
+    def test_own(self) -> None:
+        """
+        An engine on xferd is compared with its own way, where that was measured.
+        """
+        rows = with_own({"podman": [8.0], "podman on xferd": [2.0], "containerd-2 on xferd": [1.0]})
+        self.assertEqual(
+            [(row.who, row.unit, row.series.median, row.facts) for row in rows],
+            [
+                ("podman", "s", 8.0, {}),
+                ("podman on xferd", "s", 2.0, {"it / its own way": 0.25}),
+                ("containerd-2 on xferd", "s", 1.0, {}),
+            ],
+        )
+
+
 class ParseTests(SynchronousTestCase):
     """
     Tests for the command line.
@@ -355,7 +376,7 @@ class ParseTests(SynchronousTestCase):
         args = parse([])
         moves = ["pull", "again", "push", "there", "copy"]
         alone = ["clients", "link", "capped", "stop", "queue", "names", "records", "pause"]
-        self.assertEqual(args.names, [*moves, *alone, *MANY, *MIRROR])
+        self.assertEqual(args.names, [*moves, *alone, *MANY, *MIRROR, *ENGINE])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
         self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "containerd-2", "skopeo"])
         self.assertEqual((args.runs, args.json), (5, False))
@@ -375,6 +396,7 @@ class ParseTests(SynchronousTestCase):
         args = parse(["many", "--beside", "/old"])
         self.assertEqual((args.names, args.beside), ([*MANY, "clients"], Path("/old")))
         self.assertEqual(parse(["mirror", "queue"]).names, ["hits", "misses", "connections", "queue"])
+        self.assertEqual(parse(["engines"]).names, ["engine-pull", "engine-again", "engine-prepares"])
 
     def test_wrong(self) -> None:
         """

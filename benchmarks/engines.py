@@ -1,0 +1,300 @@
+# -*- test-case-name: tests.test_benchmarks -*-
+"""
+Container engines that run images from xferd's store, each beside its own way: a pull into
+empty stores, an image that xferd has already, and many snapshots at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+from benchmarks.figures import Outcome, Row, Series
+from benchmarks.images import Image
+from benchmarks.peers import ROOT, Containerd, Containerd2, Peer, Podman, Xferd
+from benchmarks.processes import Failed, Program, find
+from benchmarks.rounds import Setting, started
+from xferd.ctl.engine.containerd_config import SNAPSHOTTER, cri, proxy_plugin, transfer_service
+from xferd.ctl.engine.served import CONTAINERD, Engine
+from xferd.platforms import Platform
+
+ON_XFERD = " on xferd"
+"""The end of the name of an engine that runs from xferd's store."""
+
+PREPARES = 20
+"""How many snapshots are prepared at once."""
+
+_BATCHES = 10
+"""How often, for the resolution of the CPU time."""
+
+_NAME = "bench"
+
+
+class _Store(Xferd):
+    """
+    xferd with an engine of each kind.
+    """
+
+    def start(self) -> None:
+        """
+        Start the daemon.
+        """
+        self.settings = (
+            f"[engines.containerd.{_NAME}]\n[engines.containers-storage]\n"
+            f'path = "{self.view}"\nroots = ["{self._place.parent}/root"]\n'
+        )
+        super().start()
+
+    @property
+    def view(self) -> str:
+        """
+        The directory of the view.
+        """
+        return f"{self._place}/view"
+
+    @property
+    def engine(self) -> Engine:
+        """
+        The engine as containerd is configured for it.
+        """
+        return Engine(CONTAINERD, _NAME, f"{self._place}/engines/{_NAME}.sock", f"{self._place}/data")
+
+
+class OnXferd(Peer):
+    """
+    Mixed into an engine: runs it from xferd's store.
+
+    @ivar xferd: the store's daemon.
+    """
+
+    def start(self) -> None:
+        """
+        Start xferd, then the engine.
+        """
+        place = self._place / "x"
+        place.mkdir()
+        self.xferd = _Store(place, self._registry, self._within)
+        self.xferd.start()
+        super().start()
+
+    def own_command(self, reference: str) -> Sequence[str]:
+        """
+        The command that pulls an image that xferd has.
+        """
+        return self.command(reference)
+
+    def use(self, reference: str) -> Program:
+        """
+        Begin to pull an image that xferd has.
+        """
+        return self._run(self.own_command(reference))
+
+    def stop(self) -> float:
+        """
+        End both.
+        """
+        return super().stop() + self.xferd.stop()
+
+
+class EngineContainerd2(Containerd2):
+    """
+    containerd 2 and C{ctr images pull}.
+    """
+
+    snapshotter: ClassVar[str] = "overlayfs"
+
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        C{ctr images pull}.
+        """
+        return self._ctr("pull", "--plain-http", "--snapshotter", self.snapshotter, reference)
+
+
+class EngineContainerd2OnXferd(OnXferd, EngineContainerd2):
+    """
+    The same from xferd's store.
+    """
+
+    name = EngineContainerd2.name + ON_XFERD
+    snapshotter = SNAPSHOTTER
+
+    def _tables(self) -> str:
+        return proxy_plugin(self.xferd.engine) + transfer_service(str(Platform.local()))
+
+
+class EngineCRI(Containerd):
+    """
+    containerd 1 and C{crictl pull}, as Kubernetes uses it.
+    """
+
+    name = "containerd, CRI"
+    with_cri = True
+
+    @classmethod
+    def check(cls) -> str:
+        """
+        See whether it can be run here.
+        """
+        find(cls.crictl())
+        return super().check()
+
+    @classmethod
+    def crictl(cls) -> str:
+        """
+        The path of C{crictl}, from the directory of containerd 2 or the C{PATH}.
+        """
+        beside = os.path.join(os.environ.get("XFERD_CONTAINERD", ""), "crictl")
+        return beside if shutil.which(beside) else "crictl"
+
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        C{crictl pull}.
+        """
+        endpoint = f"unix://{self._place}/s"
+        options = ("--runtime-endpoint", endpoint, "--image-endpoint", endpoint, "--timeout", "600s")
+        return (self.crictl(), *options, "pull", reference)
+
+
+class EngineCRIOnXferd(OnXferd, EngineCRI):
+    """
+    The same from xferd's store.
+    """
+
+    name = EngineCRI.name + ON_XFERD
+
+    def _tables(self) -> str:
+        return proxy_plugin(self.xferd.engine) + cri(2)
+
+
+class EnginePodmanOnXferd(OnXferd, Podman):
+    """
+    C{xferctl pull}, and C{podman pull} with the view.
+    """
+
+    name = Podman.name + ON_XFERD
+
+    def command(self, reference: str) -> Sequence[str]:
+        """
+        Both commands, one after the other.
+        """
+        both = (self.xferd.command(reference), self.own_command(reference))
+        return ("sh", "-c", " && ".join(map(shlex.join, both)))
+
+    def own_command(self, reference: str) -> Sequence[str]:
+        """
+        C{podman pull}.
+        """
+        store = ("--storage-opt", f"overlay.imagestore={self.xferd.view}")
+        return (*self._podman, *store, "pull", "--quiet", "--tls-verify=false", reference)
+
+
+ENGINES: Sequence[tuple[type[Peer], type[OnXferd]]] = (
+    (EngineContainerd2, EngineContainerd2OnXferd),
+    (EngineCRI, EngineCRIOnXferd),
+    (Podman, EnginePodmanOnXferd),
+)
+"""Each engine in its own way and on xferd."""
+
+
+def pull(setting: Setting, image: Image) -> Outcome:
+    """
+    Pull an image into empty stores, each engine in its own way and on xferd.
+    """
+    kinds, missing = _kinds(setting)
+
+    def once(name: str, _: int) -> float:
+        with started(kinds[name], setting.registry) as peer:
+            return peer.pull(image.at(setting.registry)).finish()
+
+    values, failed = setting.in_rounds(list(kinds), once)
+    return Outcome("engine-pull", str(image), with_own(values), [*missing, *failed])
+
+
+def again(setting: Setting, image: Image) -> Outcome:
+    """
+    Pull an image that xferd has, into an engine's empty store.
+    """
+    kinds, missing = _kinds(setting)
+
+    def once(name: str, _: int) -> float:
+        with started(kinds[name], setting.registry) as peer:
+            assert isinstance(peer, OnXferd)
+            reference = image.at(setting.registry)
+            peer.xferd.pull(reference).finish()
+            return peer.use(reference).finish() * 1000
+
+    names = [name for name in kinds if name.endswith(ON_XFERD)]
+    values, failed = setting.in_rounds(names, once, unit="ms")
+    rows = [Row(name, "ms", Series(took)) for name, took in values.items()]
+    return Outcome("engine-again", str(image), rows, [*missing, *failed])
+
+
+def prepares(setting: Setting, image: Image) -> Outcome:
+    """
+    Prepare snapshots of containers at once: the daemon's CPU time for each.
+    """
+
+    def once(name: str, _: int) -> float:
+        del name
+        with started(_Store, setting.registry) as peer:
+            peer.pull(image.at(setting.registry)).finish()
+            assert peer.daemon is not None
+            argv = [sys.executable, "-m", "benchmarks.prepares", peer.socket, peer.engine.path]
+            numbers = map(str, (PREPARES, _BATCHES, peer.daemon.pid))
+            client = Program(
+                [*argv, image.at(setting.registry), *numbers],
+                peer.daemon.log.parent / "prepares.log",
+                {"PYTHONPATH": ROOT, "PYTHONSAFEPATH": "1", "XFERD_HOST": ""},
+            )
+            client.finish()
+            return float(client.text()) / PREPARES / _BATCHES * 1000
+
+    values, failed = setting.in_rounds(["xferd"], once, unit="ms")
+    rows = [Row(f"xferd, {PREPARES} at once, each", "ms", Series(took)) for took in values.values()]
+    return Outcome("engine-prepares", str(image), rows, failed)
+
+
+def with_own(values: Mapping[str, Sequence[float]]) -> list[Row]:
+    """
+    The rows of a pull, with the ratio of each engine on xferd to its own way.
+    """
+    rows = []
+    for name, took in values.items():
+        own = values.get(name.removesuffix(ON_XFERD), ())
+        facts = {}
+        if own and name.endswith(ON_XFERD):
+            facts["it / its own way"] = Series(took).median / Series(own).median
+        rows.append(Row(name, "s", Series(took), facts))
+    return rows
+
+
+def _kinds(setting: Setting) -> tuple[dict[str, type[Peer]], list[str]]:
+    """
+    The engines that can be run here, by name, and a sentence about each other one.
+    """
+    wanted = {peer.name for peer in setting.peers}
+    kinds: dict[str, type[Peer]] = {}
+    missing = []
+    for own, ours in ENGINES:
+        # An engine has the name of its program, and more.
+        if own.name.partition(",")[0] not in wanted:
+            continue
+        try:
+            own.check()
+        except Failed as e:
+            missing.append(f"{own.name}: {e}")
+            continue
+        kinds |= {own.name: own, ours.name: ours}
+    return kinds, missing
+
+
+ENGINE: dict[str, Callable[[Setting, Image], Outcome]] = {
+    "engine-pull": pull,
+    "engine-again": again,
+    "engine-prepares": prepares,
+}
+"""The benchmarks by name."""
