@@ -89,8 +89,9 @@ class CandidateTests(DaemonTestCase):
         """
         The actions and the tools of engines.
         """
-        self.assertEqual(self.ask("engine", ""), ["ls", "show"])
+        self.assertEqual(self.ask("engine", ""), ["check", "ls", "show"])
         self.assertEqual(self.ask("engine", "show", "c"), ["containerd", "cri-o"])
+        self.assertEqual(self.ask("engine", "check", "po"), ["podman"])
         self.assertEqual(self.ask("engine", "ls", ""), [])
 
     def test_mirror(self) -> None:

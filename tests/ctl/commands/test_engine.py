@@ -108,6 +108,37 @@ class ShowTests(CommandCase):
         self.assertIn("a token is required", self.show("podman").err)
 
 
+class CheckTests(CommandCase):
+    """
+    C{xferctl engine check}.
+    """
+
+    def test_not_served(self) -> None:
+        """
+        An engine that the daemon could not start is reported with the reason.
+        """
+        self.fake.on("GET", "/status", Answer(STATUS))
+        broken = found(NODE, state="failed", problem="the socket is in use")
+        self.fake.on("GET", "/engines", Answer([broken]))
+        outcome = run(["engine", "check", "containerd", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertIn("the daemon does not serve containerd node: the socket is in use", outcome.err)
+
+    def test_wrong_use(self) -> None:
+        """
+        Options belong to their actions.
+        """
+        for arguments, message in (
+            (("check",), "a tool is required"),
+            (("check", "podman", "-o", "/x"), "--output belongs to 'show'"),
+            (("show", "podman", "--image", "x"), "--image belongs to 'check'"),
+            (("ls", "--image", "x"), "--image belongs to 'check'"),
+        ):
+            outcome = run(["engine", *arguments, "--host", self.fake.url])
+            self.assertEqual(outcome.status, 2)
+            self.assertIn(message, outcome.err)
+
+
 class ListTests(CommandCase):
     """
     C{xferctl engine ls}.

@@ -149,7 +149,9 @@ def _words(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
     if command == "mirror":
         return list(MIRROR_CLIENTS) if given else ["show", "check"]
     if command == "engine":
-        return (list(ENGINE_TOOLS) if given[0] == "show" else []) if given else ["show", "ls"]
+        if not given:
+            return ["show", "check", "ls"]
+        return [] if given[0] == "ls" else list(ENGINE_TOOLS)
     return list(SCRIPTS) if command == "completion" and not given else []
 
 

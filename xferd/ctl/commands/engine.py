@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from xferd.ctl.commands.arguments import Command, UsageError, add_json
 from xferd.ctl.config_file import show_files
 from xferd.ctl.display.job_view import count
+from xferd.ctl.engine.check import Check
 from xferd.ctl.engine.files import TOOLS
 from xferd.ctl.engine.machine import PROGRAMS, Machine, Version, parse_version
 from xferd.ctl.engine.served import choose, read_engines
+from xferd.ctl.errors import ClientError
 from xferd.ctl.text import clean, json_line
 from xferd.errors import BadReference
 from xferd.names import Reference
@@ -32,10 +34,11 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "action",
         metavar="ACTION",
-        choices=("show", "ls"),
-        help="show: print configuration files; ls: list engines with the images that they use",
+        choices=("show", "check", "ls"),
+        help="show: print configuration files; check: pull an image by a tool, and see who fetched it; "
+        "ls: list engines with the images that they use",
     )
-    parser.add_argument("tools", metavar="TOOL", nargs="*", help=f"for show: {_TOOLS}")
+    parser.add_argument("tools", metavar="TOOL", nargs="*", help=f"for show and check: {_TOOLS}")
     parser.add_argument(
         "--engine", metavar="NAME", help="the engine in the daemon's settings, if there are several"
     )
@@ -51,27 +54,32 @@ def _arguments(parser: ArgumentParser) -> None:
     output.add_argument(
         "-o", "--output", metavar="DIR", help="write the files below DIR; / is this machine itself"
     )
-    add_json(output, "print one JSON object per file or engine")
+    add_json(output, "print one JSON object per file, check or engine")
+    parser.add_argument(
+        "--image", metavar="REF", help="the image that check pulls (default: a small one that it makes)"
+    )
 
 
 def engine(args: Namespace, session: Session) -> None:
     """
     Run C{xferctl engine}.
 
-    @raise UsageError: a tool is missing or unknown.
+    @raise UsageError: a tool is missing or unknown, or an option belongs to another action.
     @raise ClientError: the daemon serves no such engine, or a tool cannot use it.
     """
     if args.action == "ls":
-        if args.tools or args.versions or args.output is not None:
+        if args.tools or args.versions:
             raise UsageError("'ls' has no arguments but --engine and --json")
-        _list(args, session)
-        return
+    elif not args.tools:
+        raise UsageError(f"a tool is required: {_TOOLS}")
+    if args.output is not None and args.action != "show":
+        raise UsageError("--output belongs to 'show'")
+    if args.image is not None and args.action != "check":
+        raise UsageError("--image belongs to 'check'")
     for name in args.tools:
         if name not in TOOLS:
             raise UsageError(f"{name!r} is not a tool; the tools are {_TOOLS}")
-    if not args.tools:
-        raise UsageError(f"a tool is required: {_TOOLS}")
-    _show(args, session)
+    {"show": _show, "check": _check, "ls": _list}[args.action](args, session)
 
 
 def _show(args: Namespace, session: Session) -> None:
@@ -92,6 +100,37 @@ def _show(args: Namespace, session: Session) -> None:
         return
     files = list(dict.fromkeys(file for _, file in found))
     print(show_files(files, args.output), end="", file=session.stdout)
+
+
+def _check(args: Namespace, session: Session) -> None:
+    """
+    Pull an image by each tool, and print who fetched its layers.
+    """
+    machine = Machine(session.environ, os.geteuid(), _versions(args.versions))
+    engines = read_engines(session.daemon.engines(), session.daemon.status())
+    for name in dict.fromkeys(args.tools):
+        chosen = choose(engines, TOOLS[name].kind, args.engine)
+        if chosen.problem:
+            raise ClientError(
+                f"the daemon does not serve {chosen.kind} {chosen.name}".rstrip()
+                + f": {clean(chosen.problem)}"
+            )
+        check = Check(name, chosen, machine, session.daemon, session.environ)
+        done = check.with_sample(Platform.local()) if args.image is None else check.with_image(args.image)
+        if args.json:
+            print(json_line(done._asdict()), file=session.stdout)
+            continue
+        where = f"{chosen.kind} {chosen.name}".rstrip()
+        print(
+            f"{name}: {done.client} pulled {clean(done.image)} in {done.seconds:.2f} s", file=session.stdout
+        )
+        if args.image is None:
+            print(
+                f"  the registry sent the layer to xferd, and to {name} only: "
+                f"{', '.join(sorted(set(done.by_engine))) or 'nothing'}",
+                file=session.stdout,
+            )
+        print(f"  served by {where} at {clean(chosen.path)}", file=session.stdout)
 
 
 def _versions(given: Sequence[str]) -> dict[str, Version]:
@@ -159,11 +198,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         engine,
         "An engine that is named in the daemon's configuration file runs images from the store, without a "
         "download or an unpacking of its own.  'show' prints the files by which a tool uses it, for the "
-        "version of the tool on this machine.  'ls' lists the engines with the images that they use.",
+        "version of the tool on this machine.  'check' pulls an image by a tool, and fails unless xferd "
+        "fetched its layers.  'ls' lists the engines with the images that they use.",
         (
             "xferctl engine show containerd",
             "xferctl engine show podman --output /",
             "xferctl engine show docker --for docker=29.0 --for containerd=2.1",
+            "xferctl engine check containerd",
             "xferctl engine ls",
         ),
     )

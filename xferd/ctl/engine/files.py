@@ -49,8 +49,7 @@ def k3s(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
     k3s, from which that has the table of CRI (https://docs.k3s.io/advanced).
     """
     version = machine.version("k3s")
-    first = _K3S_WITH_CONTAINERD_2.get(version.minor)
-    new = version >= first if first is not None else version.minor > max(_K3S_WITH_CONTAINERD_2)
+    new = has_containerd_2(version)
     name = "config-v3.toml.tmpl" if new else "config.toml.tmpl"
     path = f"/var/lib/rancher/k3s/agent/etc/containerd/{name}"
     parts = ['{{ template "base" . }}\n', proxy_plugin(engine)]
@@ -67,6 +66,14 @@ def k3s(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
         ConfigFile(path, "\n".join(parts), is_whole=machine.read(path) is None, note=note),
         ConfigFile("/etc/rancher/k3s/config.yaml.d/50-xferd.yaml", f"snapshotter: {SNAPSHOTTER}\n"),
     ]
+
+
+def has_containerd_2(k3s_version: Version) -> bool:
+    """
+    Whether k3s has a containerd 2.
+    """
+    first = _K3S_WITH_CONTAINERD_2.get(k3s_version.minor)
+    return k3s_version >= first if first is not None else k3s_version.minor > max(_K3S_WITH_CONTAINERD_2)
 
 
 def docker(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:

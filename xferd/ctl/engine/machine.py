@@ -30,7 +30,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
 TIME_LIMIT: Final = 10.0
 """Seconds that a program has to print its version."""
 
-_PATHS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATHS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where daemons are looked for besides C{$PATH}, as a user's often has no C{sbin}."""
 
 _VERSION: Final = re.compile(r"(?<![\w.])v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,6}))?")
@@ -85,7 +85,7 @@ class Machine:
         if tool in self._named:
             return self._named[tool]
         program = PROGRAMS[tool]
-        path = which(program, path=":".join(filter(None, (self._environ.get("PATH"), _PATHS))))
+        path = which(program, path=":".join(filter(None, (self._environ.get("PATH"), PATHS))))
         if path is None:
             raise ClientError(f"{program} is not installed here; name its version: --for {tool}=VERSION")
         try:

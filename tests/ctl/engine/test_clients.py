@@ -1,0 +1,102 @@
+"""
+Tests for L{xferd.ctl.engine.clients}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.ctl.engine.clients import CLIENTS, Client, remedy
+from xferd.ctl.engine.files import TOOLS
+from xferd.ctl.engine.machine import Machine, Version
+from xferd.ctl.errors import ClientError
+
+
+class ClientTests(SynchronousTestCase):
+    """
+    The clients of engines.
+    """
+
+    def program(self, script: str) -> dict[str, str]:
+        """
+        The environment with a program C{tool}.
+        """
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        (directory / "tool").write_text(f"#!/bin/sh\n{script}\n")
+        (directory / "tool").chmod(0o755)
+        return {"PATH": f"{directory}:/bin"}
+
+    def test_tools(self) -> None:
+        """
+        Each tool has a client that pulls and removes.
+        """
+        machine = Machine({}, 0, {"containerd": Version(2, 4), "k3s": Version(1, 34)})
+        self.assertEqual(list(CLIENTS), list(TOOLS))
+        for make in CLIENTS.values():
+            client = make(machine)
+            self.assertEqual(client.pull[0], client.remove[0])
+
+    def test_containerd(self) -> None:
+        """
+        containerd 2 is asked by ctr, containerd 1 through CRI, which alone uses xferd.
+        """
+        for version, name in ((Version(2, 0), "ctr"), (Version(1, 6), "crictl")):
+            self.assertEqual(CLIENTS["containerd"](Machine({}, 0, {"containerd": version})).name, name)
+
+    def test_k3s(self) -> None:
+        """
+        k3s has clients of its own.
+        """
+        for version, word in ((Version(1, 32, 2), "ctr"), (Version(1, 30), "crictl")):
+            client = CLIENTS["k3s"](Machine({}, 0, {"k3s": version}))
+            self.assertEqual(client.pull[:2], ("k3s", word))
+
+    def test_run(self) -> None:
+        """
+        The reference is the last argument; the user's variables precede the client's.
+        """
+        client = Client(("tool", "pull"), ("tool", "rm"), (("A", "own"), ("B", "own")))
+        environ = self.program('test "$*$A$B" = "pull r/x:1usersown"')
+        client.run(client.pull, "r/x:1", {**environ, "A": "users"})
+
+    def test_failed(self) -> None:
+        """
+        The error has the last line of the output.
+        """
+        client = Client(("tool",), ("tool",))
+        for script, why in (
+            ("echo first >&2; echo it broke >&2; exit 1", "tool failed: it broke"),
+            ("echo it broke; exit 3", "tool failed: it broke"),
+            ("exit 3", "tool failed: it ended with 3"),
+        ):
+            error = self.assertRaises(ClientError, client.run, client.pull, "x", self.program(script))
+            self.assertEqual(str(error), why)
+
+    def test_missing(self) -> None:
+        """
+        A program that is not installed is named.
+        """
+        client = Client(("no-such-tool",), ())
+        error = self.assertRaises(ClientError, client.run, client.pull, "x", {})
+        self.assertIn("no-such-tool is not installed", str(error))
+
+
+class RemedyTests(SynchronousTestCase):
+    """
+    The remedies of errors.
+    """
+
+    def test_known(self) -> None:
+        """
+        Configuration, start or log.
+        """
+        for message, wanted in (
+            ("ctr: unable to initialize unpacker: x", "'xferctl engine show k3s'"),
+            ("dial unix /s: connect: connection refused", "start k3s"),
+            ("dial tcp 127.0.0.1:1: connect: connection refused", "see the engine's log"),
+            ("something else", "see the engine's log"),
+        ):
+            self.assertIn(wanted, remedy(message, "k3s"))

@@ -1,0 +1,256 @@
+"""
+C{xferctl engine check} with real engines, which have the configuration that C{xferctl engine
+show} prints and nothing else of xferd's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import cast
+from unittest import SkipTest
+
+from twisted.internet import reactor as installed
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from tests.integration.containerds import NEWEST
+from tests.integration.peers import require, run
+from tests.integration.programs import XFERCTL, Program, Xferd, environment
+from xferd.ctl.engine.sample_registry import SampleRegistry, make_image
+from xferd.interfaces.reactor import IReactor
+from xferd.platforms import Platform
+
+reactor = cast(IReactor, installed)
+
+
+class CheckCase(TestCase):
+    """
+    xferd with an engine of each kind.
+
+    @ivar variables: the environment of engines and of their clients.
+    """
+
+    timeout = 120
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start xferd.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("engines need root")
+        # Outside the working directory: the paths of sockets have to be short.
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place, ignore_errors=True)
+        settings = self.place / "xferd.toml"
+        settings.write_text(
+            "[engines.containerd.node]\n[engines.containers-storage]\n"
+            f'path = "{self.place}/view"\nroots = ["{self.place}/root"]\n'
+        )
+        self.xferd = Xferd(reactor, str(self.place / "x"), "--config", str(settings))
+        await self.xferd.start()
+        self.addCleanup(self.xferd.stop)
+        self.variables: dict[str, str] = {}
+
+    async def ctl(self, *arguments: str) -> tuple[str, str, int]:
+        """
+        Run C{xferctl engine} with the variables.
+
+        @return: stdout, stderr and the exit status.
+        """
+        program, *options = XFERCTL
+        argv = [*options, "--host", self.xferd.url, "engine", *arguments]
+        environ = {**environment(), **self.variables}
+        output, errors, code = await getProcessOutputAndValue(program, argv, environ, None, reactor)
+        return output.decode(), errors.decode(), code
+
+    async def assert_served(self, tool: str, client: str) -> None:
+        """
+        The check succeeds, and the engine requested manifest and config alone.
+        """
+        output, errors, code = await self.ctl("check", tool)
+        self.assertEqual((code, errors), (0, ""))
+        self.assertIn(f"{tool}: {client} pulled 127.0.0.1:", output)
+        self.assertIn(f"sent the layer to xferd, and to {tool} only: config, manifest\n", output)
+
+    async def assert_refused(self, tool: str, why: str) -> None:
+        """
+        The check fails with a reason.
+        """
+        output, errors, code = await self.ctl("check", tool)
+        self.assertEqual((output, code), ("", 1))
+        self.assertIn(why, errors)
+
+    def sample(self) -> SampleRegistry:
+        """
+        A registry with a new image.
+        """
+        registry = SampleRegistry(make_image(Platform.local()))
+        registry.start()
+        self.addCleanup(registry.stop)
+        return registry
+
+    async def client(self, *argv: str) -> str:
+        """
+        Run a client of an engine.
+        """
+        return await run(reactor, ["env", *(f"{k}={v}" for k, v in self.variables.items()), *argv])
+
+    def assert_fetched(self, registry: SampleRegistry, *, by_xferd: bool) -> None:
+        """
+        The layer was sent once, to xferd or to the engine.
+        """
+        layers = [each.is_xferd for each in registry.asked if each.kind == "layer"]
+        self.assertEqual(layers, [by_xferd])
+
+
+class ContainerdTests(CheckCase):
+    """
+    containerd 1 of Debian.
+    """
+
+    newest = False
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Find the programs.
+        """
+        if not os.path.exists(f"{NEWEST}/crictl"):
+            raise SkipTest("XFERD_CONTAINERD names no directory with containerd 2 and crictl")
+        await super().setUp()
+        tools = self.place / "tools"
+        tools.mkdir()
+        for name in ("crictl", "containerd", "ctr") if self.newest else ("crictl",):
+            (tools / name).symlink_to(f"{NEWEST}/{name}")
+        socket = f"{self.place}/c"
+        self.variables = {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "CONTAINERD_ADDRESS": socket,
+            "CONTAINER_RUNTIME_ENDPOINT": f"unix://{socket}",
+            "IMAGE_SERVICE_ENDPOINT": f"unix://{socket}",
+        }
+        self.program = str(tools / "containerd") if self.newest else require("containerd")
+
+    async def start(self, *, configured: bool) -> None:
+        """
+        Start containerd.
+        """
+        output, errors, code = await self.ctl("show", "containerd")
+        self.assertEqual((code, errors), (0, ""))
+        lines = [] if not configured else output.splitlines()
+        # The lines are for a file of the machine, or a whole one.
+        version = next((line for line in lines if line.startswith("version")), "version = 2")
+        lines = [line for line in lines if not line.startswith("version")]
+        own = [version, f'root = "{self.place}/cr"', f'state = "{self.place}/cs"']
+        config = self.place / "config.toml"
+        if configured and self.newest:
+            # CRI of version 2 has no plain HTTP by default.
+            registry = '[plugins."io.containerd.cri.v1.images".registry]'
+            lines += [registry, f'config_path = "{self.place}/certs.d"']
+        config.write_text("\n".join([*own, *lines, f'[grpc]\naddress = "{self.place}/c"\n']))
+        argv = [self.program, "--config", str(config)]
+        daemon = Program(reactor, argv, "containerd successfully booted", str(self.place))
+        await daemon.start()
+        self.addCleanup(daemon.stop)
+
+    async def test_served(self) -> None:
+        """
+        After the configuration, the check succeeds, repeatedly.
+        """
+        await self.start(configured=True)
+        client = "ctr" if self.newest else "crictl"
+        await self.assert_served("containerd", client)
+        await self.assert_served("containerd", client)
+        self.assertEqual(await self.xferd.show("images"), [])
+
+    async def test_cri(self) -> None:
+        """
+        Kubernetes' pulls are served, too.
+        """
+        await self.start(configured=True)
+        registry = self.sample()
+        host = registry.reference.partition("/")[0]
+        hosts = self.place / "certs.d" / host
+        hosts.mkdir(parents=True)
+        (hosts / "hosts.toml").write_text(f'server = "http://{host}"\n')
+        await self.client("crictl", "pull", registry.reference)
+        self.assert_fetched(registry, by_xferd=True)
+        (engine, _) = await self.xferd.show("engine", "ls")
+        self.assertEqual([image["image"] for image in engine["images"]], [registry.reference])
+
+    async def test_not_configured(self) -> None:
+        """
+        Without the configuration, the check fails with the remedy.
+        """
+        await self.start(configured=False)
+        await self.assert_refused("containerd", "xferctl engine show containerd")
+
+    async def test_not_running(self) -> None:
+        """
+        Without containerd, the check names it.
+        """
+        await self.assert_refused("containerd", "start containerd")
+
+
+class Containerd2Tests(ContainerdTests):
+    """
+    containerd 2, from the directory in C{XFERD_CONTAINERD}.
+    """
+
+    newest = True
+
+
+class StorageTests(CheckCase):
+    """
+    podman and buildah with the view.
+    """
+
+    async def configure(self, *, with_view: bool) -> None:
+        """
+        Write C{storage.conf}.
+        """
+        output, _, code = await self.ctl("show", "podman")
+        self.assertEqual(code, 0)
+        options = output.partition("[storage.options]\n")[2]
+        roots = f'runroot = "{self.place}/run"\ngraphroot = "{self.place}/root"\n'
+        config = self.place / "storage.conf"
+        config.write_text(
+            f'[storage]\ndriver = "overlay"\n{roots}[storage.options]\n{options if with_view else ""}'
+        )
+        (self.place / "config.json").write_text("{}")
+        self.variables = {"CONTAINERS_STORAGE_CONF": str(config), "DOCKER_CONFIG": str(self.place)}
+
+    async def test_podman(self) -> None:
+        """
+        After the configuration, the check succeeds, repeatedly.
+        """
+        require("podman")
+        await self.configure(with_view=True)
+        await self.assert_served("podman", "podman")
+        await self.assert_served("podman", "podman")
+        self.assertEqual(await self.xferd.show("images"), [])
+
+    async def test_not_configured(self) -> None:
+        """
+        Without the configuration, the check fails with the remedy.
+        """
+        require("podman")
+        await self.configure(with_view=False)
+        await self.assert_refused("podman", "compare its configuration with 'xferctl engine show podman'")
+
+    async def test_buildah(self) -> None:
+        """
+        buildah uses an image of the view by the same file.
+        """
+        require("buildah")
+        await self.configure(with_view=True)
+        registry = self.sample()
+        await self.xferd.ctl("pull", registry.reference)
+        listed = self.place / "view" / "overlay-images" / "images.json"
+        while registry.reference not in listed.read_text():
+            await deferLater(reactor, 0.05, lambda: None)
+        await self.client("buildah", "pull", "--tls-verify=false", registry.reference)
+        self.assert_fetched(registry, by_xferd=True)
