@@ -327,7 +327,8 @@ class RemovalTests(PodmanCase):
         await self.daemon.ctl("pull", self.reference)
         run_web = ["run", "--detach", "--name=web", self.reference, "sleep", "1000"]
         await self.storage.podman(*run_web)
-        await self.daemon.ctl("rm", self.reference)
+        for command in (["rm", self.reference], ["gc", "--dry-run"]):
+            self.assertIn(f"container web of {self.storage.root}", await self.daemon.ctl(*command))
         await self.daemon.ctl("gc")
         self.assertEqual(await self.storage.podman("exec", "web", "cat", "/etc/os-release"), RELEASE)
         self.assertEqual(await self.storage.images(), {"<none>": True})

@@ -390,10 +390,18 @@ class StoreTests(SynchronousTestCase):
         An image is removed by every spelling of its name; the response contains
         the freed space.
         """
+        made = image()
+        self.world.store.images.named[made.reference] = made
+        self.world.store.gc.users[made.chain_id] = ["podman: container a"]
         answer = self.world.ask("DELETE", "/api/v1/images/alpine")
         freed = {"blobs": 3, "trees": 2, "layers": 2, "partials": 1, "bytes": 900}
         self.assertEqual(answer.status, 200)
-        self.assertEqual(answer.json(), {"reference": "docker.io/library/alpine:latest", "freed": freed})
+        expected = {
+            "reference": "docker.io/library/alpine:latest",
+            "freed": freed,
+            "used_by": ["podman: container a"],
+        }
+        self.assertEqual(answer.json(), expected)
         self.assertEqual(self.world.jobs.image_admin.removed, ["alpine"])
         self.world.jobs.image_admin.refuses = NotFound("there is no alpine")
         self.assertEqual(self.world.ask("DELETE", "/api/v1/images/alpine").status, 404)
@@ -416,11 +424,13 @@ class StoreTests(SynchronousTestCase):
         A collection deletes files unless the request is a dry run.  What is kept for
         engines is listed.
         """
-        self.world.store.gc.kept = [KeptFor("podman", 3, 700)]
+        self.world.store.gc.kept = [KeptFor("podman", 3, 700, ("container a",))]
         for body, dry_run in ((b"{}", False), (b'{"dry_run": true}', True)):
             shown = self.world.ask("POST", "/api/v1/gc", body).json()
             self.assertEqual((shown["dry_run"], shown["freed"]["bytes"]), (dry_run, 900))
-            self.assertEqual(shown["kept"], [{"user": "podman", "layers": 3, "bytes": 700}])
+            self.assertEqual(
+                shown["kept"], [{"user": "podman", "layers": 3, "bytes": 700, "by": ["container a"]}]
+            )
         for body in (b"", b"[]", b'{"dry_run": 1}', b'{"dry": true}'):
             self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 400, body)
         self.assertEqual(self.world.ask("POST", "/api/v1/gc", b"{}", {"Content-Type": None}).status, 415)

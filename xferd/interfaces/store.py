@@ -374,11 +374,13 @@ class KeptFor:
     @ivar user: its name.
     @ivar layers: the number of layers that it needs, with all their parents.
     @ivar bytes: the bytes in their trees.
+    @ivar by: the texts that name what needs them; many are cut short.
     """
 
     user: str
     layers: int
     bytes: int
+    by: tuple[str, ...] = ()
 
 
 class IGarbageCollector(Interface):

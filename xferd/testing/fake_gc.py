@@ -20,7 +20,7 @@ from xferd.interfaces.store import (
 )
 from xferd.names import Digest, Reference, Repository
 from xferd.store.catalog.catalog import Catalog
-from xferd.store.gc.users import LayerUsers
+from xferd.store.gc.users import LayerUsers, reasons
 from xferd.testing.fake_blobs import FakeBlobs
 from xferd.testing.fake_images import FakeImages
 from xferd.testing.fake_leases import FakeLeases
@@ -65,7 +65,10 @@ class FakeGarbageCollector:
     def kept_for(self) -> Sequence[KeptFor]:
         registered = self._layers.registered
         chains = [(user.name, self._chains(user.used().keys())) for user in self._users]
-        return [KeptFor(name, len(each), sum(registered[c].size for c in each)) for name, each in chains]
+        by = {user.name: tuple(reasons(user, registered)) for user in self._users}
+        return [
+            KeptFor(name, len(each), sum(registered[c].size for c in each), by[name]) for name, each in chains
+        ]
 
     def lease(self) -> Callable[[], None]:
         return self._leases.begin()

@@ -384,8 +384,13 @@ class Web:
         """
         Remove an image's name, and free what nothing needs any more.
         """
+        reference = Reference.parse(name)
+        # Not by get(), which would count as a use and so keep the content.
+        chains = [image.chain_id for image in self._store.images.all() if image.reference == reference]
         freed = await self._jobs.image_admin.remove(name)
-        return respond(request, {"reference": str(Reference.parse(name)), "freed": asdict(freed)})
+        used_by = [text for chain in chains for text in self._store.gc.used_by(chain)]
+        shown = {"reference": str(reference), "freed": asdict(freed), "used_by": used_by}
+        return respond(request, shown)
 
     @app.route(f"{API}/gc", methods=["POST"])
     async def collect(self, request: Request) -> bytes:

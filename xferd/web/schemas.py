@@ -246,7 +246,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "TagAsked": NEW_NAME.to_schema(),
     "PinAsked": PIN.to_schema(),
-    "Removed": _object({"reference": TEXT, "freed": ref("Freed")}),
+    "Removed": _object(
+        {
+            "reference": TEXT,
+            "freed": ref("Freed"),
+            "used_by": {**array(TEXT), "description": "What needs the image's layers, so that they stay."},
+        }
+    ),
     "CollectionAsked": COLLECTION.to_schema(),
     "Collected": _object({"dry_run": FLAG, "freed": ref("Freed"), "kept": array(ref("KeptFor"))}),
     "KeptFor": _object(
@@ -254,6 +260,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "user": {**TEXT, "description": "A container engine on this host, or something like it."},
             "layers": {**COUNT, "description": "The layers that it needs, with all their parents."},
             "bytes": {**COUNT, "description": "The bytes in their trees."},
+            "by": {**array(TEXT), "description": "What of it needs them; many are cut short."},
         }
     ),
     "Freed": _object({field.name: COUNT for field in fields(Freed)}),

@@ -104,7 +104,9 @@ class RemoveTests(DaemonTestCase):
         the refusal is the command's error.
         """
         for name, freed in (("a", FREED), ("c", NOTHING)):
-            answer = Answer({"reference": f"docker.io/library/{name}:latest", "freed": freed})
+            needed = ["podman: container web"] if name == "c" else []
+            shown = {"reference": f"docker.io/library/{name}:latest", "freed": freed, "used_by": needed}
+            answer = Answer(shown)
             self.fake.on("DELETE", f"/images/{name}", answer)
         self.fake.on("DELETE", "/images/b", refusal(404, "NOT_FOUND", "the store has no image b"))
         outcome = run(["rm", "a", "b", "c", "--host", self.fake.url])
@@ -117,6 +119,7 @@ class RemoveTests(DaemonTestCase):
                     "freed:      41.2 MB (3 blobs, 1 tree, 2 layers)\n"
                     "removed:    docker.io/library/c:latest\n"
                     "freed:      nothing\n"
+                    "kept for:   podman: container web\n"
                 ),
                 "xferctl: the store has no image b (NOT_FOUND)\n",
             ),
@@ -179,12 +182,19 @@ class CollectTests(DaemonTestCase):
         """
         A dry run lists what is kept for each engine.
         """
-        kept = [{"user": "podman", "layers": 3, "bytes": 2000}, {"user": "cri-o", "layers": 1, "bytes": 0}]
+        by = ["container a", "image b"]
+        kept: list[dict[str, object]] = [
+            {"user": "podman", "layers": 3, "bytes": 2000, "by": by},
+            {"user": "cri-o", "layers": 1, "bytes": 0},
+        ]
         self.fake.on("POST", "/gc", Answer({"dry_run": True, "freed": FREED, "kept": kept}))
         outcome = run(["gc", "--dry-run", "--host", self.fake.url])
         self.assertEqual(
             outcome.out.splitlines()[1:],
-            ["kept for:   podman: 3 layers, 2.0 kB", "kept for:   cri-o: 1 layer, 0 B"],
+            [
+                "kept for:   podman: 3 layers, 2.0 kB (container a, image b)",
+                "kept for:   cri-o: 1 layer, 0 B",
+            ],
         )
 
     def test_odd_answer(self) -> None:

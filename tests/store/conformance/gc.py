@@ -291,7 +291,7 @@ class GarbageCollectorConformance(Conformance):
         self.assertTrue(self.store.trees.has(wanted.diff_ids[1]))
         self.assertEqual(self.store.gc.used_by(middle), ["engine one: container 1"])
         self.assertEqual(self.store.gc.used_by(wanted.image.chain_id), [])
-        self.assertEqual(self.store.gc.kept_for(), [KeptFor("engine one", 2, 6)])
+        self.assertEqual(self.store.gc.kept_for(), [KeptFor("engine one", 2, 6, ("container 1",))])
         del user.needs[middle]
         freed = self.collect()
         self.assertEqual((freed.layers, freed.trees, freed.blobs), (2, 2, 0))

@@ -147,6 +147,7 @@ def remove(args: Namespace, session: Session) -> None:
     def remove_one(reference: str) -> None:
         answer = session.daemon.remove(reference)
         facts = [("removed", clean(answer.get("reference"))), ("freed", _freed(answer))]
+        facts += [("kept for", clean(text)) for text in answer.get("used_by") or ()]
         session.printer.facts(answer, facts)
 
     _each(args.references, remove_one)
@@ -181,7 +182,8 @@ def collect(args: Namespace, session: Session) -> None:
 
 def _kept(kept: dict[str, Any]) -> str:
     layers, number = plural(count(kept, "layers"), "layer"), size(count(kept, "bytes"))
-    return f"{clean(kept.get('user'))}: {layers}, {number}"
+    by = ", ".join(clean(text) for text in kept.get("by") or ())
+    return f"{clean(kept.get('user'))}: {layers}, {number}" + (f" ({by})" if by else "")
 
 
 def _freed(answer: dict[str, Any]) -> str:

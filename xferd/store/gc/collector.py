@@ -33,7 +33,7 @@ from xferd.store.blobs.blobs import Blobs
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.disk.trash import Trash
 from xferd.store.gc.survey import Survey, survey
-from xferd.store.gc.users import LayerUsers
+from xferd.store.gc.users import LayerUsers, reasons, shorten
 from xferd.store.images.images import Images
 from xferd.store.images.last_used import LastUsed
 from xferd.store.layer_records import LayerUses
@@ -123,7 +123,9 @@ class GarbageCollector:
         for user in self._users:
             records = [self._layers.all()[each] for each in self._chains(user.used().keys())]
             size = sum(record.size + self._trees.size_of_copy(record.tree) for record in records)
-            kept.append(KeptFor(user.name, len(records), size))
+            kept.append(
+                KeptFor(user.name, len(records), size, tuple(shorten(reasons(user, self._layers.all()))))
+            )
         return kept
 
     def lease(self) -> Callable[[], None]:

@@ -6,7 +6,7 @@ the garbage collector keeps layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Container, Iterator, Sequence, Set
 from typing import Final
 
 from twisted.internet.defer import CancelledError
@@ -74,4 +74,19 @@ class LayerUsers:
             texts = None if digest is None else user.used().get(digest)
             if texts is not None:
                 found += [f"{user.name}: {text}" for text in texts] or [user.name]
-        return found if len(found) <= _MOST else [*found[:_MOST], f"and {len(found) - _MOST} more"]
+        return shorten(found)
+
+
+def reasons(user: ILayerUser, layers: Container[Digest]) -> Sequence[str]:
+    """
+    What of a user needs some of these layers, each once.
+    """
+    texts = (texts for digest, texts in user.used().items() if digest in layers)
+    return list(dict.fromkeys(text for each in texts for text in each))
+
+
+def shorten(texts: Sequence[str]) -> Sequence[str]:
+    """
+    The first ones, and how many others there are.
+    """
+    return texts if len(texts) <= _MOST else [*texts[:_MOST], f"and {len(texts) - _MOST} more"]
