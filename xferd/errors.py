@@ -23,7 +23,8 @@ The errors of xferd, in one tree::
     │   │   └── ContentMissing     a manifest names it: the client pushes it first
     │   ├── TooManyRequests        429: a retry later helps
     │   ├── RegistryError          any other failure status
-    │   │   └── RegistryUnavailable    5xx: a retry later helps
+    │   │   ├── RegistryUnavailable    5xx: a retry later helps
+    │   │   └── RequestLoop        508: the operator corrects the upstream or mirror
     │   ├── ConnectionFailed       no route, refused, reset, TLS
     │   ├── TimedOut               connect, TLS, headers, silence, too slow
     │   ├── Truncated              fewer bytes than promised
@@ -357,6 +358,14 @@ class RegistryError(SourceError):
     """
 
     code = "REGISTRY_ERROR"
+
+
+class RequestLoop(RegistryError):
+    """
+    The upstream, or a mirror of it, is this daemon's own registry (508).
+    """
+
+    code = "REQUEST_LOOP"
 
 
 class RegistryUnavailable(RegistryError):

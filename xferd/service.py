@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from secrets import token_hex
 from typing import cast
 
 from attrs import asdict
@@ -156,6 +157,7 @@ class Daemon(Service):
         own = own_hosts(served, config.registry.external_url)
         certs_dirs = CertsDirs(config.certs_dirs, reactor.seconds, own=own)
         certs_dirs.check()
+        via = token_hex(16)
         self.registries = Registries(
             reactor,
             wall_clock=wall_clock,
@@ -168,6 +170,7 @@ class Daemon(Service):
             mirrors=config.sharing != ISOLATED,
             memory=self.hosts,
             salt=lambda: self.store.journal.salt,
+            via=via,
         )
         manifests = LocalManifests(self.store, wall_clock)
         self._prefixes = config.registry.local
@@ -229,6 +232,7 @@ class Daemon(Service):
             manifests=manifests,
             settings=config.registry,
             clock=reactor,
+            via=via,
             late_answers=self.engines.late_answers,
         )
         self.listening = MultiService()

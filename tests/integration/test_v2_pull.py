@@ -7,8 +7,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from socket import AF_INET, SOCK_DGRAM, socket
 from tempfile import mkdtemp
 from typing import cast
+from unittest import SkipTest
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, DeferredList
@@ -38,6 +40,19 @@ CHUNK = 512 * 1024
 """Bytes that may be in buffers when a program is killed."""
 
 
+def own_address() -> str:
+    """
+    An address of this machine besides those of loopback.
+    """
+    with socket(AF_INET, SOCK_DGRAM) as found:
+        try:
+            # No packet is sent.
+            found.connect(("192.0.2.1", 9))
+        except OSError:
+            raise SkipTest("the machine has no other address") from None
+        return str(found.getsockname()[0])
+
+
 class MirrorCase(TestCase):
     """
     A daemon that mirrors one registry, as a process of its own.
@@ -45,6 +60,9 @@ class MirrorCase(TestCase):
 
     timeout = 120
     settings = ""
+    interface = "127.0.0.1"
+    port = 0
+    certs = ""
 
     async def start(self, upstream: str) -> None:
         """
@@ -52,10 +70,11 @@ class MirrorCase(TestCase):
         """
         self.place = self.home = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, self.place)
-        self.port = free_port()
+        self.port = self.port or free_port()
         self.upstream = upstream
         own = f'[registry.upstreams."{upstream}"]\nalias = "up"\n{self.settings}'
-        config = f'[registry]\ndefault = "{upstream}"\n{own}'
+        certs = f'certs_dirs = ["{self.certs}"]\n' if self.certs else ""
+        config = certs + f'[registry]\ndefault = "{upstream}"\n{own}'
         Path(self.place, "xferd.toml").write_text(config)
         self.daemon = await self.run_daemon()
         self.client = Client(reactor, f"http://127.0.0.1:{self.port}")
@@ -65,7 +84,7 @@ class MirrorCase(TestCase):
         Run a daemon over the same data.
         """
         options = ("--config", str(Path(self.place, "xferd.toml")))
-        listen = f"tcp:{self.port}:interface=127.0.0.1"
+        listen = f"tcp:{self.port}:interface={self.interface}"
         daemon = Xferd(reactor, self.home, *options, "--registry", listen)
         self.addCleanup(daemon.stop)
         await daemon.start()
@@ -242,6 +261,53 @@ class FullDiskTests(FaultyCase):
             self.assertEqual(answer.body, self.data)
         self.assertIn("is not kept", self.daemon.output)
         self.assertLessEqual(self.registry.bytes_sent, 2 * len(self.data))
+
+
+class LoopTests(MirrorCase):
+    """
+    A daemon that is led to itself.
+    """
+
+    interface = "0.0.0.0"
+
+    async def test_upstream(self) -> None:
+        """
+        An upstream that is the daemon's own registry, under an address of the machine, is
+        an error with its reason, at once.
+        """
+        self.port = free_port()
+        own = f"{own_address()}:{self.port}"
+        self.settings = f'[hosts."{own}"]\nplain_http = true\n'
+        await self.start(own)
+        for path in ("manifests/1", f"blobs/{Digest.of(b'')}", "tags/list"):
+            began = reactor.seconds()
+            answer = await self.get(f"/v2/app/{path}")
+            self.assertEqual(answer.status, 508, answer.body)
+            self.assertIn("is this daemon's own registry", answer.body.decode())
+            self.assertLess(reactor.seconds() - began, 2)
+
+    async def test_hosts_toml(self) -> None:
+        """
+        A C{hosts.toml} that names the daemon as a mirror of an upstream is passed over.
+        """
+        registry = Registry(reactor)
+        await registry.listen(reactor)
+        self.addCleanup(registry.stop)
+        image = sample_image(1)
+        registry.add(image, "app", "1")
+        self.certs = mkdtemp(prefix="xferd-")
+        self.addCleanup(shutil.rmtree, self.certs)
+        self.port = free_port()
+        place = Path(self.certs, registry.host)
+        place.mkdir()
+        Path(place, "hosts.toml").write_text(
+            f'server = "http://{registry.host}"\n[host."http://{own_address()}:{self.port}"]\n'
+            'capabilities = ["pull", "resolve"]\n'
+        )
+        await self.start(registry.host)
+        answer = await self.get("/v2/app/manifests/1")
+        self.assertEqual((answer.status, answer.body), (200, image.manifest.data))
+        self.assertIn("is this daemon's own registry", self.daemon.output)
 
 
 class FreshnessTests(FaultyCase):

@@ -60,6 +60,7 @@ class RegistryCase(JobsCase):
             mirror=self.jobs.mirror,
             rights=self.rights,
             registries=self.local,
+            via="1234",
             manifests=self.manifests,
             settings=self.settings,
             clock=self.clock,

@@ -190,6 +190,22 @@ class PullTests(RegistryCase):
             self.assertEqual(answer.body, b"")
             self.assertEqual(self.gets(digest), 0)
 
+    def test_own_request(self) -> None:
+        """
+        A request that this daemon itself makes, as an upstream is its own registry, is
+        refused at once; own repositories are not concerned.
+        """
+        own = {"X-Xferd-Via": "1234"}
+        for path in ("manifests/latest", f"blobs/{Digest.of(b'')}", "tags/list"):
+            answer = self.request(f"/v2/app/{path}", headers=own)
+            self.assertEqual((answer.status, answer.json()["errors"][0]["code"]), (508, "UNAVAILABLE"))
+        self.assertEqual(self.registry.requests, [])
+        self.assertEqual(self.request("/v2/local/app/tags/list", headers=own).status, 404)
+        self.add(sample_image(1))
+        self.assertEqual(
+            self.request("/v2/app/manifests/latest", headers={"X-Xferd-Via": "other"}).status, 200
+        )
+
     def test_names(self) -> None:
         """
         A name may have components that are words of the API: the last one counts.

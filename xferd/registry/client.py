@@ -78,6 +78,7 @@ class Registries:
         mirrors: bool = True,
         memory: IHostMemory | None = None,
         salt: Callable[[], bytes] = lambda: b"",
+        via: str = "",
     ) -> None:
         """
         @param reactor: also connects (TCP and names), unless there is an
@@ -97,6 +98,7 @@ class Registries:
             object.
         @param salt: returns the salt of the names of accounts, which may be
             stored.
+        @param via: the identity of this daemon: see L{Exchange}.
         @raise ConfigError: a CA file cannot be used.
         """
         timeouts = timeouts if timeouts is not None else Timeouts()
@@ -104,6 +106,7 @@ class Registries:
         self._certs_dirs = CertsDirs(()) if certs_dirs is None else certs_dirs
         self._connections: Connections | None = None
         self._agent = agent
+        self._via = via
         if agent is None:
             self._connections = Connections(
                 reactor,
@@ -263,6 +266,7 @@ class Registries:
             address_of=(lambda _: None) if connections is None else connections.address_of,
             allows_private=self._hosts.allows_private,
             public_only=public_only,
+            via=self._via,
         )
 
     def _remedy(self, name: str) -> str:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from werkzeug.exceptions import HTTPException
 
 from xferd.descriptors import own_limit
-from xferd.errors import BlobUnknown, PushRefused, TooManyRequests
+from xferd.errors import BlobUnknown, PushRefused, RequestLoop, TooManyRequests
 from xferd.interfaces.mirror import MirroredManifest
 from xferd.names import Digest
 from xferd.realms import PASS, unlisted
@@ -78,12 +78,14 @@ class Registry:
         settings: RegistrySettings,
         clock: IReactorTime,
         late_answers: ILateAnswers | None = None,
+        via: str = "",
         connections: Callable[[], int] = lambda: own_limit() // 4,
     ) -> None:
         """
         @param registries: own repositories are among them.
         @param manifests: the manifests of own repositories.
         @param late_answers: has some manifests wait.
+        @param via: the identity of this daemon, which its own requests have.
         @param connections: how many connections may be open, of all listeners.
         """
         self._store = store
@@ -92,6 +94,7 @@ class Registry:
         self._names = Names(settings)
         self._manifests = manifests
         self._rights = rights
+        self._via = via
         self._uploads = Uploads(store, self._find, rights)
         self._listing = Listing(store, self._find, rights, clock)
         self._documents = DocumentMemory()
@@ -409,6 +412,8 @@ class Registry:
         See L{_allowed}; also returns the tag or digest of the manifest to send.
         """
         target = self._target(request, name, alias)
+        if target.upstream is not None and self._via and header(request, b"x-xferd-via") == self._via:
+            raise RequestLoop(f"{target.repository} is requested by this daemon itself", status=508)
         if action is Action.PUSH and target.upstream is not None:
             raise PushRefused(f"{target.repository} is a mirror and takes no pushes: {self._names.hint}")
         grant = await self._rights.of(request, target, action, manifest=manifest, blob=blob)

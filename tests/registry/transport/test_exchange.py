@@ -14,7 +14,7 @@ from tests.registry.fakes import FakeResponse, ScriptedAgent, failure_of
 from xferd.credentials import Secret
 from xferd.errors import ConnectionFailed, RegistryError, TimedOut
 from xferd.registry.transport.errors import CredentialsUsed
-from xferd.registry.transport.exchange import MAX_REDIRECTS, Authorization, Exchange, Response
+from xferd.registry.transport.exchange import MAX_REDIRECTS, VIA, Authorization, Exchange, Response
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.registry.transport.urls import Origin
 from xferd.registry.transport.zones import OutOfZone, Zone
@@ -112,6 +112,20 @@ class ExchangeTests(SynchronousTestCase):
         self.agent.respond(200)
         answer = self.successResultOf(getting)
         self.assertEqual((answer.is_own, answer.where), (False, "cdn.example"))
+
+    def test_via(self) -> None:
+        """
+        The identity of the daemon is sent to the registry's own server alone.
+        """
+        self.exchange = Exchange(
+            lambda *_: self.agent, self.clock, Timeouts(connect=1, tls=2, headers=3), via="1234"
+        )
+        getting = self._get()
+        self.assertEqual(self.agent.last.header(VIA), "1234")
+        self._redirect("https://cdn.example/b")
+        self.assertIsNone(self.agent.last.header(VIA))
+        self.agent.respond(200)
+        self.successResultOf(getting)
 
     def test_same_origin(self) -> None:
         """

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 from OpenSSL.SSL import Error as TLSError
@@ -40,6 +40,7 @@ from xferd.errors import (
     ManifestUnknown,
     RegistryError,
     RegistryUnavailable,
+    RequestLoop,
     SourceError,
     TimedOut,
     TooManyRequests,
@@ -195,6 +196,10 @@ def _first_text(value: dict[str, Any], *names: str) -> str:
     return next((v for v in (value.get(n) for n in names) if isinstance(v, str) and v.strip()), "")
 
 
+LOOP: Final = 508
+"""Loop Detected (RFC 5842, section 7.2)."""
+
+
 def refusal(
     resource: Resource,
     status: int,
@@ -224,6 +229,13 @@ def refusal(
     if status == 404 and not resource.push:
         return resource.missing(
             f"{resource.name} does not exist; {name} answers {said}", host=host, status=status
+        )
+    if status == LOOP:
+        return RequestLoop(
+            f"{name} is this daemon's own registry, or leads back to it: remove it from registry.upstreams, "
+            "and from the hosts.toml of the upstream",
+            host=host,
+            status=status,
         )
     if status >= 500:
         return RegistryUnavailable(

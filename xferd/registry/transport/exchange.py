@@ -38,6 +38,9 @@ REDIRECT_SECONDS = 60.0
 """Seconds from the first request on, after which no redirect is followed."""
 
 
+VIA = "X-Xferd-Via"
+"""The header with the identity of the daemon that makes a request, for a registry's own server."""
+
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "range"})
 _READING = frozenset({b"GET", b"HEAD"})
@@ -128,6 +131,7 @@ class Exchange:
         address_of: Callable[[IResponse], str | None] = lambda _: None,
         allows_private: Callable[[str], bool] = lambda _: False,
         public_only: bool = False,
+        via: str = "",
     ) -> None:
         """
         @param agents: returns the agent of a request.
@@ -137,12 +141,14 @@ class Exchange:
             private networks, wherever it is.
         @param public_only: whether only public addresses are connected to, whoever
             named the URL.
+        @param via: the identity of this daemon, for the header L{VIA}.
         @param own: the URL of a server that receives additional headers.
         @param own_headers: these headers.  They may be secret, and are sent to
             no other server.
         """
         self._own = Origin.of(own) if own_headers else None
         self._own_headers = own_headers
+        self._via = via
         self._choose = agents
         # Their idle connections last as long as they.
         self._agents: dict[tuple[bool, Zone | None], IAgent] = {}
@@ -210,6 +216,8 @@ class Exchange:
             # An URL that another server named is not the registry's own.
             is_own = is_first_origin and led_from is None
             sent = Headers({n: [v] if isinstance(v, str) else v for n, v in headers.items()})
+            if is_own and self._via:
+                sent.setRawHeaders(VIA, [self._via])
             if is_first_origin and authorization is not None:
                 sent.setRawHeaders("Authorization", [authorization.secret.reveal()])
             response = await self._send(
