@@ -318,6 +318,17 @@ class SeparateTests(StoreTestCase):
         self.assertEqual(self.successResultOf(self.store.gc.collect()).trees, 2)
         self.assertEqual(self.trees(), [])
 
+    def test_collected_beside_users(self) -> None:
+        """
+        A copy goes with its layer also while an engine needs another layer of the
+        same tree.
+        """
+        self.separate(self.two)
+        self.store.layers.forget(self.two.chain_id)
+        self.store.gc.add_user(LayerUser(needs={self.one.chain_id: ["container 1"]}))
+        freed = self.successResultOf(self.store.gc.collect())
+        self.assertEqual((freed.trees, len(self.trees())), (2, 1))
+
     def test_collected_meanwhile(self) -> None:
         """
         A collection that runs before the layer is recorded with its copy spares

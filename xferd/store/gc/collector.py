@@ -96,7 +96,7 @@ class GarbageCollector:
         self._users = LayerUsers()
         self._named: Set[Digest] = frozenset()
         self._abandoned: Set[Digest] = frozenset()
-        self._held: Set[Digest] | None = None
+        self._held: tuple[Set[Digest], Set[Digest]] | None = None
 
     def start(self) -> None:
         """
@@ -307,24 +307,27 @@ class GarbageCollector:
             elif (
                 (variant or self._trees.is_superseded(name))
                 and not uses.trees[name]
-                and diff_id not in self._held_ids(found)
+                and not self._may_be_mounted(name, diff_id, found)
             ):
                 freed.append(self._trees.size_of_other(name))
                 if not dry_run:
                     self._trees.forget_other(name)
         return freed
 
-    def _held_ids(self, found: Survey) -> Set[Digest]:
+    def _may_be_mounted(self, name: str, diff_id: Digest, found: Survey) -> bool:
         """
-        The diff IDs of the layers that users need, and of those in mounts whose
-        source is a chain ID: an older tree of such a layer may be mounted.
-        These layers are not removed.
+        Whether a tree that no layer has any more may be mounted, although no options
+        of a mount name it.
+
+        A mount whose source is a chain ID may have any tree of its layers, and a
+        user of a layer one by older rules.  These layers are not removed.
         """
         if self._held is None:
             layers = self._layers.all()
-            held = self._chains(found.chains | self._users.needed())
-            self._held = {layers[chain].diff_id for chain in held}
-        return self._held
+            mounted, used = self._chains(found.chains), self._chains(self._users.needed())
+            self._held = {layers[each].diff_id for each in mounted}, {layers[each].diff_id for each in used}
+        mounted_ids, used_ids = self._held
+        return diff_id in mounted_ids or (diff_id in used_ids and self._trees.is_older(name))
 
     def _chains(self, digests: Set[Digest]) -> Set[Digest]:
         """

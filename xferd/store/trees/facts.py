@@ -160,6 +160,21 @@ class KnownTree:
         )
 
 
+@frozen
+class LinkedTree:
+    """
+    The facts of a variant or a copy that are kept in memory.
+
+    @ivar size: its size.
+    @ivar rules: the version of the rules that it was unpacked by.
+    @ivar owned: whether it is a copy that was made for one layer.
+    """
+
+    size: CopySize
+    rules: int
+    owned: bool
+
+
 def write_staged_facts(reserve: Reserve, staged: str, tree: TreeFacts) -> None:
     """
     Write the facts of a staged tree.

@@ -16,8 +16,15 @@ from xferd.names import Digest
 from xferd.store.disk.file_system import make_directory, move, sync_file_system, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import Paths, parse_tree_name, tree_name
-from xferd.store.trees.facts import KnownTree, TreeFacts, has_files, read_facts, valid_facts, write_facts
-from xferd.store.trees.hard_links import CopySize
+from xferd.store.trees.facts import (
+    KnownTree,
+    LinkedTree,
+    TreeFacts,
+    has_files,
+    read_facts,
+    valid_facts,
+    write_facts,
+)
 from xferd.store.trees.variants import copy_size_of
 
 
@@ -55,18 +62,15 @@ def rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...]
         write_facts(paths, reserve, name, evolve(valid_facts(paths, name), blobs=blobs))
 
 
-def load_trees(
-    paths: Paths, reserve: Reserve
-) -> tuple[list[KnownTree], dict[str, CopySize], set[str], list[str]]:
+def load_trees(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, LinkedTree], list[str]]:
     """
     Read the facts of all trees.
 
-    @return: the unpacked trees, the sizes of variants and copies by name, the
-        names of the copies, and the directories that are no complete tree.
+    @return: the unpacked trees, the variants and copies by name, and the
+        directories that are no complete tree.
     """
     trees: list[KnownTree] = []
-    copies: dict[str, CopySize] = {}
-    owned: set[str] = set()
+    linked: dict[str, LinkedTree] = {}
     broken: list[str] = []
     with trying_to(f"read {paths.trees}"):
         for name in tree_names(paths):
@@ -79,12 +83,11 @@ def load_trees(
                 broken.append(path)
             else:
                 if tree.linked:
-                    copies[name] = copy_size_of(paths, reserve, name, tree)
-                    if tree.owned:
-                        owned.add(name)
+                    size = copy_size_of(paths, reserve, name, tree)
+                    linked[name] = LinkedTree(size, tree.rules, tree.owned)
                 else:
                     trees.append(KnownTree.of(tree, name))
-    return trees, copies, owned, broken
+    return trees, linked, broken
 
 
 def tree_names(paths: Paths) -> Iterator[str]:

@@ -35,6 +35,7 @@ from xferd.store.paths import Paths, tree_name
 from xferd.store.threads import Threads, delay_cancellation
 from xferd.store.trees.facts import (
     KnownTree,
+    LinkedTree,
     TreeFacts,
     write_staged_facts,
 )
@@ -84,8 +85,7 @@ class Trees:
         self._most_copied = most_copied
         self._trees: dict[Digest, KnownTree] = {}
         self._old: dict[str, KnownTree] = {}
-        self._copies: dict[str, CopySize] = {}
-        self._owned: set[str] = set()
+        self._linked: dict[str, LinkedTree] = {}
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are complete at the same time share a flush.
@@ -95,9 +95,7 @@ class Trees:
         """
         Read the facts of all trees, and remove directories that are no trees.
         """
-        trees, self._copies, self._owned, broken = await self._threads.run(
-            load_trees, self._paths, self._reserve
-        )
+        trees, self._linked, broken = await self._threads.run(load_trees, self._paths, self._reserve)
         for path in broken:
             self._log.warn("{path} is not a whole tree and is removed", path=path)
             self._trash.throw(path)
@@ -180,6 +178,14 @@ class Trees:
         """
         return name in self._old
 
+    def is_older(self, name: str) -> bool:
+        """
+        Whether a superseded tree, a variant or a copy was unpacked by older rules
+        than L{rules}.
+        """
+        tree = self._linked.get(name)
+        return name in self._old or (tree is not None and tree.rules < self._rules)
+
     def forget_other(self, name: str) -> int:
         """
         Move a superseded tree or a variant to the trash.
@@ -189,8 +195,7 @@ class Trees:
         size = self.size_of_other(name)
         self._trash.throw(self._paths.tree(name))
         self._old.pop(name, None)
-        self._copies.pop(name, None)
-        self._owned.discard(name)
+        self._linked.pop(name, None)
         return size
 
     def size_of_other(self, name: str) -> int:
@@ -204,7 +209,8 @@ class Trees:
         """
         The bytes of the directories of a variant or a copy; 0 for any other tree.
         """
-        return self._copies.get(name, CopySize()).size
+        tree = self._linked.get(name)
+        return 0 if tree is None else tree.size.size
 
     def is_here(self, diff_id: Digest) -> bool:
         """
@@ -236,7 +242,7 @@ class Trees:
         variants.
         """
         kept = sum(tree.size for tree in (*self._trees.values(), *self._old.values()))
-        return kept + sum(copied.size for copied in self._copies.values())
+        return kept + sum(tree.size.size for tree in self._linked.values())
 
     async def fit(self, diff_id: Digest, below: Sequence[str], stop: Event) -> tuple[str, int]:
         """
@@ -259,13 +265,13 @@ class Trees:
         async with self._lock(diff_id):
             check(stop)
             tree = self._trees[diff_id]
-            variants = {name for name in below if name not in self._owned}
-            used = sum((self._copies.get(name, CopySize()) for name in variants), CopySize())
+            linked = [self._linked[name] for name in set(below) if name in self._linked]
+            used = sum((each.size for each in linked if not each.owned), CopySize())
             name, copied = await self._fitting.run(
                 fit, self._paths, self._reserve, tree.name, below, used, self._most_copied, stop
             )
             if copied is not None:
-                self._copies[name] = copied
+                self._linked[name] = LinkedTree(copied, tree.rules, owned=False)
         return name, tree.rules
 
     async def copy(self, diff_id: Digest, name: str, chain_id: Digest, stop: Event) -> str:
@@ -281,10 +287,9 @@ class Trees:
         target = tree_name(diff_id, copy_key(name, chain_id))
         async with self._lock(diff_id):
             check(stop)
-            self._copies[target] = await self._fitting.run(
+            self._linked[target] = await self._fitting.run(
                 copy, self._paths, self._reserve, name, target, stop
             )
-            self._owned.add(target)
         return target
 
     async def _owners(self, diff_id: Digest, stop: Event) -> Owners:

@@ -21,7 +21,14 @@ from xferd.names import Digest
 from xferd.store.disk.file_system import move, remove, sync_file_system, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import FILES, Paths, tree_name
-from xferd.store.trees.facts import TreeFacts, files_of, valid_facts, write_facts, write_staged_facts
+from xferd.store.trees.facts import (
+    LinkedTree,
+    TreeFacts,
+    files_of,
+    valid_facts,
+    write_facts,
+    write_staged_facts,
+)
 from xferd.store.trees.hard_links import CopySize, link_tree, measure
 from xferd.store.trees.implied_directories import (
     apply_metadata,
@@ -128,18 +135,21 @@ def copy_key(name: str, chain_id: Digest) -> str:
     return sha256(f"{name} of {chain_id}".encode()).hexdigest()[:16]
 
 
-def copy(paths: Paths, reserve: Reserve, name: str, target: str, stop: Event) -> CopySize:
+def copy(paths: Paths, reserve: Reserve, name: str, target: str, stop: Event) -> LinkedTree:
     """
     Make a copy of a tree, of hard links, unless it is there already.
 
     @param target: the name of the copy.
-    @return: its size.
+    @return: its facts.
     """
     with trying_to(f"copy the tree {files_of(paths, name)}"):
+        tree = evolve(valid_facts(paths, name), linked=True, copied=None, owned=True)
         if os.path.isdir(paths.tree(target)):
-            return copy_size_of(paths, reserve, target)
-        tree = evolve(valid_facts(paths, name), linked=True, owned=True)
-        return _link(paths, reserve, files_of(paths, name), tree, paths.tree(target), CopySize(), None, stop)
+            size = copy_size_of(paths, reserve, target)
+        else:
+            path = paths.tree(target)
+            size = _link(paths, reserve, files_of(paths, name), tree, path, CopySize(), None, stop)
+        return LinkedTree(size, tree.rules, owned=True)
 
 
 def _link(
