@@ -42,6 +42,7 @@ The errors of xferd, in one tree::
     │   ├── DiskFull
     │   └── StoreLocked            another daemon uses the data directory
     ├── WorkerLost                 an unpacking process died
+    ├── EngineFailed               a container engine does not answer, or refuses
     ├── Interrupted                the daemon stopped
     └── ConfigError                the operator corrects an option or a file
 
@@ -531,6 +532,14 @@ class WorkerLost(XferdError):
 
     code = "WORKER_LOST"
     retryable = True
+
+
+class EngineFailed(XferdError):
+    """
+    A container engine cannot be reached by its API, or refuses a request.
+    """
+
+    code = "ENGINE_FAILED"
 
 
 class Interrupted(XferdError):

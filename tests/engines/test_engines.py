@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from xferd.engines.engines import Engines
-from xferd.errors import ConfigError
-from xferd.interfaces.engines import CONTAINERD, SERVING, IEngine, IEngines
+from xferd.errors import BadReference, ConfigError, EngineFailed, NotFound
+from xferd.interfaces.engines import CONTAINERD, CONTAINERS_STORAGE, SERVING, FilledJSON, IEngine, IEngines
 from xferd.testing.fake_engine import FakeEngine
 
 
@@ -103,3 +103,31 @@ class EnginesTests(SynchronousTestCase):
         self.assertTrue(second.started.called)
         self.successResultOf(Deferred.fromCoroutine(engines.stop()))
         self.assertEqual(first.calls, ["start", "stop"])
+
+    def test_fill(self) -> None:
+        """
+        A containerd is filled by its name.
+        """
+        view = FakeEngine("node", kind=CONTAINERS_STORAGE)
+        node = FakeEngine("node")
+        engines, _ = self.start(view, node)
+        filling = engines.fill("node", "app", "k8s.io", "ann", {})
+        self.assertEqual(node.calls[1:], [("docker.io/library/app:latest", "k8s.io", "ann", {})])
+        self.assertEqual(view.calls, ["start"])
+        filled = FilledJSON(image="a", namespaces=[], blobs=0, written=0, bytes=0)
+        node.filled.callback(filled)
+        self.assertEqual(self.successResultOf(filling), filled)
+
+    def test_not_filled(self) -> None:
+        """
+        An engine that is not there or does not serve, and what is no reference.
+        """
+        bad = FakeEngine("bad", started=fail(ConfigError("the socket is in use")))
+        engines, _ = self.start(FakeEngine("view", kind=CONTAINERS_STORAGE), bad)
+        for name, reference, kind, why in (
+            ("view", "app", NotFound, "the settings have no [engines.containerd.view]"),
+            ("bad", "app", EngineFailed, "containerd bad is not served: the socket is in use"),
+            ("bad", "A B", BadReference, "A B"),
+        ):
+            failure = self.failureResultOf(engines.fill(name, reference, None, "ann"), kind)
+            self.assertIn(why, str(failure.value))

@@ -101,6 +101,22 @@ class ListTests(JobsCase):
         self.assertRaises(BadReference, self.jobs.pull_layers, "A B", "containerd main", ended.append)
         self.assert_idle()
 
+    def test_content(self) -> None:
+        """
+        A blob is read from the store, or fetched when its first byte is read.
+        """
+        blob = self.add(sample_image(1)).layers[0].blob
+        for _ in range(2):
+            content = self.jobs.content(blob.descriptor, Repository(HOST, "app"), "ann")
+            data = b""
+            while len(data) < blob.descriptor.size:
+                reading = content.read(len(data), blob.descriptor.size)
+                self.settle()
+                data += self.successResultOf(reading)
+            self.assertEqual((data, self.gets(blob.digest)), (blob.content, 1))
+            content.close()
+        self.assert_idle()
+
     def test_clock_set(self) -> None:
         """
         Stamps are those of the wall clock, also when it is set meanwhile.  A

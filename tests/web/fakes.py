@@ -40,11 +40,12 @@ from xferd.interfaces.job_json import (
     TransferJSON,
 )
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
+from xferd.interfaces.mirror import IBlobReader
 from xferd.interfaces.store import Freed, IImages, Image, IStore, KeptFor, Layer
 from xferd.jobs.job import ENDED
 from xferd.jobs.limits import Limits
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST
-from xferd.names import Digest, Reference, parse_tag, parse_target
+from xferd.names import Digest, Reference, Repository, parse_tag, parse_target
 from xferd.oci import Descriptor
 from xferd.platforms import Platform
 from xferd.store.disk.free_space import FreeSpace
@@ -560,6 +561,18 @@ class FakeJobs:
         self.brought.append(credentials)
         self.exported.append((reference, form, client))
         return succeed(self.archive)
+
+    def content(
+        self,
+        blob: Descriptor,
+        repository: Repository,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> IBlobReader:
+        """
+        No route opens a blob.
+        """
+        raise NotImplementedError
 
     @property
     def unfinished(self) -> int:

@@ -5,14 +5,16 @@ Tests for L{xferd.web.app}: each route, with success and errors.
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World, image, job
-from xferd.errors import BadInput, BadReference, ConfigError, Interrupted, NotFound
-from xferd.interfaces.engines import EngineImageJSON
+from xferd.credentials import Credentials, Secret
+from xferd.errors import BadInput, BadReference, ConfigError, EngineFailed, Interrupted, NotFound
+from xferd.interfaces.engines import EngineImageJSON, FilledJSON
 from xferd.interfaces.jobs import IEventStream, IJobs
 from xferd.interfaces.store import IImages, IStore, KeptFor
 from xferd.testing.fake_engine import FakeEngine
@@ -488,6 +490,38 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(
             (k3s["name"], k3s["state"], k3s["problem"]), ("k3s", "failed", "the socket is in use")
         )
+
+    def test_fill(self) -> None:
+        """
+        An engine is filled, with the client's own credentials.
+        """
+        filled = FilledJSON(image="a", namespaces=["default"], blobs=3, written=2, bytes=7)
+        node = FakeEngine("node", filled=succeed(filled))
+        world = World(engines=[node])
+        body = b'{"reference": "r.example/app", "namespace": "k8s.io"}'
+        auth = urlsafe_b64encode(b'{"username": "ann", "password": "p"}').decode()
+        answer = world.ask("POST", "/api/v1/engines/node/fill", body, {"X-Registry-Auth": auth})
+        self.assertEqual((answer.status, answer.json()), (200, filled))
+        credentials = {"r.example": Credentials("ann", Secret("p"))}
+        self.assertEqual(node.calls, [("r.example/app:latest", "k8s.io", "127.0.0.1", credentials)])
+
+    def test_fill_refused(self) -> None:
+        """
+        Unknown engines are a 404, malformed requests a 400, an engine's failure a 502.
+        """
+        for name, body, status, code in (
+            ("other", {"reference": "a"}, 404, "NOT_FOUND"),
+            ("node", {"reference": "A"}, 400, "NAME_INVALID"),
+            ("node", {}, 400, "BAD_INPUT"),
+            ("node", {"reference": "a", "namespace": ""}, 400, "BAD_INPUT"),
+            ("node", {"reference": "a", "namespace": "x" * 77}, 400, "BAD_INPUT"),
+            ("node", {"reference": "a"}, 502, "ENGINE_FAILED"),
+        ):
+            node = FakeEngine("node", filled=fail(EngineFailed("containerd at /s: no")))
+            world = World(engines=[node])
+            answer = world.ask("POST", f"/api/v1/engines/{name}/fill", json.dumps(body).encode())
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (status, code), body)
+            _ = node.filled.addErrback(lambda _: None)
 
     def test_examination(self) -> None:
         """

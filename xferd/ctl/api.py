@@ -227,12 +227,18 @@ class API:
         return self._value(method, path, body, headers, timeout)[0]
 
     def request_object(
-        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float = ANSWER_TIMEOUT,
     ) -> dict[str, Any]:
         """
         Send a request whose answer is a JSON object.
         """
-        value = self.request_json(method, path, body, headers)
+        value = self.request_json(method, path, body, headers, timeout=timeout)
         if isinstance(value, dict):
             return value
         raise self.not_xferd()

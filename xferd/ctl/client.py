@@ -422,6 +422,21 @@ class Daemon:
                 raise ClientError("the daemon is of an older version, which serves no engines") from e
             raise
 
+    def fill(
+        self, name: str, reference: str, namespace: str | None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """
+        Give a containerd the blobs of an image that it lacks.
+
+        @param namespace: the only namespace to look in; L{None} for all.
+        @param headers: the user's credentials, for blobs that the store lacks.
+        @return: the image's full name, and what was written.
+        """
+        body = {"reference": reference} | ({} if namespace is None else {"namespace": namespace})
+        return self._api.request_object(
+            "POST", f"/engines/{quote(name, safe='')}/fill", body, headers, timeout=_DOWNLOAD_TIMEOUT
+        )
+
     def examination(self) -> list[dict[str, Any]]:
         """
         The daemon's checks of its installation, each with its problems.

@@ -8,22 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xferd.credentials import Credentials
 from xferd.engines.extra import check_extra
 from xferd.engines.settings import EnginesSettings, socket_of
-from xferd.errors import XferdError
+from xferd.errors import EngineFailed, NotFound, XferdError
 from xferd.interfaces.engines import (
+    CONTAINERD,
     FAILED,
     EngineContext,
     EngineFigures,
     EngineJSON,
+    FilledJSON,
     IEngine,
     IEngines,
+    IFillable,
     ILateAnswers,
 )
+from xferd.names import Reference
 
 
 def make_engines(settings: EnginesSettings, context: EngineContext, directory: str) -> Sequence[IEngine]:
@@ -123,6 +128,25 @@ class Engines:
             _failed(engine, self._problems[engine]) if engine in self._problems else await engine.describe()
             for engine in self.engines
         ]
+
+    def fill(
+        self,
+        name: str,
+        reference: str,
+        namespace: str | None,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[FilledJSON]:
+        try:
+            wanted = Reference.parse(reference)
+            engine = next((e for e in self.engines if (e.kind, e.name) == (CONTAINERD, name)), None)
+            if engine is None:
+                raise NotFound(f"the settings have no [engines.containerd.{name}]")
+            if engine in self._problems:
+                raise EngineFailed(f"containerd {name} is not served: {self._problems[engine]}")
+        except XferdError:
+            return fail()
+        return IFillable(engine).fill(wanted, namespace, client, credentials)
 
     def figures(self) -> Mapping[tuple[str, str], EngineFigures]:
         return {

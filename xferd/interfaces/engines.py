@@ -16,7 +16,7 @@ from xferd.credentials import Credentials
 from xferd.interfaces.jobs import IJobs
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.store import IStore
-from xferd.names import Repository
+from xferd.names import Reference, Repository
 from xferd.oci import Document
 
 CONTAINERD: Final = "containerd"
@@ -114,6 +114,28 @@ class IEngines(Interface):
         @return: fires without an error.  Cancelling it ends the wait.
         """
 
+    def fill(
+        name: str,
+        reference: str,
+        namespace: str | None,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[FilledJSON]:
+        """
+        Give a containerd the blobs of an image that it lacks, so that it can export and
+        push the image.  Blobs that the store lacks are fetched.
+
+        @param name: the engine's.
+        @param namespace: the only namespace to look in; all of them by default.
+        @param client: the client's name, for fairness.
+        @param credentials: the client's own, by registry host.
+        @return: cancelling ends it; a blob that was begun continues the next time.
+        @raise BadReference: C{reference} is not a reference.
+        @raise NotFound: there is no such engine, or it has no such image.
+        @raise EngineFailed: the engine does not answer, or refuses.
+        @raise XferdError: a blob cannot be fetched.
+        """
+
     def figures() -> Mapping[tuple[str, str], EngineFigures]:
         """
         The counters of each engine that serves, by its kind and its name.
@@ -185,6 +207,38 @@ class ILateAnswers(Interface):
         @return: fires without an error: after any trouble, and after a while at most.
             Cancelling ends the wait; a pull that has begun goes on.
         """
+
+
+class IFillable(Interface):
+    """
+    An engine with blobs of its own, which can be given those that it lacks.
+    """
+
+    def fill(
+        reference: Reference,
+        namespace: str | None,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[FilledJSON]:
+        """
+        As L{IEngines.fill}.
+        """
+
+
+class FilledJSON(TypedDict):
+    """
+    What an engine was given of an image.
+
+    C{image} is its full name; C{namespaces} are those of the engine that have it;
+    C{blobs} is the number of blobs that it needs in all of these, C{written} the number of
+    those that were missing, and C{bytes} the bytes that were sent.
+    """
+
+    image: str
+    namespaces: list[str]
+    blobs: int
+    written: int
+    bytes: int
 
 
 class ICredentialsOf(Interface):

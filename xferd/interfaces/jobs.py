@@ -22,9 +22,11 @@ from xferd.interfaces.job_json import (
     SlotsJSON,
     TransferJSON,
 )
-from xferd.interfaces.mirror import UpstreamFigures
+from xferd.interfaces.mirror import IBlobReader, UpstreamFigures
 from xferd.interfaces.store import Freed, Image
 from xferd.json_encoding import encode
+from xferd.names import Repository
+from xferd.oci import Descriptor
 
 
 @frozen
@@ -347,6 +349,20 @@ class IJobs(Interface):
 
         @raise NotFound: there is no such job.
         @raise BadInput: the job is no import, or has ended.
+        """
+
+    def content(
+        blob: Descriptor,
+        repository: Repository,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> IBlobReader:
+        """
+        Open a blob to be sent elsewhere.  Where it is not in the store, it is fetched when
+        the first byte is read.  The caller holds a lease on the store.
+
+        @param repository: the repository to fetch it from.
+        @param credentials: the client's own, as for L{pull}.
         """
 
     def renew(

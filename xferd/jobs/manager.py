@@ -32,6 +32,7 @@ from xferd.interfaces.job_json import (
     TransferJSON,
 )
 from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IJobs, IUploadStream
+from xferd.interfaces.mirror import IBlobReader
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import IStore
@@ -61,6 +62,7 @@ from xferd.jobs.runner import DELIVERING, Runner, archive_refused
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
 from xferd.jobs.upload_stream import UploadStream
 from xferd.names import Reference, Repository, parse_tag, parse_target
+from xferd.oci import Descriptor
 from xferd.platforms import Platform
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.eventual import Eventual
@@ -372,6 +374,16 @@ class Jobs:
             )
 
         return Deferred.fromCoroutine(export())
+
+    def content(
+        self,
+        blob: Descriptor,
+        repository: Repository,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> IBlobReader:
+        source = self._seen_by(credentials).repository(repository)
+        return self._layers.content(blob, source, self._turn(client))
 
     def _turn(self, client: str) -> Turn:
         """

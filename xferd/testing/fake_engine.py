@@ -5,23 +5,27 @@ An engine that serves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from xferd.credentials import Credentials
 from xferd.interfaces.engines import (
     CONTAINERD,
     SERVING,
     EngineFigures,
     EngineImageJSON,
     EngineJSON,
+    FilledJSON,
     IEngine,
+    IFillable,
 )
+from xferd.names import Reference
 
 
-@implementer(IEngine)
+@implementer(IEngine, IFillable)
 @define(eq=False)
 class FakeEngine:
     """
@@ -31,7 +35,8 @@ class FakeEngine:
     @ivar stopped: the result of C{stop}.
     @ivar images: the images that it uses.
     @ivar counted: its counters.
-    @ivar calls: C{start} and C{stop}, as they were called.
+    @ivar filled: the result of C{fill}.
+    @ivar calls: C{start}, C{stop} and the arguments of C{fill}, as they were called.
     """
 
     name: str
@@ -41,7 +46,8 @@ class FakeEngine:
     stopped: Deferred[None] = field(factory=lambda: succeed(None))
     images: Sequence[EngineImageJSON] = ()
     counted: EngineFigures = field(factory=EngineFigures)
-    calls: list[str] = field(factory=list)
+    filled: Deferred[FilledJSON] = field(factory=Deferred)
+    calls: list[object] = field(factory=list)
 
     def start(self) -> Deferred[None]:
         self.calls.append("start")
@@ -50,6 +56,16 @@ class FakeEngine:
     def stop(self) -> Deferred[None]:
         self.calls.append("stop")
         return self.stopped
+
+    def fill(
+        self,
+        reference: Reference,
+        namespace: str | None,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[FilledJSON]:
+        self.calls.append((str(reference), namespace, client, credentials))
+        return self.filled
 
     def describe(self) -> Deferred[EngineJSON]:
         return succeed(

@@ -37,7 +37,7 @@ from xferd.web.guard import Guard
 from xferd.web.idempotency import Idempotency
 from xferd.web.job_creation import JobCreation
 from xferd.web.job_list import page_of_jobs
-from xferd.web.job_request import read_collection, read_new_name, read_pin
+from xferd.web.job_request import FILL, read_collection, read_new_name, read_pin
 from xferd.web.known_hosts import KnownHosts
 from xferd.web.metrics import MEDIA_TYPE, Metrics, scene_of
 from xferd.web.openapi import document
@@ -439,6 +439,18 @@ class Web:
         List the engines that are served, with the images that they use.
         """
         return respond(request, await self._engines.describe())
+
+    @app.route(f"{API}/engines/<name>/fill", methods=["POST"])
+    async def fill_engine(self, request: Request, name: str) -> bytes:
+        """
+        Give an engine the blobs of an image that it lacks.
+        """
+        asked = FILL.read(request)
+        credentials = registry_auth(request).towards(asked["reference"])
+        filled = self._engines.fill(
+            name, asked["reference"], asked["namespace"], client_name(request), credentials
+        )
+        return respond(request, await filled)
 
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:

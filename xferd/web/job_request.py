@@ -20,6 +20,7 @@ from xferd.web.fields import (
     REFERENCE,
     TAGS,
     Body,
+    Field,
     flag,
 )
 from xferd.web.request import json_object, quoted
@@ -206,11 +207,37 @@ KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
 """The class and the body of each kind of job."""
 
 NEW_NAME: Final = Body("a new name", REFERENCE.described("The other name, without a digest."))
+MAX_NAMESPACE: Final = 76
+"""The longest name of a namespace that containerd accepts, in characters."""
+
+
+def _read_namespace(name: str, value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAMESPACE or not value.isprintable():
+        raise BadInput(f"{name!r} must be the name of a namespace, 1 to {MAX_NAMESPACE} characters long")
+    return value
+
+
 PIN: Final = Body("a pin", flag("pinned", required=True))
 COLLECTION: Final = Body(
     "a collection",
     flag("dry_run", "Report what would be freed, and free nothing."),
     flag("partials", "Also free the partial blobs that no transfer uses."),
+)
+
+
+FILL: Final = Body(
+    "a fill",
+    REFERENCE,
+    Field(
+        "namespace",
+        _read_namespace,
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_NAMESPACE,
+            "description": "The only namespace of the engine to look in; all by default.",
+        },
+    ),
 )
 
 

@@ -170,6 +170,9 @@ _HOST: Final = _parameter("path", "host", "The host's name.", {"type": "string",
 _NAME: Final = _parameter(
     "path", "name", "The image's name; slashes need no escape.", {"type": "string", "minLength": 1}
 )
+_ENGINE: Final = _parameter(
+    "path", "name", "The engine's name in the settings.", {"type": "string", "minLength": 1}
+)
 _KEY: Final = _parameter(
     "header",
     "Idempotency-Key",
@@ -441,6 +444,16 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "list_engines",
             "List the container engines that run images from the store, with the images that they use.",
             {200: _answer("The engines.", array(ref("Engine")))},
+        )
+    },
+    "/api/v1/engines/{name}/fill": {
+        "post": _operation(
+            "fill_engine",
+            "Give a containerd the blobs of an image that it lacks, so that it can export and push it.",
+            {200: _answer("The engine has all blobs.", ref("Filled"))},
+            (404, 502, 503, 507),
+            [_ENGINE, _CLIENT, _AUTH, _CONFIG],
+            ref("FillAsked"),
         )
     },
     "/api/v1/openapi.json": {

@@ -19,6 +19,7 @@ from xferd.errors import (
     ConnectionFailed,
     Denied,
     DiskFull,
+    EngineFailed,
     Interrupted,
     KeyReused,
     ManifestUnknown,
@@ -65,6 +66,7 @@ STATUSES: Final[Mapping[type[XferdError], int]] = {
     DiskFull: 507,
     StoreLocked: 503,
     WorkerLost: 503,
+    EngineFailed: 502,
     Interrupted: 503,
     ConfigError: 500,
 }

@@ -16,7 +16,7 @@ from xferd.interfaces.store import Freed
 from xferd.jobs.limits import Limits
 from xferd.web.archive_request import ARCHIVE_END
 from xferd.web.fields import Schema
-from xferd.web.job_request import COLLECTION, KINDS_OF_JOBS, NEW_NAME, PIN
+from xferd.web.job_request import COLLECTION, FILL, KINDS_OF_JOBS, NEW_NAME, PIN
 from xferd.web.page_login import PAGE
 from xferd.web.pagination import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
 from xferd.web.registry_auth import LOGIN
@@ -242,6 +242,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 **array(TEXT),
                 "description": "The layers whose older trees remain in use, because unpacking failed.",
             }
+        }
+    ),
+    "FillAsked": FILL.to_schema(),
+    "Filled": _object(
+        {
+            "image": {**TEXT, "description": "The full name of the image."},
+            "namespaces": {**array(TEXT), "description": "The namespaces of the engine that have it."},
+            "blobs": {**COUNT, "description": "The blobs that it needs in all of these."},
+            "written": {**COUNT, "description": "Those that were missing."},
+            "bytes": {**COUNT, "description": "The bytes that were sent."},
         }
     ),
     "TagAsked": NEW_NAME.to_schema(),

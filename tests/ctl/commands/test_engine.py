@@ -190,3 +190,58 @@ class ListTests(CommandCase):
         outcome = run(["engine", "ls", "podman", "--host", self.fake.url])
         self.assertEqual(outcome.status, 2)
         self.assertIn("'ls' has no arguments but --engine and --json", outcome.err)
+
+
+class FillTests(CommandCase):
+    """
+    C{xferctl engine fill}.
+    """
+
+    def test_filled(self) -> None:
+        """
+        The blobs that were missing are counted.
+        """
+        filled = {
+            "image": "docker.io/library/debian:12",
+            "namespaces": ["default", "k8s.io"],
+            "blobs": 4,
+            "written": 2,
+            "bytes": 48_500_000,
+        }
+        self.fake.on("POST", "/engines/node/fill", Answer(filled))
+        outcome = run(["engine", "fill", "node", "debian:12", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual(
+            outcome.out,
+            "docker.io/library/debian:12 in node (default, k8s.io): 2 of 4 blobs were missing, "
+            "48.5 MB written\n",
+        )
+        self.assertEqual(self.fake.requests[-1][2], {"reference": "debian:12"})
+        arguments = ("engine", "fill", "node", "debian:12", "--namespace", "k8s.io")
+        self.assertEqual(self.objects(*arguments), [filled])
+        self.assertEqual(self.fake.requests[-1][2], {"reference": "debian:12", "namespace": "k8s.io"})
+
+    def test_refused(self) -> None:
+        """
+        The daemon's error is printed.
+        """
+        self.fake.on("POST", "/engines/x/fill", refusal(404, "NOT_FOUND", "the settings have no such engine"))
+        outcome = run(["engine", "fill", "x", "a", "--host", self.fake.url])
+        self.assertEqual(outcome.status, 1)
+        self.assertIn("the settings have no such engine", outcome.err)
+
+    def test_wrong_use(self) -> None:
+        """
+        Name and image are required, and other options do not belong to it.
+        """
+        for arguments in (
+            ("fill",),
+            ("fill", "node"),
+            ("fill", "node", "a", "b"),
+            ("fill", "node", "a", "--engine", "x"),
+            ("fill", "node", "a", "--output", "x"),
+            ("show", "k3s", "--namespace", "x"),
+            ("ls", "--namespace", "x"),
+        ):
+            outcome = run(["engine", *arguments, "--host", self.fake.url])
+            self.assertEqual(outcome.status, 2, arguments)

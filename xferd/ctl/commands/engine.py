@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from xferd.ctl.commands.arguments import Command, UsageError, add_json
+from xferd.ctl.commands.arguments import Command, UsageError, add_json, add_no_credentials
 from xferd.ctl.config_file import show_files
 from xferd.ctl.display.job_view import count
 from xferd.ctl.engine.check import Check
@@ -16,7 +16,8 @@ from xferd.ctl.engine.files import TOOLS
 from xferd.ctl.engine.machine import PROGRAMS, Machine, Version, parse_version
 from xferd.ctl.engine.served import choose, read_engines
 from xferd.ctl.errors import ClientError
-from xferd.ctl.text import clean, json_line
+from xferd.ctl.text import clean, json_line, size
+from xferd.ctl.user_credentials import credentials_headers
 from xferd.errors import BadReference
 from xferd.names import Reference
 from xferd.platforms import Platform
@@ -34,11 +35,16 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "action",
         metavar="ACTION",
-        choices=("show", "check", "ls"),
+        choices=("show", "check", "ls", "fill"),
         help="show: print configuration files; check: pull an image by a tool, and see who fetched it; "
-        "ls: list engines with the images that they use",
+        "ls: list engines with the images that they use; fill: give an engine the blobs of an image",
     )
-    parser.add_argument("tools", metavar="TOOL", nargs="*", help=f"for show and check: {_TOOLS}")
+    parser.add_argument(
+        "tools",
+        metavar="TOOL",
+        nargs="*",
+        help=f"for show and check: {_TOOLS}; for fill: the engine's NAME and the image",
+    )
     parser.add_argument(
         "--engine", metavar="NAME", help="the engine in the daemon's settings, if there are several"
     )
@@ -54,10 +60,14 @@ def _arguments(parser: ArgumentParser) -> None:
     output.add_argument(
         "-o", "--output", metavar="DIR", help="write the files below DIR; / is this machine itself"
     )
-    add_json(output, "print one JSON object per file, check or engine")
+    add_json(output, "print one JSON object per file, check, engine or image")
     parser.add_argument(
         "--image", metavar="REF", help="the image that check pulls (default: a small one that it makes)"
     )
+    parser.add_argument(
+        "--namespace", metavar="NAME", help="for fill: the only namespace of the engine (default: all)"
+    )
+    add_no_credentials(parser)
 
 
 def engine(args: Namespace, session: Session) -> None:
@@ -70,16 +80,21 @@ def engine(args: Namespace, session: Session) -> None:
     if args.action == "ls":
         if args.tools or args.versions:
             raise UsageError("'ls' has no arguments but --engine and --json")
+    elif args.action == "fill":
+        if len(args.tools) != 2 or args.versions or args.engine is not None:
+            raise UsageError("'fill' has two arguments, NAME and REF, and no --engine and --for")
     elif not args.tools:
         raise UsageError(f"a tool is required: {_TOOLS}")
     if args.output is not None and args.action != "show":
         raise UsageError("--output belongs to 'show'")
     if args.image is not None and args.action != "check":
         raise UsageError("--image belongs to 'check'")
-    for name in args.tools:
+    if (args.namespace is not None or args.no_credentials) and args.action != "fill":
+        raise UsageError("--namespace and --no-credentials belong to 'fill'")
+    for name in args.tools if args.action != "fill" else ():
         if name not in TOOLS:
             raise UsageError(f"{name!r} is not a tool; the tools are {_TOOLS}")
-    {"show": _show, "check": _check, "ls": _list}[args.action](args, session)
+    {"show": _show, "check": _check, "ls": _list, "fill": _fill}[args.action](args, session)
 
 
 def _show(args: Namespace, session: Session) -> None:
@@ -131,6 +146,24 @@ def _check(args: Namespace, session: Session) -> None:
                 file=session.stdout,
             )
         print(f"  served by {where} at {clean(chosen.path)}", file=session.stdout)
+
+
+def _fill(args: Namespace, session: Session) -> None:
+    """
+    Give an engine the blobs that it lacks, and print how many these were.
+    """
+    name, reference = args.tools
+    headers = credentials_headers(args, session, (reference,))
+    filled = session.daemon.fill(name, reference, args.namespace, headers)
+    if args.json:
+        print(json_line(filled), file=session.stdout)
+        return
+    where = ", ".join(clean(each) for each in filled.get("namespaces") or ())
+    print(
+        f"{clean(filled.get('image'))} in {clean(name)} ({where}): {count(filled, 'written')} of "
+        f"{count(filled, 'blobs')} blobs were missing, {size(count(filled, 'bytes'))} written",
+        file=session.stdout,
+    )
 
 
 def _versions(given: Sequence[str]) -> dict[str, Version]:
@@ -193,19 +226,21 @@ def _familiar(reference: str) -> str:
 COMMANDS: Final[Mapping[str, Command]] = {
     "engine": Command(
         "Configure container engines to run images from the store",
-        "ACTION [TOOL]...",
+        "ACTION [TOOL]... | fill NAME REF",
         _arguments,
         engine,
         "An engine that is named in the daemon's configuration file runs images from the store, without a "
         "download or an unpacking of its own.  'show' prints the files by which a tool uses it, for the "
         "version of the tool on this machine.  'check' pulls an image by a tool, and fails unless xferd "
-        "fetched its layers.  'ls' lists the engines with the images that they use.",
+        "fetched its layers.  'ls' lists the engines with the images that they use.  'fill' writes the blobs "
+        "of an image into a containerd, which needs them to export or push the image.",
         (
             "xferctl engine show containerd",
             "xferctl engine show podman --output /",
             "xferctl engine show docker --for docker=29.0 --for containerd=2.1",
             "xferctl engine check containerd",
             "xferctl engine ls",
+            "xferctl engine fill node docker.io/library/debian:12",
         ),
     )
 }

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os.path
 from collections import Counter
+from collections.abc import Mapping
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from xferd.credentials import Credentials
 from xferd.engines.cri.image_service import MAX_ANSWER, ImageService
 from xferd.engines.cri.pull_credentials import PullCredentials
+from xferd.engines.fill.filling import Filling
 from xferd.engines.grpc.client import GrpcClient
 from xferd.engines.grpc.listener import GrpcListener
 from xferd.engines.settings import ContainerdSettings
@@ -31,17 +34,19 @@ from xferd.interfaces.engines import (
     EngineFigures,
     EngineImageJSON,
     EngineJSON,
+    FilledJSON,
     IEngine,
+    IFillable,
 )
 from xferd.interfaces.snapshots import Snapshot
-from xferd.names import Digest
+from xferd.names import Digest, Reference
 from xferd.store.threads import Pool, Threads
 
 THREADS = 4
 """Threads for the files of one engine's snapshots: most of their work waits for the disk."""
 
 
-@implementer(IEngine)
+@implementer(IEngine, IFillable)
 class ContainerdEngine:
     """
     A containerd.
@@ -74,6 +79,7 @@ class ContainerdEngine:
         self._client = GrpcClient(settings.address, context.reactor, MAX_ANSWER)
         credentials = PullCredentials()
         images = ImageService(self._client, credentials)
+        self._filling = Filling(self._client, settings.address, context)
         if pool is None:
             pool = ThreadPool(0, THREADS, f"engine {name}")
         self._threads = Threads(context.reactor, pool, "xferd is stopping")
@@ -116,6 +122,15 @@ class ContainerdEngine:
         await self._listener.stop()
         self._client.close()
         await self._threads.stop()
+
+    def fill(
+        self,
+        reference: Reference,
+        namespace: str | None,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> Deferred[FilledJSON]:
+        return Deferred.fromCoroutine(self._filling.fill(reference, namespace, client, credentials))
 
     def describe(self) -> Deferred[EngineJSON]:
         layers = self._layers()

@@ -1,0 +1,3 @@
+"""
+Tests for C{xferd.engines.fill}.
+"""

@@ -1,0 +1,109 @@
+# -*- test-case-name: tests.engines.fill.test_filling -*-
+"""
+Gives a containerd the blobs of one image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from xferd.credentials import Credentials
+from xferd.engines.fill.containerd import Namespace, namespaces
+from xferd.engines.grpc.client import GrpcClient
+from xferd.engines.grpc.status import GrpcError
+from xferd.errors import BadDocument, EngineFailed, NotFound
+from xferd.interfaces.engines import EngineContext, FilledJSON
+from xferd.names import Reference
+from xferd.oci import Descriptor, Index, Manifest, parse_document
+
+_DEPTH = 3
+"""Indexes within indexes."""
+
+
+class Filling:
+    """
+    Fills images of one containerd.
+    """
+
+    def __init__(self, client: GrpcClient, address: str, context: EngineContext) -> None:
+        """
+        @param address: containerd's socket, for errors.
+        """
+        self._client = client
+        self._address = address
+        self._context = context
+
+    async def fill(
+        self,
+        reference: Reference,
+        namespace: str | None,
+        client: str,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> FilledJSON:
+        """
+        Write what is missing of an image, of each platform that containerd has.  Blobs
+        that the store lacks are fetched.
+
+        @see: L{xferd.interfaces.engines.IEngines.fill}
+        """
+        release = self._context.store.gc.lease()
+        try:
+            return await self._fill(reference, namespace, client, credentials)
+        except GrpcError as e:
+            raise EngineFailed(f"containerd at {self._address}: {e.message}") from e
+        finally:
+            release()
+
+    async def _fill(
+        self,
+        reference: Reference,
+        namespace: str | None,
+        client: str,
+        credentials: Mapping[str, Credentials] | None,
+    ) -> FilledJSON:
+        filled = FilledJSON(image=str(reference), namespaces=[], blobs=0, written=0, bytes=0)
+        for each in await namespaces(self._client):
+            if namespace is not None and each.name != namespace:
+                continue
+            target = await each.image(str(reference))
+            if target is None:
+                continue
+            filled["namespaces"].append(each.name)
+            blobs = await _blobs(each, target)
+            filled["blobs"] += len(blobs)
+            async with each.lease(self._context.wall_clock) as lease:
+                for blob in blobs:
+                    if await each.has(blob.digest):
+                        continue
+                    content = self._context.jobs.content(blob, reference.repository, client, credentials)
+                    try:
+                        filled["bytes"] += await each.write(blob, content, lease, str(reference.repository))
+                    finally:
+                        content.close()
+                    filled["written"] += 1
+        if not filled["namespaces"]:
+            where = "" if namespace is None else f" in namespace {namespace!r}"
+            raise NotFound(f"containerd at {self._address} has no image {reference}{where}")
+        return filled
+
+
+async def _blobs(namespace: Namespace, target: Descriptor, depth: int = 0) -> list[Descriptor]:
+    """
+    The blobs that an image needs for the platforms whose manifests are there.
+
+    @raise BadDocument: its manifest is not an image's, or no platform is there.
+    """
+    document = parse_document(await namespace.document(target))
+    if isinstance(document, Manifest):
+        return list(
+            {blob.digest: blob for blob in (document.config, *document.layers) if not blob.urls}.values()
+        )
+    found: dict[object, Descriptor] = {}
+    if isinstance(document, Index) and depth < _DEPTH:
+        for manifest in document.manifests:
+            if await namespace.has(manifest.digest):
+                blobs = await _blobs(namespace, manifest, depth + 1)
+                found.update({blob.digest: blob for blob in blobs})
+    if not found:
+        raise BadDocument(f"containerd has no manifest of index {target.digest}")
+    return list(found.values())
