@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import Event
 from typing import Any, NoReturn, cast
 
@@ -35,10 +35,15 @@ from tests.store.support import (
     pull,
     sample,
 )
+from xferd.errors import UploadUnknown
+from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.store import Freed
-from xferd.names import Digest, chain_id
+from xferd.media_types import OCI_MANIFEST
+from xferd.names import Digest, Repository, chain_id
+from xferd.oci import Descriptor
 from xferd.store.disk.file_system import remove
+from xferd.store.paths import INCOMING
 from xferd.store.store import Store
 from xferd.testing.inline_threads import InlineReactor
 
@@ -49,6 +54,7 @@ PART = 1000
 PARTS = random.Random(0).randbytes(8 * PART - 1)
 """A blob, without any part that is like another, or like nothing."""
 PARTED = Digest.of(PARTS)
+LOCAL = Repository(LOCAL_HOST, "local/app")
 STEPS = 900
 """More than there are; the last child lives to its end."""
 
@@ -203,6 +209,81 @@ def migrate(path: str, say: Any) -> None:
     _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
     if failures:
         raise RuntimeError(failures)
+
+
+def pushes(path: str, say: Any) -> None:
+    """
+    An image is pushed: one blob in two requests with a restart in between, one in one
+    request, and one whose upload is cancelled.
+
+    @param say: called with each step that is done.
+    """
+
+    async def first(store: Store) -> None:
+        session = await store.incoming.begin(LOCAL, "ci")
+        say(f"session {session.id} 0")
+        session.write(PARTS[: 3 * PART])
+        session.release()
+        say(f"session {session.id} {3 * PART}")
+        cancelled = await store.incoming.begin(LOCAL, "ci", "sha512")
+        cancelled.write(b"given up")
+        await cancelled.remove()
+        say(f"cancelled {cancelled.id}")
+        await push_brief(store)
+        say(f"pushed {Digest.of(b'brief')}")
+
+    async def second(store: Store) -> None:
+        (name,) = store.incoming._sessions
+        await finish_push(store, name)
+        say(f"pushed {PARTED}")
+        manifest = catalog_manifest()
+        await store.blobs.put(manifest.descriptor.digest, b"manifest")
+        await store.catalog.put_manifest(LOCAL, manifest, ["1"], 1.0)
+        say(f"tagged {manifest.descriptor.digest}")
+
+    for part in (first, second):
+        store = Store(
+            path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE
+        )
+        store.open()
+
+        async def live(store: Store, part: Callable[[Store], Awaitable[None]]) -> None:
+            await store.start()
+            await part(store)
+            await store.stop()
+
+        failures: list[object] = []
+        _ = Deferred.fromCoroutine(live(store, part)).addErrback(failures.append)
+        if failures:
+            raise RuntimeError(failures)
+
+
+async def push_brief(store: Store) -> None:
+    """
+    Push a blob in one request.
+    """
+    session = await store.incoming.begin(LOCAL, "ci", brief=True)
+    session.write(b"brief")
+    await session.commit(Digest.of(b"brief"))
+    await store.catalog.put_blob(LOCAL, Descriptor("", Digest.of(b"brief"), 5))
+
+
+async def finish_push(store: Store, name: str) -> None:
+    """
+    Send the rest of an upload.
+    """
+    session = await store.incoming.open(LOCAL, name)
+    session.write(PARTS[session.offset :])
+    await session.commit(PARTED)
+    await store.catalog.put_blob(LOCAL, Descriptor("", PARTED, len(PARTS)))
+
+
+def catalog_manifest() -> CatalogManifest:
+    """
+    What is pushed.
+    """
+    blobs = Descriptor("", PARTED, len(PARTS)), Descriptor("", Digest.of(b"brief"), 5)
+    return CatalogManifest(Descriptor(OCI_MANIFEST, Digest.of(b"manifest"), 8), blobs)
 
 
 def child(path: str, step: int, report: int, live: Callable[[str, Any], None]) -> NoReturn:
@@ -376,6 +457,61 @@ class KilledAnywhereTests(StoreTestCase):
         else:
             self.fail("no child lived to its end")
         self.assertGreater(killed, 50)
+
+    def test_every_step_of_a_push(self) -> None:
+        """
+        After a kill at any step, an upload has all reported bytes and can be continued,
+        what was reported as pushed is in the repository, and no file of an upload is left
+        that has ended.
+        """
+        killed = 0
+        for step in range(1, STEPS):
+            self.path = self.mktemp()
+            said, status = self.lived(self.path, step, pushes)
+            store = self.open()
+            self.check_pushed(store, said)
+            left = {name.removeprefix(INCOMING) for name in os.listdir(os.path.join(self.path, "ingest"))}
+            self.assertEqual(left, set(store.incoming._sessions), f"step {step}")
+            for name in left:
+                if store.incoming._sessions[name].row.algorithm == "sha256":
+                    self.run_now(finish_push(store, name))
+                else:
+                    self.successResultOf(self.successResultOf(store.incoming.open(LOCAL, name)).remove())
+            self.assertEqual(os.listdir(os.path.join(self.path, "ingest")), [])
+            self.successResultOf(store.gc.collect(False))
+            self.check_pushed(store, [line for line in said if not line.startswith("session")])
+            self.close(store)
+            if status == 0:
+                break
+            killed += 1
+        else:
+            self.fail("no child lived to its end")
+        self.assertGreater(killed, 50)
+
+    def check_pushed(self, store: Store, said: list[str]) -> None:
+        """
+        All that was reported of a push is done.
+        """
+        pushed = {line.split()[1] for line in said if line.startswith("pushed")}
+        for line in said:
+            what, name, *size = line.split()
+            if what == "session":
+                try:
+                    self.assertGreaterEqual(store.incoming.offset(LOCAL, name), int(size[0]), line)
+                except UploadUnknown:
+                    # The blob was published, and the client pushes it again.
+                    self.assertTrue(store.blobs.has(PARTED), line)
+            elif what == "cancelled":
+                self.assertRaises(UploadUnknown, store.incoming.offset, LOCAL, name)
+            elif what == "tagged":
+                tag = store.catalog.tag(LOCAL, "1")
+                assert tag is not None
+                self.assertEqual(str(tag.digest), name)
+                self.assertTrue(store.blobs.has(tag.digest))
+        for name in pushed:
+            self.assertIsNotNone(store.catalog.blob(LOCAL, Digest.parse(name)))
+            data = self.successResultOf(store.blobs.read(Digest.parse(name)))
+            self.assertEqual(Digest.of(data), Digest.parse(name))
 
     def test_every_step_of_a_migration(self) -> None:
         """
