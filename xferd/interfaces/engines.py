@@ -6,7 +6,7 @@ A container engine that the daemon serves with the trees of the store.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -46,6 +46,15 @@ class EngineImageJSON(TypedDict):
     by: str
 
 
+class LeftOutJSON(TypedDict):
+    """
+    An image of the store that engines do not see, and the reason, a sentence.
+    """
+
+    image: str
+    reason: str
+
+
 class EngineJSON(TypedDict):
     """
     An engine that the daemon serves.
@@ -54,7 +63,8 @@ class EngineJSON(TypedDict):
     C{state} is C{serving}, C{failed} or C{stopped}; C{problem} is a sentence, or
     L{None}.  C{path} is the unix socket or the directory that the engine is configured
     with.  C{layers} and C{size} are the layers that it uses and the bytes of their
-    trees; C{snapshots} are all that it made, layers included.
+    trees; C{snapshots} are all that it made, layers included.  C{left_out} are the images
+    that the view does not show.
     """
 
     name: str
@@ -66,6 +76,7 @@ class EngineJSON(TypedDict):
     layers: int
     size: int
     images: Sequence[EngineImageJSON]
+    left_out: NotRequired[Sequence[LeftOutJSON]]
 
 
 @frozen

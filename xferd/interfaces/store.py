@@ -5,7 +5,7 @@ The store, as jobs use it: trees, layers, images, free space, garbage collection
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 from attrs import frozen
@@ -148,7 +148,7 @@ class ILayers(Interface):
         The layer, or None if it is not registered.
         """
 
-    def chain_ids() -> Collection[Digest]:
+    def chain_ids() -> Set[Digest]:
         """
         All layers.  Like L{stack} and L{blobs_of}, this does not count as a use.
         """

@@ -6,7 +6,7 @@ The layers: records, in C{layers/}, of a tree on top of a parent chain.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from threading import Event
 from weakref import WeakValueDictionary
 
@@ -79,7 +79,7 @@ class Layers:
         self._arrivals.setdefault(chain_id, []).append(arrival)
         return arrival
 
-    def chain_ids(self) -> Collection[Digest]:
+    def chain_ids(self) -> Set[Digest]:
         return self._records.keys()
 
     def stack(self, chain_id: Digest) -> Sequence[Layer]:

@@ -5,7 +5,7 @@ The trees and layers of a store in memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
@@ -152,7 +152,7 @@ class FakeLayers:
         self._arrivals.append((chain_id, arrival))
         return arrival
 
-    def chain_ids(self) -> Collection[Digest]:
+    def chain_ids(self) -> Set[Digest]:
         return self.registered.keys()
 
     def stack(self, chain_id: Digest) -> Sequence[Layer]:

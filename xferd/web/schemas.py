@@ -50,11 +50,16 @@ def array(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
-def _object(properties: Mapping[str, Schema], **more: Any) -> Schema:
+def _object(
+    properties: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None, **more: Any
+) -> Schema:
     """
     An object with all of these properties.
+
+    @param optional: further ones, which it may have.
     """
-    return {"type": "object", "required": list(properties), "properties": properties, **more}
+    every = {**properties, **(optional or {})}
+    return {"type": "object", "required": list(properties), "properties": every, **more}
 
 
 def _or_null(schema: Schema) -> Schema:
@@ -445,7 +450,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     }
                 )
             ),
-        }
+        },
+        optional={
+            "left_out": {
+                **array(_object({"image": TEXT, "reason": TEXT})),
+                "description": "The images of the store that the view does not show.",
+            },
+        },
     ),
     "Well": _object({"status": {"const": "ok"}}),
     "ImageGone": _object({"reference": TEXT, "removed": {"const": True}}),

@@ -153,13 +153,15 @@ class ListTests(CommandCase):
             {"image": "docker.io/library/debian:12", "layers": 1, "containers": 2, "by": ""},
             {"image": "", "layers": 3, "containers": 0, "by": "/r"},
         ]
-        broken = found(STORAGE, state="failed", problem="disk\x1b full")
+        left_out = [{"image": "docker.io/library/old:1", "reason": "an older xferd has unpacked it"}]
+        broken = found(STORAGE, state="failed", problem="disk\x1b full", left_out=left_out)
         self.items = [found(NODE, images=images), broken]
         self.fake.on("GET", "/engines", Answer(self.items))
 
     def test_table(self) -> None:
         """
-        Each image has a row, and an engine without images one with its problem.
+        Each image has a row, and an engine without images one with its problem.  What the
+        view does not show has a row with the reason.
         """
         self.assertEqual(
             self.lines("engine", "ls"),
@@ -168,6 +170,13 @@ class ListTests(CommandCase):
                 ["containerd", "node", "serving", "debian:12", "1", "2"],
                 ["containerd", "node", "serving", "-", "3", "0", "/r"],
                 ["containers-storage", "failed", "disk\\x1b", "full"],
+                [
+                    "containers-storage",
+                    "left",
+                    "out",
+                    "old:1",
+                    *["an", "older", "xferd", "has", "unpacked", "it"],
+                ],
             ],
         )
 

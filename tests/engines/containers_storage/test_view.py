@@ -334,7 +334,12 @@ class ViewTests(StoreTestCase):
         self.start()
         self.pull(self.one)
         self.run_container(self.one)
-        self.wait(self.view.refresh())
+        artifact = evolve(
+            self.one.image,
+            reference=Reference.parse("chart"),
+            config=evolve(self.one.image.config, media_type="a/chart"),
+        )
+        self.wait(self.store.images.put(artifact))
         self.assertEqual(
             self.describe(),
             {
@@ -353,6 +358,9 @@ class ViewTests(StoreTestCase):
                         "containers": 1,
                         "by": str(self.root),
                     }
+                ],
+                "left_out": [
+                    {"image": "docker.io/library/chart:latest", "reason": "it is an artifact, not an image"}
                 ],
             },
         )

@@ -193,6 +193,8 @@ def _list(args: Namespace, session: Session) -> None:
     for each in found:
         images = [image for image in each.get("images") or [] if isinstance(image, dict)]
         rows += [_row(each, image) for image in images] or [_row(each, None)]
+        left_out = [image for image in each.get("left_out") or [] if isinstance(image, dict)]
+        rows += [_left_out_row(each, image) for image in left_out]
     heads = ("KIND", "ENGINE", "STATE", "IMAGE", "LAYERS", "CONTAINERS", "ROOT", "WHY")
     session.printer.rows(found, heads, rows, ("LAYERS", "CONTAINERS"))
 
@@ -211,6 +213,14 @@ def _row(each: dict[str, Any], image: dict[str, Any] | None) -> tuple[str, ...]:
         "" if image is None else clean(image.get("by")),
         clean(each.get("problem")),
     )
+
+
+def _left_out_row(each: dict[str, Any], image: dict[str, Any]) -> tuple[str, ...]:
+    """
+    The row of an image that an engine does not see.
+    """
+    kind, name = clean(each.get("kind")), clean(each.get("name"))
+    return kind, name, "left out", _familiar(str(image.get("image"))), "", "", "", clean(image.get("reason"))
 
 
 def _familiar(reference: str) -> str:

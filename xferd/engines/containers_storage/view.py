@@ -39,6 +39,7 @@ from xferd.interfaces.engines import (
     EngineJSON,
     IEngine,
     ILateAnswers,
+    LeftOutJSON,
 )
 from xferd.interfaces.store import ILayerUser
 from xferd.jobs.job import rfc3339
@@ -181,6 +182,10 @@ class StorageView:
                 layers=len(needed),
                 size=sum(needed.values()),
                 images=self.needs.images(),
+                left_out=[
+                    LeftOutJSON(image=name, reason=reason)
+                    for name, reason in sorted(self._contents.left_out.items())
+                ],
             )
         )
 
@@ -249,15 +254,14 @@ class StorageView:
         The chain IDs of all layers in the store, by their IDs.
         """
         layers, known = self._store.layers, self._identities
-        present = layers.chain_ids()
-        self._identities = {}
-        for chain in present:
-            if chain in self._identities:
-                continue
+        for chain in layers.chain_ids() - known.keys():
             below = ""
             for layer in layers.stack(chain):
-                found = self._identities.get(layer.chain_id) or known.get(layer.chain_id)
-                below = self._identities[layer.chain_id] = found or layer_id(layer.diff_id, below)
+                if layer.chain_id not in known:
+                    known[layer.chain_id] = layer_id(layer.diff_id, below)
+                below = known[layer.chain_id]
+        present = layers.chain_ids()
+        self._identities = {chain: identity for chain, identity in known.items() if chain in present}
         return {identity: chain for chain, identity in self._identities.items()}
 
     async def _write(self) -> None:
