@@ -212,6 +212,22 @@ class UpstreamTests(RightsCase):
         await self.reload()
         self.assertEqual(await self.statuses("account"), {404})
 
+    async def test_images_of_jobs(self) -> None:
+        """
+        A private image that root pulled by a job is root's, by tag and by digest, whatever
+        happens to tags that an upstream no longer has.  Another user gets nothing of it.
+        """
+        account = self.upstreams["account"]
+        text = self.config.read_text()
+        for gone in ("keep", "drop"):
+            public = f'policy = "public"\non_upstream_gone = "{gone}"'
+            self.config.write_text(text.replace('policy = "account"', public))
+            await self.reload()
+            await self.daemon.ctl("pull", f"{account}/team/app:1")
+            for _ in range(2):
+                self.assertEqual(await self.statuses(account), {200}, gone)
+                self.assertEqual(await self.statuses(account, user=OTHER), {404}, gone)
+
     async def test_pass(self) -> None:
         """
         A client gets what the upstream gives for its own credentials.  A second client with others, or

@@ -423,6 +423,18 @@ class JobsImagesTests(MirrorCase):
         (warning,) = self.successResultOf(asking).warnings
         self.assertIn("100 days ago", warning)
 
+    def test_refused(self) -> None:
+        """
+        They are served if the upstream does not give them to anybody, also where a tag
+        that it no longer has is removed.
+        """
+        self.policy = TagPolicy(keep_gone=False)
+        for error in (Denied, ManifestUnknown):
+            self.wait(61)
+            self.registry.gate.fail("resolve", error("no", host=HOST))
+            found = self.found()
+            self.assertEqual((found.document, len(found.warnings)), (self.image.manifest, 1))
+
     def test_checked(self) -> None:
         """
         If it answers, it decides what the name stands for; nothing is fetched

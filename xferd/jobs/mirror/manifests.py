@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -108,9 +109,12 @@ class MirroredManifests:
         @raise XferdError: C{error}.
         """
         name, age = f"{source.name}:{tag}", self._wall_clock() - known.since
-        # An image of a job has its name until somebody removes it.
-        fallback = after(error, policy, 0.0 if known.checked is None else age)
-        if fallback is Fallback.DROP and known.checked is not None:
+        if known.checked is None:
+            # An image of a job is local, and has its name until somebody removes it.
+            fallback = after(error, evolve(policy, keep_gone=True), 0.0)
+        else:
+            fallback = after(error, policy, age)
+        if fallback is Fallback.DROP:
             await self._drop(source.name, tag)
         complete = self._known.is_complete(source.name, known.manifest.entry)
         # An upstream that counts the requests for manifests still sends blobs.
