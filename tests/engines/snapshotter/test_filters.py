@@ -48,11 +48,23 @@ class FilterTests(SynchronousTestCase):
 
     def test_fields(self) -> None:
         """
-        Each field is compared; a missing label equals nothing.
+        Each field is compared; a missing label equals the empty string.
         """
         for text in ('name=="default/1/a b"', "kind==committed", 'labels.a=="b\\""', "parent==sha256:p"):
             self.assertTrue(self.check(text), text)
-        for text in ("name==x", "kind==active", "labels.a==c", "labels.other==c", 'labels.other==""'):
+            self.assertFalse(self.check(text.replace("==", "!=")), text)
+        for text in ("name==x", "kind==active", "labels.a==c", "labels.other==c", 'parent==""'):
+            self.assertFalse(self.check(text), text)
+            self.assertTrue(self.check(text.replace("==", "!=")), text)
+        self.assertTrue(self.check('labels.other==""'))
+
+    def test_presence(self) -> None:
+        """
+        A field alone has to have a value.
+        """
+        for text in ("labels.a", "parent", 'kind==committed,labels."containerd.io/snapshot.ref"'):
+            self.assertTrue(self.check(text), text)
+        for text in ("labels.other", "labels.other,name", "name==x,labels.a"):
             self.assertFalse(self.check(text), text)
 
     def test_any(self) -> None:
@@ -66,7 +78,6 @@ class FilterTests(SynchronousTestCase):
         """
         A condition of another form counts as met, as the engine looks at what it gets.
         """
-        for text in ("name~=x", "labels.a", 'name=="x', "size==1", "kind==committed,name!=x"):
+        for text in ("name~=x", 'name=="x', "size==1", "kind==committed,name~=x", 'labels.a=="\\x41"'):
             self.assertTrue(self.check(text), text)
-        self.assertTrue(self.check('labels.a=="\\x41"'))
-        self.assertFalse(self.check("kind==active,name!=x"))
+        self.assertFalse(self.check("kind==active,name~=x"))
