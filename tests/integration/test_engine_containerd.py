@@ -274,6 +274,22 @@ class NewestTests(ContainerdCase):
         self.assertEqual(said.split(), ["new"])
         await ctr.ctr("tasks", "rm", "--force", "one")
 
+    async def test_absent(self) -> None:
+        """
+        While xferd is away, pulls by its snapshotter fail at once, and those by others do not;
+        when it has returned, they succeed.
+        """
+        reference = self.add(runnable_image())
+        await self.daemon.stop()
+        with self.assertRaises(PeerFailed) as caught:
+            await self.containerd.pull(reference)
+        self.assertIn("failed to prepare", str(caught.exception))
+        await self.containerd.ctr("images", "pull", "--plain-http", "--snapshotter=overlayfs", reference)
+        self.daemon = await self.start_daemon()
+        await self.patiently(lambda: self.containerd.pull(reference))
+        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
+        self.assertEqual(output.encode(), OS_RELEASE)
+
     async def test_killed_in_a_pull(self) -> None:
         """
         xferd is killed in the middle of a pull: containerd pulls by itself, and the image
