@@ -50,8 +50,8 @@ def tiny_image(note: str = "") -> SampleImage:
         lower.directory(name)
     lower.file("etc/os-release", RELEASE.encode())
     lower.directory("data", uid=7, gid=8, mode=0o2775)
-    lower.file("data/owned", b"1", uid=1000, gid=1001, mode=0o4750)
-    lower.entry("data/again", LNKTYPE, target="data/owned", uid=1000, gid=1001, mode=0o4750)
+    lower.file("data/owned", b"1", uid=5000, gid=5001, mode=0o4750)
+    lower.entry("data/again", LNKTYPE, target="data/owned", uid=5000, gid=5001, mode=0o4750)
     lower.file("data/capable", b"2", mode=0o755, xattrs={"security.capability": _NET_BIND})
     lower.file("data/changed", b"old").file("gone/file").file("opaque/old").file("opaque/in/old").fifo(
         "data/pipe"
@@ -252,9 +252,23 @@ class ViewTests(PodmanCase):
         """
         await self.daemon.ctl("pull", self.reference)
         facts = ["stat", "-c", "%u %g %a", "/bin/busybox", "/data", "/data/owned", "/data/changed"]
-        expected = "0 0 755\n7 8 2775\n1000 1001 4750\n7 0 644\n"
+        expected = "0 0 755\n7 8 2775\n5000 5001 4750\n7 0 644\n"
         for options in ((), ("--uidmap=0:100000:65536", "--gidmap=0:200000:65536")):
             self.assertEqual(await self.run_in(self.reference, *facts, options=options), expected, options)
+
+    async def test_automatic_namespace(self) -> None:
+        """
+        podman chooses a range of users that is large enough for all owners in the image.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        ranges = self.place / "ranges"
+        ranges.write_text("containers:1000000:1000000\n")
+        script = 'mount --bind "$0" /etc/subuid; mount --bind "$0" /etc/subgid; exec "$@"'
+        podman = self.storage.argv("podman", "run", "--rm", "--userns=auto", self.reference)
+        facts = ["sh", "-c", "stat -c '%u %g' /data/owned; cat /proc/self/uid_map"]
+        output = await run(reactor, ["unshare", "--mount", "sh", "-ec", script, str(ranges), *podman, *facts])
+        self.assertEqual(output.split()[:3], ["5000", "5001", "0"])
+        self.assertGreater(int(output.split()[4]), 5001)
 
     async def test_pull(self) -> None:
         """

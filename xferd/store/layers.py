@@ -185,14 +185,13 @@ class Layers:
         """
         Cancelling ends it at its next step, and waits for that.
         """
+        record = self._records.get(chain_id)
+        if record is not None and record.owns:
+            return succeed(self._layer(record))
         stop = Event()
         return delay_cancellation(Deferred.fromCoroutine(self._separate(chain_id, stop)), stop=stop.set)
 
     async def _separate(self, chain_id: Digest, stop: Event) -> Layer:
-        self._leases.touch(chain_id)
-        known = self._records.get(chain_id)
-        if known is not None and known.owns:
-            return self._layer(known)
         # The copy has no layer until its record is written.
         release = self._leases.acquire()
         try:

@@ -26,9 +26,9 @@ from xferd.engines.containers_storage.identity import layer_id
 from xferd.engines.containers_storage.late_answers import LateAnswers
 from xferd.engines.containers_storage.needs import Needs
 from xferd.engines.containers_storage.records import ImageRecord
-from xferd.engines.containers_storage.writer import Writer
+from xferd.engines.containers_storage.writer import DIFF, Writer
 from xferd.engines.settings import ContainersStorageSettings
-from xferd.errors import XferdError
+from xferd.errors import StoreError, XferdError
 from xferd.interfaces.engines import (
     CONTAINERS_STORAGE,
     FAILED,
@@ -41,15 +41,14 @@ from xferd.interfaces.engines import (
     ILateAnswers,
     LeftOutJSON,
 )
-from xferd.interfaces.store import ILayerUser
+from xferd.interfaces.store import ILayerUser, Layer
 from xferd.jobs.job import rfc3339
 from xferd.names import Digest, Repository
 from xferd.oci import Document
+from xferd.owners import Owners
 from xferd.store.batches import Batches
 from xferd.store.disk.file_system import trying_to
-from xferd.store.paths import Paths
 from xferd.store.threads import Pool, Threads
-from xferd.store.trees.facts import valid_facts
 
 RETRY: Final = 30.0
 """Seconds after which a view is written again that could not be written."""
@@ -118,8 +117,7 @@ class StorageView:
         self._contents = Contents()
         self._on_disk: Mapping[str, ImageRecord] | None = None
         self._identities: dict[Digest, str] = {}
-        self._separate: dict[Digest, str] = {}
-        self._tar_sizes: dict[str, int] = {}
+        self._known_facts: dict[str, tuple[int, Owners]] = {}
         self._serving = False
         self._problem: str | None = None
         self._retry: IDelayedCall | None = None
@@ -287,6 +285,8 @@ class StorageView:
         contents = selection.contents()
         await self._threads.run(self._write_files, contents, rfc3339(self._wall_clock()))
         self._contents, self._on_disk = contents, contents.images
+        paths = {f"{self._trees}/{layer.tree}/{DIFF}" for layer in contents.layers.values()}
+        self._known_facts = {path: known for path, known in self._known_facts.items() if path in paths}
         self.needs.shown(contents)
 
     def _has_documents(self, image: ImageRecord) -> bool:
@@ -306,23 +306,32 @@ class StorageView:
         layers, blobs = self._store.layers, self._store.blobs
         found = []
         for each in () if chain_id is None else layers.stack(chain_id):
-            layer = each
-            if self._separate.get(layer.chain_id) != layer.path:
-                layer = await layers.separate(layer.chain_id)
-                self._separate[layer.chain_id] = layer.path
-            present = tuple(blob for blob in layers.blobs_of(layer.chain_id) if blobs.has(blob.digest))
-            if layer.path not in self._tar_sizes:
-                self._tar_sizes[layer.path] = await self._threads.run(_read_tar_size, self._trees, layer.path)
-            size = self._tar_sizes[layer.path]
+            layer = await layers.separate(each.chain_id)
+            size, owners = await self._facts(layer)
             found.append(
-                StoredLayer(layer.chain_id, layer.diff_id, layer.path, size, layer.outdated, blobs=present)
+                StoredLayer(
+                    chain_id=layer.chain_id,
+                    diff_id=layer.diff_id,
+                    path=layer.path,
+                    tar_size=size,
+                    outdated=layer.outdated,
+                    uids=owners.users,
+                    gids=owners.groups,
+                    blobs=tuple(blob for blob in layers.blobs_of(layer.chain_id) if blobs.has(blob.digest)),
+                )
             )
         return found
 
+    async def _facts(self, layer: Layer) -> tuple[int, Owners]:
+        """
+        The bytes of a layer's tar, and the owners of its files.
 
-def _read_tar_size(trees: str, path: str) -> int:
-    """
-    Read the bytes of a tree's tar.
-    """
-    paths = Paths(os.path.dirname(trees))
-    return valid_facts(paths, os.path.relpath(os.path.dirname(path), trees)).unpacked.tar_size
+        @raise StoreError: its tree is gone, or cannot be read.
+        """
+        known = self._known_facts.get(layer.path)
+        if known is None:
+            size = self._store.trees.tar_size(layer.diff_id)
+            if size is None:
+                raise StoreError(f"the tree of the layer {layer.chain_id} is gone")
+            known = self._known_facts[layer.path] = size, await self._store.trees.owners(layer.diff_id)
+        return known
