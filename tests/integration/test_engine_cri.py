@@ -41,9 +41,6 @@ class NewestTests(ContainerdCase):
         The credentials of a pull reach xferd's own: containerd fetches no blob.  They do
         not reach the log.
         """
-        host = self.containerd.hosts / self.registry.host / "hosts.toml"
-        host.parent.mkdir()
-        host.write_text(f'server = "http://{self.registry.host}"\n')
         image = runnable_image()
         reference = self.add(image)
         await self.crictl("pull", "--creds", f"ann:{PASSWORD}", reference)

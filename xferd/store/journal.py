@@ -472,7 +472,8 @@ class Journal:
             ) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StoreError(
-                f"{self._path} is damaged; move it away to start with an empty journal: images stay"
+                f"{self._path} is damaged; move it away to start with an empty journal: "
+                "images stay, but the containers of engines are lost"
             ) from error
         raise StoreError(f"cannot {doing} {self._path}: {error}") from error
 

@@ -52,6 +52,7 @@ class Paths:
                             copy, for one layer
         layers/<alg>/<hex>  records, by chain ID
         staging/            unfinished and removed files; swept at start
+        engines/<name>/     files of an engine's snapshots, which are its own business
         xferd.db            the journal
         version             the version of this layout
         lock                held by the daemon that uses the directory
