@@ -13,6 +13,7 @@ The errors of xferd, in one tree::
     │   ├── NotFound               the daemon has no such job, image or transfer
     │   │   └── UploadUnknown      the upload has ended: the client begins another
     │   ├── PushRefused            the client pushes to another name
+    │   ├── PreconditionFailed     412: another client was faster
     │   ├── UploadBusy             two requests at once for one upload
     │   └── WrongOffset            a part of an archive or of an upload is out of order
     ├── SourceError                one source failed; another may work
@@ -250,6 +251,14 @@ class UploadBusy(BadInput):
 
     code = "UPLOAD_BUSY"
     retryable = True
+
+
+class PreconditionFailed(BadInput):
+    """
+    A manifest is not, or no longer, the one that the client expects.
+    """
+
+    code = "PRECONDITION_FAILED"
 
 
 class PushRefused(BadInput):

@@ -24,10 +24,10 @@ from xferd.v2.bodies import ArrivingDocument, DocumentMemory, check_length, read
 from xferd.v2.front import Front
 from xferd.v2.listing import Listing
 from xferd.v2.names import Names, Target
+from xferd.v2.preconditions import Preconditions
 from xferd.v2.request import path_of, query, query_all
 from xferd.v2.responses import (
     add_warning,
-    matches,
     respond_empty,
     respond_error,
     respond_errors,
@@ -159,7 +159,9 @@ class Registry:
         self._store.catalog.note_use(source.name, document.digest)
         for text in found.warnings:
             add_warning(request, text)
-        if matches(header(request, b"if-none-match"), document.digest):
+        preconditions = Preconditions.of(request)
+        preconditions.check(document.digest, f"{target.repository.path}:{wanted}")
+        if preconditions.holds(document.digest):
             self._describe(request, document.digest, target)
             request.setResponseCode(304)
             return b""
@@ -226,7 +228,8 @@ class Registry:
         target, body = self._target(request, name, alias), cast("ArrivingDocument", accepted(request))
         tags = query_all(request, "tag") if ":" in wanted else [wanted]
         document = read_manifest(request, wanted, bytes(body.data))
-        entry = await self._manifests.put(target.repository, document, tags)
+        check = Preconditions.of(request).check_change
+        entry = await self._manifests.put(target.repository, document, tags, wanted, check)
         if ":" in wanted:
             for tag in tags:
                 request.responseHeaders.addRawHeader(b"oci-tag", tag.encode("ascii"))
@@ -241,7 +244,7 @@ class Registry:
         Delete a tag, or a manifest and its tags ("Deleting Manifests", end-9).
         """
         target, _ = await self._allowed(request, name, alias, Action.DELETE)
-        await self._manifests.remove(target.repository, wanted)
+        await self._manifests.remove(target.repository, wanted, Preconditions.of(request).check_change)
         return respond_empty(request, 202)
 
     @app.route("/v2/<path:name>/blobs/<digest>", methods=["DELETE"])
@@ -435,6 +438,7 @@ class Registry:
         location = f"/v2/{target.repository.path}/{kind}/{digest}"
         request.setHeader(b"location", location.encode("ascii"))
         request.setHeader(b"docker-content-digest", str(digest).encode("ascii"))
+        request.setHeader(b"etag", f'"{digest}"'.encode("ascii"))
         return respond_empty(request, 201)
 
     def _describe(self, request: Request, digest: Digest, target: Target) -> None:

@@ -32,6 +32,7 @@ from xferd.errors import (
     Interrupted,
     ManifestUnknown,
     NotFound,
+    PreconditionFailed,
     PushRefused,
     RequestLoop,
     SizeMismatch,
@@ -46,7 +47,6 @@ from xferd.errors import (
     XferdError,
 )
 from xferd.json_encoding import encode
-from xferd.names import Digest
 from xferd.web.request import shown
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ ERRORS: Final[Mapping[type[XferdError], tuple[int, str]]] = {
     TooManyUploads: (429, "TOOMANYREQUESTS"),
     UploadUnknown: (404, "BLOB_UPLOAD_UNKNOWN"),
     UploadBusy: (409, "BLOB_UPLOAD_INVALID"),
+    PreconditionFailed: (412, "PRECONDITION_FAILED"),
     PushRefused: (403, "DENIED"),
     WrongOffset: (416, "BLOB_UPLOAD_INVALID"),
     SourceError: (502, "UNAVAILABLE"),
@@ -120,14 +121,6 @@ def add_warning(request: Request, text: str) -> None:
     """
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     request.responseHeaders.addRawHeader(b"warning", f'299 - "{quoted}"'.encode("latin-1", "replace"))
-
-
-def matches(header: str | None, digest: Digest) -> bool:
-    """
-    Whether an C{If-None-Match} names what would be sent (RFC 9110, section 13.1.2).
-    """
-    tags = (header or "").split(",")
-    return any(tag.strip().removeprefix("W/") in ("*", f'"{digest}"') for tag in tags)
 
 
 def respond_http_error(request: Request, refusal: HTTPException) -> bytes:

@@ -5,7 +5,8 @@ The manifests of xferd's own repositories: pushed, read and deleted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from attrs import evolve
 
@@ -17,6 +18,18 @@ from xferd.jobs.local.entries import pushed_entry
 from xferd.media_types import FOREIGN
 from xferd.names import Digest, Repository, parse_tag
 from xferd.oci import Descriptor, Document
+
+Check: TypeAlias = "Callable[[Digest | None, str], None]"
+"""
+Called with the digest of the manifest that is there, or L{None}, and its name; raises
+what refuses the change.
+"""
+
+
+def _always(present: Digest | None, name: str) -> None:
+    """
+    Make a change without a condition.
+    """
 
 
 class LocalManifests:
@@ -62,12 +75,19 @@ class LocalManifests:
         return Document(found.media_type, data, found.digest)
 
     async def put(
-        self, repository: Repository, document: Document, tags: Iterable[str] = ()
+        self,
+        repository: Repository,
+        document: Document,
+        tags: Iterable[str] = (),
+        wanted: str = "",
+        check: Check = _always,
     ) -> CatalogManifest:
         """
         Add a manifest to a repository, durably, and set its tags.  Concurrent pushes
         of one tag are atomic: the last one remains.
 
+        @param wanted: the tag or digest of which C{check} gets the manifest that is
+            there, just before it is replaced.
         @raise BadDocument: it violates its specification.
         @raise ContentMissing: the repository lacks a blob or a manifest that it
             names.  Layers that need not be distributed may be missing.
@@ -81,24 +101,36 @@ class LocalManifests:
             await self._store.blobs.put(document.digest, document.data)
             # Another client may have deleted a part of it meanwhile.
             entry = self._check(repository, entry)
+            check(self._present(repository, wanted), f"{repository.path}:{wanted}")
             await self._store.catalog.put_manifest(repository, entry, tags, self._wall_clock())
         finally:
             release()
         return entry
 
-    async def remove(self, repository: Repository, wanted: str) -> None:
+    async def remove(self, repository: Repository, wanted: str, check: Check = _always) -> None:
         """
         Delete a tag, or a manifest with all its tags.
 
         @param wanted: a tag or a digest.
+        @param check: called as in L{put}.
         @raise ManifestUnknown: as L{find}.
         @raise StoreError: the disk refuses.
         """
         found = self.find(repository, wanted)
+        check(found.digest, f"{repository.path}:{wanted}")
         if ":" in wanted:
             await self._store.catalog.remove_manifest(repository, found.digest)
         else:
             await self._store.catalog.remove_tag(repository, wanted)
+
+    def _present(self, repository: Repository, wanted: str) -> Digest | None:
+        """
+        The digest of the manifest that a tag or a digest stands for now.
+        """
+        try:
+            return self.find(repository, wanted).digest if wanted else None
+        except ManifestUnknown:
+            return None
 
     def _check(self, repository: Repository, entry: CatalogManifest) -> CatalogManifest:
         """
