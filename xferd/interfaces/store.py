@@ -351,7 +351,8 @@ class ILayerUser(Interface):
         """
         Find out what it needs by now, for example from files that an engine
         writes.  Awaited before each collection and each eviction, both of which
-        fail if this fails.  Cancelling ends it.
+        fail if this fails.  It ends within a bounded time: pulls that need space
+        wait for it.  Cancelling ends it.
         """
 
     def used() -> Mapping[Digest, Sequence[str]]:

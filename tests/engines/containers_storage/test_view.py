@@ -252,6 +252,26 @@ class ViewTests(StoreTestCase):
         self.assertEqual((self.records("layers"), self.records("images")), before)
         self.assertEqual(self.wait(self.store.gc.collect(False)), Freed())
 
+    def test_before_the_start(self) -> None:
+        """
+        What engines need stays while the daemon is starting, and if the view is never
+        started; after its end nothing is collected.
+        """
+        self.start()
+        self.pull(self.one)
+        self.run_container(self.one)
+        self.remove(self.one)
+        self.successResultOf(self.view.stop())
+        self.reopen()
+        self.view = self.make_view()
+        self.assertEqual(self.wait(self.store.gc.collect(False)), Freed())
+        self.engine("containers")
+        self.engine("layers")
+        self.assertEqual(self.wait(self.store.gc.collect(True)).layers, 2)
+        self.successResultOf(self.view.stop())
+        error = self.failureResultOf(self.store.gc.collect(False), StoreError)
+        self.assertIn("is not served", str(error.value))
+
     def test_while_leaving(self) -> None:
         """
         A collection that runs while a name goes spares what the view still shows.
@@ -371,6 +391,7 @@ class ViewTests(StoreTestCase):
         in the view yet.
         """
         self.pull(self.one)
+        self.reopen()
         settings = ContainersStorageSettings(str(self.place / "view"), (str(self.root),), ("0",))
         self.view = StorageView(settings, self.context(), InlinePool())
         self.assertFalse(self.view.waits(0, "libpod/4.3.1"))

@@ -335,7 +335,7 @@ class GarbageCollectorConformance(Conformance):
             error = self.failure(work, StoreError).value
             self.assertEqual(
                 str(error),
-                "nothing is removed, as it is not known which layers engine one needs: no such file",
+                "no content is freed, as it is not known which layers engine one needs: no such file",
             )
         self.assert_whole(wanted)
 

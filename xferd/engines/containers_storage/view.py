@@ -118,21 +118,21 @@ class StorageView:
         self._on_disk: Mapping[str, ImageRecord] | None = None
         self._identities: dict[Digest, str] = {}
         self._known_facts: dict[str, tuple[int, Owners]] = {}
-        self._serving = False
+        self._begun = self._serving = False
         self._problem: str | None = None
         self._retry: IDelayedCall | None = None
+        # Nothing is collected that an engine needs, whatever becomes of the view: jobs of an earlier
+        # daemon may collect before it is started.
+        self._store.gc.add_user(ViewUser(self))
 
     def start(self) -> Deferred[None]:
-        self._threads.start()
         self._serving = True
-        # From now on nothing is collected that an engine needs, whatever becomes of the view.
-        self._store.gc.add_user(ViewUser(self))
         self._store.images.follow(self._changed)
         # What fails now may be mended, and is tried again.
         return self.refresh().addErrback(self._failed)
 
     def stop(self) -> Deferred[None]:
-        self._serving = False
+        self._serving, self._begun = False, True
         self._stop.set()
         self._end_retry()
         return Deferred.fromCoroutine(self._threads.stop())
@@ -145,6 +145,9 @@ class StorageView:
         @raise StoreError: the view cannot be written, or an engine's records cannot
             be read.
         """
+        if not self._begun:
+            self._begun = True
+            self._threads.start()
         return self._updates.add(None)
 
     def waits(self, uid: int, agent: str) -> bool:
