@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.web.fakes import World, image, job
 from xferd.errors import ConfigError, ConnectionFailed
-from xferd.interfaces.engines import EngineFigures, EngineImageJSON
+from xferd.interfaces.engines import CONTAINERS_STORAGE, EngineFigures, EngineImageJSON, LeftOutJSON
 from xferd.interfaces.hosts import Quota
 from xferd.interfaces.job_json import NO_REGISTRY
 from xferd.interfaces.jobs import Event
@@ -248,17 +248,21 @@ class PageTests(TestCase):
         ]
         figures = EngineFigures(snapshots=45, layers=30)
         broken = FakeEngine("k3s", started=fail(ConfigError(HOSTILE)))
-        world = World(engines=[FakeEngine("node", images=images, counted=figures), broken])
+        hidden = [LeftOutJSON(image=f"docker.io/library/{n}:1", reason=HOSTILE) for n in "xyz"]
+        view = FakeEngine("", kind=CONTAINERS_STORAGE, left_out=hidden)
+        world = World(engines=[FakeEngine("node", images=images, counted=figures), broken, view])
         await world.engines.start()
         page = await self.load(world)
         *rows, _ = re.findall(r'<li class="registry engine".*?</li>', page, re.DOTALL)
-        self.assertEqual(len(rows), 10)
+        self.assertEqual(len(rows), 11)
         for text in ("containerd node", "30 layers · 0 B · 45 snapshots", 'data-level="engine"'):
             self.assertIn(text, rows[0])
         for text in (">j:1<", "3 layers · 9 containers", 'data-level="image"'):
             self.assertIn(text, rows[1])
         for text in ("containerd k3s", ">failed<", "&lt;img src=x onerror"):
             self.assertIn(text, rows[9])
+        for text in (">containers-storage<", "without x:1 and 2 other images: &lt;img src=x onerror"):
+            self.assertIn(text, rows[10])
         self.assertIn("and 2 more images", page)
 
     async def test_push(self) -> None:

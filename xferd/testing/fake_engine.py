@@ -21,6 +21,7 @@ from xferd.interfaces.engines import (
     FilledJSON,
     IEngine,
     IFillable,
+    LeftOutJSON,
 )
 from xferd.names import Reference
 
@@ -34,6 +35,7 @@ class FakeEngine:
     @ivar started: the result of C{start}.
     @ivar stopped: the result of C{stop}.
     @ivar images: the images that it uses.
+    @ivar left_out: the images of the store that it does not see.
     @ivar counted: its counters.
     @ivar filled: the result of C{fill}.
     @ivar calls: C{start}, C{stop} and the arguments of C{fill}, as they were called.
@@ -45,6 +47,7 @@ class FakeEngine:
     started: Deferred[None] = field(factory=lambda: succeed(None))
     stopped: Deferred[None] = field(factory=lambda: succeed(None))
     images: Sequence[EngineImageJSON] = ()
+    left_out: Sequence[LeftOutJSON] = ()
     counted: EngineFigures = field(factory=EngineFigures)
     filled: Deferred[FilledJSON] = field(factory=Deferred)
     calls: list[object] = field(factory=list)
@@ -79,6 +82,7 @@ class FakeEngine:
                 layers=self.counted.layers,
                 size=0,
                 images=list(self.images),
+                left_out=list(self.left_out),
             )
         )
 

@@ -42,5 +42,13 @@ function show(row, { engine, image }) {
     const facts = [count(engine.layers, "layer"), bytes(engine.size), snapshots].filter(Boolean).join(" · ");
     optional(row.facts, engine.state === "serving" ? facts : "");
   }
-  optional(row.why, image ? "" : engine.problem);
+  optional(row.why, image ? "" : engine.problem ?? leftOut(engine.left_out ?? []));
+}
+
+/** How many images of the store an engine does not see, with the reason for the first. */
+function leftOut(images) {
+  if (!images.length) return "";
+  const [{ image, reason }] = images;
+  const others = images.length > 1 ? ` and ${count(images.length - 1, "other image")}` : "";
+  return `without ${familiar(image)}${others}: ${reason}`;
 }
