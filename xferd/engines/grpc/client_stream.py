@@ -55,7 +55,7 @@ class ClientStream(Stream):
 
     def send(self, message: Message | bytes) -> None:
         """
-        Queue a message; L{drained} tells when there is room for more.
+        Queue a message; L{xferd.engines.grpc.stream.Stream.drained} fires when more may be sent.
         """
         self.write(encode(message))
 
