@@ -339,13 +339,13 @@ class CancellationTests(ServerCase):
         A reset that comes with the request: the method is cancelled, and its answer is
         dropped.
         """
-        for path in (STAT, LIST, WAIT):
+        for path in (STAT, LIST, WAIT, PULSE):
             stream = self.wire.h2.get_next_available_stream_id()
             self.wire.begin(path)
             self.wire.h2.send_data(stream, encode(b""), end_stream=True)
             self.wire.reset(stream)
             self.assertEqual((self.wire.server.running, self.wire.server.streams), (0, {}))
-        self.assertEqual((self.served.cancelled, self.served.closed), (1, 1))
+        self.assertEqual((self.served.cancelled, self.served.closed), (1, 2))
         self.assertEqual(self.call("next").status, 0)
 
     def test_lost(self) -> None:

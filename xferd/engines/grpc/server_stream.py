@@ -208,13 +208,14 @@ class ServerStream(Stream):
             raise CancelledError
         if self.connection.queued + len(data) > MAX_HELD:
             raise GrpcError(Status.RESOURCE_EXHAUSTED, "the client does not take its answers")
-        # What this sends may show that the stream is gone.  The method, which calls
-        # this, is not to be cancelled then: it learns that by the next call.
+        # What this sends may show that the stream is gone.  The method, which is waiting
+        # for this call's return, cannot be cancelled then.
         running, self._running = self._running, None
         self._send_headers_once()
         self.write(data)
-        if not self.gone:
-            self._running = running
+        if self.gone:
+            raise CancelledError
+        self._running = running
 
     def _succeed(self) -> None:
         self._running = None
