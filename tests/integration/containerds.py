@@ -42,6 +42,11 @@ state = "{place}/state"
   disable_snapshot_annotations = false
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "{hosts}"
+# Containers in which tests run may not lower it.
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{pause}"
 """
 
 _VERSION_2: Final = """\
@@ -53,6 +58,9 @@ state = "{place}/state"
 [proxy_plugins.xferd]
   type = "snapshot"
   address = "{socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "xferd"
   disable_snapshot_annotations = false
@@ -69,13 +77,21 @@ class SnapshottingContainerd(Program):
     """
 
     def __init__(
-        self, reactor: IReactorProcess, place: Path, socket: str, data: str, *, newest: bool
+        self,
+        reactor: IReactorProcess,
+        place: Path,
+        socket: str,
+        data: str,
+        *,
+        newest: bool,
+        pause: str = "pause:1",
     ) -> None:
         """
         @param place: its directory, which is created if it is missing, with a short path.
         @param socket: that of xferd's engine.
         @param data: xferd's data directory.
         @param newest: whether it is version 2; else Debian's.
+        @param pause: the image of pods' own containers.
         """
         place.mkdir(parents=True, exist_ok=True)
         self.hosts = place / "certs.d"
@@ -86,7 +102,7 @@ class SnapshottingContainerd(Program):
         self._bin = f"{NEWEST}/" if newest else ""
         config = place / "config.toml"
         text = _VERSION_3 if newest else _VERSION_2
-        config.write_text(text.format(place=place, socket=socket, data=data, hosts=self.hosts))
+        config.write_text(text.format(place=place, socket=socket, data=data, hosts=self.hosts, pause=pause))
         argv = [f"{self._bin}containerd", "--config", str(config), "--log-level", "debug"]
         super().__init__(reactor, argv, "containerd successfully booted", str(place))
         if newest:

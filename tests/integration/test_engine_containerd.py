@@ -128,7 +128,14 @@ class ContainerdCase(TestCase):
         @param socket: that of its engine; by default the first one.
         """
         place, socket = self.place / name, socket or self.socket
-        daemon = SnapshottingContainerd(reactor, place, socket, self.daemon.data, newest=self.newest)
+        daemon = SnapshottingContainerd(
+            reactor,
+            place,
+            socket,
+            self.daemon.data,
+            newest=self.newest,
+            pause=f"{self.registry.host}/pause:1",
+        )
         daemon.plain(self.registry.host)
         await daemon.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
@@ -438,6 +445,12 @@ class NewestTests(ContainerdCase):
         """
         await check_cri(self)
 
+    async def test_pods(self) -> None:
+        """
+        Pods start at once, run on xferd's trees, and are removed, over a restart of xferd.
+        """
+        await check_pods(self)
+
     async def test_two_engines(self) -> None:
         """
         Two engines that pull an image at once have each blob fetched once; each removes its
@@ -518,6 +531,12 @@ class DebianTests(ContainerdCase):
         """
         await check_cri(self)
 
+    async def test_pods(self) -> None:
+        """
+        Pods start at once, run on xferd's trees, and are removed, over a restart of xferd.
+        """
+        await check_pods(self)
+
     async def test_deep(self) -> None:
         """
         A container runs on 120 layers.
@@ -548,3 +567,52 @@ async def check_cri(case: ContainerdCase) -> None:
     case.assertEqual([each["repoTags"] for each in listed["images"]], [[reference]])
     await case.containerd.crictl("rmi", reference)
     await case.until(lambda: not os.listdir(f"{case.daemon.data}/engines/main/snapshots"))
+
+
+async def check_pods(case: ContainerdCase) -> None:
+    """
+    Run pods as kubelet does, in the network of the host.
+    """
+    crictl = case.containerd.crictl
+    pause = runnable_image()
+    case.registry.add(image_of([*pause.layers[:2]], config={"Cmd": ["/bin/sleep", "1000"]}), "pause", "1")
+    reference = case.add(runnable_image(4))
+    await crictl("pull", reference)
+
+    async def start(number: int) -> tuple[str, str]:
+        pod, container = case.place / f"pod{number}.json", case.place / f"container{number}.json"
+        metadata = {"name": f"pod{number}", "uid": f"uid{number}", "namespace": "default"}
+        options = {"network": 2, "pid": 1, "ipc": 1}
+        security = {"namespace_options": options}
+        pod.write_text(json.dumps({"metadata": metadata, "linux": {"security_context": security}}))
+        command = ["/bin/sh", "-c", "echo $$ > /pid && cat /etc/os-release && sleep 1000"]
+        container.write_text(
+            json.dumps(
+                {
+                    "metadata": {"name": "app"},
+                    "image": {"image": reference},
+                    "command": command,
+                    "linux": {"security_context": security},
+                }
+            )
+        )
+        sandbox = (await crictl("runp", str(pod))).strip()
+        created = (await crictl("create", "--no-pull", sandbox, str(container), str(pod))).strip()
+        await crictl("start", created)
+        return sandbox, created
+
+    started = await gatherResults([Deferred.fromCoroutine(start(n)) for n in range(5)], consumeErrors=True)
+    for _, container in started:
+        said = await crictl("exec", container, "cat", "/etc/os-release")
+        case.assertEqual(said.encode(), OS_RELEASE)
+    await case.daemon.stop("KILL")
+    case.daemon = await case.start_daemon()
+    said = await crictl("exec", started[0][1], "cat", "/pid", "/etc/os-release")
+    case.assertIn(OS_RELEASE, said.encode())
+    await case.daemon.ctl("gc")
+    await case.patiently(lambda: Deferred.fromCoroutine(crictl("stats", "--output", "json")))
+    for sandbox, _ in started:
+        await crictl("rmp", "--force", sandbox)
+    listed = json.loads(await crictl("ps", "--all", "--output", "json"))
+    case.assertEqual(listed["containers"], [])
+    case.assertEqual(case.blob_gets(runnable_image(4)), [1] * 4)
