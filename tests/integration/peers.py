@@ -21,6 +21,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
+from tests.integration.signed_tokens import ISSUER, SigningTokenServer
 from xferd.testing.certificates import Authority
 from xferd.testing.images import SampleImage, SampleIndex, write_layout
 
@@ -110,7 +111,10 @@ class DockerRegistry(ProcessProtocol):
     @ivar log: the requests that it has answered, as method, path with query and
         status; complete once it is stopped.
     @ivar authority: the authority that signed its certificate, with TLS.
+    @cvar program: the name of its program.
     """
+
+    program = "docker-registry"
 
     def __init__(
         self,
@@ -120,12 +124,14 @@ class DockerRegistry(ProcessProtocol):
         tls: bool = False,
         htpasswd: bool = False,
         remote: str = "",
+        tokens: SigningTokenServer | None = None,
     ) -> None:
         """
         @param directory: is created, for its storage and its configuration.
         @param tls: whether it uses TLS, with a certificate of C{authority}.
         @param htpasswd: whether it admits only L{USER} with L{PASSWORD}.
         @param remote: the URL of the registry that it is a mirror of.
+        @param tokens: the token server that it trusts, which listens already.
         """
         self.host = ""
         self.log: list[tuple[str, str, int]] = []
@@ -134,6 +140,7 @@ class DockerRegistry(ProcessProtocol):
         self._directory = Path(directory).absolute()
         self._htpasswd = htpasswd
         self._remote = remote
+        self._tokens = tokens
         self._output = self._errors = b""
         self._process: IProcessTransport | None = None
         self._started: Deferred[None] = Deferred(lambda _: self._kill())
@@ -146,7 +153,7 @@ class DockerRegistry(ProcessProtocol):
         @raise SkipTest: as L{require}.
         @raise PeerFailed: it ended at once; with its output.
         """
-        program = require("docker-registry")
+        program = require(self.program)
         argv = [program, "serve", self._configure()]
         self._process = self._reactor.spawnProcess(self, program, argv, os.environ)
         await self._started
@@ -212,7 +219,7 @@ class DockerRegistry(ProcessProtocol):
         """
         reason.trap(ProcessDone, ProcessTerminated)
         if not self._started.called:
-            self._started.errback(PeerFailed(f"docker-registry: {reason.getErrorMessage()}"))
+            self._started.errback(PeerFailed(f"{self.program}: {reason.getErrorMessage()}"))
         self._ended.callback(None)
 
     def _kill(self) -> None:
@@ -255,6 +262,31 @@ class DockerRegistry(ProcessProtocol):
             path = self._directory / "htpasswd"
             path.write_text(_HTPASSWD)
             value["auth"] = {"htpasswd": {"realm": "test", "path": str(path)}}
+        if self._tokens is not None:
+            path = self._directory / "tokens.pem"
+            path.write_bytes(self._tokens.authority.pem)
+            realm, service = f"{self._tokens.url}/token", self._tokens.service
+            token = {"realm": realm, "service": service, "issuer": ISSUER, "rootcertbundle": str(path)}
+            value["auth"] = {"token": token}
         config = self._directory / "config.yml"
         config.write_text(json.dumps(value))
         return str(config)
+
+
+class Registry3(DockerRegistry):
+    """
+    The registry of distribution 3, whose program has a common name.
+    """
+
+    program = "registry"
+
+    async def start(self) -> None:
+        """
+        Start it.
+
+        @raise SkipTest: as L{require}, and if the program is another one.
+        """
+        said = await run(self._reactor, [self.program, "--version"])
+        if "distribution/v3" not in said:
+            raise SkipTest(f"{self.program} is not that of distribution 3: {said.strip()}")
+        await super().start()

@@ -17,9 +17,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.integration.peers import PeerFailed
+from tests.integration.http_client import Client
+from tests.integration.peers import PeerFailed, run
 from tests.integration.programs import Xferd
 from xferd.interfaces.reactor import IReactor
+from xferd.testing.images import sample_image
+from xferd.testing.registry import Registry
 
 reactor = cast(IReactor, installed)
 
@@ -120,3 +123,53 @@ class SystemdTests(TestCase):
         await self.start(daemon)
         daemon.url = f"unix:{self.place / 'given'}"
         self.assertEqual(await daemon.show("images"), [])
+
+    async def test_registry(self) -> None:
+        """
+        The registry serves sockets that it inherits: clients of a TCP one have no rights
+        by their connection, those of a unix one have all.
+        """
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        local = self.listen("registry", socket.SOCK_STREAM)
+        local.listen()
+        upstream = Registry(reactor)
+        await upstream.listen(reactor)
+        self.addCleanup(upstream.stop)
+        image = sample_image(1)
+        upstream.add(image, "app", "1")
+        config = self.place / "xferd.toml"
+        config.write_text(
+            '[registry]\nlisten = ["systemd:INET:name=tcp.socket", "systemd:UNIX:name=unix.socket"]\n'
+            f'default = "{upstream.host}"\n[registry.upstreams."{upstream.host}"]\n'
+        )
+        daemon = Xferd(
+            reactor,
+            str(self.place / "x"),
+            *("--config", str(config)),
+            # Only the process itself knows its ID.
+            before=["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"],
+        )
+        daemon.environment |= {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "tcp.socket:unix.socket"}
+        daemon.descriptors |= {3: listener.fileno(), 4: local.fileno()}
+        await self.start(daemon)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = Client(reactor, url)
+        answer = await client.get("/v2/app/manifests/1")
+        self.assertEqual((answer.status, answer.body), (200, image.manifest.data))
+        self.assertEqual((await client.get("/v2/local/app/blobs/uploads/", "POST")).status, 403)
+        curl = [
+            "curl",
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--unix-socket",
+            str(self.place / "registry"),
+        ]
+        for path, method, status in (
+            ("/v2/app/manifests/1", "GET", "200"),
+            ("/v2/local/app/blobs/uploads/", "POST", "202"),
+        ):
+            self.assertEqual(await run(reactor, [*curl, "-X", method, f"http://localhost{path}"]), status)

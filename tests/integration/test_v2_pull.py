@@ -19,9 +19,19 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from tests.integration.http_client import Answer, Client
-from tests.integration.peers import DockerRegistry, push, require, run
+from tests.integration.peers import (
+    PASSWORD,
+    USER,
+    DockerRegistry,
+    PeerFailed,
+    Registry3,
+    push,
+    require,
+    run,
+)
 from tests.integration.places import free_port
 from tests.integration.programs import Xferd
+from tests.integration.signed_tokens import SigningTokenServer
 from tests.store.small_disk import SmallDisk
 from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
@@ -447,23 +457,33 @@ class DebianTests(MirrorCase):
     A mirror of Debian's registry.
     """
 
+    kind: type[DockerRegistry] = DockerRegistry
+
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start both, and push an image.
         """
-        self.registry = DockerRegistry(reactor, self.mktemp())
+        tokens = await self.token_server()
+        self.registry = self.kind(reactor, self.mktemp(), tokens=tokens)
         self.addCleanup(self.registry.stop)
         await self.registry.start()
         self.image = sample_image(2, 100_000)
-        await push(reactor, self.image, f"{self.registry.host}/app:1", self.mktemp())
+        options = [] if tokens is None else [f"--dest-creds={USER}:{PASSWORD}"]
+        await push(reactor, self.image, f"{self.registry.host}/app:1", self.mktemp(), *options)
         await self.start(self.registry.host)
 
-    async def copy(self, number: int) -> None:
+    async def token_server(self) -> SigningTokenServer | None:
+        """
+        The token server of the upstream, if it has one.
+        """
+        return None
+
+    async def copy(self, number: int, *options: str) -> None:
         """
         Copy the image with skopeo.
         """
         target = Path(self.place, f"copy{number}")
-        argv = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]
+        argv = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", *options]
         await run(reactor, [*argv, f"docker://127.0.0.1:{self.port}/up/app:1", f"dir:{target}"])
         for blob in self.image.blobs:
             self.assertEqual(target.joinpath(blob.digest.hex).read_bytes(), blob.read())
@@ -507,6 +527,71 @@ class DebianTests(MirrorCase):
         # In this mode it crashes after its report, when it writes results.yaml.
         report = (output + errors).decode(errors="replace")
         self.assertIn("OCI Conformance Result: Pass", report, report[-3000:])
+
+
+class Registry3Tests(DebianTests):
+    """
+    A mirror of a registry of distribution 3.
+    """
+
+    kind = Registry3
+
+
+class TokenTests(DebianTests):
+    """
+    A mirror of Debian's registry with a token server, which gives anybody a token to
+    pull.
+    """
+
+    anonymous = True
+
+    async def token_server(self) -> SigningTokenServer | None:
+        """
+        Start it.
+        """
+        self.tokens = SigningTokenServer(reactor, users={USER: PASSWORD}, anonymous=self.anonymous)
+        await self.tokens.listen(reactor)
+        self.addCleanup(self.tokens.stop)
+        return self.tokens
+
+
+class Registry3TokenTests(TokenTests):
+    """
+    The same with a registry of distribution 3.
+    """
+
+    kind = Registry3
+
+
+class Registry3PassTests(TokenTests):
+    """
+    A mirror of a registry of distribution 3 whose token server wants credentials,
+    which the clients of the mirror bring.
+    """
+
+    kind = Registry3
+    anonymous = False
+    settings = 'policy = "pass"\n'
+
+    async def test_skopeo(self) -> None:
+        """
+        A client with the right password gets the image, once and again; others get
+        nothing of it.
+        """
+        known = f"--src-creds={USER}:{PASSWORD}"
+        await self.copy(1, known)
+        for other in (f"--src-creds={USER}:wrong", "--src-no-creds"):
+            await self.assertFailure(Deferred.fromCoroutine(self.copy(2, other)), PeerFailed)
+        await self.copy(3, known)
+        await self.registry.stop()
+        for blob in self.image.blobs:
+            self.assertEqual(self.registry.count("GET", blob.digest), 1)
+
+    async def test_conformance(self) -> None:
+        """
+        Without credentials, the conformance suite sees nothing.
+        """
+        self.assertEqual((await self.get("/v2/up/app/manifests/1")).status, 401)
 
 
 async def gather(works: list) -> list:  # type: ignore[type-arg]

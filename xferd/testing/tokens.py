@@ -203,6 +203,14 @@ class TokenServer(Server):
             raise problem(401, "UNAUTHORIZED", "wrong user, password or refresh token")
         return self._grant(request, user, {"refresh_token": self.refresh_token(user)})
 
+    def new_token(self, user: str | None, granted: tuple[str, ...]) -> str:  # noqa: ARG002
+        """
+        The text of a new token: an opaque one.
+
+        @param granted: see L{TokenRequest}.
+        """
+        return token_urlsafe(24)
+
     def refresh_token(self, user: str) -> str:
         """
         Make an identity token, as C{docker login} stores it.
@@ -225,7 +233,7 @@ class TokenServer(Server):
         self.fetches.append(
             TokenRequest(method, user, service[0] if service else None, tuple(scopes), granted)
         )
-        text = token_urlsafe(24)
+        text = self.new_token(user, granted)
         self._tokens[text] = _Token(frozenset(granted), self._clock.seconds() + self.lifetime)
         names = ["token", "access_token"] if self.field == "both" else [self.field]
         value = dict.fromkeys(names, text) | extra
