@@ -354,6 +354,8 @@ class Daemon(Service):
             await self.hosts.start()
             await self.jobs.start()
             await self.engines.start()
+            if self.engines.engines:
+                self.jobs.image_uses.start()
             await self.web.start()
         except CancelledError:
             return

@@ -43,6 +43,7 @@ from xferd.jobs.copy import Copy
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs, whole
 from xferd.jobs.events.broker import Broker
+from xferd.jobs.events.image_uses import ImageUses
 from xferd.jobs.image_admin import ImageAdmin
 from xferd.jobs.images.document_memory import DocumentMemory
 from xferd.jobs.images.documents import DocumentFetcher
@@ -118,6 +119,7 @@ class Jobs:
         self._wall_clock = wall_clock
         self._eventual = Eventual(clock)
         self._broker = Broker(clock, self._eventual, store.gc.used_by)
+        self.image_uses = ImageUses(store, self._broker.named, clock)
         self.keeper = Keeper(store, keep, clock=clock, wall_clock=wall_clock)
         self._quota = Quota(store, self._broker.removed, quota, self.keeper.spared)
         self._ended = EndedJobs(store.journal, self._broker.forget)
@@ -187,6 +189,7 @@ class Jobs:
 
         @param grace: the seconds to wait for jobs and transfers to end.
         """
+        self.image_uses.stop()
         kept = Deferred.fromCoroutine(self._uploads.stop())
         works = [*self._runner.stop(), *self._transfers.stop(), self._quota.stop(), self.keeper.stop(), kept]
         waiting = DeferredList([*works, self._runner.recorded()], consumeErrors=True)
