@@ -413,6 +413,7 @@ class Daemon(Service):
             is_root=os.geteuid() == 0,
             skews=self.registries.clock_skews,
             now=self._wall_clock(),
+            engines=self.engines.problems,
         )
 
     def stopService(self) -> Deferred[None]:

@@ -325,6 +325,14 @@ class DoctorTests(SynchronousTestCase):
         self.change(limits=Limits(workers=4 * len(os.sched_getaffinity(0)) + 1))
         self.assert_found("limits", "layers are unpacked at the same time", "lower workers")
 
+    def test_engines(self) -> None:
+        """
+        A container engine that could not be started is a problem.
+        """
+        self.assertEqual(self.problems("engines"), [])
+        self.running = evolve(self.running, engines={"containerd node": "its socket is in use"})
+        self.assert_found("engines", "containerd node is not served: its socket is in use", "restart xferd")
+
     def test_sandbox(self) -> None:
         """
         Missing measures of the sandbox are problems.

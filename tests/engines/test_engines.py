@@ -78,6 +78,7 @@ class EnginesTests(SynchronousTestCase):
             self.states(engines), {"a": ("failed", "the socket is in use"), "b": (SERVING, None)}
         )
         self.assertEqual(list(engines.figures()), [(CONTAINERD, "b")])
+        self.assertEqual(engines.problems, {"containerd a": "the socket is in use"})
 
     def test_error(self) -> None:
         """

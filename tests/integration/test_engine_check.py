@@ -5,6 +5,7 @@ show} prints and nothing else of xferd's.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from twisted.trial.unittest import TestCase
 from tests.integration.containerds import NEWEST
 from tests.integration.peers import require, run
 from tests.integration.programs import XFERCTL, Program, Xferd, environment
+from xferd.ctl.engine.containerd_config import PATH
 from xferd.ctl.engine.sample_registry import SampleRegistry, make_image
 from xferd.interfaces.reactor import IReactor
 from xferd.platforms import Platform
@@ -138,9 +140,11 @@ class ContainerdTests(CheckCase):
         """
         Start containerd.
         """
-        output, errors, code = await self.ctl("show", "containerd")
+        output, errors, code = await self.ctl("show", "containerd", "--json")
         self.assertEqual((code, errors), (0, ""))
-        lines = [] if not configured else output.splitlines()
+        file = json.loads(output.splitlines()[0])
+        self.assertEqual(file["path"], PATH)
+        lines = [] if not configured else file["text"].splitlines()
         # The lines are for a file of the machine, or a whole one.
         version = next((line for line in lines if line.startswith("version")), "version = 2")
         lines = [line for line in lines if not line.startswith("version")]

@@ -117,7 +117,7 @@ class ContainerdTests(ParsedCase):
         The whole file is one that containerd reads.
         """
         version = await self.version()
-        (file,) = containerd(NODE, self.machine(containerd=version), PLATFORM)
+        file, _ = containerd(NODE, self.machine(containerd=version), PLATFORM)
         settings = await self.parsed(file.text)
         self.assert_served(settings, version)
         self.assert_cri(settings)
@@ -131,7 +131,7 @@ class ContainerdTests(ParsedCase):
             place = self.place / PATH.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(present)
-            (file,) = containerd(NODE, self.machine(containerd=version), PLATFORM)
+            file, _ = containerd(NODE, self.machine(containerd=version), PLATFORM)
             self.assertFalse(file.is_whole)
             settings = await self.parsed(file.text, present)
             self.assert_served(settings, version)

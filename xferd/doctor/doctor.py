@@ -23,7 +23,7 @@ from xferd.doctor.files import (
     check_sockets,
     check_tokens,
 )
-from xferd.doctor.machine import check_disk, check_limits, check_sandbox
+from xferd.doctor.machine import check_disk, check_engines, check_limits, check_sandbox
 from xferd.doctor.network import (
     check_certificates,
     check_clock,
@@ -101,6 +101,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "proxies": check_proxies,
     "clock": check_clock,
     "disk": check_disk,
+    "engines": check_engines,
     "limits": check_limits,
     "sandbox": check_sandbox,
 }

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.doctor.test_doctor -*-
 """
-Checks of the disk, of the system's limits and of the sandbox.
+Checks of the disk, of container engines, of the system's limits and of the sandbox.
 """
 
 from __future__ import annotations
@@ -59,6 +59,14 @@ def check_disk(running: Running) -> Iterator[Problem]:
             f"the quota is {running.config.store.quota} bytes, and the disk has {total}",
             "lower quota in [store], or set it to 0",
         )
+
+
+def check_engines(running: Running) -> Iterator[Problem]:
+    """
+    Check that the container engines of the settings are served.
+    """
+    for name, why in running.engines.items():
+        yield Problem(f"{name} is not served: {why}", "solve this, and restart xferd")
 
 
 def check_limits(running: Running) -> Iterator[Problem]:

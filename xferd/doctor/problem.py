@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
 from xferd.config import Config
 
@@ -42,6 +42,7 @@ class Running:
     @ivar is_root: whether root runs the daemon.
     @ivar skews: seconds by which the clocks of registries are ahead, by host.
     @ivar now: seconds since the epoch.
+    @ivar engines: the reasons why container engines are not served, by their names.
     """
 
     config: Config
@@ -54,6 +55,7 @@ class Running:
     skews: Mapping[str, float]
     now: float
     served: Sequence[str] = ()
+    engines: Mapping[str, str] = field(factory=dict)
 
 
 Check = Callable[[Running], Iterator[Problem]]

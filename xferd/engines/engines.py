@@ -83,7 +83,7 @@ class Engines:
             raise CancelledError from e
 
     async def _start(self, engine: IEngine) -> None:
-        name = f"{engine.kind} {engine.name}".rstrip()
+        name = _title(engine)
         try:
             await engine.start()
         except CancelledError:
@@ -110,7 +110,7 @@ class Engines:
         except CancelledError:
             raise
         except Exception:
-            self._log.failure("while stopping {engine}", engine=f"{engine.kind} {engine.name}".rstrip())
+            self._log.failure("while stopping {engine}", engine=_title(engine))
 
     @property
     def late_answers(self) -> ILateAnswers | None:
@@ -119,6 +119,13 @@ class Engines:
         """
         found = (engine for engine in self.engines if ILateAnswers.providedBy(engine))
         return cast("ILateAnswers | None", next(found, None))
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """
+        The reasons why engines could not be started, by their kinds and names.
+        """
+        return {_title(engine): why for engine, why in self._problems.items()}
 
     def describe(self) -> Deferred[list[EngineJSON]]:
         return Deferred.fromCoroutine(self._describe())
@@ -154,6 +161,10 @@ class Engines:
             for engine in self.engines
             if engine not in self._problems
         }
+
+
+def _title(engine: IEngine) -> str:
+    return f"{engine.kind} {engine.name}".rstrip()
 
 
 def _failed(engine: IEngine, problem: str) -> EngineJSON:

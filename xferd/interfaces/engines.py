@@ -63,7 +63,8 @@ class EngineJSON(TypedDict):
     C{state} is C{serving}, C{failed} or C{stopped}; C{problem} is a sentence, or
     L{None}.  C{path} is the unix socket or the directory that the engine is configured
     with.  C{layers} and C{size} are the layers that it uses and the bytes of their
-    trees; C{snapshots} are all that it made, layers included.  C{left_out} are the images
+    trees; C{snapshots} are all that it made, layers included.  C{cri} tells whether a
+    containerd's socket has CRI's C{ImageService}, too.  C{left_out} are the images
     that the view does not show.
     """
 
@@ -77,6 +78,7 @@ class EngineJSON(TypedDict):
     size: int
     images: Sequence[EngineImageJSON]
     left_out: NotRequired[Sequence[LeftOutJSON]]
+    cri: NotRequired[bool]
 
 
 @frozen

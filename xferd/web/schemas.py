@@ -456,6 +456,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 **array(_object({"image": TEXT, "reason": TEXT})),
                 "description": "The images of the store that the view does not show.",
             },
+            "cri": {**FLAG, "description": "Whether containerd's socket has CRI's ImageService, too."},
         },
     ),
     "Well": _object({"status": {"const": "ok"}}),

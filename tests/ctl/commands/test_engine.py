@@ -48,7 +48,7 @@ class ShowTests(CommandCase):
         With C{--json}, each file is an object.
         """
         files = self.objects("engine", "show", "k3s", "--for", "k3s=1.34.1")
-        self.assertEqual([file["tool"] for file in files], ["k3s", "k3s"])
+        self.assertEqual([file["tool"] for file in files], ["k3s"] * 3)
         self.assertEqual(files[0]["path"], TEMPLATE)
         self.assertTrue(files[0]["is_whole"])
 

@@ -11,7 +11,7 @@ from tests.ctl.engine.case import PLATFORM, ToolCase
 from tests.ctl.engine.test_served import NODE, STORAGE
 from xferd.ctl.commands.completion import ENGINE_TOOLS
 from xferd.ctl.engine.containerd_config import PATH
-from xferd.ctl.engine.files import TOOLS, docker, podman
+from xferd.ctl.engine.files import TOOLS, containerd, docker, k3s, podman
 from xferd.ctl.engine.machine import PROGRAMS
 from xferd.ctl.errors import ClientError
 
@@ -57,6 +57,33 @@ class FilesTests(ToolCase):
             self.assertEqual(set(tables["plugins"]), {"io.containerd.transfer.v1.local"})
             settings = files["/etc/rancher/k3s/config.yaml.d/50-xferd.yaml"].text
             self.assertEqual(settings, "snapshotter: xferd\n")
+
+    def test_cri(self) -> None:
+        """
+        Where the engine has CRI's image service, kubelet uses it.
+        """
+        served = NODE._replace(cri=True)
+        machine = self.machine({"containerd": "2.1", "k3s": "1.34.1"})
+        *_, kubelet = containerd(served, machine, PLATFORM)
+        self.assertEqual((kubelet.path, kubelet.is_whole), ("/var/lib/kubelet/config.yaml", False))
+        self.assertEqual(kubelet.text, f'imageServiceEndpoint: "unix://{NODE.path}"\n')
+        settings = {file.path: file.text for file in k3s(served, machine, PLATFORM)}
+        self.assertEqual(
+            settings["/etc/rancher/k3s/config.yaml.d/50-xferd.yaml"],
+            f'snapshotter: xferd\nimage-service-endpoint: "{NODE.path}"\n',
+        )
+
+    def test_order(self) -> None:
+        """
+        systemd starts an engine that needs xferd's socket after xferd.
+        """
+        versions = {"containerd": "2.1", "docker": "29.0", "nerdctl": "2.0", "k3s": "1.34.1"}
+        for tool in versions:
+            unit = "k3s" if tool == "k3s" else "containerd"
+            file = self.files(tool, self.machine(versions))[
+                f"/etc/systemd/system/{unit}.service.d/50-xferd.conf"
+            ]
+            self.assertIn("After=xferd.service\n", file.text)
 
     def test_old_k3s(self) -> None:
         """
@@ -106,8 +133,8 @@ class FilesTests(ToolCase):
         """
         An old nerdctl or containerd is named, with its limit.
         """
-        for nerdctl, containerd in (("1.7.6", "2.1"), ("2.0", "1.7")):
-            machine = self.machine({"nerdctl": nerdctl, "containerd": containerd})
+        for nerdctl, other in (("1.7.6", "2.1"), ("2.0", "1.7")):
+            machine = self.machine({"nerdctl": nerdctl, "containerd": other})
             note = self.files("nerdctl", machine)["/etc/nerdctl/nerdctl.toml"].note
             self.assertIn("only for images that are in its store before", note)
 

@@ -44,6 +44,13 @@ class ReadTests(SynchronousTestCase):
         items = [found(NODE), found(STORAGE, state="failed", problem="the disk is full")]
         self.assertEqual(read_engines(items, STATUS), [NODE, STORAGE._replace(problem="the disk is full")])
 
+    def test_cri(self) -> None:
+        """
+        The image service is optional.
+        """
+        (engine,) = read_engines([found(NODE, cri=True)], STATUS)
+        self.assertTrue(engine.cri)
+
     def test_malformed(self) -> None:
         """
         What could change the meaning of a configuration file is refused.

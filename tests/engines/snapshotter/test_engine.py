@@ -91,6 +91,7 @@ class DescriptionTests(PullsCase):
                 "layers": 0,
                 "size": 0,
                 "images": [],
+                "cri": False,
             },
         )
         self.assertEqual(self.engine.figures(), EngineFigures())

@@ -40,7 +40,15 @@ def containerd(engine: Engine, machine: Machine, platform: str) -> list[ConfigFi
         note = f"Kubernetes then uses it by itself, ctr with: ctr images pull --snapshotter {SNAPSHOTTER} REF"
     else:
         note = "Kubernetes then uses it by itself.  ctr of containerd 1 fetches layers without xferd."
-    return [containerd_config(engine, machine, platform, with_transfer=True, with_cri=True, note=note)]
+    files = [
+        containerd_config(engine, machine, platform, with_transfer=True, with_cri=True, note=note),
+        _after_xferd("containerd"),
+    ]
+    if engine.cri:
+        text = f"imageServiceEndpoint: {json.dumps(f'unix://{engine.path}')}\n"
+        note = "For the pull secrets of pods.  Restart kubelet: systemctl restart kubelet"
+        files.append(ConfigFile("/var/lib/kubelet/config.yaml", text, is_whole=False, note=note))
+    return files
 
 
 def k3s(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
@@ -62,9 +70,13 @@ def k3s(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
             f"\nThe containerd of k3s {version} uses xferd only for images that are in its store before: "
             "xferctl pull REF"
         )
+    settings = f"snapshotter: {SNAPSHOTTER}\n"
+    if engine.cri:
+        settings += f"image-service-endpoint: {json.dumps(engine.path)}\n"
     return [
         ConfigFile(path, "\n".join(parts), is_whole=machine.read(path) is None, note=note),
-        ConfigFile("/etc/rancher/k3s/config.yaml.d/50-xferd.yaml", f"snapshotter: {SNAPSHOTTER}\n"),
+        ConfigFile("/etc/rancher/k3s/config.yaml.d/50-xferd.yaml", settings),
+        _after_xferd("k3s"),
     ]
 
 
@@ -97,6 +109,7 @@ def docker(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
         containerd_config(
             engine, machine, platform, with_transfer=False, with_cri=False, note="Before docker's file:"
         ),
+        _after_xferd("containerd"),
         ConfigFile(path, text, is_whole=machine.read(path) is None, note=note),
     ]
 
@@ -117,6 +130,7 @@ def nerdctl(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]
         containerd_config(
             engine, machine, platform, with_transfer=True, with_cri=False, note="For nerdctl as root."
         ),
+        _after_xferd("containerd"),
         ConfigFile(path, text, is_whole=machine.read(path) is None, note=note),
     ]
 
@@ -166,6 +180,18 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "nerdctl": Tool(CONTAINERD, nerdctl),
 }
 """The tools, by name."""
+
+
+def _after_xferd(unit: str) -> ConfigFile:
+    """
+    A drop-in of systemd that starts an engine after xferd, so that its first containers
+    find their snapshots.
+    """
+    return ConfigFile(
+        f"/etc/systemd/system/{unit}.service.d/50-xferd.conf",
+        "[Unit]\nWants=xferd.service\nAfter=xferd.service\n",
+        note=f"{unit} starts after xferd.  systemctl daemon-reload",
+    )
 
 
 def _storage(engine: Engine, machine: Machine, note: str) -> ConfigFile:

@@ -39,6 +39,7 @@ class Engine(NamedTuple):
     @ivar path: its unix socket, or the directory of the view.
     @ivar data_dir: the daemon's data directory.
     @ivar problem: why it is not served; empty if it is.
+    @ivar cri: whether the socket has CRI's image service, too.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Engine(NamedTuple):
     path: str
     data_dir: str
     problem: str = ""
+    cri: bool = False
 
 
 def read_engines(found: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) -> list[Engine]:
@@ -65,7 +67,9 @@ def read_engines(found: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) 
         if kind not in _TABLES or not is_named or not _is_path(path) or not _is_path(data_dir):
             raise NotXferd("the daemon's list of engines is not one of xferd's")
         problem = "" if item.get("state") == "serving" else str(item.get("problem") or item.get("state"))
-        engines.append(Engine(str(kind), str(name), str(path), str(data_dir), problem))
+        engines.append(
+            Engine(str(kind), str(name), str(path), str(data_dir), problem, item.get("cri") is True)
+        )
     return engines
 
 

@@ -76,6 +76,7 @@ class ContainerdEngine:
         self._state = STOPPED
         self._pulls = pulls
         self._table = context.store.snapshots.of(name)
+        self._has_cri = settings.cri
         self._client = GrpcClient(settings.address, context.reactor, MAX_ANSWER)
         credentials = PullCredentials()
         images = ImageService(self._client, credentials)
@@ -145,6 +146,7 @@ class ContainerdEngine:
                 layers=len(layers),
                 size=sum(each.usage.size for each in layers.values() if each.usage is not None),
                 images=self._images(),
+                cri=self._has_cri,
             )
         )
 
