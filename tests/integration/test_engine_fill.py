@@ -94,6 +94,12 @@ class NewestTests(ContainerdCase):
         self.assertEqual(self.blob_gets(image), [1] * 4)
         self.assertIn(" complete", await self.checked(reference))
         self.expect_whole(image, await self.exported(reference))
+        copy = f"{self.registry.host}/copy:1"
+        await self.ctr("images", "tag", reference, copy)
+        await self.ctr("images", "push", "--plain-http", copy)
+        pushed = self.registry.storage.stock("copy").blobs
+        self.assertLessEqual({layer.blob.digest for layer in image.layers}, pushed)
+        await self.ctr("images", "rm", copy)
         again = await self.daemon.ctl("engine", "fill", "main", reference, "--namespace", self.namespace)
         self.assertIn("0 of 5 blobs were missing", again)
         # Removing another image collects all that nothing refers to.

@@ -71,6 +71,7 @@ class FillingTests(JobsCase):
         """
         super().setUp()
         self.containerd = FakeContainerd()
+        self.filling: Filling | None = None
         self.image = self.add(sample_image(2))
         self.space = self.containerd.spaces["default"]
         self.give(self.space, self.image)
@@ -97,8 +98,9 @@ class FillingTests(JobsCase):
             self.store,
             self.store.path,
         )
-        filling = Filling(cast(GrpcClient, self.containerd), "/c.sock", context)
-        filled = Deferred.fromCoroutine(filling.fill(Reference.parse(name), namespace, "ann"))
+        if self.filling is None or jobs is not None:
+            self.filling = Filling(cast(GrpcClient, self.containerd), "/c.sock", context)
+        filled = Deferred.fromCoroutine(self.filling.fill(Reference.parse(name), namespace, "ann"))
         self.settle()
         return filled
 
@@ -152,6 +154,20 @@ class FillingTests(JobsCase):
         self.expect_layers(self.space, self.image)
         self.assertEqual([self.gets(layer.blob.digest) for layer in self.image.layers], [1, 1])
         self.assert_idle()
+
+    def test_at_once(self) -> None:
+        """
+        Two clients that fill an image at once write each blob once.
+        """
+        self.registry.gate.hold("open", self.image.layers[0].blob.digest)
+        first, second = self.begin(), self.begin()
+        third = self.begin()
+        third.cancel()
+        self.failureResultOf(third, CancelledError)
+        self.registry.gate.release("open", self.image.layers[0].blob.digest)
+        self.settle()
+        written = [self.successResultOf(filled)["written"] for filled in (first, second)]
+        self.assertEqual(written, [2, 0])
 
     def test_not_fetched(self) -> None:
         """

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from twisted.internet.defer import DeferredLock
+
 from xferd.credentials import Credentials
 from xferd.engines.fill.containerd import Namespace, namespaces
 from xferd.engines.grpc.client import GrpcClient
@@ -22,7 +24,7 @@ _DEPTH = 3
 
 class Filling:
     """
-    Fills images of one containerd.
+    Fills images of one containerd, one after the other.
     """
 
     def __init__(self, client: GrpcClient, address: str, context: EngineContext) -> None:
@@ -32,6 +34,8 @@ class Filling:
         self._client = client
         self._address = address
         self._context = context
+        # containerd refuses two writers of one blob.
+        self._lock = DeferredLock()
 
     async def fill(
         self,
@@ -48,7 +52,8 @@ class Filling:
         """
         release = self._context.store.gc.lease()
         try:
-            return await self._fill(reference, namespace, client, credentials)
+            async with self._lock:
+                return await self._fill(reference, namespace, client, credentials)
         except GrpcError as e:
             raise EngineFailed(f"containerd at {self._address}: {e.message}") from e
         finally:
