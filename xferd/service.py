@@ -30,6 +30,7 @@ from xferd.doctor.doctor import Doctor
 from xferd.doctor.network import check_registry
 from xferd.doctor.problem import Running
 from xferd.engines.engines import Engines, make_engines
+from xferd.engines.former import FormerEngines
 from xferd.errors import ConfigError, XferdError
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.engines import EngineContext
@@ -189,7 +190,10 @@ class Daemon(Service):
             hosts=self.hosts,
         )
         context = EngineContext(reactor, wall_clock, self.jobs, self.store, config.data_dir)
-        self.engines = Engines(make_engines(config.engines, context, config.runtime_dir))
+        self.engines = Engines(
+            make_engines(config.engines, context, config.runtime_dir),
+            FormerEngines(self.store, config.engines.containerd),
+        )
         self._registry_settings = config.registry
         urls = [each.url for each in served if each.url]
         self.web = Web(

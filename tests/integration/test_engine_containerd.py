@@ -297,6 +297,30 @@ class NewestTests(ContainerdCase):
         output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
         self.assertEqual(output.encode(), OS_RELEASE)
 
+    async def test_forgotten(self) -> None:
+        """
+        An engine that the settings do not name any more keeps its layers, until it is
+        forgotten, which waits for the end of its containers.
+        """
+        reference = self.add(runnable_image())
+        await self.containerd.pull(reference)
+        await self.containerd.run_in(reference, "one", "sleep", "1000", options=("--detach",))
+        await self.daemon.stop()
+        self.settings.write_text("")
+        self.daemon = await self.start_daemon()
+        listed = await self.daemon.ctl("engine", "ls")
+        self.assertIn("'xferctl engine forget main'", listed)
+        (kept,) = await self.daemon.show("gc")
+        self.assertEqual(kept["freed"]["layers"], 0)
+        said, errors, code = await self.daemon.try_ctl("engine", "forget", "main")
+        self.assertEqual((said, code), ("", 1))
+        self.assertIn("stop them first", errors)
+        await self.containerd.ctr("tasks", "rm", "--force", "one")
+        self.assertIn("4 snapshots of main", await self.daemon.ctl("engine", "forget", "main"))
+        (freed,) = await self.daemon.show("gc")
+        self.assertEqual((freed["freed"]["layers"], freed["freed"]["trees"]), (3, 3))
+        self.assertFalse(os.path.exists(f"{self.daemon.data}/engines/main"))
+
     async def test_killed_in_a_pull(self) -> None:
         """
         xferd is killed in the middle of a pull: containerd pulls by itself, and the image

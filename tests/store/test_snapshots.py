@@ -117,6 +117,25 @@ class SnapshotTests(StoreTestCase):
         self.assertEqual((freed.layers, freed.trees), (2, 2))
         self.assertEqual(self.successResultOf(self.store.gc.collect()), Freed())
 
+    def test_forget(self) -> None:
+        """
+        An engine is forgotten with all its snapshots, and no other one; if that cannot be
+        written, all stay.
+        """
+        tables = self.store.snapshots
+        for engine, key in (("main", "a"), ("main", "b"), ("other", "a")):
+            table = tables.of(engine)
+            self.successResultOf(table.put(snapshot(table.number(), key)))
+        self.assertEqual(tables.engines(), ["main", "other"])
+        self.assertEqual(self.successResultOf(tables.forget("main")), 2)
+        self.assertEqual(tables.engines(), ["other"])
+        self.assertEqual(self.successResultOf(tables.forget("unknown")), 0)
+        self.assertEqual(self.reopen().snapshots.engines(), ["other"])
+        assert self.store.journal._database is not None
+        self.store.journal._database.close()
+        self.failureResultOf(self.store.snapshots.forget("other"), StoreError)
+        self.assertEqual(self.store.snapshots.engines(), ["other"])
+
     def test_discard(self) -> None:
         """
         A directory that is discarded is gone.

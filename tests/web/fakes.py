@@ -26,6 +26,7 @@ from tests.web.conformance import conforms
 from xferd.access_tokens import AccessTokens, Right
 from xferd.credentials import Credentials
 from xferd.engines.engines import Engines
+from xferd.engines.former import FormerEngines
 from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.engines import IEngine
@@ -991,11 +992,13 @@ class World:
         public_metrics: bool = False,
         connections: int = 4096,
         engines: Sequence[IEngine] = (),
+        former: FormerEngines | None = None,
     ) -> None:
         """
         @param connections: how many connections may be open.
         @param journal: the journal of an earlier daemon.
         @param engines: the engines that are served.
+        @param former: those that the settings do not name any more.
         """
         self.jobs = FakeJobs()
         self.registry: RegistryJSON = NO_REGISTRY
@@ -1010,7 +1013,7 @@ class World:
         self.store = FakeStore(journal)
         self.registries = FakeRegistries(self.clock)
         self.memory = HostMemory(self.clock, wall_clock=self.wall_clock)
-        self.engines = Engines(engines)
+        self.engines = Engines(engines, former)
         self.tokens = AccessTokens([(token, Right.ACT)] if token else [])
         self.web = Web(
             jobs=self.jobs,

@@ -13,11 +13,14 @@ from zope.interface.verify import verifyObject
 
 from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World, image, job
 from xferd.credentials import Credentials, Secret
+from xferd.engines.former import FormerEngines
 from xferd.errors import BadInput, BadReference, ConfigError, EngineFailed, Interrupted, NotFound
 from xferd.interfaces.engines import EngineImageJSON, FilledJSON
 from xferd.interfaces.jobs import IEventStream, IJobs
+from xferd.interfaces.snapshots import Kind, Snapshot
 from xferd.interfaces.store import IImages, IStore, KeptFor
 from xferd.testing.fake_engine import FakeEngine
+from xferd.testing.fake_store import FakeStore
 from xferd.web.job_creation import MAX_TCP_JOBS
 
 
@@ -490,6 +493,24 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(
             (k3s["name"], k3s["state"], k3s["problem"]), ("k3s", "failed", "the socket is in use")
         )
+
+    def test_forget(self) -> None:
+        """
+        An engine without settings is forgotten; another one is a 400, an unknown one a 404.
+        """
+        store = FakeStore(self.world.clock)
+        table = store.snapshots.of("old")
+        table.set(1, Snapshot(1, "a", Kind.ACTIVE, "", 0, 0))
+        world = World(engines=[FakeEngine("node")], former=FormerEngines(store, ["node"]))
+        for name, status in (("node", 400), ("other", 404)):
+            self.assertEqual(world.ask("DELETE", f"/api/v1/engines/{name}").status, status)
+        listed = world.ask("GET", "/api/v1/engines").json()
+        self.assertEqual([(each["name"], each["path"]) for each in listed], [("node", "/s"), ("old", "")])
+        connection = world.connect()
+        connection.send("DELETE", "/api/v1/engines/old", {"Host": "localhost:9337"})
+        self.world.clock.advance(0)
+        answer = connection.answer()
+        self.assertEqual((answer.status, answer.json()), (200, {"name": "old", "snapshots": 1}))
 
     def test_fill(self) -> None:
         """

@@ -437,6 +437,12 @@ class Daemon:
             "POST", f"/engines/{quote(name, safe='')}/fill", body, headers, timeout=_DOWNLOAD_TIMEOUT
         )
 
+    def forget_engine(self, name: str) -> dict[str, Any]:
+        """
+        Remove the snapshots of a containerd that the daemon's settings do not name any more.
+        """
+        return self._api.request_object("DELETE", f"/engines/{quote(name, safe='')}")
+
     def examination(self) -> list[dict[str, Any]]:
         """
         The daemon's checks of its installation, each with its problems.

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from xferd.credentials import Credentials
 from xferd.engines.extra import check_extra
+from xferd.engines.former import FormerEngines
 from xferd.engines.settings import EnginesSettings, socket_of
 from xferd.errors import EngineFailed, NotFound, XferdError
 from xferd.interfaces.engines import (
@@ -65,8 +66,12 @@ class Engines:
 
     _log = Logger()
 
-    def __init__(self, engines: Sequence[IEngine]) -> None:
+    def __init__(self, engines: Sequence[IEngine], former: FormerEngines | None = None) -> None:
+        """
+        @param former: the engines that the settings do not name any more.
+        """
         self.engines = engines
+        self._former = former
         self._problems: dict[IEngine, str] = {}
 
     async def start(self) -> None:
@@ -75,6 +80,8 @@ class Engines:
 
         @return: once each of them serves or has failed.
         """
+        if self._former is not None:
+            self._former.warn()
         started = [Deferred.fromCoroutine(self._start(engine)) for engine in self.engines]
         try:
             await gatherResults(started, consumeErrors=True)
@@ -131,10 +138,11 @@ class Engines:
         return Deferred.fromCoroutine(self._describe())
 
     async def _describe(self) -> list[EngineJSON]:
-        return [
+        named = [
             _failed(engine, self._problems[engine]) if engine in self._problems else await engine.describe()
             for engine in self.engines
         ]
+        return named + ([] if self._former is None else self._former.describe())
 
     def fill(
         self,
@@ -154,6 +162,11 @@ class Engines:
         except XferdError:
             return fail()
         return IFillable(engine).fill(wanted, namespace, client, credentials)
+
+    def forget(self, name: str) -> Deferred[int]:
+        if self._former is None:
+            return fail(NotFound(f"xferd has no snapshots of a containerd {name}"))
+        return Deferred.fromCoroutine(self._former.forget(name))
 
     def figures(self) -> Mapping[tuple[str, str], EngineFigures]:
         return {

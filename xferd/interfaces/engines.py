@@ -149,6 +149,17 @@ class IEngines(Interface):
         @raise XferdError: a blob cannot be fetched.
         """
 
+    def forget(name: str) -> Deferred[int]:
+        """
+        Remove the snapshots of a containerd that the settings do not name any more, with the
+        files that its containers wrote, so that the layers that they stand on are free.
+
+        @return: fires with their number.
+        @raise NotFound: no such engine has snapshots.
+        @raise BadInput: the settings name it, or its containers run.
+        @raise StoreError: the disk refuses.
+        """
+
     def figures() -> Mapping[tuple[str, str], EngineFigures]:
         """
         The counters of each engine that serves, by its kind and its name.

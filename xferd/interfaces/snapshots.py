@@ -139,6 +139,19 @@ class ISnapshotTables(Interface):
         The snapshots of an engine.
         """
 
+    def engines() -> Sequence[str]:
+        """
+        The names of the engines that have snapshots.
+        """
+
+    def forget(engine: str) -> Deferred[int]:
+        """
+        Remove all snapshots of an engine.  Cancelling waits for the disk.
+
+        @return: fires with their number.
+        @raise StoreError: the disk refuses; then all stay.
+        """
+
 
 class ISnapshotter(Interface):
     """

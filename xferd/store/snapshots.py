@@ -34,6 +34,7 @@ _PUT: Final = f"""
     ON CONFLICT (engine, number) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)}
 """  # noqa: S608
 _REMOVE: Final = "DELETE FROM snapshot WHERE engine = :engine AND number = :number"
+_FORGET: Final = "DELETE FROM snapshot WHERE engine = :engine"
 _ALL: Final = f"SELECT engine, number, {', '.join(_COLUMNS)} FROM snapshot ORDER BY engine, number"  # noqa: S608
 
 
@@ -198,6 +199,23 @@ class SnapshotTables:
             table = self._tables[engine] = SnapshotTable(engine, self._database)
             self._add_user(table)
         return table
+
+    def engines(self) -> Sequence[str]:
+        return sorted(engine for engine, table in self._tables.items() if table.all())
+
+    def forget(self, engine: str) -> Deferred[int]:
+        table = self.of(engine)
+        gone = table.all()
+        for snapshot in gone:
+            table.set(snapshot.number, None)
+
+        def undo(failure: Failure) -> Failure:
+            for snapshot in gone:
+                table.set(snapshot.number, snapshot)
+            return failure
+
+        forgotten = self._database.write([Statement(_FORGET, {"engine": engine})])
+        return forgotten.addErrback(undo).addCallback(lambda _: len(gone))
 
     def __iter__(self) -> Iterator[SnapshotTable]:
         return iter(self._tables.values())

@@ -128,4 +128,4 @@ class _NoDatabase:
         """
         Take as long as the gate wants.
         """
-        return self._gate.enter("snapshots.write", statements[0].values["number"])
+        return self._gate.enter("snapshots.write", statements[0].values.get("number"))

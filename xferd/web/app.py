@@ -440,6 +440,13 @@ class Web:
         """
         return respond(request, await self._engines.describe())
 
+    @app.route(f"{API}/engines/<name>", methods=["DELETE"])
+    async def forget_engine(self, request: Request, name: str) -> bytes:
+        """
+        Remove the snapshots of an engine that the settings do not name any more.
+        """
+        return respond(request, {"name": name, "snapshots": await self._engines.forget(name)})
+
     @app.route(f"{API}/engines/<name>/fill", methods=["POST"])
     async def fill_engine(self, request: Request, name: str) -> bytes:
         """

@@ -446,6 +446,15 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("The engines.", array(ref("Engine")))},
         )
     },
+    "/api/v1/engines/{name}": {
+        "delete": _operation(
+            "forget_engine",
+            "Remove the snapshots of a containerd that the settings do not name any more.",
+            {200: _answer("The engine was forgotten.", ref("EngineForgotten"))},
+            (404, 507),
+            [_ENGINE],
+        )
+    },
     "/api/v1/engines/{name}/fill": {
         "post": _operation(
             "fill_engine",

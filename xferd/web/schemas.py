@@ -259,6 +259,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "bytes": {**COUNT, "description": "The bytes that were sent."},
         }
     ),
+    "EngineForgotten": _object({"name": TEXT, "snapshots": {**COUNT, "description": "Those that it had."}}),
     "TagAsked": NEW_NAME.to_schema(),
     "PinAsked": PIN.to_schema(),
     "Removed": _object(

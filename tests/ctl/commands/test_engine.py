@@ -254,3 +254,38 @@ class FillTests(CommandCase):
         ):
             outcome = run(["engine", *arguments, "--host", self.fake.url])
             self.assertEqual(outcome.status, 2, arguments)
+
+
+class ForgetTests(CommandCase):
+    """
+    C{xferctl engine forget}.
+    """
+
+    def test_forgotten(self) -> None:
+        """
+        The number of snapshots is printed.
+        """
+        forgotten = {"name": "old", "snapshots": 7}
+        self.fake.on("DELETE", "/engines/old", Answer(forgotten))
+        outcome = run(["engine", "forget", "old", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual(outcome.out, "7 snapshots of old are removed; 'xferctl gc' frees the layers\n")
+        self.assertEqual(self.objects("engine", "forget", "old"), [forgotten])
+
+    def test_refused(self) -> None:
+        """
+        The daemon's error is printed.
+        """
+        self.fake.on("DELETE", "/engines/node", refusal(400, "BAD_INPUT", "the settings name node"))
+        outcome = run(["engine", "forget", "node", "--host", self.fake.url])
+        self.assertEqual(outcome.status, 1)
+        self.assertIn("the settings name node", outcome.err)
+
+    def test_wrong_use(self) -> None:
+        """
+        One name is required.
+        """
+        for arguments in (("forget",), ("forget", "a", "b"), ("forget", "a", "--engine", "b")):
+            outcome = run(["engine", *arguments, "--host", self.fake.url])
+            self.assertEqual(outcome.status, 2, arguments)
+            self.assertIn("'forget' has one argument", outcome.err)

@@ -51,6 +51,13 @@ class ReadTests(SynchronousTestCase):
         (engine,) = read_engines([found(NODE, cri=True)], STATUS)
         self.assertTrue(engine.cri)
 
+    def test_former(self) -> None:
+        """
+        An engine that the settings do not name any more is none to configure a tool for.
+        """
+        items = [found(NODE), found(NODE, name="old", path="", state="stopped", problem="no settings")]
+        self.assertEqual(read_engines(items, STATUS), [NODE])
+
     def test_malformed(self) -> None:
         """
         What could change the meaning of a configuration file is refused.

@@ -35,15 +35,16 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "action",
         metavar="ACTION",
-        choices=("show", "check", "ls", "fill"),
+        choices=("show", "check", "ls", "fill", "forget"),
         help="show: print configuration files; check: pull an image by a tool, and see who fetched it; "
-        "ls: list engines with the images that they use; fill: give an engine the blobs of an image",
+        "ls: list engines with the images that they use; fill: give an engine the blobs of an image; "
+        "forget: remove the containers of an engine that is not in the daemon's settings",
     )
     parser.add_argument(
         "tools",
         metavar="TOOL",
         nargs="*",
-        help=f"for show and check: {_TOOLS}; for fill: the engine's NAME and the image",
+        help=f"for show and check: {_TOOLS}; for fill: the engine's NAME and the image; for forget: NAME",
     )
     parser.add_argument(
         "--engine", metavar="NAME", help="the engine in the daemon's settings, if there are several"
@@ -83,6 +84,9 @@ def engine(args: Namespace, session: Session) -> None:
     elif args.action == "fill":
         if len(args.tools) != 2 or args.versions or args.engine is not None:
             raise UsageError("'fill' has two arguments, NAME and REF, and no --engine and --for")
+    elif args.action == "forget":
+        if len(args.tools) != 1 or args.versions or args.engine is not None:
+            raise UsageError("'forget' has one argument, NAME, and no --engine and --for")
     elif not args.tools:
         raise UsageError(f"a tool is required: {_TOOLS}")
     if args.output is not None and args.action != "show":
@@ -91,10 +95,11 @@ def engine(args: Namespace, session: Session) -> None:
         raise UsageError("--image belongs to 'check'")
     if (args.namespace is not None or args.no_credentials) and args.action != "fill":
         raise UsageError("--namespace and --no-credentials belong to 'fill'")
-    for name in args.tools if args.action != "fill" else ():
+    for name in args.tools if args.action in ("show", "check") else ():
         if name not in TOOLS:
             raise UsageError(f"{name!r} is not a tool; the tools are {_TOOLS}")
-    {"show": _show, "check": _check, "ls": _list, "fill": _fill}[args.action](args, session)
+    actions = {"show": _show, "check": _check, "ls": _list, "fill": _fill, "forget": _forget}
+    actions[args.action](args, session)
 
 
 def _show(args: Namespace, session: Session) -> None:
@@ -164,6 +169,20 @@ def _fill(args: Namespace, session: Session) -> None:
         f"{count(filled, 'blobs')} blobs were missing, {size(count(filled, 'bytes'))} written",
         file=session.stdout,
     )
+
+
+def _forget(args: Namespace, session: Session) -> None:
+    """
+    Remove the containers of an engine that is not in the settings, and print how many
+    snapshots these had.
+    """
+    (name,) = args.tools
+    forgotten = session.daemon.forget_engine(name)
+    if args.json:
+        print(json_line(forgotten), file=session.stdout)
+        return
+    removed = f"{count(forgotten, 'snapshots')} snapshots of {clean(name)} are removed"
+    print(f"{removed}; 'xferctl gc' frees the layers", file=session.stdout)
 
 
 def _versions(given: Sequence[str]) -> dict[str, Version]:
@@ -236,7 +255,7 @@ def _familiar(reference: str) -> str:
 COMMANDS: Final[Mapping[str, Command]] = {
     "engine": Command(
         "Configure container engines to run images from the store",
-        "ACTION [TOOL]... | fill NAME REF",
+        "ACTION [TOOL]... | fill NAME REF | forget NAME",
         _arguments,
         engine,
         "An engine that is named in the daemon's configuration file runs images from the store, without a "

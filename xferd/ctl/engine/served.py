@@ -63,6 +63,8 @@ def read_engines(found: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) 
     engines = []
     for item in found:
         kind, name, path = item.get("kind"), item.get("name"), item.get("path")
+        if path == "":
+            continue  # The settings do not name it any more.
         is_named = isinstance(name, str) and _NAME.fullmatch(name) is not None
         if kind not in _TABLES or not is_named or not _is_path(path) or not _is_path(data_dir):
             raise NotXferd("the daemon's list of engines is not one of xferd's")
