@@ -44,7 +44,9 @@ class ContainerCase(StoreTestCase):
             raise SkipTest("mounting takes the rights of root")
         run(self.program, "--version")
         self.path = os.path.abspath(self.path)
-        self.wanted = sample("busybox", b"bottom", b"top")
+        # The survey also finds mounts of other tests.
+        self.content = os.urandom(8).hex()
+        self.wanted = sample("busybox", os.urandom(8), self.content.encode())
         self.run_now(pull(self.store, self.wanted))
         self.bottom, self.top = self.trees(self.wanted)
         for name in ("bin", "proc", "dev", "sys"):
@@ -64,6 +66,8 @@ class ContainerCase(StoreTestCase):
         os.makedirs(os.path.join(self.place, "upper"))
         os.makedirs(os.path.join(self.place, "work"))
         self.root = os.path.join(self.place, "rootfs")
+        self.mounted = False
+        self.addCleanup(self.unmount)
 
     def trees(self, wanted: Sample) -> tuple[str, str]:
         """
@@ -88,13 +92,14 @@ class ContainerCase(StoreTestCase):
         done = subprocess.run(mount, capture_output=True, text=True, cwd=directory)
         if done.returncode != 0:
             raise SkipTest(f"this kernel does not mount overlays here: {done.stderr}")
-        self.addCleanup(self.unmount)
+        self.mounted = True
 
     def unmount(self) -> None:
         """
         Unmount it, unless that was done.
         """
-        if os.path.ismount(self.root):
+        mounted, self.mounted = self.mounted, False
+        if mounted:
             subprocess.run(["umount", "-l", self.root], check=True)
 
     def start(self) -> None:
@@ -117,8 +122,9 @@ class ContainerCase(StoreTestCase):
         with open(os.path.join(self.place, "log"), "wb") as log:
             command = [*self.runtime, "--root", self.state, "run", "--bundle", self.place, self.name]
             # Only through this process does the test wait for the container's end.
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.addCleanup(process.wait, PATIENCE)
+            self.process = process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         self.addCleanup(self.kill)
         self.until(lambda: process.poll() is not None or self.written() > 0)
         if process.poll() is not None:
@@ -127,9 +133,10 @@ class ContainerCase(StoreTestCase):
 
     def kill(self) -> None:
         """
-        End the container.
+        End the container, and wait until its mounts are gone.
         """
         subprocess.run([*self.runtime, "--root", self.state, "kill", self.name, "KILL"], capture_output=True)
+        self.process.wait(PATIENCE)
 
     def written(self) -> float:
         """
@@ -139,7 +146,7 @@ class ContainerCase(StoreTestCase):
         try:
             found = os.stat(path).st_mtime
             with open(path) as file:
-                self.assertEqual(file.read(), "top extra")
+                self.assertEqual(file.read(), f"{self.content} extra")
         except FileNotFoundError:
             return 0.0
         return found
@@ -230,6 +237,22 @@ class MigrationTests(ContainerCase):
             self.unmount()
             os.rmdir(self.root)
         self.assertEqual(self.successResultOf(store.gc.collect()).trees, 2)
+
+    def test_bound(self) -> None:
+        """
+        A tree that is mounted by itself, before it is renamed, is spared afterwards.
+        """
+        os.mkdir(self.root)
+        done = subprocess.run(["mount", "--bind", self.top, self.root], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SkipTest(f"nothing can be mounted here: {done.stderr}")
+        self.mounted = True
+        self.store = self.open()
+        self.successResultOf(self.store.images.remove(self.wanted.image.reference))
+        self.assertEqual(self.successResultOf(self.store.gc.collect()).trees, 1)
+        self.assertEqual(os.listdir(self.root), ["content"])
+        self.unmount()
+        self.assertEqual(self.successResultOf(self.store.gc.collect()).trees, 1)
 
     def relative(self) -> tuple[str, str]:
         """
