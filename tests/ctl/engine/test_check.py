@@ -15,6 +15,7 @@ from xferd.ctl.address import Address
 from xferd.ctl.client import Daemon
 from xferd.ctl.engine import check
 from xferd.ctl.engine.check import Check, Checked
+from xferd.ctl.engine.clients import CLIENTS
 from xferd.ctl.engine.machine import Machine, Version
 from xferd.ctl.engine.served import Engine
 from xferd.ctl.errors import ClientError
@@ -74,7 +75,7 @@ class CheckCase(DaemonTestCase):
         """
         environ = {"PATH": str(self.place)}
         machine = Machine(environ, 0, {"containerd": Version(2, 4)})
-        return Check(tool, engine, machine, self.daemon, environ)
+        return Check(tool, CLIENTS[tool](machine)[0], engine, self.daemon, environ)
 
     def calls(self) -> list[str]:
         """
@@ -214,11 +215,23 @@ class ViewTests(CheckCase):
         An image that does not appear in the view is reported, and podman does not pull.
         """
         self.fake.on("GET", "/images/docker.io/library/debian:12", Answer({"image_id": DIGEST}))
+        self.fake.on("GET", "/engines", Answer([found(self.engine)]))
         for text in ("", "[]", "[1]", '{"id": 1}'):
             self.images.write_text(text)
             error = self.assertRaises(ClientError, self.run_check)
             self.assertIn(f"the image is not in the view {self.engine.path} within", str(error))
+            self.assertIn("see the daemon's log", str(error))
         self.assertFalse((self.place / "calls").exists())
+
+    def test_left_out(self) -> None:
+        """
+        If the view leaves the image out, the error has the reason.
+        """
+        self.images.write_text("[]")
+        left_out = [{"image": "docker.io/library/debian:12", "reason": "it has 600 layers"}]
+        self.fake.on("GET", "/engines", Answer([found(self.engine, left_out=left_out)]))
+        self.fake.on("GET", "/images/docker.io/library/debian:12", Answer({"image_id": DIGEST}))
+        self.assertIn("s: it has 600 layers", str(self.assertRaises(ClientError, self.run_check)))
 
     def test_not_pulled(self) -> None:
         """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.ctl.engine.clients import CLIENTS, Client, remedy
+from xferd.ctl.engine.clients import CLIENTS, Client, Unavailable, remedy
 from xferd.ctl.engine.files import TOOLS
 from xferd.ctl.engine.machine import Machine, Version
 from xferd.ctl.errors import ClientError
@@ -31,28 +31,33 @@ class ClientTests(SynchronousTestCase):
 
     def test_tools(self) -> None:
         """
-        Each tool has a client that pulls and removes.
+        Each tool has clients that pull and remove.
         """
         machine = Machine({}, 0, {"containerd": Version(2, 4), "k3s": Version(1, 34)})
         self.assertEqual(list(CLIENTS), list(TOOLS))
         for make in CLIENTS.values():
-            client = make(machine)
-            self.assertEqual(client.pull[0], client.remove[0])
+            for client in make(machine):
+                self.assertEqual(client.pull[0], client.remove[0])
 
     def test_containerd(self) -> None:
         """
-        containerd 2 is asked by ctr, containerd 1 through CRI, which alone uses xferd.
+        containerd 2 is asked by ctr and, where it serves Kubernetes, through CRI;
+        containerd 1 through CRI, which alone uses xferd.
         """
-        for version, name in ((Version(2, 0), "ctr"), (Version(1, 6), "crictl")):
-            self.assertEqual(CLIENTS["containerd"](Machine({}, 0, {"containerd": version})).name, name)
+        for version, clients in (
+            (Version(2, 0), [("ctr", False), ("crictl", True)]),
+            (Version(1, 6), [("crictl", False)]),
+        ):
+            made = CLIENTS["containerd"](Machine({}, 0, {"containerd": version}))
+            self.assertEqual([(client.name, client.is_optional) for client in made], clients)
 
     def test_k3s(self) -> None:
         """
         k3s has clients of its own.
         """
-        for version, word in ((Version(1, 32, 2), "ctr"), (Version(1, 30), "crictl")):
-            client = CLIENTS["k3s"](Machine({}, 0, {"k3s": version}))
-            self.assertEqual(client.pull[:2], ("k3s", word))
+        for version, words in ((Version(1, 32, 2), ["ctr", "crictl"]), (Version(1, 30), ["crictl"])):
+            made = CLIENTS["k3s"](Machine({}, 0, {"k3s": version}))
+            self.assertEqual([client.pull[:2] for client in made], [("k3s", word) for word in words])
 
     def test_run(self) -> None:
         """
@@ -80,8 +85,16 @@ class ClientTests(SynchronousTestCase):
         A program that is not installed is named.
         """
         client = Client(("no-such-tool",), ())
-        error = self.assertRaises(ClientError, client.run, client.pull, "x", {})
+        error = self.assertRaises(Unavailable, client.run, client.pull, "x", {})
         self.assertIn("no-such-tool is not installed", str(error))
+
+    def test_no_cri(self) -> None:
+        """
+        A containerd without CRI, such as docker's, is known by its error.
+        """
+        client = Client(("tool",), ())
+        environ = self.program("echo 'rpc error: unknown service runtime.v1.ImageService'; exit 1")
+        self.assertRaises(Unavailable, client.run, client.pull, "x", environ)
 
 
 class RemedyTests(SynchronousTestCase):

@@ -12,6 +12,7 @@ from xferd.ctl.commands.arguments import Command, UsageError, add_json, add_no_c
 from xferd.ctl.config_file import show_files
 from xferd.ctl.display.job_view import count
 from xferd.ctl.engine.check import Check
+from xferd.ctl.engine.clients import CLIENTS, Unavailable
 from xferd.ctl.engine.files import TOOLS
 from xferd.ctl.engine.machine import PROGRAMS, Machine, Version, parse_version
 from xferd.ctl.engine.served import choose, read_engines
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Mapping, Sequence
 
+    from xferd.ctl.engine.check import Checked
+    from xferd.ctl.engine.served import Engine
     from xferd.ctl.session import Session
 
 _TOOLS: Final = ", ".join(TOOLS)
@@ -135,22 +138,32 @@ def _check(args: Namespace, session: Session) -> None:
                 f"the daemon does not serve {chosen.kind} {chosen.name}".rstrip()
                 + f": {clean(chosen.problem)}"
             )
-        check = Check(name, chosen, machine, session.daemon, session.environ)
-        done = check.with_sample(Platform.local()) if args.image is None else check.with_image(args.image)
-        if args.json:
-            print(json_line(done._asdict()), file=session.stdout)
-            continue
-        where = f"{chosen.kind} {chosen.name}".rstrip()
-        print(
-            f"{name}: {done.client} pulled {clean(done.image)} in {done.seconds:.2f} s", file=session.stdout
-        )
-        if args.image is None:
-            print(
-                f"  the registry sent the layer to xferd, and to {name} only: "
-                f"{', '.join(sorted(set(done.by_engine))) or 'nothing'}",
-                file=session.stdout,
-            )
-        print(f"  served by {where} at {clean(chosen.path)}", file=session.stdout)
+        for client in CLIENTS[name](machine):
+            check = Check(name, client, chosen, session.daemon, session.environ)
+            try:
+                done = (
+                    check.with_sample(Platform.local())
+                    if args.image is None
+                    else check.with_image(args.image)
+                )
+            except Unavailable:
+                if client.is_optional:
+                    continue
+                raise
+            if args.json:
+                print(json_line(done._asdict()), file=session.stdout)
+            else:
+                _print_check(done, chosen, session)
+
+
+def _print_check(done: Checked, engine: Engine, session: Session) -> None:
+    lines = [f"{done.tool}: {done.client} pulled {clean(done.image)} in {done.seconds:.2f} s"]
+    if done.by_xferd:
+        requested = ", ".join(sorted(set(done.by_engine))) or "nothing"
+        lines.append(f"  the registry sent the layer to xferd, and to {done.tool} only: {requested}")
+    where = f"{engine.kind} {engine.name}".rstrip()
+    lines.append(f"  served by {where} at {clean(engine.path)}")
+    print("\n".join(lines), file=session.stdout)
 
 
 def _fill(args: Namespace, session: Session) -> None:

@@ -10,18 +10,18 @@ import json
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from xferd.ctl.engine.clients import CLIENTS, remedy
+from xferd.ctl.engine.clients import Unavailable, remedy
 from xferd.ctl.engine.files import TOOLS
 from xferd.ctl.engine.sample_registry import SampleRegistry, make_image
 from xferd.ctl.engine.served import VIEW
 from xferd.ctl.errors import ClientError, Refused
-from xferd.names import Digest
+from xferd.names import Digest, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xferd.ctl.client import Daemon
-    from xferd.ctl.engine.machine import Machine
+    from xferd.ctl.engine.clients import Client
     from xferd.ctl.engine.served import Engine
     from xferd.platforms import Platform
 
@@ -56,20 +56,20 @@ class Checked(NamedTuple):
 
 class Check:
     """
-    Checks one tool.
+    Checks a tool by one of its clients.
     """
 
     def __init__(
-        self, tool: str, engine: Engine, machine: Machine, daemon: Daemon, environ: Mapping[str, str]
+        self, tool: str, client: Client, engine: Engine, daemon: Daemon, environ: Mapping[str, str]
     ) -> None:
         """
-        @param environ: the environment of the tool's client.
+        @param environ: the environment of the client.
         """
         self._tool = tool
         self._engine = engine
         self._daemon = daemon
         self._environ = environ
-        self._client = CLIENTS[tool](machine)
+        self._client = client
 
     def with_sample(self, platform: Platform) -> Checked:
         """
@@ -88,7 +88,7 @@ class Check:
     def _pulled_from(self, registry: SampleRegistry) -> Checked:
         if TOOLS[self._tool].kind == VIEW:
             self._bring(registry.reference)
-            self._wait_for(str(Digest.of(registry.image.config)))
+            self._wait_for(registry.reference, str(Digest.of(registry.image.config)))
         checked = self._pull(registry.reference)
         by_engine = tuple(each.kind for each in registry.asked if not each.is_xferd)
         by_xferd = tuple(each.kind for each in registry.asked if each.is_xferd)
@@ -106,7 +106,7 @@ class Check:
         """
         if TOOLS[self._tool].kind == VIEW:
             self._bring(reference)
-            self._wait_for(str(self._daemon.image(reference).get("image_id")))
+            self._wait_for(reference, str(self._daemon.image(reference).get("image_id")))
         return self._pull(reference)
 
     def _bring(self, reference: str) -> None:
@@ -133,7 +133,7 @@ class Check:
             if e.status != 404:
                 raise
 
-    def _wait_for(self, image_id: str) -> None:
+    def _wait_for(self, reference: str, image_id: str) -> None:
         """
         Wait until an image is in the view.
         """
@@ -149,8 +149,8 @@ class Check:
                 return
             if monotonic() > until:
                 raise ClientError(
-                    f"the image is not in the view {self._engine.path} within {PATIENCE:.0f} s; "
-                    "see the daemon's log"
+                    f"the image is not in the view {self._engine.path} within {PATIENCE:.0f} s: "
+                    + (self._left_out(reference) or "see the daemon's log")
                 )
             sleep(_PAUSE)
 
@@ -162,6 +162,8 @@ class Check:
         began = monotonic()
         try:
             self._client.run(self._client.pull, reference, self._environ)
+        except Unavailable:
+            raise
         except ClientError as e:
             raise ClientError(f"{e}; {remedy(str(e), self._tool)}") from e
         took = monotonic() - began
@@ -175,13 +177,26 @@ class Check:
         """
         Whether the engine uses layers of an image, by the daemon's list.
         """
-        for each in self._daemon.engines():
-            if (each.get("kind"), each.get("name")) == (self._engine.kind, self._engine.name):
-                images = each.get("images")
-                return isinstance(images, list) and any(
-                    isinstance(image, dict) and image.get("image") == reference for image in images
-                )
-        return False
+        return bool(self._listed("images", reference))
+
+    def _left_out(self, reference: str) -> str:
+        """
+        Why the view does not show an image; empty if that is not known.
+        """
+        return next((str(each.get("reason")) for each in self._listed("left_out", reference)), "")
+
+    def _listed(self, member: str, reference: str) -> list[dict[str, Any]]:
+        """
+        What the daemon's description of the engine lists of an image.
+        """
+        name = str(Reference.parse(reference))
+        return [
+            item
+            for each in self._daemon.engines()
+            if (each.get("kind"), each.get("name")) == (self._engine.kind, self._engine.name)
+            for item in each.get(member) or []
+            if isinstance(item, dict) and item.get("image") in (name, reference)
+        ]
 
     def _not_served(self, what: str) -> str:
         return (

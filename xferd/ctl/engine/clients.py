@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 TIME_LIMIT: Final = 600.0
 """Seconds that a client may take."""
 
+_NO_CRI: Final = "unknown service runtime.v1.ImageService"
+"""The error of crictl for a containerd without CRI, such as docker's."""
+
 _CRICTL_CONFIG: Final = "/etc/crictl.yaml"
 
 _REMEDIES: Final[Sequence[tuple[str, str]]] = (
@@ -37,6 +40,12 @@ _REMEDIES: Final[Sequence[tuple[str, str]]] = (
 """Parts of error messages, and the remedy for each."""
 
 
+class Unavailable(ClientError):
+    """
+    A client cannot be used on this machine.
+    """
+
+
 class Client(NamedTuple):
     """
     A client of an engine.
@@ -44,11 +53,13 @@ class Client(NamedTuple):
     @ivar pull: the command that pulls; the reference follows.
     @ivar remove: the command that removes the image.
     @ivar environ: variables that it needs where they are not set.
+    @ivar is_optional: whether the engine is served without it.
     """
 
     pull: tuple[str, ...]
     remove: tuple[str, ...]
     environ: tuple[tuple[str, str], ...] = ()
+    is_optional: bool = False
 
     @property
     def name(self) -> str:
@@ -61,12 +72,13 @@ class Client(NamedTuple):
         """
         Run one of the commands.
 
-        @raise ClientError: the program is missing, failed, or took too long.
+        @raise Unavailable: the program is missing, or the engine does not serve it.
+        @raise ClientError: it failed, or took too long.
         """
         variables = {**dict(self.environ), **environ}
         path = which(self.name, path=":".join(filter(None, (environ.get("PATH"), PATHS))))
         if path is None:
-            raise ClientError(f"{self.name} is not installed, by which the engine would pull an image")
+            raise Unavailable(f"{self.name} is not installed, by which the engine would pull an image")
         try:
             done = subprocess.run(  # noqa: S603 - the commands are constants
                 [path, *command[1:], reference],
@@ -82,7 +94,8 @@ class Client(NamedTuple):
         if done.returncode:
             output = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")
             last = output.splitlines()[-1] if output else f"it ended with {done.returncode}"
-            raise ClientError(f"{self.name} failed: {last}")
+            kind = Unavailable if _NO_CRI in output else ClientError
+            raise kind(f"{self.name} failed: {last}")
 
 
 def remedy(message: str, tool: str) -> str:
@@ -95,23 +108,23 @@ def remedy(message: str, tool: str) -> str:
     return f"start {tool}" if found == "start" else "see the engine's log"
 
 
-def _containerd(machine: Machine) -> Client:
+def _containerd(machine: Machine) -> list[Client]:
     """
-    C{ctr} of containerd 2, by the transfer service; C{crictl} for containerd 1, whose
-    C{ctr} fetches all layers itself.
+    C{ctr} of containerd 2, by the transfer service, and Kubernetes' C{crictl}; this alone
+    for containerd 1, whose C{ctr} fetches all layers itself.
     """
+    crictl = _crictl("/run/containerd/containerd.sock")
     if machine.version("containerd").major < 2:
-        return _crictl("/run/containerd/containerd.sock")
-    return _ctr()
+        return [crictl]
+    return [_ctr(), crictl._replace(is_optional=True)]
 
 
-def _k3s(machine: Machine) -> Client:
+def _k3s(machine: Machine) -> list[Client]:
     """
     The same of k3s.
     """
-    if has_containerd_2(machine.version("k3s")):
-        return _ctr("k3s")
-    return Client(("k3s", "crictl", "pull"), ("k3s", "crictl", "rmi"))
+    crictl = Client(("k3s", "crictl", "pull"), ("k3s", "crictl", "rmi"))
+    return [_ctr("k3s"), crictl] if has_containerd_2(machine.version("k3s")) else [crictl]
 
 
 def _ctr(*before: str) -> Client:
@@ -131,16 +144,16 @@ def _crictl(socket: str) -> Client:
     return Client(("crictl", "pull"), ("crictl", "rmi"), environ)
 
 
-CLIENTS: Final[Mapping[str, Callable[[Machine], Client]]] = {
+CLIENTS: Final[Mapping[str, Callable[[Machine], Sequence[Client]]]] = {
     "containerd": _containerd,
     "k3s": _k3s,
-    "docker": lambda _: Client(("docker", "pull", "--quiet"), ("docker", "rmi")),
-    "podman": lambda _: Client(
-        ("podman", "pull", "--quiet", "--tls-verify=false"), ("podman", "rmi", "--force")
-    ),
-    "cri-o": lambda _: _crictl("/var/run/crio/crio.sock"),
-    "nerdctl": lambda _: Client(
-        ("nerdctl", "--snapshotter", SNAPSHOTTER, "pull", "--quiet"), ("nerdctl", "rmi", "--force")
-    ),
+    "docker": lambda _: [Client(("docker", "pull", "--quiet"), ("docker", "rmi"))],
+    "podman": lambda _: [
+        Client(("podman", "pull", "--quiet", "--tls-verify=false"), ("podman", "rmi", "--force"))
+    ],
+    "cri-o": lambda _: [_crictl("/var/run/crio/crio.sock")],
+    "nerdctl": lambda _: [
+        Client(("nerdctl", "--snapshotter", SNAPSHOTTER, "pull", "--quiet"), ("nerdctl", "rmi", "--force"))
+    ],
 }
-"""The client of each tool."""
+"""The clients of each tool."""

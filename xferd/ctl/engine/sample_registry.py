@@ -150,6 +150,8 @@ class SampleRegistry:
 def _handler(registry: SampleRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # containerd tries TLS first, and HTTP after an answer that begins with "HTTP/".
+        default_request_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             self._answer(with_body=True)
