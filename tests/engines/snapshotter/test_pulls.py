@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.jobs.case import HOST, JobsCase
 from xferd.credentials import Credentials, Secret
-from xferd.engines.snapshotter.pulls import PATIENCE, LayerPulls, NotPulled
+from xferd.engines.snapshotter.pulls import ANSWERED_WITHIN, PATIENCE, LayerPulls, NotPulled
 from xferd.errors import ManifestUnknown
 from xferd.interfaces.store import Layer
 from xferd.names import Digest, Reference
@@ -57,6 +57,7 @@ class PullsCase(JobsCase):
         self.clock.advance(PATIENCE)
         self.settle()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.pulls._flights, {})
         self.assert_idle()
 
 
@@ -231,6 +232,59 @@ class LayerPullsTests(PullsCase):
         self.successResultOf(wanted)
         self.assertEqual(private.count("blob", image.layers[0].blob.digest), 1)
         self.end()
+
+    def test_registry_does_not_answer(self) -> None:
+        """
+        If the registry does not answer xferd in time, nobody waits for its further attempts.
+        """
+        self.registry.gate.hold("manifest")
+        wanted = self.want(0)
+        self.settle()
+        self.clock.advance(ANSWERED_WITHIN - 1)
+        self.assertNoResult(wanted)
+        self.clock.advance(1)
+        self.assertIn(
+            "has not answered xferd within 15 s", str(self.failureResultOf(wanted, NotPulled).value)
+        )
+        self.settle()
+        self.assertEqual(self.job(self.only_job())["state"], "cancelled")
+        self.registry.gate.release("manifest")
+        again = self.want(0)
+        self.settle()
+        self.successResultOf(again)
+        self.end()
+
+    def test_slow_layers(self) -> None:
+        """
+        Layers may take as long as they do.
+        """
+        self.registry.gate.hold("open", self.blob(0))
+        wanted = self.want(0)
+        self.settle()
+        self.clock.advance(10 * ANSWERED_WITHIN)
+        self.assertNoResult(wanted)
+        self.registry.gate.release("open", self.blob(0))
+        self.settle()
+        self.successResultOf(wanted)
+        self.end()
+
+    def test_full_disk(self) -> None:
+        """
+        Nobody waits for space on a full disk, from the beginning or later.
+        """
+        self.registry.gate.hold("open", self.blob(0))
+        wanted = self.want(0)
+        self.settle()
+        self.store.free_space.ran_out()
+        self.failureResultOf(wanted, NotPulled)
+        self.settle()
+        self.assertEqual(self.job(self.only_job())["state"], "cancelled")
+        refused = self.assertRaises(NotPulled, self.want, 0)
+        self.assertEqual(str(refused), self.store.free_space.why)
+        self.assertNotEqual(str(refused), "")
+        stopping = Deferred.fromCoroutine(self.store.free_space.stop())
+        self.settle()
+        self.successResultOf(stopping)
 
     def test_stop(self) -> None:
         """

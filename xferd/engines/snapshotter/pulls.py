@@ -28,6 +28,13 @@ brought is kept: engines ask for one layer after the other.
 """
 
 
+ANSWERED_WITHIN: Final = 15.0
+"""
+Seconds within which a registry has to answer xferd with the manifest, which the engine
+has just got from it.  Otherwise the engine fetches the layers by itself, instead of waiting
+for all attempts of xferd's.
+"""
+
 _Key = tuple[Reference, frozenset[tuple[str, Credentials]]]
 
 
@@ -48,6 +55,7 @@ class _Flight:
     @ivar release: releases the lease on what the pull brings.
     @ivar waiting: the wait of each request, with the layer that it waits for.
     @ivar timer: ends the pull, or what it keeps, if no request comes.
+    @ivar answering: ends the pull if the registry does not answer.
     """
 
     key: _Key
@@ -56,6 +64,7 @@ class _Flight:
     done: bool = False
     waiting: dict[Deferred[Layer], tuple[Digest, Deferred[Layer]]] = field(factory=dict)
     timer: IDelayedCall | None = None
+    answering: IDelayedCall | None = None
 
 
 class LayerPulls:
@@ -68,6 +77,7 @@ class LayerPulls:
         self._store = store
         self._clock = clock
         self._flights: dict[_Key, _Flight] = {}
+        store.free_space.follow(self._space_changed)
 
     def layer(
         self,
@@ -94,8 +104,9 @@ class LayerPulls:
         flight.waiting[waiter] = chain_id, arrival
         self._stop_timer(flight)
         _ = arrival.addCallbacks(lambda layer: self._answer(flight, waiter, layer), lambda _: None)
-        if flight.done:
+        if flight.done and flight.waiting:
             self._refuse_all(flight, f"{image} has no layer {chain_id}")
+            self._start_timer(flight)
         return waiter
 
     def stop(self) -> None:
@@ -103,15 +114,15 @@ class LayerPulls:
         End all waits, and cancel the pulls that no job of another client needs.
         """
         for flight in tuple(self._flights.values()):
-            self._close(flight)
-            self._refuse_all(flight, "xferd is stopping")
-            self._cancel_job(flight)
+            self._give_up(flight, "xferd is stopping")
 
     def _begin(self, key: _Key, client: str) -> _Flight:
         """
         Begin to pull an image.
         """
         image, credentials = key
+        if self._store.free_space.paused:
+            raise NotPulled(self._store.free_space.why)
         flight = _Flight(key, self._store.gc.lease())
 
         def ended(job: JobJSON) -> None:
@@ -123,7 +134,31 @@ class LayerPulls:
             flight.release()
             raise NotPulled(str(e)) from e
         self._flights[key] = flight
+        flight.answering = self._clock.callLater(ANSWERED_WITHIN, self._check_answer, flight)
         return flight
+
+    def _check_answer(self, flight: _Flight) -> None:
+        """
+        The registry has had time enough.
+        """
+        if not flight.done and not self._jobs.get(flight.job_id)["layers_total"]:
+            self._give_up(flight, f"its registry has not answered xferd within {ANSWERED_WITHIN:.0f} s")
+
+    def _space_changed(self) -> None:
+        """
+        On a full disk, jobs wait for space; engines do not.
+        """
+        if self._store.free_space.paused:
+            for flight in tuple(self._flights.values()):
+                self._give_up(flight, self._store.free_space.why)
+
+    def _give_up(self, flight: _Flight, why: str) -> None:
+        """
+        End a pull.
+        """
+        self._close(flight)
+        self._refuse_all(flight, why)
+        self._cancel_job(flight)
 
     def _ended(self, flight: _Flight, job: JobJSON) -> None:
         """
@@ -191,6 +226,8 @@ class LayerPulls:
         Forget a pull, and keep what it has brought no longer.
         """
         self._stop_timer(flight)
+        if flight.answering is not None and flight.answering.active():
+            flight.answering.cancel()
         flight.release()
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
