@@ -7,7 +7,6 @@ empty stores, an image that xferd has already, and many snapshots at once.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from benchmarks.images import Image
 from benchmarks.peers import ROOT, Containerd, Containerd2, Peer, Podman, Xferd
 from benchmarks.processes import Failed, Program, find
 from benchmarks.rounds import Setting, started
+from benchmarks.servers import free_port
 from xferd.ctl.engine.containerd_config import SNAPSHOTTER, cri, proxy_plugin, transfer_service
 from xferd.ctl.engine.served import CONTAINERD, Engine
 from xferd.platforms import Platform
@@ -36,16 +36,22 @@ _NAME = "bench"
 
 class _Store(Xferd):
     """
-    xferd with an engine of each kind.
+    xferd with an engine of each kind, and as a mirror for podman.
+
+    @ivar mirror: what the registry is for clients of the mirror: C{HOST:PORT/PATH}.
     """
 
     def start(self) -> None:
         """
         Start the daemon.
         """
+        port = free_port()
+        self.mirror = f"127.0.0.1:{port}/{_NAME}"
         self.settings = (
+            f'[registry]\nlisten = ["tcp:{port}:interface=127.0.0.1"]\n'
+            f'[registry.upstreams."{self._registry}"]\nalias = "{_NAME}"\n'
             f"[engines.containerd.{_NAME}]\n[engines.containers-storage]\n"
-            f'path = "{self.view}"\nroots = ["{self._place.parent}/root"]\n'
+            f'path = "{self.view}"\nroots = ["{self._place.parent}/root"]\nwait_for = ["{os.geteuid()}"]\n'
         )
         super().start()
 
@@ -80,18 +86,6 @@ class OnXferd(Peer):
         self.xferd = _Store(place, self._registry, self._within)
         self.xferd.start()
         super().start()
-
-    def own_command(self, reference: str) -> Sequence[str]:
-        """
-        The command that pulls an image that xferd has.
-        """
-        return self.command(reference)
-
-    def use(self, reference: str) -> Program:
-        """
-        Begin to pull an image that xferd has.
-        """
-        return self._run(self.own_command(reference))
 
     def stop(self) -> float:
         """
@@ -172,24 +166,28 @@ class EngineCRIOnXferd(OnXferd, EngineCRI):
 
 class EnginePodmanOnXferd(OnXferd, Podman):
     """
-    C{xferctl pull}, and C{podman pull} with the view.
+    An unchanged C{podman pull}, with xferd as the mirror that waits for the view.
     """
 
     name = Podman.name + ON_XFERD
 
-    def command(self, reference: str) -> Sequence[str]:
+    def start(self) -> None:
         """
-        Both commands, one after the other.
+        Start xferd, and configure podman.
         """
-        both = (self.xferd.command(reference), self.own_command(reference))
-        return ("sh", "-c", " && ".join(map(shlex.join, both)))
+        super().start()
+        (self._place / "registries.conf").write_text(
+            f'[[registry]]\nlocation = "{self._registry}"\ninsecure = true\n'
+            f'[[registry.mirror]]\nlocation = "{self.xferd.mirror}"\ninsecure = true\n'
+        )
 
-    def own_command(self, reference: str) -> Sequence[str]:
+    def command(self, reference: str) -> Sequence[str]:
         """
         C{podman pull}.
         """
+        conf = f"CONTAINERS_REGISTRIES_CONF={self._place}/registries.conf"
         store = ("--storage-opt", f"overlay.imagestore={self.xferd.view}")
-        return (*self._podman, *store, "pull", "--quiet", "--tls-verify=false", reference)
+        return ("env", conf, *self._podman, *store, "pull", "--quiet", reference)
 
 
 ENGINES: Sequence[tuple[type[Peer], type[OnXferd]]] = (
@@ -225,7 +223,7 @@ def again(setting: Setting, image: Image) -> Outcome:
             assert isinstance(peer, OnXferd)
             reference = image.at(setting.registry)
             peer.xferd.pull(reference).finish()
-            return peer.use(reference).finish() * 1000
+            return peer.pull(reference).finish() * 1000
 
     names = [name for name in kinds if name.endswith(ON_XFERD)]
     values, failed = setting.in_rounds(names, once, unit="ms")

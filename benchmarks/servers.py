@@ -47,7 +47,7 @@ class Mirror(Xferd):
         """
         Start the daemon.
         """
-        port = _free_port()
+        port = free_port()
         scheme, options = "http", ""
         if self.tls:
             certificate, key = Authority().issue()
@@ -101,7 +101,7 @@ class Nginx:
         @raise Failed: it does not start.
         """
         find("nginx")
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         settings = place / "nginx.conf"
@@ -139,7 +139,7 @@ def read(url: str, number: int, times: int, place: Path, within: Sequence[str] =
     return Reading(*json.loads(program.text()))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """
     A port for a program that does not tell which one the kernel chose.
     """
