@@ -526,6 +526,38 @@ class StoreTests(SynchronousTestCase):
         credentials = {"r.example": Credentials("ann", Secret("p"))}
         self.assertEqual(node.calls, [("r.example/app:latest", "k8s.io", "127.0.0.1", credentials)])
 
+    def test_fill_followed(self) -> None:
+        """
+        A client that accepts events gets the progress, and the result at the end; one
+        that leaves ends the fill.
+        """
+        body = b'{"reference": "a"}'
+        lines = {
+            "Host": "localhost:9337",
+            "Accept": "application/x-ndjson",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+        }
+        node = FakeEngine("node")
+        world = World(engines=[node])
+        connection = world.connect()
+        connection.send("POST", "/api/v1/engines/node/fill", lines, body)
+        node.progress(3, 7)
+        world.clock.pump([0.2] * 10)
+        self.assertIn(b'{"kind":"fill","data":{"bytes":3,"size":7},"final":false', connection.received())
+        filled = FilledJSON(image="a", namespaces=[], blobs=0, written=0, bytes=0)
+        node.filled.callback(filled)
+        world.clock.pump([0.2] * 10)
+        self.assertIn(b'"final":true', connection.received())
+        ended: list[object] = []
+        left = FakeEngine("node", filled=Deferred(ended.append))
+        world = World(engines=[left])
+        connection = world.connect()
+        connection.send("POST", "/api/v1/engines/node/fill", lines, body)
+        connection.lose()
+        world.clock.pump([0.2] * 10)
+        self.assertEqual(ended, [left.filled])
+
     def test_fill_refused(self) -> None:
         """
         Unknown engines are a 404, malformed requests a 400, an engine's failure a 502.

@@ -232,13 +232,11 @@ class API:
         path: str,
         body: object = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        timeout: float = ANSWER_TIMEOUT,
     ) -> dict[str, Any]:
         """
         Send a request whose answer is a JSON object.
         """
-        value = self.request_json(method, path, body, headers, timeout=timeout)
+        value = self.request_json(method, path, body, headers)
         if isinstance(value, dict):
             return value
         raise self.not_xferd()
@@ -273,6 +271,23 @@ class API:
             if after is not None and response.headers.get("Xferd-Resumed") != "true":
                 yield Event("begin", {}, False)
             yield from self.events(response)
+
+    def post_events(
+        self, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> Iterator[Event]:
+        """
+        Send a POST request, and yield the events of its work.
+        """
+        accept = f"{_EVENTS}, {_JSON}"
+        response = self.request("POST", path, body, headers, accept=accept, timeout=_SILENCE)
+        if response.headers.get("Content-Type") == _EVENTS:
+            yield from self.events(response)
+        else:
+            # It had ended before the response began.
+            value = self._read_json(response)
+            if not isinstance(value, dict):
+                raise self.not_xferd()
+            yield Event("", value, True)
 
     def events(self, response: Response) -> Iterator[Event]:
         """

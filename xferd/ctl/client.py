@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from xferd.ctl.api import API, Download, Event
 from xferd.ctl.errors import ClientError, NoDaemon, Refused
+from xferd.ctl.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -424,18 +425,25 @@ class Daemon:
 
     def fill(
         self, name: str, reference: str, namespace: str | None, headers: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+    ) -> Iterator[dict[str, Any]]:
         """
-        Give a containerd the blobs of an image that it lacks.
+        Give a containerd the blobs of an image that it lacks.  Leaving ends the work.
 
         @param namespace: the only namespace to look in; L{None} for all.
         @param headers: the user's credentials, for blobs that the store lacks.
-        @return: the image's full name, and what was written.
+        @return: the progress, C{bytes} and C{size}; at last, with the full name of the
+            C{image}, what was written.
+        @raise ClientError: the fill failed, or the connection is lost.
         """
         body = {"reference": reference} | ({} if namespace is None else {"namespace": namespace})
-        return self._api.request_object(
-            "POST", f"/engines/{quote(name, safe='')}/fill", body, headers, timeout=_DOWNLOAD_TIMEOUT
-        )
+        for event in self._api.post_events(f"/engines/{quote(name, safe='')}/fill", body, headers):
+            error = event.data.get("error")
+            if isinstance(error, dict):
+                raise ClientError(clean(error.get("message")))
+            yield event.data
+            if event.final:
+                return
+        raise NoDaemon(f"the daemon at {self.address()} ended the work early; see the daemon's log")
 
     def forget_engine(self, name: str) -> dict[str, Any]:
         """

@@ -5,7 +5,7 @@ The engines that the daemon serves: made by the settings, started and stopped to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults
@@ -151,6 +151,7 @@ class Engines:
         namespace: str | None,
         client: str,
         credentials: Mapping[str, Credentials] | None = None,
+        progress: Callable[[int, int], object] = lambda *_: None,
     ) -> Deferred[FilledJSON]:
         try:
             wanted = Reference.parse(reference)
@@ -161,7 +162,7 @@ class Engines:
                 raise EngineFailed(f"containerd {name} is not served: {self._problems[engine]}")
         except XferdError:
             return fail()
-        return IFillable(engine).fill(wanted, namespace, client, credentials)
+        return IFillable(engine).fill(wanted, namespace, client, credentials, progress)
 
     def forget(self, name: str) -> Deferred[int]:
         if self._former is None:

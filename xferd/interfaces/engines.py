@@ -5,7 +5,7 @@ A container engine that the daemon serves with the trees of the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NotRequired, TypedDict
 
 from attrs import field, frozen
@@ -133,6 +133,7 @@ class IEngines(Interface):
         namespace: str | None,
         client: str,
         credentials: Mapping[str, Credentials] | None = None,
+        progress: Callable[[int, int], object] = lambda *_: None,
     ) -> Deferred[FilledJSON]:
         """
         Give a containerd the blobs of an image that it lacks, so that it can export and
@@ -142,6 +143,8 @@ class IEngines(Interface):
         @param namespace: the only namespace to look in; all of them by default.
         @param client: the client's name, for fairness.
         @param credentials: the client's own, by registry host.
+        @param progress: called with the bytes that the engine has by now of those that
+            were missing, and with the bytes of all of these.
         @return: cancelling ends it; a blob that was begun continues the next time.
         @raise BadReference: C{reference} is not a reference.
         @raise NotFound: there is no such engine, or it has no such image.
@@ -243,6 +246,7 @@ class IFillable(Interface):
         namespace: str | None,
         client: str,
         credentials: Mapping[str, Credentials] | None = None,
+        progress: Callable[[int, int], object] = lambda *_: None,
     ) -> Deferred[FilledJSON]:
         """
         As L{IEngines.fill}.

@@ -5,7 +5,7 @@ An engine that serves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
@@ -38,6 +38,7 @@ class FakeEngine:
     @ivar left_out: the images of the store that it does not see.
     @ivar counted: its counters.
     @ivar filled: the result of C{fill}.
+    @ivar progress: that of the last C{fill}.
     @ivar calls: C{start}, C{stop} and the arguments of C{fill}, as they were called.
     """
 
@@ -51,6 +52,7 @@ class FakeEngine:
     counted: EngineFigures = field(factory=EngineFigures)
     filled: Deferred[FilledJSON] = field(factory=Deferred)
     calls: list[object] = field(factory=list)
+    progress: Callable[[int, int], object] = field(default=lambda *_: None)
 
     def start(self) -> Deferred[None]:
         self.calls.append("start")
@@ -66,8 +68,10 @@ class FakeEngine:
         namespace: str | None,
         client: str,
         credentials: Mapping[str, Credentials] | None = None,
+        progress: Callable[[int, int], object] = lambda *_: None,
     ) -> Deferred[FilledJSON]:
         self.calls.append((str(reference), namespace, client, credentials))
+        self.progress = progress
         return self.filled
 
     def describe(self) -> Deferred[EngineJSON]:

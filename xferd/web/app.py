@@ -32,7 +32,8 @@ from xferd.web.archive_request import (
 from xferd.web.archive_response import ArchiveResponse
 from xferd.web.client_limits import ClientLimits
 from xferd.web.disk_status import disk_status
-from xferd.web.event_response import EventResponses, EventTimes
+from xferd.web.event_response import EventResponses, EventTimes, accepts_events
+from xferd.web.fill_events import FillEvents
 from xferd.web.guard import Guard
 from xferd.web.idempotency import Idempotency
 from xferd.web.job_creation import JobCreation
@@ -46,7 +47,7 @@ from xferd.web.pagination import IMAGES, REPOSITORIES, TRANSFERS
 from xferd.web.registry_auth import read_login, registry_auth
 from xferd.web.request import client_name, header, read_limit_changes, read_platform
 from xferd.web.responses import respond, respond_failure
-from xferd.web.site import MAX_BODY, WebSite
+from xferd.web.site import MAX_BODY, WebSite, admitted
 from xferd.web.static_files import StaticFiles
 
 if TYPE_CHECKING:
@@ -448,16 +449,23 @@ class Web:
         return respond(request, {"name": name, "snapshots": await self._engines.forget(name)})
 
     @app.route(f"{API}/engines/<name>/fill", methods=["POST"])
-    async def fill_engine(self, request: Request, name: str) -> bytes:
+    async def fill_engine(self, request: Request, name: str) -> bytes | None:
         """
-        Give an engine the blobs of an image that it lacks.
+        Give an engine the blobs of an image that it lacks, and report the progress if the
+        client accepts events.  The fill ends if the client leaves.
         """
         asked = FILL.read(request)
-        credentials = registry_auth(request).towards(asked["reference"])
-        filled = self._engines.fill(
-            name, asked["reference"], asked["namespace"], client_name(request), credentials
+        reference = asked["reference"]
+        credentials = registry_auth(request).towards(reference)
+        follows = accepts_events(request)
+        client = self._events.admit(request) if follows else admitted(request)
+        events = FillEvents(self._clock)
+        filling = self._engines.fill(
+            name, reference, asked["namespace"], client_name(request), credentials, events.progress
         )
-        return respond(request, await filled)
+        if filling.called or not follows:
+            return respond(request, await filling)
+        return await self._events.send(request, events.follow(filling), client)
 
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:

@@ -161,6 +161,17 @@ def _new_job(description: str) -> dict[str, Any]:
     return answer
 
 
+def _filled() -> dict[str, Any]:
+    """
+    The answer to a request to fill an engine.
+    """
+    answer = _answer(
+        "The engine has all blobs; or the progress, if the client accepts events.", ref("Filled")
+    )
+    answer["content"].update(_EVENT_FORMATS)
+    return answer
+
+
 _EVENT_FORMATS: Final[Mapping[str, Any]] = {
     "text/event-stream": {"schema": TEXT},
     "application/x-ndjson": {"schema": ref("Event")},
@@ -459,7 +470,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         "post": _operation(
             "fill_engine",
             "Give a containerd the blobs of an image that it lacks, so that it can export and push it.",
-            {200: _answer("The engine has all blobs.", ref("Filled"))},
+            {200: _filled()},
             (404, 502, 503, 507),
             [_ENGINE, _CLIENT, _AUTH, _CONFIG],
             ref("FillAsked"),

@@ -250,6 +250,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         }
     ),
     "FillAsked": FILL.to_schema(),
+    "FillProgress": _object(
+        {
+            "bytes": {
+                **COUNT,
+                "description": "The bytes that the engine has by now of those that were missing.",
+            },
+            "size": {**COUNT, "description": "The bytes of all of these."},
+        }
+    ),
     "Filled": _object(
         {
             "image": {**TEXT, "description": "The full name of the image."},
@@ -465,9 +474,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Event": {
         **_object(
             {
-                "kind": {"type": "string", "enum": ["job", "layer", "transfer", "image"]},
+                "kind": {"type": "string", "enum": ["job", "layer", "transfer", "image", "fill"]},
                 "data": {
-                    "anyOf": [ref("Job"), ref("Layer"), ref("Transfer"), ref("Image"), ref("ImageGone")]
+                    "anyOf": [
+                        *(ref("Job"), ref("Layer"), ref("Transfer"), ref("Image"), ref("ImageGone")),
+                        *(ref("FillProgress"), ref("Filled"), ref("Error")),
+                    ]
                 },
                 "final": {**FLAG, "description": "Whether this is the last event of its subject."},
             }

@@ -10,6 +10,7 @@ from tests.ctl.commands.case import CommandCase
 from tests.ctl.engine.test_served import NODE, STATUS, STORAGE, found
 from tests.ctl.fake_daemon import Answer, refusal
 from tests.ctl.run import Outcome, run
+from xferd.ctl.text import json_line
 
 TEMPLATE = "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl"
 
@@ -217,7 +218,15 @@ class FillTests(CommandCase):
             "written": 2,
             "bytes": 48_500_000,
         }
-        self.fake.on("POST", "/engines/node/fill", Answer(filled))
+        progress = {"bytes": 20_000_000, "size": 48_500_000}
+        events = Answer(
+            lines=[
+                json_line({"kind": "fill", "data": data, "final": final}).encode() + b"\n"
+                for data, final in ((progress, False), (filled, True))
+            ],
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        self.fake.on("POST", "/engines/node/fill", Answer(filled, events=events))
         outcome = run(["engine", "fill", "node", "debian:12", "--host", self.fake.url])
         self.assertEqual((outcome.status, outcome.err), (0, ""))
         self.assertEqual(
@@ -238,6 +247,34 @@ class FillTests(CommandCase):
         outcome = run(["engine", "fill", "x", "a", "--host", self.fake.url])
         self.assertEqual(outcome.status, 1)
         self.assertIn("the settings have no such engine", outcome.err)
+
+    def test_at_once(self) -> None:
+        """
+        A fill that ends at once has a response without events.
+        """
+        self.fake.on("POST", "/engines/x/fill", Answer({"image": "a", "namespaces": []}))
+        outcome = run(["engine", "fill", "x", "a", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.fake.on("POST", "/engines/x/fill", Answer(["no object"]))
+        self.assertEqual(run(["engine", "fill", "x", "a", "--host", self.fake.url]).status, 1)
+
+    def test_failed(self) -> None:
+        """
+        A fill that fails later, and one whose events break off.
+        """
+        error = {"error": {"code": "ENGINE_FAILED", "message": "containerd at /s: no", "detail": None}}
+        headers = {"Content-Type": "application/x-ndjson"}
+        for lines, why in (
+            (
+                [json_line({"kind": "fill", "data": error, "final": True}).encode() + b"\n"],
+                "containerd at /s: no",
+            ),
+            ([b"\n"], "ended the work early"),
+        ):
+            self.fake.on("POST", "/engines/x/fill", Answer(lines=lines, headers=headers))
+            outcome = run(["engine", "fill", "x", "a", "--host", self.fake.url])
+            self.assertEqual(outcome.status, 1)
+            self.assertIn(why, outcome.err)
 
     def test_wrong_use(self) -> None:
         """

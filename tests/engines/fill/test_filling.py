@@ -100,7 +100,11 @@ class FillingTests(JobsCase):
         )
         if self.filling is None or jobs is not None:
             self.filling = Filling(cast(GrpcClient, self.containerd), "/c.sock", context)
-        filled = Deferred.fromCoroutine(self.filling.fill(Reference.parse(name), namespace, "ann"))
+        self.seen: list[tuple[int, int]] = []
+        filling = self.filling.fill(
+            Reference.parse(name), namespace, "ann", None, lambda done, size: self.seen.append((done, size))
+        )
+        filled = Deferred.fromCoroutine(filling)
         self.settle()
         return filled
 
@@ -139,6 +143,9 @@ class FillingTests(JobsCase):
             self.fill(), {"image": NAME, "namespaces": ["default"], "blobs": 3, "written": 2, "bytes": size}
         )
         self.expect_layers(self.space, self.image)
+        self.assertEqual(self.seen, sorted(self.seen))
+        self.assertEqual((self.seen[0], self.seen[-1]), ((0, size), (size, size)))
+        self.assertGreater(len(set(self.seen)), 2)
         self.assertEqual([self.gets(layer.blob.digest) for layer in self.image.layers], [1, 1])
         labels = {f"containerd.io/distribution.source.{HOST}": "app"}
         self.assertEqual(list(self.space.labels.values()), [labels, labels])

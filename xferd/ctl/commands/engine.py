@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xferd.ctl.commands.arguments import Command, UsageError, add_json, add_no_credentials
 from xferd.ctl.config_file import show_files
+from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import count
+from xferd.ctl.display.progress import Progress, Quiet
 from xferd.ctl.engine.check import Check
 from xferd.ctl.engine.clients import CLIENTS, Unavailable
 from xferd.ctl.engine.files import TOOLS
@@ -172,7 +174,13 @@ def _fill(args: Namespace, session: Session) -> None:
     """
     name, reference = args.tools
     headers = credentials_headers(args, session, (reference,))
-    filled = session.daemon.fill(name, reference, args.namespace, headers)
+    display = Quiet(session.stdout) if args.json else choose_display(args, session, transient=True)
+    filled: dict[str, Any] = {}
+    with display:
+        for filled in session.daemon.fill(name, reference, args.namespace, headers):
+            done, total = count(filled, "bytes"), count(filled, "size")
+            if total:
+                display.show(Progress("filling", done, total, done / total))
     if args.json:
         print(json_line(filled), file=session.stdout)
         return

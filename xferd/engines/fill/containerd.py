@@ -5,7 +5,7 @@ A containerd's namespaces, images and content, by its API.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -130,12 +130,20 @@ class Namespace:
                 f"{path}/Delete", DeleteRequest(id=answer.lease.id), Empty, self._options()
             )
 
-    async def write(self, blob: Descriptor, content: IBlobReader, lease: str, source: str) -> int:
+    async def write(
+        self,
+        blob: Descriptor,
+        content: IBlobReader,
+        lease: str,
+        source: str,
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> int:
         """
         Write a blob.  One that was begun before continues; containerd verifies it.
 
         @param lease: a lease that keeps it.
         @param source: the repository that it is from, C{host/path}.
+        @param progress: called with the bytes that containerd has by now.
         @return: the bytes that were written: none, if it has the blob by now.
         """
         host, _, path = source.partition("/")
@@ -163,6 +171,7 @@ class Namespace:
                     raise StoreError(f"blob {blob.digest} ends after {at} of {blob.size} bytes")
                 request = WriteContentRequest(action=WriteContentRequest.WRITE, offset=at, data=data)
                 at = (await _step(call, request)).offset
+                progress(at)
             await _step(
                 call,
                 WriteContentRequest(

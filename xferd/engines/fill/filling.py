@@ -5,7 +5,8 @@ Gives a containerd the blobs of one image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from twisted.internet.defer import DeferredLock
 
@@ -43,6 +44,7 @@ class Filling:
         namespace: str | None,
         client: str,
         credentials: Mapping[str, Credentials] | None = None,
+        progress: Callable[[int, int], object] = lambda *_: None,
     ) -> FilledJSON:
         """
         Write what is missing of an image, of each platform that containerd has.  Blobs
@@ -53,7 +55,7 @@ class Filling:
         release = self._context.store.gc.lease()
         try:
             async with self._lock:
-                return await self._fill(reference, namespace, client, credentials)
+                return await self._fill(reference, namespace, client, credentials, progress)
         except GrpcError as e:
             raise EngineFailed(f"containerd at {self._address}: {e.message}") from e
         finally:
@@ -65,31 +67,47 @@ class Filling:
         namespace: str | None,
         client: str,
         credentials: Mapping[str, Credentials] | None,
+        progress: Callable[[int, int], object],
     ) -> FilledJSON:
         filled = FilledJSON(image=str(reference), namespaces=[], blobs=0, written=0, bytes=0)
+        missing: list[tuple[Namespace, list[Descriptor]]] = []
         for each in await namespaces(self._client):
             if namespace is not None and each.name != namespace:
                 continue
             target = await each.image(str(reference))
             if target is None:
                 continue
-            filled["namespaces"].append(each.name)
             blobs = await _blobs(each, target)
+            filled["namespaces"].append(each.name)
             filled["blobs"] += len(blobs)
+            missing.append((each, [blob for blob in blobs if not await each.has(blob.digest)]))
+        if not missing:
+            where = "" if namespace is None else f" in namespace {namespace!r}"
+            raise NotFound(f"containerd at {self._address} has no image {reference}{where}")
+        done, total = 0, sum(blob.size for _, blobs in missing for blob in blobs)
+        progress(done, total)
+        for each, blobs in missing:
             async with each.lease(self._context.wall_clock) as lease:
                 for blob in blobs:
-                    if await each.has(blob.digest):
-                        continue
                     content = self._context.jobs.content(blob, reference.repository, client, credentials)
+                    source = str(reference.repository)
                     try:
-                        filled["bytes"] += await each.write(blob, content, lease, str(reference.repository))
+                        filled["bytes"] += await each.write(
+                            blob, content, lease, source, partial(_report, progress, done, total)
+                        )
                     finally:
                         content.close()
                     filled["written"] += 1
-        if not filled["namespaces"]:
-            where = "" if namespace is None else f" in namespace {namespace!r}"
-            raise NotFound(f"containerd at {self._address} has no image {reference}{where}")
+                    done += blob.size
+                    progress(done, total)
         return filled
+
+
+def _report(progress: Callable[[int, int], object], before: int, total: int, offset: int) -> None:
+    """
+    Report that a blob has reached an offset.
+    """
+    progress(before + offset, total)
 
 
 async def _blobs(namespace: Namespace, target: Descriptor, depth: int = 0) -> list[Descriptor]:

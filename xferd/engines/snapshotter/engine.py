@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os.path
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.threadpool import ThreadPool
@@ -130,8 +130,9 @@ class ContainerdEngine:
         namespace: str | None,
         client: str,
         credentials: Mapping[str, Credentials] | None = None,
+        progress: Callable[[int, int], object] = lambda *_: None,
     ) -> Deferred[FilledJSON]:
-        return Deferred.fromCoroutine(self._filling.fill(reference, namespace, client, credentials))
+        return Deferred.fromCoroutine(self._filling.fill(reference, namespace, client, credentials, progress))
 
     def describe(self) -> Deferred[EngineJSON]:
         layers = self._layers()
