@@ -44,6 +44,7 @@ The errors of xferd, in one tree::
     │   └── StoreLocked            another daemon uses the data directory
     ├── WorkerLost                 an unpacking process died
     ├── EngineFailed               a container engine does not answer, or refuses
+    ├── CoordinationUnavailable    the fleet's etcd does not answer: the operator repairs it
     ├── Interrupted                the daemon stopped
     └── ConfigError                the operator corrects an option or a file
 
@@ -549,6 +550,15 @@ class EngineFailed(XferdError):
     """
 
     code = "ENGINE_FAILED"
+
+
+class CoordinationUnavailable(XferdError):
+    """
+    The nodes of the fleet cannot coordinate now.  Each goes on alone.
+    """
+
+    code = "FLEET_UNAVAILABLE"
+    retryable = True
 
 
 class Interrupted(XferdError):

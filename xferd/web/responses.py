@@ -17,6 +17,7 @@ from xferd.errors import (
     BadInput,
     ConfigError,
     ConnectionFailed,
+    CoordinationUnavailable,
     Denied,
     DiskFull,
     EngineFailed,
@@ -69,6 +70,7 @@ STATUSES: Final[Mapping[type[XferdError], int]] = {
     StoreLocked: 503,
     WorkerLost: 503,
     EngineFailed: 502,
+    CoordinationUnavailable: 503,
     Interrupted: 503,
     ConfigError: 500,
 }
