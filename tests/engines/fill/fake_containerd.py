@@ -55,7 +55,7 @@ class FakeContainerd:
     @ivar leases: the leases that exist.
     @ivar leased: the labels of all leases that were made.
     @ivar written: called with each piece that was written.
-    @ivar failure: what every call fails with.
+    @ivar failure: what every call of the service C{failing} fails with.
     @ivar writing: the calls that write.
     """
 
@@ -65,15 +65,16 @@ class FakeContainerd:
         self.leased: list[dict[str, str]] = []
         self.written: Callable[[WriteContentRequest], object] = lambda _: None
         self.failure: GrpcError | None = None
+        self.failing = ""
         self.writing: list[Write] = []
 
     async def unary(self, path: str, request: Any, answer: Any, options: Options = NO_OPTIONS) -> Any:
         """
         A call with one answer.
         """
-        if self.failure is not None:
-            raise self.failure
         service, _, method = path.rpartition("/")
+        if self.failure is not None and service.endswith(self.failing):
+            raise self.failure
         if service.endswith("Namespaces"):
             return ListNamespacesResponse(namespaces=[Namespace(name=name) for name in self.spaces])
         space = self.spaces[options.metadata["containerd-namespace"]]
@@ -130,6 +131,7 @@ class Write:
         self._ref = ""
         self.open = True
         self.finished = False
+        self.ended = False
 
     def send(self, request: WriteContentRequest) -> None:
         """
@@ -143,6 +145,8 @@ class Write:
         """
         request, self._request = self._request, None
         assert request is not None
+        if self.ended:
+            return succeed(None)
         try:
             return succeed(self._answer(request).SerializeToString())
         except GrpcError:

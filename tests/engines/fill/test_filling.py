@@ -22,7 +22,7 @@ from xferd.interfaces.mirror import IBlobReader
 from xferd.interfaces.reactor import IReactor
 from xferd.jobs.blobs.reader import Restarted
 from xferd.names import Reference
-from xferd.oci import Document
+from xferd.oci import MAX_DOCUMENT, Document
 from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, index_of, sample_image
 
@@ -227,8 +227,28 @@ class FillingTests(JobsCase):
         """
         containerd's error is named with its socket.
         """
-        self.containerd.failure = GrpcError(Status.UNAVAILABLE, "cannot connect")
-        self.assertEqual(self.error(EngineFailed), "containerd at /c.sock: cannot connect")
+        for self.containerd.failing in ("", "Images", "Content", "Leases"):
+            self.containerd.failure = GrpcError(Status.UNAVAILABLE, "cannot connect")
+            self.assertEqual(self.error(EngineFailed), "containerd at /c.sock: cannot connect")
+
+    def test_large_document(self) -> None:
+        """
+        A manifest over the limit is not read.
+        """
+        self.space.content[str(self.image.digest)] = bytes(MAX_DOCUMENT + 1)
+        self.assertIn("is larger than", self.error(BadDocument))
+
+    def test_no_answer(self) -> None:
+        """
+        A write that containerd ends without an answer.
+        """
+        self.pulled()
+
+        def stop(_: object) -> None:
+            self.containerd.writing[-1].ended = True
+
+        self.containerd.written = stop
+        self.assertIn("without an answer", self.error(EngineFailed))
 
     def test_wrong_document(self) -> None:
         """

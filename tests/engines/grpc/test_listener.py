@@ -74,6 +74,16 @@ class ListenerTests(TestCase):
         error = self.assertRaises(ConfigError, self.listener.start)
         self.assertIn(self.path, str(error))
 
+    def test_too_long(self) -> None:
+        """
+        A path that no socket can have is an error, and is free afterwards.
+        """
+        self.path = os.path.join(self.directory, "x" * 100)
+        error = self.assertRaises(ConfigError, self.made().start)
+        self.assertRegex(str(error), "^cannot listen on .*x: .*path too long")
+        error = self.assertRaises(ConfigError, self.made().start)
+        self.assertNotIn("another", str(error))
+
     def test_stop(self) -> Deferred[None]:
         """
         A stopped listener leaves the path to the next one.  Stopping twice, or

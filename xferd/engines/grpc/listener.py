@@ -52,7 +52,8 @@ class GrpcListener:
             raise ConfigError(f"cannot listen on {self.path}: {e}") from e
         except CannotListenError as e:
             self._socket.release()
-            why = getattr(e.socketError, "strerror", e.socketError)
+            # An error of Python's own has no strerror.
+            why = getattr(e.socketError, "strerror", None) or e.socketError
             raise ConfigError(f"cannot listen on {self.path}: {why}") from e
         except OSError as e:
             raise ConfigError(f"cannot listen on {self.path}: {e.strerror}") from e
