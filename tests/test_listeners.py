@@ -11,7 +11,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.errors import ConfigError
-from xferd.listeners import own_hosts, parse_endpoint
+from xferd.listeners import BACKLOG, own_hosts, parse_endpoint
 from xferd.server_certificate import CertificateFiles
 from xferd.web.peer_trust import Trust
 
@@ -53,6 +53,19 @@ class EndpointTests(SynchronousTestCase):
             found = parse_endpoint(description)
             self.assertEqual((found.trust, found.socket, found.description), (trust, "", description))
             self.assertEqual(found.port, port)
+
+    def test_backlog(self) -> None:
+        """
+        Many clients can connect at the same moment, unless the endpoint names a number.
+        """
+        tls = ":privateKey=k"
+        for description in ("tcp:80", "tcp:80:interface=127.0.0.1", f"ssl:80{tls}", "unix:/run/s"):
+            found = parse_endpoint(description)
+            endpoint = serverFromString(MemoryReactor(), found.plain or found.description)
+            self.assertEqual(endpoint._backlog, BACKLOG)
+            found = parse_endpoint(f"{description}:backlog=7")
+            endpoint = serverFromString(MemoryReactor(), found.plain or found.description)
+            self.assertEqual(endpoint._backlog, 7)
 
     def test_tls(self) -> None:
         """

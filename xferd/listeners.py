@@ -24,6 +24,12 @@ MAX_PORT: Final = 65_535
 EXAMPLES: Final = {"--listen": 9337, "--registry": 5000}
 """The usual port of each option."""
 
+BACKLOG: Final = 1024
+"""
+Connections that may wait to be accepted.  The kernel drops what is beyond, and a client
+tries again after a second: many connect at once.
+"""
+
 _TLS_ARGUMENTS: Final = frozenset(
     {"port", "interface", "backlog", "privateKey", "certKey", "extraCertChain", "dhParameters"}
 )
@@ -42,7 +48,8 @@ class Listener:
         none, or its port is known only once it listens.
     @ivar number: its TCP port, or 0.
     @ivar certificate: the files for TLS, or L{None}.
-    @ivar plain: the endpoint string without TLS.
+    @ivar plain: the endpoint string without TLS, to listen on; the empty string if that is
+        C{description}.
     """
 
     description: str
@@ -76,6 +83,8 @@ def parse_endpoint(description: str, option: str = "--listen") -> Listener:
         if not any(a.startswith("mode=") for a in kept):
             # Twisted's default lets every user connect.
             kept.append("mode=600")
+        if not any(a.startswith("backlog=") for a in kept):
+            kept.append(f"backlog={BACKLOG}")
         paths = [a.removeprefix("address=") for a in kept if "=" not in a or a.startswith("address=")]
         without = ":".join(["unix", *map(quoteStringArgument, kept), "lockfile=0"])
         return Listener(without, Trust.ALL, socket=paths[0] if paths else "")
@@ -98,7 +107,9 @@ def parse_endpoint(description: str, option: str = "--listen") -> Listener:
     url = _url(kind, interfaces[-1] if interfaces else "", port)
     trust = Trust.OWNER if local else Trust.NONE
     if kind != "ssl":
-        return Listener(description, trust, port=page, url=url, number=port)
+        more = kind == "tcp" and not any(a.startswith("backlog=") for a in arguments)
+        plain = f"{description}:backlog={BACKLOG}" if more else ""
+        return Listener(description, trust, port=page, url=url, number=port, plain=plain)
     values = dict(a.split("=", 1) for a in arguments if "=" in a)
     unknown = values.keys() - _TLS_ARGUMENTS
     if unknown:
@@ -111,7 +122,8 @@ def parse_endpoint(description: str, option: str = "--listen") -> Listener:
         values.get("extraCertChain", ""),
         values.get("dhParameters", ""),
     )
-    passed = {name: values[name] for name in ("interface", "backlog") if name in values}
+    passed = {"backlog": str(BACKLOG)}
+    passed |= {name: values[name] for name in ("interface", "backlog") if name in values}
     plain = ":".join(["tcp", str(port), *(f"{k}={quoteStringArgument(v)}" for k, v in passed.items())])
     return Listener(description, trust, url=url, number=port, certificate=files, plain=plain)
 

@@ -66,9 +66,6 @@ from xferd.web.peer_trust import Trust
 STEP_LIMIT = 5.0
 """The time limit of one step of the shutdown, in seconds, besides the jobs' grace."""
 
-BACKLOG = 1024
-"""The length of the queue of connections at the unix socket: a CI job opens many at once."""
-
 
 class StartFailed(SystemExit, Exception):
     """
@@ -120,7 +117,7 @@ class Daemon(Service):
         listeners = [parse_endpoint(d) for d in config.listen]
         if config.socket:
             path = quoteStringArgument(config.socket)
-            listeners.append(parse_endpoint(f"unix:address={path}:mode=600:backlog={BACKLOG}"))
+            listeners.append(parse_endpoint(f"unix:address={path}:mode=600"))
         served = [parse_endpoint(description, "--registry") for description in config.registry.listen]
         self._exposed = _reachable(listeners)
         self._served = _reachable(served)
