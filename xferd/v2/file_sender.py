@@ -48,14 +48,15 @@ class FileSender:
         request: Request,
         flow: Backpressure,
         file: int,
-        preload: Callable[[int, int], Deferred[None]],
+        preload: Callable[[int, int], Deferred[None]] | None,
         clock: IReactorTime,
     ) -> None:
         """
         @param flow: the request's producer, which has begun.
         @param file: a descriptor of the file, which stays open.
         @param preload: reads a part of the file, an offset and a size in bytes,
-            into the page cache, in a thread.
+            into the page cache, in a thread; L{None} if the bytes were written a moment
+            ago, so that the kernel has them there.
         """
         self._request = request
         self._flow = flow
@@ -74,7 +75,7 @@ class FileSender:
         self._flow.write(b"")
         while start < stop:
             size = min(WINDOW, stop - start)
-            if not is_cached(self._file, start, size):
+            if self._preload is not None and not is_cached(self._file, start, size):
                 await self._preload(start, min(AHEAD, stop - start))
             if self._connection is None:
                 start = await self._write(start, start + size)
