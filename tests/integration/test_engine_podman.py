@@ -27,7 +27,8 @@ from tests.integration.places import free_port
 from tests.integration.programs import Program, Xferd
 from tests.integration.trees import differences, listing
 from xferd.interfaces.reactor import IReactor
-from xferd.testing.images import SampleImage, image_of
+from xferd.platforms import Platform
+from xferd.testing.images import SampleImage, SampleIndex, image_of, index_of, sample_image
 from xferd.testing.layers import LayerBuilder
 
 reactor = cast(IReactor, installed)
@@ -59,14 +60,17 @@ exec setpriv --reuid={user} --regid={user} --clear-groups --bounding-set=-sys_re
 """Runs a program as that user, in a mount namespace that has been made."""
 
 
-def tiny_image(note: str = "") -> SampleImage:
+def tiny_image(note: str = "", *, base: str = "") -> SampleImage:
     """
     An image of two layers that can run, with all that a layer can do to one below.
 
     @param note: makes the upper layer another one.
+    @param base: makes the lower layer another one.
     """
     busybox = Path(require("busybox")).read_bytes()
-    lower = LayerBuilder().directory("bin").file("bin/busybox", busybox, mode=0o755)
+    lower = (
+        LayerBuilder().directory("bin").file("base", base.encode()).file("bin/busybox", busybox, mode=0o755)
+    )
     for name in ("sh", "cat", "find", "ls", "sleep", "stat", "touch"):
         lower.symlink(f"bin/{name}", "busybox")
     for name in ("etc", "proc", "sys", "dev", "gone", "opaque", "opaque/in"):
@@ -83,7 +87,8 @@ def tiny_image(note: str = "") -> SampleImage:
     upper.file("opaque/new", b"3").directory("data", uid=7, gid=8, mode=0o2775)
     upper.file("data/changed", b"new", uid=7).whiteout("data/pipe").file("implied/deep/file", b"4")
     upper.file("note", note.encode())
-    return image_of([lower.finish(), upper.finish()], config={"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]})
+    config = {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]}
+    return image_of([lower.finish(), upper.finish()], config=config)
 
 
 class Storage:
@@ -220,7 +225,7 @@ class PodmanCase(TestCase):
         """
         return Storage(self.place / name, view)
 
-    async def push(self, name: str, image: SampleImage) -> str:
+    async def push(self, name: str, image: SampleImage | SampleIndex) -> str:
         """
         Push an image to the registry; returns its reference.
         """
@@ -340,6 +345,49 @@ class ViewTests(PodmanCase):
                 archive = self.place / f"{expected.removeprefix('sha256:')}.tar"
                 await self.storage.podman("save", "--quiet", "--output", str(archive), reference)
                 self.assertEqual(await self.config_of(f"docker-archive:{archive}"), expected)
+
+    async def test_index(self) -> None:
+        """
+        An image of an index is known by the digest of the index and by that of its manifest.
+        """
+        image, other = tiny_image("of an index"), Platform.parse("linux/s390x")
+        index = index_of({Platform.local(): image, other: sample_image(1, platform=other)})
+        await self.daemon.ctl("pull", await self.push("many:1", index))
+        for digest in (index.digest, image.digest):
+            name = f"{self.registry.host}/many@{digest}"
+            self.assertEqual(await self.run_in(name, "cat", "/etc/os-release"), RELEASE)
+        copy = f"{self.registry.host}/many:copy"
+        await self.storage.podman(
+            "push", "--quiet", "--tls-verify=false", f"{self.registry.host}/many:1", copy
+        )
+        config = await self.config_of(f"docker://{copy}", "--src-tls-verify=false")
+        self.assertEqual(config, str(image.config.digest))
+
+    async def test_docker_manifest(self) -> None:
+        """
+        An image with a manifest in Docker's form runs and is pushed.
+        """
+        docker, again = (f"{self.registry.host}/docker:{tag}" for tag in ("1", "copy"))
+        copy = ["skopeo", "--insecure-policy", "copy", "--quiet", "--format=v2s2"]
+        insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+        await run(reactor, [*copy, *insecure, f"docker://{self.reference}", f"docker://{docker}"])
+        await self.daemon.ctl("pull", docker)
+        self.assertEqual(await self.run_in(docker, "cat", "/etc/os-release"), RELEASE)
+        await self.storage.podman("push", "--quiet", "--tls-verify=false", docker, again)
+        expected = await self.config_of(f"docker://{docker}", "--src-tls-verify=false")
+        self.assertEqual(await self.config_of(f"docker://{again}", "--src-tls-verify=false"), expected)
+
+    async def test_one_layer_on_two(self) -> None:
+        """
+        A layer that stands on two others is right on both.
+        """
+        other = await self.push("other:1", tiny_image(base="another"))
+        for reference in (self.reference, other):
+            await self.daemon.ctl("pull", reference)
+        for reference, base in ((self.reference, ""), (other, "another")):
+            for options in ((), ("--uidmap=0:100000:65536", "--gidmap=0:200000:65536")):
+                self.assertEqual(await self.run_in(reference, "cat", "/base", options=options), base)
+                self.assertEqual(await self.run_in(reference, "cat", "/data/changed", options=options), "new")
 
     async def test_service(self) -> None:
         """
@@ -468,6 +516,21 @@ class LateAnswerTests(PodmanCase):
                 self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
             self.assertEqual(await self.daemon.show("images"), [])
             await self.storage.podman("rmi", self.reference)
+
+    async def test_index(self) -> None:
+        """
+        Of an index, podman asks for the manifest of its platform, which waits.
+        """
+        other = Platform.parse("linux/s390x")
+        image = tiny_image("of an index")
+        index = index_of({Platform.local(): image, other: sample_image(1, platform=other)})
+        reference = await self.push("many:1", index)
+        await self.storage.podman("pull", "--quiet", reference)
+        self.assertEqual(await self.run_in(reference, "cat", "/note"), "of an index")
+        own = json.loads((self.storage.root / "overlay-layers" / "layers.json").read_text() or "[]")
+        self.assertEqual(own, [])
+        for layer in image.layers:
+            self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
 
     async def test_cannot_unpack(self) -> None:
         """
