@@ -253,11 +253,16 @@ class Snapshotter:
         """
         Remove the directories that belong to no snapshot.
         """
-        known = {snapshot.number for snapshot in self._table.all()} | self._making
-        for path in await self._threads.run(self._directories.left, known):
-            self._store.discard(path)
+        directories, links = await self._threads.run(self._directories.present)
+        # From now: what was made meanwhile is known, and numbers are never used again.
+        known = {str(number) for number in {*self._making, *(each.number for each in self._table.all())}}
+        stray = [name for name in links if name.partition("-")[0] not in known]
+        await self._threads.run(self._directories.remove_links, stray)
+        for name in directories:
+            if name not in known:
+                self._discard(name)
 
-    def _discard(self, number: int) -> None:
+    def _discard(self, number: int | str) -> None:
         """
         Remove the files of a snapshot.
         """
