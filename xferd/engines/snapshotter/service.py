@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from xferd.engines.snapshotter.directories import Directories
 from xferd.engines.snapshotter.errors import BadCall, NotPossible, SnapshotExists, SnapshotUnknown
-from xferd.engines.snapshotter.filters import matches
+from xferd.engines.snapshotter.filters import parse_filters
 from xferd.engines.snapshotter.labels import checked, mapped_root, wanted_layer, without_maps
 from xferd.engines.snapshotter.mounts import mount_of, needs_short_names
 from xferd.engines.snapshotter.provider import LayerProvider, nanoseconds
@@ -110,7 +110,7 @@ class Snapshotter:
 
     def all(self, filters: Sequence[str]) -> Deferred[Sequence[Snapshot]]:
         async def found() -> Sequence[Snapshot]:
-            return [snapshot for snapshot in self._table.all() if matches(snapshot, filters)]
+            return list(filter(parse_filters(filters), self._table.all()))
 
         return Deferred.fromCoroutine(found())
 
