@@ -180,6 +180,23 @@ class MarkupTests(SynchronousTestCase):
             publish_doctree((ROOT / name).read_text(), source_path=name, settings_overrides=strict)
 
 
+class TitleTests(SynchronousTestCase):
+    """
+    The titles of the pages.
+    """
+
+    def test_first(self) -> None:
+        """
+        Each page begins with its title; without one, its sections become pages of the menu.
+        """
+        for path in DOCS.rglob("*.rst"):
+            lines = path.read_text().splitlines()
+            if lines[0].startswith("="):
+                del lines[0]
+            if not lines[0].startswith(".. "):
+                self.assertRegex(lines[1], f"^={{{len(lines[0])},}}$", path.name)
+
+
 class ContributingTests(SynchronousTestCase):
     """
     CONTRIBUTING.rst.
