@@ -29,38 +29,46 @@ from twisted.web._newclient import HTTP11ClientProtocol, Request
 from twisted.web.iweb import IClientRequest, IResponse
 from zope.interface import implementer
 
+from xferd.registry.transport.networks import Networks, OutOfNetworks
 from xferd.registry.transport.zones import OutOfZone, Zone
 
 
 @implementer(IStreamClientEndpoint)
-class ZonedEndpoint:
+class CheckedEndpoint:
     """
-    Connects to a server that another one led to, at those of its addresses that
-    are in permitted zones.
+    Connects to a server, at those of its addresses that are permitted.
     """
 
-    def __init__(self, reactor: IReactorTime, host: str, port: int, timeout: float, led_from: Zone) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        host: str,
+        port: int,
+        timeout: float,
+        refusal: Callable[[str], Exception | None],
+    ) -> None:
         """
         @param host: a name or an address, without brackets.
         @param timeout: seconds that one attempt may take.
-        @param led_from: the zone of the server that led here.
+        @param refusal: returns why an address is not permitted, or L{None} if it is.
         """
         self._reactor = reactor
         self._host = host
         self._port = port
         self._timeout = timeout
-        self._led_from = led_from
+        self._refusal = refusal
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
         See L{IStreamClientEndpoint.connect}.
 
-        @raise OutOfZone: none of the server's addresses is permitted.
+        @raise Exception: what C{refusal} returned, where none of the server's
+            addresses is permitted.
         """
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        resolver = _ZonedResolver(self._reactor, self._led_from)
+        resolver = _CheckedResolver(self._reactor, self._refusal)
         reactor = ResolvingReactor(self._reactor, resolver)
         endpoint = HostnameEndpoint(reactor, self._host, self._port, timeout=self._timeout)
         try:
@@ -68,7 +76,40 @@ class ZonedEndpoint:
         except DNSLookupError:
             if resolver.refused is None:
                 raise
-            raise OutOfZone(resolver.refused) from None
+            raise resolver.refused from None
+
+
+class ZonedEndpoint(CheckedEndpoint):
+    """
+    Connects to a server that another one led to, at those of its addresses that
+    are in permitted zones; fails with L{OutOfZone} if there are none.
+    """
+
+    def __init__(self, reactor: IReactorTime, host: str, port: int, timeout: float, led_from: Zone) -> None:
+        """
+        @param led_from: the zone of the server that led here.
+        """
+
+        def refusal(address: str) -> Exception | None:
+            zone = Zone.of(address)
+            return None if led_from.allows(zone) else OutOfZone(zone)
+
+        super().__init__(reactor, host, port, timeout, refusal)
+
+
+class NetworkEndpoint(CheckedEndpoint):
+    """
+    Connects to a server at those of its addresses that are in some networks; fails
+    with L{OutOfNetworks} if there are none.
+    """
+
+    def __init__(
+        self, reactor: IReactorTime, host: str, port: int, timeout: float, networks: Networks
+    ) -> None:
+        def refusal(address: str) -> Exception | None:
+            return None if address in networks else OutOfNetworks(f"{address} is not in {networks}")
+
+        super().__init__(reactor, host, port, timeout, refusal)
 
 
 @implementer(IReactorPluggableNameResolver)
@@ -97,17 +138,17 @@ class ResolvingReactor:
 
 
 @implementer(IHostnameResolver)
-class _ZonedResolver:
+class _CheckedResolver:
     """
     Resolves a name to those of its addresses that are permitted.
 
-    @ivar refused: the zone of an address that was left out, if one was.
+    @ivar refused: why an address was left out, if one was.
     """
 
-    def __init__(self, reactor: IReactorTime, led_from: Zone) -> None:
+    def __init__(self, reactor: IReactorTime, refusal: Callable[[str], Exception | None]) -> None:
         self._reactor = reactor
-        self._led_from = led_from
-        self.refused: Zone | None = None
+        self._refusal = refusal
+        self.refused: Exception | None = None
 
     def resolveHostName(
         self,
@@ -118,7 +159,7 @@ class _ZonedResolver:
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
         resolver = cast(IReactorPluggableNameResolver, self._reactor).nameResolver
-        receiver = _ZonedReceiver(resolutionReceiver, self._check)
+        receiver = _CheckedReceiver(resolutionReceiver, self._check)
         return resolver.resolveHostName(receiver, hostName, portNumber, addressTypes, transportSemantics)
 
     def _check(self, address: IAddress) -> bool:
@@ -127,15 +168,13 @@ class _ZonedResolver:
         """
         if not isinstance(address, IPv4Address | IPv6Address):
             return False
-        zone = Zone.of(address.host)
-        if self._led_from.allows(zone):
-            return True
-        self.refused = zone
-        return False
+        refused = self._refusal(address.host)
+        self.refused = refused or self.refused
+        return refused is None
 
 
 @implementer(IResolutionReceiver)
-class _ZonedReceiver:
+class _CheckedReceiver:
     """
     Receives the addresses of a name, and passes on the permitted ones.
     """

@@ -26,9 +26,10 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IClie
 from zope.interface import implementer
 
 from xferd.errors import TimedOut
-from xferd.registry.transport.addresses import AddressedFactory, ZonedEndpoint
+from xferd.registry.transport.addresses import AddressedFactory, NetworkEndpoint, ZonedEndpoint
 from xferd.registry.transport.connect_tunnel import ProxyEndpoint, TunnelEndpoint, proxy_refusal
 from xferd.registry.transport.limited_endpoint import LimitedEndpoint, OpenConnections
+from xferd.registry.transport.networks import Networks
 from xferd.registry.transport.proxies import Proxies, Proxy, ProxySettings
 from xferd.registry.transport.response_body import discard
 from xferd.registry.transport.timeouts import Timeouts, within
@@ -55,11 +56,14 @@ class TransportConfig:
     @ivar connect: seconds that a connection may take; L{None} for the default.
     @ivar proxy: the proxy; L{None} for that of the environment or the
         configuration.
+    @ivar networks: the only networks to whose addresses connections are made
+        without a proxy; L{None} for all.
     """
 
     tls: TLSConfig | None = None
     connect: float | None = None
     proxy: Proxy | None = None
+    networks: Networks | None = None
 
 
 class Connections:
@@ -210,6 +214,8 @@ class Connections:
         self, config: TransportConfig, host: str, port: int, led_from: Zone | None = None
     ) -> IStreamClientEndpoint:
         seconds = self._limits(config).connect
+        if config.networks is not None:
+            return NetworkEndpoint(self._reactor, host, port, seconds, config.networks)
         if led_from is not None:
             return ZonedEndpoint(self._reactor, host, port, seconds, led_from)
         return HostnameEndpoint(self._reactor, host, port, timeout=seconds)
