@@ -28,6 +28,7 @@ from xferd.transfer.slots import Slots
 from xferd.transfer.sources import Origin, Sources, pause_for
 
 T = TypeVar("T")
+S = TypeVar("S", bound=ISource)
 
 FRUITLESS: Final = 5.0
 """Seconds that an attempt without a byte must have held a slot to count against its host."""
@@ -63,6 +64,13 @@ class Unusable(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class Withdrawn(Exception):
+    """
+    The attempt is not wanted any more, and no other one is: it is not counted.
+    L{Attempts.run} fails with this, and can be called again.
+    """
 
 
 class Attempting(Protocol):
@@ -242,6 +250,28 @@ class Attempts:
             for ready in list(self._awaited):
                 ready.cancel()
 
+    async def one(self, attempt: Callable[[S], Awaitable[T]], source: S) -> T:
+        """
+        Make one attempt with a source that no watcher brings and that needs no slot.
+        Its outcome is recorded, and counts for no other source.
+
+        @raise Exception: the attempt's error.
+        """
+        self.number += 1
+        self.source = source
+        self._owner.attempt_begins()
+        self._owner.enter("running")
+        try:
+            result = await attempt(source)
+        except CancelledError as error:
+            self._owner.attempt_ends(source, error)
+            raise
+        except Exception as error:
+            self._owner.attempt_ends(source, error, again=isinstance(error, SourceError))
+            raise
+        self._owner.attempt_ends(source, None)
+        return result
+
     async def _once(
         self, attempt: Callable[[ISource], Awaitable[T]], origin: Origin, policy: Callable[[], RetryPolicy]
     ) -> T:
@@ -278,6 +308,9 @@ class Attempts:
                 self.number -= 1
                 self._hold(origin, error if isinstance(error, Postponed) else self._no_descriptor())
                 raise _Again from error
+            if isinstance(error, Withdrawn):
+                self.number -= 1
+                raise
             if isinstance(error, Unusable):
                 self._owner.attempt_ends(source, error.error)
                 self.sources.lost(origin, error.error)

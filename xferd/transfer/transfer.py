@@ -31,6 +31,7 @@ from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
 T = TypeVar("T")
+S = TypeVar("S", bound=ISource)
 
 
 class Transfer(Attempting):
@@ -156,20 +157,15 @@ class Transfer(Attempting):
 
         @raise Exception: the error of the last attempt.
         """
-        if self._attempts is None:
-            context = self._context
-            self._attempts = Attempts(
-                self,
-                self._slots,
-                self._slot_request(),
-                clock=context.clock,
-                eventual=context.eventual,
-                random=context.random,
-            )
-            for watcher in self._watchers:
-                if watcher.source is not None:
-                    self._attempts.add(watcher.source)
-        return await self._attempts.run(attempt, self._context.policy)
+        return await self._made_attempts().run(attempt, self._context.policy)
+
+    async def attempt_with(self, source: S, attempt: Callable[[S], Awaitable[T]]) -> T:
+        """
+        Make one attempt with a source that no watcher brings, without a slot.
+
+        @raise Exception: the attempt's error.
+        """
+        return await self._made_attempts().one(attempt, source)
 
     def has_another(self, source: ISource) -> bool:
         """
@@ -438,6 +434,22 @@ class Transfer(Attempting):
             self._request.sample()
         self._notify_all()
         return len(self._watchers)
+
+    def _made_attempts(self) -> Attempts:
+        if self._attempts is None:
+            context = self._context
+            self._attempts = Attempts(
+                self,
+                self._slots,
+                self._slot_request(),
+                clock=context.clock,
+                eventual=context.eventual,
+                random=context.random,
+            )
+            for watcher in self._watchers:
+                if watcher.source is not None:
+                    self._attempts.add(watcher.source)
+        return self._attempts
 
     def _slot_request(self) -> SlotRequest:
         if self._request is None:
