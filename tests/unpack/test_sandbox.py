@@ -12,7 +12,6 @@ import resource
 import signal
 import socket
 import sys
-from functools import partial
 
 from tests.unpack.layer_case import SIZE, TAR, LayerCase
 from tests.unpack.tars import (
@@ -27,7 +26,6 @@ from tests.unpack.tars import (
 )
 from tests.unpack.test_landlock import available as landlocked
 from xferd.unpack import layer_process, sandbox, seccomp
-from xferd.unpack.rights import Rights, own_rights
 
 
 def refuse_namespaces() -> dict[str, str]:
@@ -67,7 +65,7 @@ class CageTests(LayerCase):
         def inside() -> tuple[int, bool, str]:
             root = os.open(self.staged, os.O_RDONLY)
             status = open("/proc/self/status")  # noqa: SIM115
-            sandbox.enter(root, Rights.NONE, SIZE)
+            sandbox.enter(root, False, SIZE)
             try:
                 import this  # noqa: F401, PLC0415
             except ImportError:
@@ -89,7 +87,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[str]:
             status = open("/proc/self/status")  # noqa: SIM115
-            sandbox.enter(os.open(self.staged, os.O_RDONLY), Rights.NONE, SIZE)
+            sandbox.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
             with status:
                 return [line.split()[1] for line in status if line.startswith(("CapEff", "CapPrm"))]
 
@@ -109,7 +107,7 @@ class CageTests(LayerCase):
             sandbox.end_with_parent(parent)
             root = os.open(self.staged, os.O_RDONLY)
             outside = os.open(self.folder, os.O_RDONLY)
-            sandbox.enter(root, Rights.ROOT, SIZE)
+            sandbox.enter(root, True, SIZE)
             os.mkdir("/in")
             os.chown("/in", 5, 6)
             os.mknod("/in/null", 0o20666, os.makedev(1, 3))
@@ -141,7 +139,7 @@ class CageTests(LayerCase):
         def inside() -> tuple[list[int], list[str | None]]:
             root = os.open(self.staged, os.O_RDONLY)
             score = open("/proc/self/oom_score_adj")  # noqa: SIM115
-            sandbox.enter(root, own_rights(), SIZE)
+            sandbox.enter(root, IS_ROOT, SIZE)
             found = [resource.getrlimit(limit) for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)]
             with open("file", "wb", buffering=0) as f:
                 f.seek(SIZE - 1)
@@ -167,7 +165,7 @@ class CageTests(LayerCase):
 
         def inside() -> int:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
-            sandbox.enter(os.open(self.staged, os.O_RDONLY), Rights.NONE, SIZE)
+            sandbox.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
             return resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 
         self.assertEqual(in_child(inside, NOBODY if IS_ROOT else None), 10)
@@ -182,7 +180,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[str]:
             root = os.open(self.staged, os.O_RDONLY)
-            confined = sandbox.enter(root, Rights.ROOT, SIZE)
+            confined = sandbox.enter(root, True, SIZE)
             os.mknod("disk", 0o60666, os.makedev(8, 0), dir_fd=root)
             os.mknod("/null", 0o20666, os.makedev(1, 3))
             confined.seal()
@@ -205,7 +203,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[bool]:
             root = os.open(self.staged, os.O_RDONLY)
-            confined = sandbox.enter(root, Rights.ROOT, SIZE)
+            confined = sandbox.enter(root, True, SIZE)
             confined.seal()
             found = []
             for path, start in (("..", root), ("../../..", root), ("/", None), ("..", None)):
@@ -227,8 +225,8 @@ class CageTests(LayerCase):
             said: list[str] = []
             missing = refuse_namespaces()
 
-            def confine(root: int, rights: Rights, size: int) -> sandbox.Sandbox:
-                confined = sandbox.enter(root, rights, size)
+            def confine(root: int, privileged: bool, size: int) -> sandbox.Sandbox:
+                confined = sandbox.enter(root, privileged, size)
                 missing.update(confined.missing)
                 return confined
 
@@ -245,30 +243,22 @@ class CageTests(LayerCase):
         results = [verb for verb in said if verb != "progress"]
         self.assertEqual((missing, results, root), ({}, ["implied", "result"], ["d", "e"]))
 
-    def test_capabilities(self) -> None:
+    def test_privileged(self) -> None:
         """
-        A process keeps what its rights need, and nothing without any.
+        The user nobody is not privileged, nor is root without its
+        capabilities.
         """
         if not IS_ROOT:
-            self.skipTest("only root has capabilities")
+            self.assertFalse(sandbox.is_privileged())
+            return
+        self.assertTrue(sandbox.is_privileged())
+        self.assertFalse(in_child(sandbox.is_privileged, NOBODY))
 
         def stripped() -> bool:
             sandbox._keep_capabilities(0)
-            return own_rights() is Rights.NONE
+            return sandbox.is_privileged()
 
-        self.assertTrue(in_child(stripped))
-        for rights in (Rights.NAMESPACE, Rights.ROOT):
-            self.assertEqual(in_child(partial(self.kept, rights)), sandbox._KEPT[rights])
-
-    def kept(self, rights: Rights) -> int:
-        """
-        The capabilities of this process in the sandbox.
-        """
-        with open("/proc/self/status") as status:
-            sandbox.enter(os.open(self.staged, os.O_RDONLY), rights, SIZE)
-            # The sandbox has no /proc; this was opened before, and is read again.
-            status.seek(0)
-            return next(int(line[7:], 16) for line in status if line.startswith("CapEff:"))
+        self.assertFalse(in_child(stripped))
 
     def test_end_with_parent(self) -> None:
         """
@@ -298,8 +288,8 @@ class EscapeTests(LayerCase):
         def inside() -> list[str]:
             said: list[str] = []
 
-            def confine(root: int, rights: Rights, size: int) -> sandbox.Sandbox:
-                confined = sandbox.enter(root, rights, size)
+            def confine(root: int, privileged: bool, size: int) -> sandbox.Sandbox:
+                confined = sandbox.enter(root, privileged, size)
                 os.mkdir("/proof")
                 return confined
 

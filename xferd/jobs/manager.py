@@ -33,6 +33,7 @@ from xferd.interfaces.job_json import (
 )
 from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IJobs, IUploadStream
 from xferd.interfaces.mirror import IBlobReader
+from xferd.interfaces.peers import IFleetDownloads, IHeldBlobs
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRegistries, IRepository
 from xferd.interfaces.store import IStore
@@ -78,6 +79,8 @@ MOST_ATTEMPTS = 1000
 class Jobs:
     """
     The jobs of one daemon.
+
+    @ivar held: the blobs that are here or arrive, for other nodes of a fleet.
     """
 
     _log = Logger()
@@ -98,6 +101,7 @@ class Jobs:
         quota: int = 0,
         keep: Sequence[KeepRule] = (),
         hosts: IHostMemory | None = None,
+        fleet: IFleetDownloads | None = None,
     ) -> None:
         """
         @param clock: measures durations.
@@ -110,6 +114,7 @@ class Jobs:
         @param quota: the bytes that the store may take; 0 is no limit.
         @param keep: how long mirrored content is kept.
         @param hosts: the memory of hosts; by default one that ends with this object.
+        @param fleet: the nodes with which downloads are shared, in shared mode.
         """
         self._sharing = sharing
         self._store = store
@@ -149,8 +154,10 @@ class Jobs:
             on_attempt=self._runner.record_attempt,
             on_watch=self._runner.record_watch,
             eventual=self._eventual,
+            fleet=fleet,
         )
         self._layers = self._transfers.layers
+        self.held: IHeldBlobs = self._layers.held
         self._uploads = self._transfers.uploads
         self._memory = DocumentMemory()
         self._numbers = count(1)

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xferd.interfaces.hosts import IHostMemory
 from xferd.interfaces.job_json import SlotsJSON
+from xferd.interfaces.peers import IFleetDownloads
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import IStore
 from xferd.interfaces.unpack import IUnpacker
@@ -85,6 +86,7 @@ class Transfers:
         on_attempt: Callable[[Mapping[str, Any]], None],
         on_watch: Callable[[Turn, str], None],
         eventual: Eventual,
+        fleet: IFleetDownloads | None = None,
     ) -> None:
         """
         @param hosts: remembers the pauses and the throughput of hosts.
@@ -99,6 +101,7 @@ class Transfers:
             network, with its turn and the transfer's id.
         @param eventual: makes the calls to watchers of all transfers, so that
             one turn of the reactor has one slice of them.
+        @param fleet: the nodes with which downloads are shared.
         """
         downloading = Bandwidth(limits.download_rate, clock)
         uploading = Bandwidth(limits.upload_rate, clock)
@@ -154,6 +157,7 @@ class Transfers:
             reservations=Reservations(store, quota),
             moved=hosts.moved,
             sharing=sharing,
+            fleet=fleet,
         )
         self.uploads = UploadManager(
             store.journal, manager("upload", uploads), uploading, wall_clock, sharing, moved=hosts.moved

@@ -242,6 +242,7 @@ class FakeBlobs:
         return len(self.partials.get(digest, b"")) + sum(map(len, self.behind.get(digest, {}).values()))
 
     def size(self, digest: Digest) -> int | None:
+        self._leases.touch(digest)
         data = self.contents.get(digest)
         return None if data is None else len(data)
 

@@ -23,7 +23,6 @@ from xferd.unpack import protocol, sandbox
 from xferd.unpack.inflate import Blocks, Readable
 from xferd.unpack.limits import PlainLimits
 from xferd.unpack.metadata import metadata_writer
-from xferd.unpack.rights import Rights, own_rights
 from xferd.unpack.tar import TarReader
 from xferd.unpack.tree_writer import FULL, TreeWriter
 
@@ -126,7 +125,7 @@ def unpack(
     compression: str,
     algorithm: str,
     limits: PlainLimits,
-    rights: Rights,
+    privileged: bool,
     send: Send,
     seal: Callable[[], None],
 ) -> None:
@@ -159,7 +158,7 @@ def unpack(
 
         stream = reporting()
         reader = TarReader(stream, limits)
-        tree = TreeWriter(root, limits, metadata_writer(rights), lambda: blocks.memory)
+        tree = TreeWriter(root, limits, metadata_writer(privileged), lambda: blocks.memory)
         for entry in reader:
             tree.add(entry, reader.read)
             owners.add(entry.uid, entry.gid)
@@ -205,7 +204,7 @@ def run(
     task: dict[str, Any],
     lines: io.BufferedIOBase,
     send: Send,
-    confine: Callable[[int, Rights, int], Confined],
+    confine: Callable[[int, bool, int], Confined],
 ) -> None:
     """
     Run a layer's process: confine it, unpack the layer, and send the result or
@@ -218,14 +217,14 @@ def run(
         source = GrowingBlob(lines, send)
         source.open()
         root = os.open(task["staged"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        rights = own_rights()
+        privileged = sandbox.is_privileged()
         # The tree's directories would inherit its group and its setgid bit.
-        if rights is not Rights.NONE:
+        if privileged:
             os.fchown(root, 0, 0)
         os.fchmod(root, 0o755)
         limits = PlainLimits(**task["limits"])
-        confined = confine(root, rights, limits.size)
-        unpack(source, root, task["compression"], task["algorithm"], limits, rights, send, confined.seal)
+        confined = confine(root, privileged, limits.size)
+        unpack(source, root, task["compression"], task["algorithm"], limits, privileged, send, confined.seal)
     except Abandoned:
         pass
     except MemoryError:

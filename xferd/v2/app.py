@@ -24,6 +24,7 @@ from xferd.v2.bodies import ArrivingDocument, DocumentMemory, check_length, read
 from xferd.v2.front import Front
 from xferd.v2.listing import Listing
 from xferd.v2.names import Names, Target
+from xferd.v2.peers import PeerRoute
 from xferd.v2.preconditions import Preconditions
 from xferd.v2.request import path_of, query, query_all
 from xferd.v2.responses import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from xferd.interfaces.engines import ILateAnswers
     from xferd.interfaces.mirror import IMirror
+    from xferd.interfaces.peers import IPeerDoor
     from xferd.interfaces.registry import IRegistries, IRepository
     from xferd.interfaces.store import IStore
     from xferd.jobs.local.manifests import LocalManifests
@@ -78,6 +80,7 @@ class Registry:
         settings: RegistrySettings,
         clock: IReactorTime,
         late_answers: ILateAnswers | None = None,
+        peers: IPeerDoor | None = None,
         via: str = "",
         connections: Callable[[], int] = lambda: own_limit() // 4,
     ) -> None:
@@ -85,6 +88,7 @@ class Registry:
         @param registries: own repositories are among them.
         @param manifests: the manifests of own repositories.
         @param late_answers: has some manifests wait.
+        @param peers: decides about the requests of other nodes, in a fleet.
         @param via: the identity of this daemon, which its own requests have.
         @param connections: how many connections may be open, of all listeners.
         """
@@ -101,6 +105,7 @@ class Registry:
         self._paths = self.app.url_map.bind("localhost")
         self._clock = clock
         self._late_answers = late_answers
+        self._peers = None if peers is None else PeerRoute(peers, store, clock)
         self._connections = ClientLimits(connections)
 
     def reload(self, settings: RegistrySettings) -> None:
@@ -143,6 +148,16 @@ class Registry:
         Send a token for the registry itself.
         """
         return await self._rights.respond_token(request)
+
+    @app.route("/v2/_xferd/blobs/<digest>", methods=["GET"])
+    async def peer_blob(self, request: Request, digest: str) -> bytes | None:
+        """
+        Send a blob to another node of the fleet.
+        """
+        wanted = Digest.parse(digest)
+        if self._peers is None:
+            raise BlobUnknown("this node is in no fleet")
+        return await self._peers.respond(request, wanted)
 
     @app.route("/v2/<path:name>/manifests/<wanted>", methods=["GET"])
     @app.route("/<alias>/v2/<path:name>/manifests/<wanted>", methods=["GET"])

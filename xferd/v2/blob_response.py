@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -96,11 +96,17 @@ class BlobResponse:
         span: Span,
         clock: IReactorTime,
         preload: Callable[[int, int], Deferred[None]],
+        *,
+        stall: float = STALL,
+        pace: Callable[[int], Deferred[None] | None] = lambda _: None,
     ) -> None:
         """
         @param preload: see L{FileSender}.
+        @param stall: seconds after which a client that reads nothing is dropped.
+        @param pace: see L{FileSender}; not called for bytes that have no file.
         """
-        self._flow = Backpressure(request, clock, stall=STALL, noun="blob")
+        self._flow = Backpressure(request, clock, stall=stall, noun="blob")
+        self._pace = pace
         self._request = request
         self._preload = preload
         self._reader = reader
@@ -166,7 +172,11 @@ class BlobResponse:
             # Only this response closes it; the file stays the same when the blob is complete.
             self._file = os.dup(part.file)
         end = min(part.stop, stop)
-        await FileSender(self._request, self._flow, self._file, None, self._clock).send(start, end)
+        # The bytes were written a moment ago: the kernel has them in memory.
+        sender = FileSender(
+            self._request, self._flow, self._file, lambda *_: succeed(None), self._clock, self._pace
+        )
+        await sender.send(start, end)
         return end
 
     async def _send_file(self, path: str, start: int, stop: int) -> None:
@@ -178,6 +188,8 @@ class BlobResponse:
         except OSError as e:
             raise StoreError(f"cannot open {path}: {e.strerror}") from e
         try:
-            await FileSender(self._request, self._flow, file, self._preload, self._clock).send(start, stop)
+            await FileSender(self._request, self._flow, file, self._preload, self._clock, self._pace).send(
+                start, stop
+            )
         finally:
             os.close(file)

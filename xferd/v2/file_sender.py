@@ -48,16 +48,19 @@ class FileSender:
         request: Request,
         flow: Backpressure,
         file: int,
-        preload: Callable[[int, int], Deferred[None]] | None,
+        preload: Callable[[int, int], Deferred[None]],
         clock: IReactorTime,
+        pace: Callable[[int], Deferred[None] | None] = lambda _: None,
     ) -> None:
         """
         @param flow: the request's producer, which has begun.
         @param file: a descriptor of the file, which stays open.
         @param preload: reads a part of the file, an offset and a size in bytes,
-            into the page cache, in a thread; L{None} if the bytes were written a moment
-            ago, so that the kernel has them there.
+            into the page cache, in a thread.
+        @param pace: called with the number of bytes that were sent; where it returns a
+            Deferred, no more are sent until it fires.
         """
+        self._pace = pace
         self._request = request
         self._flow = flow
         self._file = file
@@ -75,13 +78,17 @@ class FileSender:
         self._flow.write(b"")
         while start < stop:
             size = min(WINDOW, stop - start)
-            if self._preload is not None and not is_cached(self._file, start, size):
+            if not is_cached(self._file, start, size):
                 await self._preload(start, min(AHEAD, stop - start))
+            before = start
             if self._connection is None:
                 start = await self._write(start, start + size)
             else:
                 await self._drained(self._connection)
                 start += await self._sendfile(self._connection, start, size)
+            hold = self._pace(start - before)
+            if hold is not None:
+                await hold
 
     async def _sendfile(self, connection: Connection, start: int, size: int) -> int:
         """

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from xferd.interfaces.snapshots import Snapshot
-
-Matches = Callable[[Snapshot], bool]
 
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _CONDITION: Final = re.compile(
@@ -24,67 +22,58 @@ _CONDITION: Final = re.compile(
 )
 
 
-def parse_filters(filters: Sequence[str]) -> Matches:
+def matches(snapshot: Snapshot, filters: Sequence[str]) -> bool:
     """
-    Parse filters, once for all snapshots that they are for.
+    Whether a snapshot matches one of some filters; any does if there is none.
 
     A condition of another form, as by a regular expression, counts as met, with what
     follows it: containerd looks at what it gets.
-
-    @return: whether a snapshot matches one of the filters; any does if there is none.
     """
-    parsed = [_conditions(text) for text in filters]
-    if not filters or not all(parsed):
-        return lambda _: True
-    return lambda snapshot: any(all(meets(snapshot) for meets in each) for each in parsed)
+    return not filters or any(_matches(snapshot, text) for text in filters)
 
 
-def _conditions(text: str) -> list[Matches]:
+def _matches(snapshot: Snapshot, text: str) -> bool:
     """
-    The conditions of one filter.
+    Whether a snapshot meets the conditions of one filter.
     """
-    found: list[Matches] = []
     at = 0
     while at < len(text):
-        condition = _CONDITION.match(text, at)
-        if condition is None:
-            break
+        found = _CONDITION.match(text, at)
+        if found is None:
+            return True
         try:
-            found.append(_condition(condition[1], condition[2], condition[3]))
+            if not _meets(snapshot, found[1], found[2], found[3]):
+                return False
         except ValueError:
-            break
-        at = condition.end()
-    return found
+            return True
+        at = found.end()
+    return True
 
 
-def _condition(field: str, operator: str | None, text: str | None) -> Matches:
+def _meets(snapshot: Snapshot, field: str, operator: str | None, text: str | None) -> bool:
     """
-    One condition.  Without an operator, that is to have a value; a label that a snapshot
-    does not have equals the empty string.
+    Whether a snapshot meets a condition.  Without an operator, that is to have a value; a
+    label that it does not have equals the empty string.
 
-    @raise ValueError: it has an escape of Go's that JSON does not have.
+    @raise ValueError: the condition has an escape of Go's that JSON does not have.
     """
-    value = _value_of(field)
+    value = _value(snapshot, field)
     if operator is None or text is None:
-        return lambda snapshot: value(snapshot) != ""
-    wanted = _unquoted(text)
-    if operator == "==":
-        return lambda snapshot: value(snapshot) == wanted
-    return lambda snapshot: value(snapshot) != wanted
+        return value != ""
+    return (value == _unquoted(text)) is (operator == "==")
 
 
-def _value_of(field: str) -> Callable[[Snapshot], str]:
+def _value(snapshot: Snapshot, field: str) -> str:
     """
     The value of a field.
     """
     if field == "name":
-        return lambda snapshot: snapshot.key
+        return snapshot.key
     if field == "parent":
-        return lambda snapshot: snapshot.parent
+        return snapshot.parent
     if field == "kind":
-        return lambda snapshot: snapshot.kind.name.lower()
-    label = _unquoted(field.removeprefix("labels."))
-    return lambda snapshot: snapshot.labels.get(label, "")
+        return snapshot.kind.name.lower()
+    return snapshot.labels.get(_unquoted(field.removeprefix("labels.")), "")
 
 
 def _unquoted(text: str) -> str:

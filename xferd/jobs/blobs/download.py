@@ -26,11 +26,14 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from xferd.errors import DiskFull
 from xferd.interfaces.blobs import IPartial
-from xferd.interfaces.registry import IBlobSource
+from xferd.interfaces.peers import IFleetDownloads, IHeldBlobs, IPeerSource
+from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.interfaces.store import IStore
 from xferd.interfaces.transfer import IProgressSink, ISource
 from xferd.interfaces.unpack import IUnpacker
+from xferd.jobs.blobs.fleet_attempts import FleetAttempts
 from xferd.jobs.blobs.growth import Growth
+from xferd.jobs.blobs.held_blobs import Filling, HeldBlobs
 from xferd.jobs.blobs.layers import LayerManager, key
 from xferd.jobs.blobs.partial_download import PartialDownload
 from xferd.jobs.blobs.partial_lock import PartialLock
@@ -56,6 +59,7 @@ class DownloadManager:
 
     @ivar fetched: the bytes received over the network, by registry host.
     @ivar reservations: the disk space reserved for blobs that are to be fetched.
+    @ivar held: the blobs that are here or arrive, for other nodes.
     @ivar unpack: see L{LayerManager.unpack}.
     @ivar register: see L{LayerManager.register}.
     """
@@ -73,14 +77,18 @@ class DownloadManager:
         reservations: Reservations,
         moved: Callable[[str, int, float], object],
         sharing: str = SHARED,
+        fleet: IFleetDownloads | None = None,
     ) -> None:
         """
         @param ranges: when a blob is fetched by several streams.
         @param moved: called at the end of each attempt with its host, its bytes
             and its seconds.
         @param sharing: C{shared} or C{isolated}.
+        @param fleet: the nodes with which downloads are shared, in shared mode.
         """
         self._moved = moved
+        self._fleet = fleet
+        self._fillings: dict[Digest, Filling] = {}
         self._sharing = sharing
         self._partial_locks: WeakValueDictionary[Digest, PartialLock] = WeakValueDictionary()
         self._store = store
@@ -95,6 +103,9 @@ class DownloadManager:
         self.reservations = reservations
         self._layers = LayerManager(
             store, unpacker, unpackings=unpackings, registrations=registrations, growth=self._growth
+        )
+        self.held: IHeldBlobs = HeldBlobs(
+            store, self._fillings.get, downloads.clock, isolated=sharing == ISOLATED
         )
         self.unpack = self._layers.unpack
         self.register = self._layers.register
@@ -290,6 +301,9 @@ class DownloadManager:
             possession=self._possession if prove or lock is not None else None,
         )
         retries = FullDiskRetries(self._store.free_space, transfer)
+        filling = Filling(blob, growth, lambda: _origins(transfer))
+        if lock is None:
+            self._fillings[blob.digest] = filling
         try:
             while True:
                 try:
@@ -301,16 +315,25 @@ class DownloadManager:
                     return
         finally:
             download.close()
+            if self._fillings.get(blob.digest) is filling:
+                del self._fillings[blob.digest]
+            filling.end()
 
     async def _attempts(self, transfer: Transfer, blob: Descriptor, download: PartialDownload) -> None:
         """
         Make attempts, unless the blob arrives by another way before one begins.
         """
-        attempts = Deferred.fromCoroutine(transfer.attempts(download.attempt))
         if self.isolated:
             # Only an attempt proves that the client has access.
-            await attempts
+            await transfer.attempts(download.attempt)
             return
+        remote = all(source.host for source in transfer.sources)
+        shared = self._fleet.begin(blob) if self._fleet is not None and remote else None
+        attempts = Deferred.fromCoroutine(
+            transfer.attempts(download.attempt)
+            if shared is None
+            else FleetAttempts(transfer, download, shared).run()
+        )
         self._waiting[blob.digest] = transfer, attempts
         try:
             await attempts
@@ -328,11 +351,14 @@ class DownloadManager:
         transfer: Transfer,
         partial: IPartial,
         source: IBlobSource,
+        opened: Callable[[IBlobBody], None],
         moved: Callable[[int, Deferred[None] | None], None],
     ) -> None:
         """
         Fetch what is missing of a partial file.
         """
+        # Neither an archive's bytes nor those of a peer come from a registry.
+        remote = bool(source.host) and not IPeerSource.providedBy(source)
 
         began, received = self._downloads.clock.seconds(), 0
 
@@ -341,7 +367,7 @@ class DownloadManager:
             received += size
             transfer.report(bytes_done=held(partial))
             hold = None
-            if source.host:  # an archive's bytes do not come over the network
+            if remote:
                 hold = self.count(source.host, size)
             moved(size, hold)
             return hold
@@ -351,16 +377,17 @@ class DownloadManager:
             source,
             clock=self._downloads.clock,
             slots=self._downloads.slots,
-            # An archive passes its bytes once.
-            policy=self._ranges if source.host else evolve(self._ranges, most=1),
+            # An archive passes its bytes once, and a peer is near.
+            policy=self._ranges if remote else evolve(self._ranges, most=1),
             trials=self._trials,
+            opened=opened,
             arrived=arrived,
             changed=lambda streams: transfer.report(streams=streams),
         )
         try:
             await streams.run()
         finally:
-            if source.host:
+            if remote:
                 self._moved(source.host, received, self._downloads.clock.seconds() - began)
 
     def _note_origin(self, digest: Digest, growth: Growth) -> None:
@@ -399,3 +426,10 @@ class DownloadManager:
         if growth is None or (growth.is_whole and not self._store.blobs.has(digest)):
             growth = self._growths[digest, scope] = Growth()
         return growth
+
+
+def _origins(transfer: Transfer) -> frozenset[str]:
+    """
+    The origins of the registries that a transfer may receive bytes from.
+    """
+    return frozenset(source.origin for source in transfer.sources if IBlobSource.providedBy(source))

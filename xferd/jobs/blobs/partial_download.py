@@ -19,7 +19,8 @@ from twisted.logger import Logger
 
 from xferd.errors import ContentMismatch
 from xferd.interfaces.blobs import IBlobs, IPartial
-from xferd.interfaces.registry import IBlobSource
+from xferd.interfaces.peers import IPeerBody, IPeerSource
+from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.interfaces.transfer import ISource
 from xferd.jobs.blobs.growth import Growth
 from xferd.jobs.blobs.partial_lock import PartialLock
@@ -40,7 +41,14 @@ _EARLIER: Final = object()
 """The unknown sender of the bytes that were found in the file."""
 
 Receive = Callable[
-    [Transfer, IPartial, IBlobSource, Callable[[int, "Deferred[None] | None"], None]], Awaitable[None]
+    [
+        Transfer,
+        IPartial,
+        IBlobSource,
+        Callable[[IBlobBody], None],
+        Callable[[int, "Deferred[None] | None"], None],
+    ],
+    Awaitable[None],
 ]
 
 
@@ -69,9 +77,10 @@ class PartialDownload:
         possession: Possession | None = None,
     ) -> None:
         """
-        @param receive: fetches what a partial file lacks from one source, and
-            calls its last argument for each piece, with its size and with what
-            has to fire before the next is read.
+        @param receive: fetches what a partial file lacks from one source.  It calls
+            its fourth argument with each body, before its first byte, and the last
+            one for each piece, with its size and with what has to fire before the
+            next is read.
         @param lock: in isolated mode, the lock of the blob's file.  Then the
             source has to prove that it has the blob, before a byte is used that
             another source sent.
@@ -215,14 +224,16 @@ class PartialDownload:
         partial = self._partial = await self._blobs.partial(self._blob.digest, self._blob.size)
         self._senders, earlier = ({_EARLIER}, "") if held(partial) else (set(), None)
         if source is not None and held(partial) and self._possession is not None:
+            # What a peer has proves nothing about a client's rights.
+            prover = source.registry if IPeerSource.providedBy(source) else source
             try:
-                await self._possession.prove_partial(source, partial)
+                await self._possession.prove_partial(prover, partial)
             except BaseException:
                 # The next attempt opens it again, and has it proved.
                 self.put_away()
                 raise
             if held(partial):
-                earlier = source.origin
+                earlier = prover.origin
             else:
                 self._senders.clear()
                 earlier = None
@@ -254,18 +265,21 @@ class PartialDownload:
         """
 
         watch = StallWatch(self._clock, lambda: self._is_replaceable(source))
-        senders, identity = self._senders, source.identity
+        senders = self._senders
 
         def moved(size: int, hold: Deferred[None] | None) -> None:
-            senders.add(identity)
+            # A busy peer may have sent us on to another one.
+            senders.add(source.identity)
             watch.moved(size, hold)
             self._growth.flow()
 
-        async def receive() -> None:
-            await self._receive(self._transfer, partial, source, moved)
+        def opened(body: IBlobBody) -> None:
+            self._growth.origins.add(body.origin if IPeerBody.providedBy(body) else source.origin)
 
-        self._begun.add(identity)
-        self._growth.origins.add(source.origin)
+        async def receive() -> None:
+            await self._receive(self._transfer, partial, source, opened, moved)
+
+        self._begun.add(source.identity)
         receiving = Deferred.fromCoroutine(receive())
         watch.start(receiving.cancel)
         try:
@@ -287,7 +301,8 @@ class PartialDownload:
 
     def _is_replaceable(self, source: IBlobSource) -> bool:
         """
-        Whether to stop waiting for a source: another source or download waits.
+        Whether to stop waiting for a source: another source or download waits.  The
+        answers of peers have limits of their own.
         """
         contested = self._lock is not None and self._lock.contested
-        return contested or self._transfer.has_another(source)
+        return contested or (not IPeerSource.providedBy(source) and self._transfer.has_another(source))

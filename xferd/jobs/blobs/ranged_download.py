@@ -83,11 +83,13 @@ class RangedDownload:
         slots: Slots,
         policy: RangePolicy,
         trials: StreamTrials,
+        opened: Callable[[IBlobBody], None] = lambda _: None,
         arrived: Callable[[int], Deferred[None] | None],
         changed: Callable[[int], None],
     ) -> None:
         """
         @param slots: the slots of the transfer, from which others are borrowed.
+        @param opened: called with each body that is used, before its first byte.
         @param arrived: called with the size of each piece, when it is written;
             where it returns a Deferred, that stream reads no more until it
             fires.
@@ -99,6 +101,7 @@ class RangedDownload:
         self._slots = slots
         self._policy = policy
         self._widening = AdaptiveStreams(policy, trials, source.host)
+        self._opened = opened
         self._arrived = arrived
         self._changed = changed
         self._size = maxsize if partial.size is None else partial.size
@@ -307,6 +310,7 @@ class RangedDownload:
         if body.start < stream.position:
             bound = stream.bound = self._size
         passed_over = self._see_start(stream, body)
+        self._opened(body)
 
         def sink(data: bytes) -> Deferred[None] | None:
             nonlocal passed_over

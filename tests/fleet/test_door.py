@@ -1,0 +1,208 @@
+"""
+Tests for L{xferd.fleet.door}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from tests.jobs.case import JobsCase
+from xferd.fleet.door import BEHIND, PeerDoor
+from xferd.fleet.memory import MemoryCluster
+from xferd.fleet.peer_client import answer_facts, path_of, redirect_facts
+from xferd.fleet.proofs import Proof, Prover, challenged
+from xferd.interfaces.fleet import Peer
+from xferd.interfaces.peers import IPeerDoor, PeerAnswer, PeerRequest
+from xferd.names import Digest
+from xferd.testing.images import sample_image
+
+SECRET = b"0123456789abcdef"
+
+
+class DoorCase(JobsCase):
+    """
+    The door of node n2, whose store has a blob, and node n1.
+    """
+
+    max_followers = 2
+    upload_rate = 0
+
+    def setUp(self) -> None:
+        """
+        Pull the image.
+        """
+        super().setUp()
+        self.image = self.add(sample_image(1, size=300_000))
+        self.digest = self.image.layers[0].blob.digest
+        self.size = len(self.image.layers[0].blob.read())
+        cluster = MemoryCluster(self.clock)
+        self.coordination = cluster.join("n2", "http://10.0.0.2:5000")
+        self.coordination.start()
+        self.addCleanup(self.coordination.stop)
+        self.third = cluster.join("n3", "http://10.0.0.3:5000")
+        self.third.start()
+        self.addCleanup(self.third.stop)
+        self.settle()
+        self.asking = Prover(SECRET, Peer("n1", "http://10.0.0.1:5000"), Clock().seconds)
+        self.depths: dict[Digest, int] = {}
+        self.door = PeerDoor(
+            Prover(SECRET, Peer("n2", "http://10.0.0.2:5000"), self.clock.seconds),
+            self.jobs.held,
+            self.coordination,
+            self.depths,
+            clock=self.clock,
+            max_followers=self.max_followers,
+            upload_rate=self.upload_rate,
+        )
+
+    def ask(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        digest: Digest | None = None,
+        partial: bool = True,
+        avoided: tuple[str, ...] = (),
+    ) -> tuple[PeerAnswer, Proof]:
+        """
+        Make a request with a proof.
+        """
+        digest = digest or self.digest
+        path = path_of(digest)
+        challenge = self.door.answer(PeerRequest("GET", path, "", digest))
+        nonce = challenged(dict(challenge.headers)["WWW-Authenticate"])
+        assert nonce is not None
+        proof = self.asking.prove("GET", path, "n2", nonce)
+        answer = self.door.answer(PeerRequest("GET", path, str(proof), digest, start, stop, partial, avoided))
+        if answer.blob is not None:
+            self.addCleanup(answer.blob.close)
+        return answer, proof
+
+
+class DoorTests(DoorCase):
+    """
+    Tests for L{PeerDoor}.
+    """
+
+    def test_interface(self) -> None:
+        """
+        It is an L{IPeerDoor}.
+        """
+        self.assertTrue(verifyObject(IPeerDoor, self.door))
+
+    def test_without_proof(self) -> None:
+        """
+        Without a proof there is a challenge, and no word of what is here.
+        """
+        self.pulled()
+        for digest in (self.digest, Digest.of(b"unknown")):
+            for proof in ("", "Basic YTpi", "Xferd-Peer"):
+                answer = self.door.answer(PeerRequest("GET", path_of(digest), proof, digest))
+                self.assertEqual((answer.status, answer.blob), (401, None))
+                self.assertEqual(len(answer.headers), 1)
+
+    def test_stored(self) -> None:
+        """
+        A blob of the store is sent, with its origin and a nonce for the next request.
+        """
+        self.pulled()
+        answer, proof = self.ask(1000)
+        headers = dict(answer.headers)
+        self.assertEqual((answer.status, answer.start, answer.stop), (206, 1000, self.size))
+        self.assertEqual(headers["Content-Range"], f"bytes 1000-{self.size - 1}/{self.size}")
+        (origin,) = self.store.catalog.origins(self.digest)
+        self.assertEqual((headers["Xferd-Origin"], headers["Xferd-Depth"]), (origin, "0"))
+        facts = answer_facts(self.digest, 206, [headers["Content-Range"]], "0", [origin])
+        self.assertTrue(self.asking.check_answer(proof, "n2", facts, headers["Xferd-Proof"]))
+        again = self.asking.prove("GET", path_of(self.digest), "n2", headers["Xferd-Nonce"])
+        answer = self.door.answer(PeerRequest("GET", path_of(self.digest), str(again), self.digest))
+        self.assertEqual((answer.status, answer.start, answer.stop), (200, 0, self.size))
+        assert answer.blob is not None
+        answer.blob.close()
+
+    def test_range(self) -> None:
+        """
+        A part is sent; what lies behind the end is refused.
+        """
+        self.pulled()
+        answer, _ = self.ask(10, 20)
+        self.assertEqual((answer.start, answer.stop), (10, 20))
+        self.assertEqual(self.ask(self.size - 5, self.size + 5)[0].stop, self.size)
+        self.assertEqual(self.ask(self.size)[0].status, 416)
+
+    def test_absent(self) -> None:
+        """
+        A blob that is not here is not fetched, and no longer announced.
+        """
+        self.coordination.announce([self.digest])
+        self.settle()
+        self.assertEqual(self.ask()[0].status, 404)
+        self.settle()
+        self.assertEqual(self.gets(self.digest), 0)
+        looking = self.third.look([self.digest])
+        self.settle()
+        self.assertEqual(self.successResultOf(looking)[self.digest].holders, ())
+
+    def test_growing(self) -> None:
+        """
+        A blob that arrives is sent, with the number of peers that its bytes pass.
+        """
+        self.registry.stall(self.digest)
+        self.pull()
+        self.settle()
+        self.depths[self.digest] = 2
+        answer, _ = self.ask()
+        self.assertEqual((answer.status, dict(answer.headers)["Xferd-Depth"]), (206, "2"))
+
+    def test_behind(self) -> None:
+        """
+        A peer that has much more than this node has to look elsewhere.
+        """
+        large = self.add(sample_image(1, size=BEHIND + 500_000, seed=3), "large")
+        digest = large.layers[0].blob.digest
+        self.registry.stall(digest)
+        self.pull("large")
+        self.settle()
+        self.registry.feed(digest, 100_000)
+        self.settle()
+        self.assertEqual(self.ask(BEHIND + 100_000, digest=digest)[0].status, 206)
+        self.assertEqual(self.ask(BEHIND + 100_001, digest=digest)[0].status, 503)
+
+    def test_full(self) -> None:
+        """
+        With as many followers as it may have, it sends a peer on to one of them.
+        """
+        self.pulled()
+        leave = self.door.sending(self.digest, Peer("a", "http://10.0.0.8:5000/"), lambda: 500)
+        self.door.sending(self.digest, Peer("b", "http://10.0.0.9:5000"), lambda: 100)
+        answer, proof = self.ask(200)
+        headers = dict(answer.headers)
+        location = f"http://10.0.0.8:5000{path_of(self.digest)}"
+        self.assertEqual((answer.status, headers["Location"], headers["Xferd-Node"]), (307, location, "a"))
+        facts = redirect_facts(self.digest, location, "a")
+        self.assertTrue(self.asking.check_answer(proof, "n2", facts, headers["Xferd-Proof"]))
+        self.assertEqual(self.ask(600)[0].status, 503)
+        self.assertEqual(self.ask(200, avoided=("a",))[0].status, 503)
+        leave()
+        self.assertEqual(self.ask(600)[0].status, 206)
+
+
+class RateTests(DoorCase):
+    """
+    With a limit on the bytes for all peers together.
+    """
+
+    upload_rate = 1000
+
+    def test_paid(self) -> None:
+        """
+        Bytes are paid for by waiting.
+        """
+        waiting = self.door.paid(2000)
+        assert waiting is not None
+        self.clock.advance(1.5)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.6)
+        self.successResultOf(waiting)
+        self.assertEqual(self.door.sent, 2000)

@@ -1,0 +1,389 @@
+"""
+Tests for L{xferd.fleet.downloads}, L{xferd.fleet.peer_source} and all that they use
+between nodes.
+"""
+
+from __future__ import annotations
+
+from tests.fleet.case import HOST, FleetCase
+from xferd.interfaces.fleet import LEASE_SECONDS, Claim
+from xferd.testing.images import sample_image
+
+UPSTREAM = f"{HOST}/app"
+
+
+class SharedTests(FleetCase):
+    """
+    Blobs that peers have, or fetch.
+    """
+
+    def test_holder(self) -> None:
+        """
+        A blob that a peer has comes from there, and upstream sends no byte.
+        """
+        one, two = self.node(), self.node()
+        first = one.pull()
+        self.wait(3)
+        second = two.pull()
+        self.wait(3)
+        self.check(one, first)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0])
+        self.assertEqual(two.sources(second), [("peer n1", None)])
+        self.assertEqual(two.fleet.figures.received, len(self.data))
+        self.assertEqual(one.door.sent, len(self.data))
+        # Peers' bytes count for no registry.
+        self.assertEqual(two.jobs.figures().fetched.get(HOST, 0), 0)
+
+    def test_growing(self) -> None:
+        """
+        A blob that a peer fetches comes from there while it grows.
+        """
+        one, first, two, second = self.half()
+        self.registry.finish(self.digest)
+        self.wait(3)
+        self.check(one, first)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0])
+
+    def test_at_once(self) -> None:
+        """
+        Of nodes that begin in the same millisecond, one asks upstream.
+        """
+        nodes = [self.node() for _ in range(8)]
+        pulls = [node.pull() for node in nodes]
+        self.wait(5)
+        for node, pull in zip(nodes, pulls, strict=True):
+            self.check(node, pull)
+        self.assertEqual(self.requests(), [0])
+
+    def test_released(self) -> None:
+        """
+        When all is done, nobody claims anything, and all have announced the blob.
+        """
+        nodes = [self.node() for _ in range(3)]
+        for node in nodes:
+            node.pull()
+        self.wait(5)
+        self.assertEqual(self.successResultOf(self.now(nodes[0].coordination.claims())), [])
+        found = self.successResultOf(self.now(nodes[0].coordination.look([self.digest])))
+        self.assertEqual({peer.name for peer in found[self.digest].holders}, {"n2", "n3"})
+
+    def test_cancelled(self) -> None:
+        """
+        Where the owner's pull is cancelled, the claim is free, and a follower goes on
+        from its own bytes.
+        """
+        one, first, two, second = self.half()
+        one.jobs.cancel(first)
+        self.wait(1)
+        self.registry.finish(self.digest)
+        self.wait(3)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0, len(self.data) // 2])
+        self.assertEqual(two.sources(second)[-1], (UPSTREAM, None))
+
+    def test_follower_cancelled(self) -> None:
+        """
+        A follower that leaves does not disturb the owner.
+        """
+        one, first, two, second = self.half()
+        two.jobs.cancel(second)
+        self.wait(1)
+        self.assertEqual(one.door.followers.counts(), {})
+        self.registry.finish(self.digest)
+        self.wait(3)
+        self.check(one, first)
+        self.assertEqual(self.requests(), [0])
+
+    def test_small(self) -> None:
+        """
+        Small blobs take no part in it.
+        """
+        one, two = self.node(), self.node()
+        small = sample_image(1, size=100_000, seed=7)
+        self.registry.add(small, "small")
+        before = self.cluster.requests
+        one.pull("small")
+        two.pull("small")
+        self.wait(1, step=0.1)
+        self.assertEqual(self.registry.count("blob", small.layers[0].blob.digest), 2)
+        self.assertEqual(self.cluster.requests, before)
+
+
+class TroubleTests(FleetCase):
+    """
+    Peers that do not deliver.
+    """
+
+    def test_owner_dies(self) -> None:
+        """
+        The owner dies at half of the blob: a follower takes the claim over and asks
+        upstream for the rest only.
+        """
+        one, _, two, second = self.half()
+        self.network.kill(one.address)
+        one.coordination.freeze()
+        self.wait(1)
+        self.registry.finish(self.digest)
+        self.wait(5)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0, len(self.data) // 2])
+        self.assertEqual(two.fleet.figures.takeovers, 1)
+        self.assertEqual([source for source, _ in two.sources(second)], ["peer n1", UPSTREAM])
+
+    def test_owner_stalls(self) -> None:
+        """
+        The owner is frozen: after 5 s a follower takes over.
+        """
+        one, _, two, second = self.half()
+        self.network.freeze(one.address)
+        one.coordination.freeze()
+        self.wait(4)
+        self.assertEqual(self.requests(), [0])
+        self.wait(8)
+        self.assertEqual(self.requests(), [0, len(self.data) // 2])
+        self.registry.finish(self.digest)
+        self.wait(3)
+        self.check(two, second)
+
+    def test_upstream_stalls(self) -> None:
+        """
+        Where the owner's upstream stalls, a follower takes over, too, and the owner
+        gets the blob in the end.
+        """
+        one, first, two, second = self.half()
+        self.wait(8)
+        self.assertEqual(self.requests(), [0, len(self.data) // 2])
+        self.registry.finish(self.digest)
+        self.wait(5)
+        self.check(one, first)
+        self.check(two, second)
+
+    def test_wrong_bytes(self) -> None:
+        """
+        A peer that sends wrong bytes is left out for all blobs, and named.
+        """
+        one, two = self.node(), self.node()
+        one.pull()
+        self.wait(3)
+        spoilt = bytearray(self.data)
+        spoilt[1_000_000] ^= 1
+        one.store.blobs.contents[self.digest] = bytes(spoilt)
+        one.store.blobs.mirror(one.store.blobs.path(self.digest), spoilt)
+        second = two.pull()
+        self.wait(5)
+        self.check(two, second)
+        self.assertEqual(two.sources(second), [("peer n1", "DIGEST_MISMATCH"), (UPSTREAM, None)])
+        self.assertEqual(two.fleet.figures.distrusted, ("n1",))
+        # Also for other blobs.
+        other = sample_image(1, size=self.size, seed=5)
+        self.registry.add(other, "other")
+        one.pull("other")
+        self.wait(3)
+        third = two.pull("other")
+        self.wait(5)
+        self.assertEqual(two.sources(third), [(f"{HOST}/other", None)])
+
+    def test_lie(self) -> None:
+        """
+        A peer that has announced a blob, and does not have it, is passed over, and
+        withdraws it.
+        """
+        one, two = self.node(), self.node()
+        one.coordination.announce([self.digest])
+        self.wait(2)
+        second = two.pull()
+        self.wait(5)
+        self.check(two, second)
+        self.assertEqual(two.sources(second), [("peer n1", "BLOB_UNKNOWN"), (UPSTREAM, None)])
+        found = self.successResultOf(self.now(two.coordination.look([self.digest])))
+        self.assertEqual(found[self.digest].holders, ())
+
+    def test_wrong_secret(self) -> None:
+        """
+        A node with another secret gets nothing, and pulls from upstream.
+        """
+        one, two = self.node(), self.node(secret=b"another secret, as long")
+        one.pull()
+        self.wait(3)
+        second = two.pull()
+        self.wait(5)
+        self.check(two, second)
+        self.assertEqual(two.sources(second), [("peer n1", "REGISTRY_ERROR"), (UPSTREAM, None)])
+        self.assertEqual(one.door.sent, 0)
+
+    def test_impostor(self) -> None:
+        """
+        An answer that does not prove to come from the fleet is not used.
+        """
+        one, two = self.node(secret=b"another secret, as long"), self.node()
+        one.door._prover.check = two.door._prover.check  # type: ignore[method-assign]
+        one.pull()
+        self.wait(3)
+        two.pull()
+        self.wait(5)
+        self.assertEqual(self.requests(), [0, 0])
+
+    def test_hostile_url(self) -> None:
+        """
+        An address outside of C{peer_networks} gets no request and no proof, whether it
+        is in a claim, an announcement or behind a name.
+        """
+        evil = self.node(url="http://192.0.2.1:5000")
+        named = self.node(url="http://rebinding.example:5000")
+        odd = self.node(url="http://10.0.0.9:5000/steal?")
+        two = self.node()
+        two.reactor.names["rebinding.example"] = "192.0.2.7"
+        for node in (evil, named, odd):
+            node.coordination.announce([self.digest])
+        claim = self.now(evil.coordination.claim(self.digest, len(self.data), "evil"))
+        self.wait(2)
+        self.assertIsInstance(self.successResultOf(claim), Claim)
+        second = two.pull()
+        self.wait(5)
+        self.check(two, second)
+        self.assertEqual(self.network.tried, [])
+
+    def test_silent(self) -> None:
+        """
+        Where no peer delivers a byte for more than 10 s, upstream is asked.
+        """
+        nodes = [self.node() for _ in range(4)]
+        for node in nodes[:3]:
+            node.coordination.announce([self.digest])
+        self.wait(2)
+        for node in nodes[:3]:
+            self.network.freeze(node.address)
+        pull = nodes[3].pull()
+        self.wait(9)
+        self.assertEqual(self.requests(), [])
+        self.wait(10)
+        self.check(nodes[3], pull)
+
+    def test_paused_upstream(self) -> None:
+        """
+        A pause of upstream does not keep a node from its peers, and a peer's trouble
+        does not pause upstream.
+        """
+        one, two, three = self.node(), self.node(), self.node()
+        one.pull()
+        self.wait(3)
+        two.jobs._transfers.layers._downloads.slots.pause(HOST, 600.0)
+        second = two.pull()
+        self.wait(3)
+        self.check(two, second)
+        for node in (one, two):
+            self.network.kill(node.address)
+        third = three.pull()
+        self.wait(3)
+        self.check(three, third)
+        self.assertEqual(len(self.requests()), 2)
+
+    def test_denied(self) -> None:
+        """
+        Where upstream refuses the owner, its pull fails and its claim is free.
+        """
+        one, two = self.node(), self.node()
+        self.registry.stall(self.digest)
+        first = one.pull()
+        self.wait(1)
+        second = two.pull()
+        self.wait(1)
+        one.jobs.cancel(first)
+        self.registry.finish(self.digest)
+        self.wait(5)
+        self.check(two, second)
+
+
+class LostCoordinationTests(FleetCase):
+    """
+    Coordination that is lost.
+    """
+
+    def test_before(self) -> None:
+        """
+        Without coordination each node goes on alone.
+        """
+        one, two = self.node(), self.node()
+        self.cluster.lose()
+        self.wait(3)
+        pulls = [one.pull(), two.pull()]
+        self.wait(5)
+        self.check(one, pulls[0])
+        self.check(two, pulls[1])
+        self.assertEqual(self.requests(), [0, 0])
+
+    def test_in_the_middle(self) -> None:
+        """
+        What is in transit between nodes goes on.
+        """
+        one, first, two, second = self.half()
+        self.cluster.lose()
+        self.wait(3)
+        self.registry.finish(self.digest)
+        self.wait(5)
+        self.check(one, first)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0])
+
+    def test_with_the_owner(self) -> None:
+        """
+        Where the owner dies as well, the follower asks upstream for the rest.
+        """
+        one, _, two, second = self.half()
+        self.cluster.lose()
+        self.network.kill(one.address)
+        self.wait(3)
+        self.registry.finish(self.digest)
+        self.wait(5)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0, len(self.data) // 2])
+
+    def test_regained(self) -> None:
+        """
+        When it is back, nodes share again.
+        """
+        one, two = self.node(), self.node()
+        self.cluster.lose()
+        self.wait(3)
+        one.pull()
+        self.wait(3)
+        self.cluster.regain()
+        self.wait(LEASE_SECONDS)
+        second = two.pull()
+        self.wait(3)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0])
+
+
+class TreeTests(FleetCase):
+    """
+    More followers than a node may have.
+    """
+
+    size = 1_500_000
+
+    def test_tree(self) -> None:
+        """
+        Twenty nodes follow one that sends to two at a time: all get the blob, upstream
+        sends it once, and no node sends it to more than two at a time.
+        """
+        nodes = [self.node(max_followers=2) for _ in range(21)]
+        self.registry.stall(self.digest)
+        pulls = [nodes[0].pull()]
+        self.wait(1)
+        self.registry.feed(self.digest, 100_000)
+        pulls += [node.pull() for node in nodes[1:]]
+        most = 0
+        for _ in range(25):
+            self.registry.feed(self.digest, 50_000)
+            self.wait(0.25)
+            most = max([most, *(count for node in nodes for count in node.door.followers.counts().values())])
+        self.registry.finish(self.digest)
+        self.wait(5)
+        for node, pull in zip(nodes, pulls, strict=True):
+            self.check(node, pull)
+        self.assertEqual(self.requests(), [0])
+        self.assertEqual(most, 2)
+        self.assertLessEqual(nodes[0].door.sent, 3 * len(self.data))

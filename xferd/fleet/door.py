@@ -1,0 +1,129 @@
+# -*- test-case-name: tests.fleet.test_door -*-
+"""
+What a node sends to its peers: to whom, which blobs, to how many at a time, how fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.fleet.followers import Followers
+from xferd.fleet.peer_client import answer_facts, path_of, redirect_facts
+from xferd.fleet.proofs import Proof, Prover, challenge
+from xferd.interfaces.fleet import ICoordination, Peer
+from xferd.interfaces.peers import IHeldBlob, IHeldBlobs, IPeerDoor, PeerAnswer, PeerRequest
+from xferd.names import Digest
+from xferd.transfer.bandwidth import Bandwidth
+
+BEHIND: Final = 8 * 1024 * 1024
+"""Bytes that a peer may be ahead of this node, and wait for it to catch up."""
+
+
+@implementer(IPeerDoor)
+class PeerDoor:
+    """
+    Decides about the requests of peers.
+
+    @ivar sent: the bytes that peers got.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        prover: Prover,
+        held: IHeldBlobs,
+        coordination: ICoordination,
+        depths: Mapping[Digest, int],
+        *,
+        clock: IReactorTime,
+        max_followers: int = 8,
+        upload_rate: int = 0,
+    ) -> None:
+        """
+        @param coordination: is notified where a blob is gone that was announced.
+        @param depths: how many peers the bytes of a running download pass.
+        @param max_followers: the peers that get one blob at the same time.
+        @param upload_rate: bytes a second for all peers together; 0 for no limit.
+        """
+        self._prover = prover
+        self._held = held
+        self._coordination = coordination
+        self._depths = depths
+        self._bandwidth = Bandwidth(upload_rate, clock)
+        self.followers = Followers(max_followers)
+        self.sent = 0
+
+    def answer(self, request: PeerRequest) -> PeerAnswer:
+        try:
+            proof = self._prover.check(request.method, request.path, request.authorization)
+        except ValueError as e:
+            if request.authorization:
+                self._log.warn("a request proves nothing: {why}", why=str(e))
+            headers = (("WWW-Authenticate", challenge(self._prover.challenge())),)
+            return PeerAnswer(401, headers, "only nodes of this fleet get blobs here")
+        nonce = ("Xferd-Nonce", self._prover.challenge())
+        blob = self._held.open(request.digest)
+        if blob is None:
+            # It may have been announced, and removed since.
+            self._coordination.withdraw([request.digest])
+            return PeerAnswer(404, (nonce,), f"{request.digest} is not here")
+        answer = self._send(request, proof, nonce, blob)
+        if answer.blob is None:
+            blob.close()
+        return answer
+
+    def sending(self, digest: Digest, peer: Peer, position: Callable[[], int]) -> Callable[[], None]:
+        return self.followers.add(digest, peer, position)
+
+    def paid(self, size: int) -> Deferred[None] | None:
+        self.sent += size
+        return self._bandwidth.take(size)
+
+    def _send(
+        self, request: PeerRequest, proof: Proof, nonce: tuple[str, str], blob: IHeldBlob
+    ) -> PeerAnswer:
+        """
+        Send a blob, or the peer to another one.
+        """
+        digest, start = request.digest, request.start
+        stop = blob.size if request.stop is None else min(request.stop, blob.size)
+        if start >= stop:
+            headers = (nonce, ("Content-Range", f"bytes */{blob.size}"))
+            return PeerAnswer(416, headers, f"{digest} has {blob.size} bytes")
+        if start > blob.here + BEHIND:
+            return PeerAnswer(503, (nonce,), f"only {blob.here} bytes of it are here")
+        if self.followers.is_full(digest):
+            return self._send_on(request, proof, nonce)
+        depth = str(self._depths.get(digest, 0) if blob.growing else 0)
+        origins = sorted(blob.origins)
+        ranges = [f"bytes {start}-{stop - 1}/{blob.size}"] if request.partial else []
+        status = 206 if request.partial else 200
+        tag = self._prover.prove_answer(proof, answer_facts(digest, status, ranges, depth, origins))
+        described = (
+            nonce,
+            ("Xferd-Proof", tag),
+            ("Xferd-Depth", depth),
+            *(("Xferd-Origin", origin) for origin in origins),
+            *(("Content-Range", each) for each in ranges),
+        )
+        return PeerAnswer(status, described, blob=blob, start=start, stop=stop, peer=proof.sender)
+
+    def _send_on(self, request: PeerRequest, proof: Proof, nonce: tuple[str, str]) -> PeerAnswer:
+        """
+        Send a peer on to one that follows.
+        """
+        digest = request.digest
+        peer = self.followers.choose(digest, proof.sender.name, request.start, request.avoided)
+        if peer is None:
+            return PeerAnswer(503, (nonce,), "too many peers get it at this moment")
+        location = peer.url.rstrip("/") + path_of(digest)
+        tag = self._prover.prove_answer(proof, redirect_facts(digest, location, peer.name))
+        headers = (nonce, ("Location", location), ("Xferd-Node", peer.name), ("Xferd-Proof", tag))
+        return PeerAnswer(307, headers, f"{peer.name} has it, too")

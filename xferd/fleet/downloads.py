@@ -1,0 +1,260 @@
+# -*- test-case-name: tests.fleet.test_downloads -*-
+"""
+Downloads in a fleet: which peer to ask for a blob, and who asks the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from random import Random
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from xferd.errors import CoordinationUnavailable, SourceError
+from xferd.fleet.left_out import LeftOut
+from xferd.fleet.peer_client import PeerBusy, PeerClient, peer_of
+from xferd.fleet.peer_source import PeerSource
+from xferd.interfaces.fleet import MIN_SHARED, Claim, Found, ICoordination, Peer
+from xferd.interfaces.peers import FleetFigures, IFleetDownload, IFleetDownloads, IPeerSource
+from xferd.interfaces.registry import IBlobSource
+from xferd.names import Digest
+from xferd.oci import Descriptor
+
+DOUBT: Final = 10.0
+"""Seconds without a byte, after which a node asks the registry without regard to its
+peers: a client's progress comes before saving bytes."""
+
+AGAIN: Final = 0.5
+"""Seconds between two looks while all peers are busy."""
+
+
+@implementer(IFleetDownloads)
+class FleetDownloads:
+    """
+    The downloads of one node.
+
+    @ivar figures: the counters of this node; those of sent bytes are not its.
+    @ivar depths: how many peers the bytes of a running download pass, by digest.
+    """
+
+    def __init__(
+        self,
+        coordination: ICoordination,
+        client: PeerClient,
+        own: str,
+        *,
+        clock: IReactorTime,
+        random: Random | None = None,
+    ) -> None:
+        """
+        @param own: the name of this node.
+        @param random: chooses among peers.
+        """
+        self.coordination = coordination
+        self.client = client
+        self.own = own
+        self.clock = clock
+        self.random = Random() if random is None else random  # noqa: S311
+        self.left_out = LeftOut(clock.seconds)
+        self.depths: dict[Digest, int] = {}
+        self._received = 0
+        self._takeovers = 0
+
+    def begin(self, blob: Descriptor) -> IFleetDownload | None:
+        return FleetDownload(self, blob) if blob.size >= MIN_SHARED else None
+
+    @property
+    def figures(self) -> FleetFigures:
+        """
+        The counters so far.
+        """
+        return FleetFigures(
+            received=self._received, takeovers=self._takeovers, distrusted=self.left_out.distrusted()
+        )
+
+    def received(self, size: int) -> None:
+        """
+        Count bytes from peers.
+        """
+        self._received += size
+
+    def took_over(self) -> None:
+        """
+        Count a claim that was taken over.
+        """
+        self._takeovers += 1
+
+
+@implementer(IFleetDownload)
+class FleetDownload:
+    """
+    One download.
+
+    States: I{sharing}; I{alone}, when peers did not deliver for too long; I{ended}.
+    """
+
+    _log = Logger()
+
+    def __init__(self, fleet: FleetDownloads, blob: Descriptor) -> None:
+        self._fleet = fleet
+        self._blob = blob
+        self._digest = blob.digest
+        self._claim: Claim | None = None
+        self._alone = False
+        self._ended = False
+        self._failed: set[str] = set()
+        self._moved = fleet.clock.seconds()
+
+    # -------------------------------------------------------- IFleetDownload
+
+    def peer(self, registry: IBlobSource) -> Deferred[IPeerSource | None]:
+        return Deferred.fromCoroutine(self._peer(registry))
+
+    def failed(self, source: IPeerSource, error: SourceError) -> bool:
+        # The store, which verifies the digest, names no host.
+        name = peer_of(error.host or source.host)
+        if not name:
+            return False
+        self._failed.add(name)
+        if isinstance(error, PeerBusy):
+            self._fleet.left_out.busy(name, self._digest)
+        else:
+            self._fleet.left_out.failed(name, self._digest)
+        self._log.info("{peer} does not send {digest}: {why}", peer=name, digest=self._digest, why=str(error))
+        return True
+
+    def claim(self, registry: IBlobSource) -> Deferred[bool]:
+        return Deferred.fromCoroutine(self._may_ask(registry))
+
+    def end(self, whole: bool) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._fleet.depths.pop(self._digest, None)
+        coordination = self._fleet.coordination
+        if whole:
+            coordination.announce([self._digest])
+        if self._claim is not None:
+            coordination.release(self._claim)
+
+    # ------------------------------------------------------- for the sources
+
+    def avoided(self) -> Collection[str]:
+        """
+        See L{PeerUser<xferd.fleet.peer_source.PeerUser>}.
+        """
+        return {name for name in self._failed if self._fleet.left_out.is_out(name, self._digest)}
+
+    def began(self, depth: int) -> None:
+        """
+        A peer has begun to answer.
+        """
+        self._fleet.depths[self._digest] = depth
+
+    def moved(self, size: int) -> None:
+        """
+        A peer has sent bytes.
+        """
+        self._moved = self._fleet.clock.seconds()
+        self._fleet.received(size)
+
+    def wrong(self, name: str) -> None:
+        """
+        A peer has sent wrong bytes.
+        """
+        self._fleet.left_out.wrong(name)
+        self._log.error(
+            "{peer} sent wrong bytes for {digest}: nothing is requested from it for an hour",
+            peer=name,
+            digest=self._digest,
+        )
+
+    # --------------------------------------------------------------- inside
+
+    async def _peer(self, registry: IBlobSource) -> IPeerSource | None:
+        while not self._alone:
+            if self._fleet.clock.seconds() - self._moved > DOUBT:
+                self._alone = True
+                self._log.warn("no peer sends {digest}: the registry is asked alone", digest=self._digest)
+                break
+            found = await self._look()
+            if found is None:
+                break
+            known = [peer for peer in self._peers(found) if self._is_usable(peer)]
+            ready = [p for p in known if not self._fleet.left_out.is_busy(p.name, self._digest)]
+            if ready:
+                return PeerSource(self, self._fleet.client, self._fleet.random.choice(ready), registry)
+            if not known:
+                break
+            await deferLater(self._fleet.clock, AGAIN)
+        return None
+
+    async def _may_ask(self, registry: IBlobSource) -> bool:
+        """
+        See L{IFleetDownload.claim}.
+        """
+        fleet, digest = self._fleet, self._digest
+        if not fleet.coordination.available:
+            return self._go_ahead()
+        try:
+            claim = await fleet.coordination.claim(digest, self._blob.size, registry.label)
+            if not claim.mine and not self._alone:
+                if self._is_usable(claim.owner):
+                    return False
+                claim = await fleet.coordination.take_over(claim)
+                if claim.mine:
+                    fleet.took_over()
+                    self._log.info("{digest} is fetched here from now on", digest=digest)
+                elif self._is_usable(claim.owner):
+                    return False
+        except CancelledError:
+            raise
+        except CoordinationUnavailable:
+            return self._go_ahead()
+        if claim.mine:
+            self._claim = claim
+            if self._ended:
+                fleet.coordination.release(claim)
+        return self._go_ahead()
+
+    def _go_ahead(self) -> bool:
+        self._fleet.depths[self._digest] = 0
+        return True
+
+    async def _look(self) -> Found | None:
+        """
+        Look up the blob.
+
+        @return: L{None} if there is no answer.
+        """
+        coordination = self._fleet.coordination
+        if not coordination.available:
+            return None
+        try:
+            return (await coordination.look([self._digest])).get(self._digest)
+        except CoordinationUnavailable:
+            return None
+
+    def _peers(self, found: Found) -> list[Peer]:
+        """
+        The peers that may have bytes: those with the whole blob, else the one that
+        fetches it.
+        """
+        holders = [peer for peer in found.holders if self._is_usable(peer)]
+        if holders or found.claim is None or found.claim.mine:
+            return holders
+        return [found.claim.owner]
+
+    def _is_usable(self, peer: Peer) -> bool:
+        if peer.name == self._fleet.own or self._fleet.left_out.is_out(peer.name, self._digest):
+            return False
+        why = self._fleet.client.usable(peer)
+        if why:
+            self._log.warn("{why}", why=why)
+            self._fleet.left_out.failed(peer.name, self._digest)
+        return not why

@@ -1,0 +1,48 @@
+# -*- test-case-name: tests.fleet.test_peer_client -*-
+"""
+The body of a peer's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xferd.interfaces.peers import IPeerBody
+from xferd.interfaces.registry import IBlobBody
+
+
+@implementer(IPeerBody)
+@define(eq=False)
+class PeerBody:
+    """
+    A body, and who sends it.
+
+    @ivar origin: see L{IPeerBody}.
+    @ivar name: the peer that sends it, which may be another one than the one asked.
+    @ivar depth: how many peers the bytes pass on their way to this node.
+    """
+
+    _body: IBlobBody
+    origin: str
+    name: str
+    depth: int
+    _moved: Callable[[int], None]
+    start: int = field(init=False)
+    total: int | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.start, self.total = self._body.start, self._body.total
+
+    def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
+        def counted(data: bytes) -> Deferred[None] | None:
+            self._moved(len(data))
+            return sink(data)
+
+        return self._body.deliver(counted)
+
+    def abandon(self) -> None:
+        self._body.abandon()

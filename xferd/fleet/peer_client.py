@@ -1,0 +1,376 @@
+# -*- test-case-name: tests.fleet.test_peer_client -*-
+"""
+Requests for blobs to the other nodes of a fleet.
+
+What etcd says of a peer is not trusted: no request goes to an address outside of the
+peers' networks, and an answer is used only if it proves that its sender has the secret
+of the fleet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+
+from xferd.errors import BlobUnknown, RegistryError, RegistryUnavailable, SourceError
+from xferd.fleet.peer_body import PeerBody
+from xferd.fleet.proofs import NONCE_SECONDS, Proof, Prover, challenged, is_nonce
+from xferd.interfaces.fleet import Peer, is_node_name
+from xferd.names import Digest
+from xferd.realms import PUBLIC
+from xferd.registry.transport.connections import Connections, TransportConfig
+from xferd.registry.transport.errors import clean, header, header_values
+from xferd.registry.transport.exchange import Exchange
+from xferd.registry.transport.networks import Networks
+from xferd.registry.transport.ranges import check_rest, parse_content_range, range_from
+from xferd.registry.transport.response_body import BlobBody, discard, length_of, read_excerpt
+from xferd.registry.transport.timeouts import Timeouts
+from xferd.registry.transport.tls import TLSConfig
+from xferd.registry.transport.urls import Origin
+from xferd.registry.transport.zones import Zone
+
+PEER_TIMEOUTS: Final = Timeouts(
+    connect=3.0, tls=3.0, headers=5.0, silence=5.0, window=10.0, floor=1024.0, excerpt=1.0, close=2.0
+)
+"""A peer that is silent for 5 s, or slower than 1 KiB/s, is left."""
+
+DEEPER: Final = 2.0
+"""Seconds of silence more for each peer on the way: a node that loses the peer that
+it follows needs time to find another one, and those that follow it must not leave."""
+
+MOST_DEPTH: Final = 8
+"""The depth of a peer that counts, at most."""
+
+HOPS: Final = 4
+"""The number of peers that one request may be sent on to."""
+
+_NONCES: Final = 16
+"""Unused nonces that are kept for one peer."""
+
+
+MOST_AVOIDED: Final = 16
+"""The peers that are named in a request as unwanted, at most."""
+
+_PEER: Final = "peer "
+
+
+@frozen
+class _Want:
+    """
+    What is requested: see L{PeerClient.open}.
+    """
+
+    digest: Digest
+    offset: int
+    end: int | None
+    origin: str
+    avoided: str
+    moved: Callable[[int], None]
+
+
+class PeerBusy(RegistryUnavailable):
+    """
+    A peer sends to as many others as it may, or has not the wanted bytes yet.
+    """
+
+
+class NotAPeer(RegistryError):
+    """
+    A server is no node of this fleet, or may not be asked.
+    """
+
+
+class PeerClient:
+    """
+    Asks peers for blobs.  Connections are kept, and with each answer comes the nonce
+    for the next request.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        prover: Prover,
+        networks: Networks,
+        *,
+        clock: IReactorTime,
+        ca: tuple[bytes, ...] = (),
+        client: tuple[bytes, bytes] | None = None,
+        timeouts: Timeouts = PEER_TIMEOUTS,
+        agent: IAgent | None = None,
+    ) -> None:
+        """
+        @param networks: the networks of the peers.
+        @param clock: also connects (TCP and names), unless there is an C{agent}.
+        @param ca: PEM certificates that sign those of peers; by default the system's.
+        @param client: our own certificate and its key in PEM, for peers that want one.
+        @param agent: makes the requests instead of our own connections.
+        """
+        self._prover = prover
+        self._networks = networks
+        self._clock = clock
+        self._timeouts = timeouts
+
+        def options(host: str, _: int) -> object:
+            return TLSConfig(host, ca, client, exclusive=bool(ca)).options(host)
+
+        self._connections = Connections(clock, timeouts=timeouts, tls_options=options)  # type: ignore[arg-type]
+        config = TransportConfig(networks=networks)
+
+        def choose(fresh: bool, led_from: Zone | None) -> IAgent:
+            if agent is not None:
+                return agent
+            return self._connections.agent(config, reuse=not fresh, led_from=led_from)
+
+        self._exchange = Exchange(choose, clock, timeouts)
+        self._nonces: OrderedDict[str, list[tuple[float, str]]] = OrderedDict()
+
+    def usable(self, peer: Peer) -> str:
+        """
+        Check the URL of a peer, without a request.  A name is resolved, and its
+        addresses are checked, when a connection is made.
+
+        @return: why it may not be asked; empty if it may.
+        """
+        try:
+            origin = Origin.of(peer.url)
+        except ValueError as e:
+            return f"the URL of {peer.name} is refused: {e}"
+        if peer.url.rstrip("/").count("/") != 2 or "?" in peer.url or "#" in peer.url:
+            return f"the URL of {peer.name} is refused: it has a path"
+        if origin.zone is not None and origin.host != "localhost" and origin.host not in self._networks:
+            return f"the URL of {peer.name} is refused: {origin.host} is not in peer_networks"
+        return ""
+
+    def open(
+        self,
+        peer: Peer,
+        digest: Digest,
+        offset: int,
+        end: int | None,
+        *,
+        origin: str,
+        avoided: Collection[str],
+        moved: Callable[[int], None],
+    ) -> Deferred[PeerBody]:
+        """
+        Request a blob from byte C{offset} on.
+
+        @param end: the exclusive offset of the last byte; the blob's end by default.
+        @param origin: the origin of the registry in whose place the peer is asked.
+        @param avoided: the names of the peers to which it should not send us on.
+        @param moved: called with the size of each piece that arrives.
+        @raise PeerBusy: it may send it later.
+        @raise BlobUnknown: it does not have it.
+        @raise NotAPeer: it is none.
+        @raise SourceError: as for L{IBlobSource.open
+            <xferd.interfaces.registry.IBlobSource.open>}.
+        """
+        want = _Want(digest, offset, end, origin, " ".join(sorted(avoided)[:MOST_AVOIDED]), moved)
+        return Deferred.fromCoroutine(self._open(peer, want))
+
+    def close(self) -> Deferred[None]:
+        """
+        Close all connections; fires within a bounded time.
+        """
+        return self._connections.close()
+
+    async def _open(self, peer: Peer, want: _Want) -> PeerBody:
+        asked: list[str] = []
+        while True:
+            asked.append(peer.name)
+            why = self.usable(peer)
+            if why:
+                raise NotAPeer(why, host=host_of(peer.name))
+            response, proof = await self._ask(peer, want)
+            if response.code in (200, 206):
+                return self._body(peer, response, proof, want)
+            text = await self._excerpt(response)
+            if response.code != 307:
+                raise self._refusal(peer, want.digest, response.code, text)
+            peer = self._next(peer, want.digest, response, proof)
+            if peer.name in asked or len(asked) > HOPS:
+                raise PeerBusy(f"{', '.join(asked)} are all busy", host=host_of(asked[0]))
+
+    async def _ask(self, peer: Peer, want: _Want) -> tuple[IResponse, Proof]:
+        """
+        Make a request with a proof; the first one to a peer learns a nonce.
+        """
+        path, host = path_of(want.digest), host_of(peer.name)
+        nonce = self._take_nonce(peer)
+        used_kept = nonce is not None
+        if nonce is None:
+            response = await self._send(peer, path, Headers({}))
+            nonce = await self._challenge(response)
+            if nonce is None:
+                raise NotAPeer(
+                    f"{peer.name} at {peer.url} is no node of this fleet: it answers {response.code}",
+                    host=host,
+                )
+        while nonce is not None:
+            proof = self._prover.prove("GET", path, peer.name, nonce)
+            fields = {"Authorization": [str(proof)], "Range": [range_from(want.offset, want.end)]}
+            if want.avoided:
+                fields["Xferd-Avoid"] = [want.avoided]
+            response = await self._send(peer, path, Headers(fields))
+            self._keep_nonce(peer, response)
+            if response.code != 401:
+                return response, proof
+            # A kept nonce may be older than the peer's present life.
+            nonce = await self._challenge(response) if used_kept else None
+            used_kept = False
+        raise NotAPeer(
+            f"{peer.name} does not know this node: secret_file and name have to be right on both", host=host
+        )
+
+    async def _challenge(self, response: IResponse) -> str | None:
+        """
+        Drop a response, and return the nonce in it, if it is a 401 of a peer.
+        """
+        await self._excerpt(response)
+        return challenged(header(response.headers, "WWW-Authenticate")) if response.code == 401 else None
+
+    async def _send(self, peer: Peer, path: str, headers: Headers) -> IResponse:
+        url = peer.url.rstrip("/") + path
+        return await self._exchange.request_once(b"GET", url, headers, host=host_of(peer.name))
+
+    def _body(self, peer: Peer, response: IResponse, proof: Proof, want: _Want) -> PeerBody:
+        """
+        Check the head of an answer with bytes.
+        """
+        digest, offset = want.digest, want.offset
+        host = host_of(peer.name)
+        length = length_of(response)
+        origins = header_values(response.headers, "Xferd-Origin")
+        depth = header(response.headers, "Xferd-Depth")
+        ranges = header_values(response.headers, "Content-Range")
+        tag = header(response.headers, "Xferd-Proof")
+        facts = answer_facts(digest, response.code, ranges, depth, origins)
+        if not self._prover.check_answer(proof, peer.name, facts, tag):
+            discard(response)
+            raise NotAPeer(
+                f"the answer of {peer.name} at {peer.url} is not by a node of this fleet", host=host
+            )
+        try:
+            if response.code == 206:
+                found = check_rest(ranges, offset, length, want.end)
+                total = parse_content_range(ranges[0]).total
+                length = found.length
+            elif offset:
+                raise ValueError("the whole in place of a part")
+            else:
+                total = length
+        except ValueError as e:
+            discard(response)
+            raise RegistryError(f"{peer.name} sent another range of {digest}: {e}", host=host) from None
+        deep = min(int(depth), MOST_DEPTH) if re.fullmatch("[0-9]{1,4}", depth) else 0
+        limits = evolve(self._timeouts, silence=self._timeouts.silence + DEEPER * deep)
+        body = BlobBody(response, offset, total, length=length, host=host, clock=self._clock, timeouts=limits)
+        return PeerBody(body, choose_origin(origins, want.origin), peer.name, deep + 1, want.moved)
+
+    def _next(self, peer: Peer, digest: Digest, response: IResponse, proof: Proof) -> Peer:
+        """
+        The peer that a busy one sends us to.
+        """
+        location, name = header(response.headers, "Location"), header(response.headers, "Xferd-Node")
+        facts = redirect_facts(digest, location, name)
+        if not self._prover.check_answer(proof, peer.name, facts, header(response.headers, "Xferd-Proof")):
+            raise NotAPeer(
+                f"the redirect of {peer.name} is not by a node of this fleet", host=host_of(peer.name)
+            )
+        url = location.removesuffix(path_of(digest))
+        if url == location or not is_node_name(name):
+            raise NotAPeer(f"{peer.name} sends requests on to what is no node", host=host_of(peer.name))
+        return Peer(name, url)
+
+    def _refusal(self, peer: Peer, digest: Digest, status: int, text: str) -> SourceError:
+        host = host_of(peer.name)
+        if status == 404:
+            return BlobUnknown(f"{peer.name} does not have {digest}", host=host, status=status)
+        if status == 503:
+            return PeerBusy(f"{peer.name} cannot send {digest} now: {text}", host=host, status=status)
+        if status >= 500:
+            return RegistryUnavailable(f"{peer.name} answers {status}: {text}", host=host, status=status)
+        return NotAPeer(f"{peer.name} answers {status} to a request for {digest}", host=host, status=status)
+
+    async def _excerpt(self, response: IResponse) -> str:
+        data = await read_excerpt(response, host="a peer", clock=self._clock, timeouts=self._timeouts)
+        return clean(data.decode("utf-8", "replace"))
+
+    def _take_nonce(self, peer: Peer) -> str | None:
+        """
+        A nonce for the next request to a peer, if one is kept.
+        """
+        kept = self._nonces.get(f"{peer.name} {peer.url}", [])
+        now = self._clock.seconds()
+        while kept:
+            since, nonce = kept.pop()
+            if now - since < NONCE_SECONDS - self._timeouts.headers:
+                return nonce
+        return None
+
+    def _keep_nonce(self, peer: Peer, response: IResponse) -> None:
+        nonce = header(response.headers, "Xferd-Nonce")
+        if is_nonce(nonce):
+            kept = self._nonces.setdefault(f"{peer.name} {peer.url}", [])
+            kept.append((self._clock.seconds(), nonce))
+            del kept[:-_NONCES]
+            while len(self._nonces) > 1000:
+                self._nonces.popitem(last=False)
+
+
+def host_of(name: str) -> str:
+    """
+    A peer as a source's host: it is none of a registry.
+    """
+    return f"{_PEER}{name}"
+
+
+def peer_of(host: str) -> str:
+    """
+    The name of the peer that a source's host is; empty for a registry.
+    """
+    return host.removeprefix(_PEER) if host.startswith(_PEER) else ""
+
+
+def path_of(digest: Digest) -> str:
+    """
+    The path of a blob at a peer.
+    """
+    return f"/v2/_xferd/blobs/{digest}"
+
+
+def answer_facts(
+    digest: Digest, status: int, ranges: Sequence[str], depth: str, origins: Sequence[str]
+) -> list[str]:
+    """
+    What an answer with bytes proves.
+    """
+    return [str(digest), str(status), " ".join(ranges), depth, *sorted(origins)]
+
+
+def redirect_facts(digest: Digest, location: str, name: str) -> list[str]:
+    """
+    What a redirect proves.
+    """
+    return [str(digest), "307", location, name]
+
+
+def choose_origin(origins: Sequence[str], own: str) -> str:
+    """
+    Of several origins the one that helps the client of the registry with the origin
+    C{own} most.
+    """
+    for wanted in (PUBLIC, own):
+        if wanted in origins:
+            return wanted
+    return min(origins, default="")

@@ -1,0 +1,115 @@
+# -*- test-case-name: tests.fleet.test_downloads -*-
+"""
+A peer as a source of one blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from xferd.errors import SourceError
+from xferd.fleet.peer_client import PeerClient, host_of, peer_of
+from xferd.interfaces.fleet import Peer
+from xferd.interfaces.peers import IPeerSource
+from xferd.interfaces.registry import IBlobBody, IBlobSource
+from xferd.names import Digest
+
+
+class PeerUser(Protocol):
+    """
+    The download that a peer sends bytes for.
+    """
+
+    def avoided(self) -> Collection[str]:
+        """
+        The names of the peers to which a busy one should not send us on.
+        """
+
+    def began(self, depth: int) -> None:
+        """
+        A peer has begun to answer.
+
+        @param depth: how many peers its bytes pass on their way to this node.
+        """
+
+    def moved(self, size: int) -> None:
+        """
+        A peer has sent bytes.
+        """
+
+    def wrong(self, name: str) -> None:
+        """
+        A peer has sent wrong bytes.
+        """
+
+
+@implementer(IPeerSource)
+class PeerSource:
+    """
+    A peer, or the one that a busy peer sends us on to.
+
+    @ivar peer: the peer that is asked.
+    @ivar sender: the name of the one that answers.
+    """
+
+    def __init__(self, user: PeerUser, client: PeerClient, peer: Peer, registry: IBlobSource) -> None:
+        self.peer = peer
+        self.sender = peer.name
+        self.registry = registry
+        self.account: Hashable = None
+        self.origin = ""
+        self._user = user
+        self._client = client
+
+    @property
+    def host(self) -> str:
+        """
+        See L{ISource<xferd.interfaces.transfer.ISource>}.
+        """
+        return host_of(self.sender)
+
+    @property
+    def label(self) -> str:
+        """
+        See L{ISource<xferd.interfaces.transfer.ISource>}.
+        """
+        return host_of(self.sender)
+
+    @property
+    def identity(self) -> Hashable:
+        """
+        See L{ISource<xferd.interfaces.transfer.ISource>}.
+        """
+        return host_of(self.sender)
+
+    def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
+        return Deferred.fromCoroutine(self._open(digest, offset, end))
+
+    def confirm(self, digest: Digest) -> Deferred[int | None]:
+        return self.registry.confirm(digest)
+
+    def distrust(self, digest: Digest) -> None:  # noqa: ARG002 - one wrong blob is enough
+        self._user.wrong(self.sender)
+
+    async def _open(self, digest: Digest, offset: int, end: int | None) -> IBlobBody:
+        user = self._user
+        try:
+            body = await self._client.open(
+                self.peer,
+                digest,
+                offset,
+                end,
+                origin=self.registry.origin,
+                avoided=user.avoided(),
+                moved=user.moved,
+            )
+        except SourceError as e:
+            self.sender = peer_of(e.host) or self.sender
+            raise
+        self.sender = body.name
+        user.began(body.depth)
+        return body
