@@ -37,7 +37,8 @@ from xferd.names import Reference
 from xferd.service import STEP_LIMIT
 from xferd.tap import Options
 from xferd.testing.images import sample_image
-from xferd.unpack.sandbox import _NEEDED, _SETPCAP, _SYS_CHROOT
+from xferd.unpack.rights import _SYS_CHROOT, AS_ROOT
+from xferd.unpack.sandbox import _SETPCAP
 from xferd.web.app import Web
 from xferd.web.job_request import KINDS_OF_JOBS
 from xferd.web.metrics import METRICS
@@ -656,8 +657,8 @@ class UnitTests(SynchronousTestCase):
         """
         given = self.settings()["Service"]["CapabilityBoundingSet"].split()
         bits = sum(1 << self.NUMBERS[name] for name in given)
-        needed = _NEEDED | _SYS_CHROOT | _SETPCAP
-        self.assertEqual(bits, needed, "docs/xferd.service and xferd/unpack/sandbox.py differ")
+        needed = AS_ROOT | _SYS_CHROOT | _SETPCAP
+        self.assertEqual(bits, needed, "docs/xferd.service and xferd/unpack/rights.py differ")
 
     def test_command(self) -> None:
         """

@@ -23,6 +23,7 @@ from xferd.access_tokens import AccessTokens, read_tokens
 from xferd.docker_config import auth_files
 from xferd.engines.settings import EnginesSettings
 from xferd.errors import ConfigError
+from xferd.fleet_settings import FleetSettings
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.jobs.isolation import ISOLATED, SHARED
 from xferd.jobs.limits import Limits
@@ -114,6 +115,7 @@ class Config:
     @ivar metrics: access to the metrics.
     @ivar registry: the registry at C{/v2/}.
     @ivar engines: the engines that run images from the store.
+    @ivar fleet: the other nodes with which this one shares downloads.
     @ivar hosts: settings of single registries, by host.
     @ivar usual_auth_files: docker's and podman's credential files; not a setting.
     """
@@ -137,6 +139,7 @@ class Config:
     metrics: MetricsSettings = field(factory=MetricsSettings)
     registry: RegistrySettings = field(factory=RegistrySettings)
     engines: EnginesSettings = field(factory=EnginesSettings)
+    fleet: FleetSettings = field(factory=FleetSettings)
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 

@@ -29,6 +29,9 @@ from xferd.platforms import Platform
 reactor = cast(IReactor, installed)
 
 
+K3S = "/var/lib/rancher/k3s/agent/etc/containerd"
+
+
 class CheckCase(TestCase):
     """
     xferd with an engine of each kind.
@@ -151,8 +154,14 @@ class ContainerdTests(CheckCase):
         version = next((line for line in lines if line.startswith("version")), "version = 2")
         lines = [line for line in lines if not line.startswith("version")]
         own = [version, f'root = "{self.place}/cr"', f'state = "{self.place}/cs"']
+        await self.run_with("\n".join([*own, *lines, f'[grpc]\naddress = "{self.place}/c"\n']))
+
+    async def run_with(self, text: str) -> None:
+        """
+        Start containerd with a configuration.
+        """
         config = self.place / "config.toml"
-        config.write_text("\n".join([*own, *lines, f'[grpc]\naddress = "{self.place}/c"\n']))
+        config.write_text(text)
         argv = [self.program, "--config", str(config)]
         daemon = Program(reactor, argv, "containerd successfully booted", str(self.place))
         await daemon.start()
@@ -199,6 +208,26 @@ class Containerd2Tests(ContainerdTests):
     """
 
     newest = True
+
+    async def test_k3s(self) -> None:
+        """
+        A containerd whose configuration k3s makes of the printed template is served: k3s'
+        own part has the table of CRI, and disables the annotations of snapshots.
+        """
+        output, errors, code = await self.ctl("show", "k3s", "--for", "k3s=1.34.1", "--json")
+        self.assertEqual((code, errors), (0, ""))
+        files = {file["path"]: file["text"] for file in map(json.loads, output.splitlines())}
+        base, _, template = files[f"{K3S}/config-v3.toml.tmpl"].partition("\n")
+        self.assertEqual(base, '{{ template "base" . }}')
+        self.assertIn("snapshotter: xferd\n", files["/etc/rancher/k3s/config.yaml.d/50-xferd.yaml"])
+        await self.run_with(
+            f'version = 3\nroot = "{self.place}/cr"\nstate = "{self.place}/cs"\n'
+            f"[grpc]\naddress = '{self.place}/c'\n[plugins.'io.containerd.cri.v1.images']\n"
+            f"  snapshotter = 'xferd'\n  disable_snapshot_annotations = true\n{template}"
+        )
+        registry = self.sample()
+        await self.client("crictl", "pull", registry.reference)
+        self.assert_fetched(registry, by_xferd=True)
 
 
 class StorageTests(CheckCase):

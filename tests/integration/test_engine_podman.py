@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import struct
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tarfile import LNKTYPE
 from tempfile import mkdtemp
@@ -24,7 +27,8 @@ from tests.integration.places import free_port
 from tests.integration.programs import Program, Xferd
 from tests.integration.trees import differences, listing
 from xferd.interfaces.reactor import IReactor
-from xferd.testing.images import SampleImage, image_of
+from xferd.platforms import Platform
+from xferd.testing.images import SampleImage, SampleIndex, image_of, index_of, sample_image
 from xferd.testing.layers import LayerBuilder
 
 reactor = cast(IReactor, installed)
@@ -36,15 +40,38 @@ _NET_BIND: Final = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
 """CAP_NET_BIND_SERVICE, permitted and effective: struct vfs_cap_data of the kernel."""
 
 
-def tiny_image(note: str = "") -> SampleImage:
+JOE: Final = 12345
+"""A user whom the machine does not know."""
+
+ENTER: Final = """
+cd "$(dirname "$0")"
+mount --bind passwd /etc/passwd
+mount --bind group /etc/group
+mount --bind ids /etc/subuid
+mount --bind ids /etc/subgid
+# The interpreter may be in a directory of root's.
+mount --bind {prefix} python
+mount -t tmpfs -o mode=755 tmpfs /root
+mkdir -p {prefix}
+mount --bind python {prefix}
+cd /
+exec setpriv --reuid={user} --regid={user} --clear-groups --bounding-set=-sys_resource "$@"
+"""
+"""Runs a program as that user, in a mount namespace that has been made."""
+
+
+def tiny_image(note: str = "", *, base: str = "") -> SampleImage:
     """
     An image of two layers that can run, with all that a layer can do to one below.
 
     @param note: makes the upper layer another one.
+    @param base: makes the lower layer another one.
     """
     busybox = Path(require("busybox")).read_bytes()
-    lower = LayerBuilder().directory("bin").file("bin/busybox", busybox, mode=0o755)
-    for name in ("sh", "cat", "ls", "sleep", "stat", "touch"):
+    lower = (
+        LayerBuilder().directory("bin").file("base", base.encode()).file("bin/busybox", busybox, mode=0o755)
+    )
+    for name in ("sh", "cat", "find", "ls", "sleep", "stat", "touch"):
         lower.symlink(f"bin/{name}", "busybox")
     for name in ("etc", "proc", "sys", "dev", "gone", "opaque", "opaque/in"):
         lower.directory(name)
@@ -60,7 +87,8 @@ def tiny_image(note: str = "") -> SampleImage:
     upper.file("opaque/new", b"3").directory("data", uid=7, gid=8, mode=0o2775)
     upper.file("data/changed", b"new", uid=7).whiteout("data/pipe").file("implied/deep/file", b"4")
     upper.file("note", note.encode())
-    return image_of([lower.finish(), upper.finish()], config={"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]})
+    config = {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]}
+    return image_of([lower.finish(), upper.finish()], config=config)
 
 
 class Storage:
@@ -68,16 +96,19 @@ class Storage:
     podman, Buildah and skopeo with a storage of their own.
     """
 
-    def __init__(self, place: Path, view: str = "") -> None:
+    def __init__(self, place: Path, view: str = "", before: Sequence[str] = ()) -> None:
         """
         @param place: the directory of the storage.
         @param view: an additional image store, if any.
+        @param before: a program that runs the rest of its command line.
         """
         place.mkdir()
+        self._before = before
         self.root = place / "root"
         stores = f'additionalimagestores = ["{view}"]\n' if view else ""
         (place / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}"\nrunroot = "{place}/run"\n'
+            f'rootless_storage_path = "{self.root}"\n'
             f"[storage.options]\n{stores}"
         )
         # The defaults of podman exceed what a container of the tests may have.
@@ -91,6 +122,7 @@ class Storage:
         self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         self._environment = [
             f"HOME={place}",
+            f"XDG_RUNTIME_DIR={place}",
             f"CONTAINERS_STORAGE_CONF={place}/storage.conf",
             f"CONTAINERS_CONF={place}/containers.conf",
             f"CONTAINERS_REGISTRIES_CONF={self.registries}",
@@ -100,7 +132,7 @@ class Storage:
         """
         The command line of a program that uses the storage.
         """
-        return ["env", *self._environment, *command]
+        return [*self._before, "env", *self._environment, *command]
 
     async def run(self, *command: str) -> str:
         """
@@ -147,6 +179,7 @@ class PodmanCase(TestCase):
 
     timeout = 240
     wait_for = ""
+    before: Sequence[str] = ()
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
@@ -165,7 +198,7 @@ class PodmanCase(TestCase):
         self.image = tiny_image()
         self.reference = await self.push("app:1", self.image)
         self.view = self.place / "view"
-        self.storage = Storage(self.place / "podman", str(self.view))
+        self.storage = self.make_storage("podman", str(self.view))
         self.addCleanup(lambda: Deferred.fromCoroutine(self.storage.stop()))
         self.mirror = f"127.0.0.1:{free_port()}"
         settings = self.place / "xferd.toml"
@@ -182,11 +215,17 @@ class PodmanCase(TestCase):
         """
         Start the daemon, which is stopped at the end.
         """
-        self.daemon = daemon = Xferd(reactor, str(self.place / "x"), *self.options)
+        self.daemon = daemon = Xferd(reactor, str(self.place / "x"), *self.options, before=self.before)
         await daemon.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
 
-    async def push(self, name: str, image: SampleImage) -> str:
+    def make_storage(self, name: str, view: str = "") -> Storage:
+        """
+        Make the storage of an engine.
+        """
+        return Storage(self.place / name, view)
+
+    async def push(self, name: str, image: SampleImage | SampleIndex) -> str:
         """
         Push an image to the registry; returns its reference.
         """
@@ -211,7 +250,8 @@ class PodmanCase(TestCase):
         The digest of the config of an image anywhere, all blobs of which skopeo has read and
         checked.
         """
-        target = Path(mkdtemp(dir=self.place))
+        target, owner = Path(mkdtemp(dir=self.place)), self.place.stat()
+        os.chown(target, owner.st_uid, owner.st_gid)
         await self.storage.run(
             "skopeo", "--insecure-policy", "copy", "--quiet", *options, source, f"dir:{target}"
         )
@@ -305,6 +345,49 @@ class ViewTests(PodmanCase):
                 archive = self.place / f"{expected.removeprefix('sha256:')}.tar"
                 await self.storage.podman("save", "--quiet", "--output", str(archive), reference)
                 self.assertEqual(await self.config_of(f"docker-archive:{archive}"), expected)
+
+    async def test_index(self) -> None:
+        """
+        An image of an index is known by the digest of the index and by that of its manifest.
+        """
+        image, other = tiny_image("of an index"), Platform.parse("linux/s390x")
+        index = index_of({Platform.local(): image, other: sample_image(1, platform=other)})
+        await self.daemon.ctl("pull", await self.push("many:1", index))
+        for digest in (index.digest, image.digest):
+            name = f"{self.registry.host}/many@{digest}"
+            self.assertEqual(await self.run_in(name, "cat", "/etc/os-release"), RELEASE)
+        copy = f"{self.registry.host}/many:copy"
+        await self.storage.podman(
+            "push", "--quiet", "--tls-verify=false", f"{self.registry.host}/many:1", copy
+        )
+        config = await self.config_of(f"docker://{copy}", "--src-tls-verify=false")
+        self.assertEqual(config, str(image.config.digest))
+
+    async def test_docker_manifest(self) -> None:
+        """
+        An image with a manifest in Docker's form runs and is pushed.
+        """
+        docker, again = (f"{self.registry.host}/docker:{tag}" for tag in ("1", "copy"))
+        copy = ["skopeo", "--insecure-policy", "copy", "--quiet", "--format=v2s2"]
+        insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+        await run(reactor, [*copy, *insecure, f"docker://{self.reference}", f"docker://{docker}"])
+        await self.daemon.ctl("pull", docker)
+        self.assertEqual(await self.run_in(docker, "cat", "/etc/os-release"), RELEASE)
+        await self.storage.podman("push", "--quiet", "--tls-verify=false", docker, again)
+        expected = await self.config_of(f"docker://{docker}", "--src-tls-verify=false")
+        self.assertEqual(await self.config_of(f"docker://{again}", "--src-tls-verify=false"), expected)
+
+    async def test_one_layer_on_two(self) -> None:
+        """
+        A layer that stands on two others is right on both.
+        """
+        other = await self.push("other:1", tiny_image(base="another"))
+        for reference in (self.reference, other):
+            await self.daemon.ctl("pull", reference)
+        for reference, base in ((self.reference, ""), (other, "another")):
+            for options in ((), ("--uidmap=0:100000:65536", "--gidmap=0:200000:65536")):
+                self.assertEqual(await self.run_in(reference, "cat", "/base", options=options), base)
+                self.assertEqual(await self.run_in(reference, "cat", "/data/changed", options=options), "new")
 
     async def test_service(self) -> None:
         """
@@ -434,6 +517,21 @@ class LateAnswerTests(PodmanCase):
             self.assertEqual(await self.daemon.show("images"), [])
             await self.storage.podman("rmi", self.reference)
 
+    async def test_index(self) -> None:
+        """
+        Of an index, podman asks for the manifest of its platform, which waits.
+        """
+        other = Platform.parse("linux/s390x")
+        image = tiny_image("of an index")
+        index = index_of({Platform.local(): image, other: sample_image(1, platform=other)})
+        reference = await self.push("many:1", index)
+        await self.storage.podman("pull", "--quiet", reference)
+        self.assertEqual(await self.run_in(reference, "cat", "/note"), "of an index")
+        own = json.loads((self.storage.root / "overlay-layers" / "layers.json").read_text() or "[]")
+        self.assertEqual(own, [])
+        for layer in image.layers:
+            self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
+
     async def test_cannot_unpack(self) -> None:
         """
         An image that the daemon cannot unpack is fetched by podman as usual.
@@ -448,3 +546,98 @@ class LateAnswerTests(PodmanCase):
             self.assertIn("file name too long", str(e))
         else:
             self.fail("podman has unpacked it")
+
+
+class RootlessTests(PodmanCase):
+    """
+    A daemon and podman of the same user, the daemon in the user namespace of
+    C{podman unshare}.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Make a user with further users, in mount namespaces alone.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("only root can make a user")
+        require("newuidmap")
+        self.user = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.user, ignore_errors=True)
+        for name, line in (("passwd", f"joe:x:{JOE}:{JOE}::/:/bin/sh\n"), ("group", f"joe:x:{JOE}:\n")):
+            (self.user / name).write_text(Path("/etc", name).read_text() + line)
+        (self.user / "ids").write_text("joe:200000:65536\n")
+        (self.user / "enter").write_text(ENTER.format(prefix=sys.base_prefix, user=JOE))
+        (self.user / "python").mkdir()
+        self.enter = ["unshare", "--mount", "sh", "-e", str(self.user / "enter")]
+        await super().setUp()
+
+    def make_storage(self, name: str, view: str = "") -> Storage:
+        """
+        Make the storage of the user's podman.
+        """
+        storage = Storage(self.place / name, view, self.enter)
+        os.chown(self.place / name, JOE, JOE)
+        # Ends the process that keeps the user's namespaces.
+        migrate = ["podman", "system", "migrate"]
+        self.addCleanup(lambda: Deferred.fromCoroutine(storage.run(*migrate)))
+        return storage
+
+    async def start(self) -> None:
+        """
+        Start the daemon as the user.
+        """
+        home = self.place / "x"
+        # podman refuses all work while the additional store is missing.
+        for path in (self.place, home, self.view):
+            path.mkdir(exist_ok=True)
+            os.chown(path, JOE, JOE)
+        self.before = self.storage.argv("podman", "unshare")
+        await super().start()
+        self.addCleanup(self.end_daemon)
+
+    def end_daemon(self) -> None:
+        """
+        End the daemon: podman, which runs it, does not pass on a signal.
+        """
+        process, _, _ = Path(self.daemon.data, "lock").read_text().partition(" ")
+        os.kill(int(process), signal.SIGTERM)
+
+    async def seen(self, storage: Storage) -> list[str]:
+        """
+        All entries of the image, as a container sees them.
+        """
+        script = (
+            "find /bin /data /opaque /implied /note -exec stat -c '%n %f %u %g %s %h' {} +; "
+            "find /bin /data /opaque /implied /note -type f -exec stat -c '%n %Y' {} +"
+        )
+        return sorted((await storage.podman("run", "--rm", self.reference, "sh", "-c", script)).splitlines())
+
+    async def test_run(self) -> None:
+        """
+        Containers see what they see when podman has unpacked the image itself, and are
+        committed; the image is pushed.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        self.assertEqual(await self.storage.images(), {self.reference: True})
+        ours = await self.seen(self.storage)
+        other = self.make_storage("other")
+        await other.podman("pull", "--quiet", "--tls-verify=false", self.reference)
+        theirs = await self.seen(other)
+        self.assertEqual(ours, theirs)
+        self.assertEqual([line for line in ours if "/old" in line or "/gone" in line], [])
+        await self.storage.podman("create", "--name=web", self.reference)
+        await self.storage.podman("commit", "--quiet", "web", "localhost/mine:1")
+        copy = self.reference.replace(":1", ":copy")
+        await self.storage.podman("push", "--quiet", "--tls-verify=false", self.reference, copy)
+        config = await self.config_of(f"docker://{copy}", "--src-tls-verify=false")
+        self.assertEqual(config, str(self.image.config.digest))
+
+    async def test_unknown_owner(self) -> None:
+        """
+        An image with owners that the user does not have is refused in a sentence.
+        """
+        layer = LayerBuilder().file("theirs", b"1", uid=70_000)
+        reference = await self.push("theirs:1", image_of([layer.finish()]))
+        _, errors, status = await self.daemon.try_ctl("pull", reference)
+        self.assertEqual(status, 1)
+        self.assertIn("belongs to user 70000 and group 0, which this user namespace does not have", errors)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from tests.forks import bounded, fork
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.unpack.metadata import metadata_writer
+from xferd.unpack.rights import Rights
 from xferd.unpack.tar import Entry, TarReader
 from xferd.unpack.tree_writer import TreeWriter
 
@@ -157,19 +158,25 @@ def read(data: bytes, limits: UnpackLimits = LIMITS, size: int = 4096) -> list[t
 
 
 def make(
-    path: str, data: bytes, limits: UnpackLimits = LIMITS, privileged: bool = IS_ROOT
+    path: str,
+    data: bytes,
+    limits: UnpackLimits = LIMITS,
+    privileged: bool = IS_ROOT,
+    rights: Rights | None = None,
 ) -> tuple[int, Any]:
     """
     Make a tree of a tar below a directory.
 
+    @param rights: those to make it with; by default those of C{privileged}.
     @return: the bytes in its files, and the implied directories.
     """
     os.makedirs(path, exist_ok=True)
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     mask = os.umask(0)
+    usual = Rights.ROOT if privileged else Rights.NONE
     try:
         reader = TarReader(blocks(data), limits)
-        tree = TreeWriter(root, limits, metadata_writer(privileged))
+        tree = TreeWriter(root, limits, metadata_writer(rights or usual))
         for entry in reader:
             tree.add(entry, reader.read)
         implied = tree.finish()

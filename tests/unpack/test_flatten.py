@@ -24,7 +24,7 @@ from xferd.unpack.flatten import Progress, flatten
 from xferd.unpack.limits import PlainLimits
 from xferd.unpack.metadata import MetadataWriter, NativeMetadata, OverrideMetadata
 from xferd.unpack.overlay_merge import OpenDirectories, merge
-from xferd.unpack.sandbox import is_privileged
+from xferd.unpack.rights import Rights, own_rights
 from xferd.unpack.tar import Entry
 from xferd.unpack.tree_writer import TreeWriter
 
@@ -81,7 +81,9 @@ class FlattenCase(SynchronousTestCase):
         path.mkdir(parents=True)
         umask = os.umask(0)
         root = os.open(path, os.O_RDONLY)
-        tree = TreeWriter(root, LIMITS, form or (NativeMetadata() if is_privileged() else OverrideMetadata()))
+        tree = TreeWriter(
+            root, LIMITS, form or (NativeMetadata() if (own_rights() is Rights.ROOT) else OverrideMetadata())
+        )
         try:
             for item in entries:
                 made, data = item if isinstance(item, tuple) else (item, b"")
@@ -104,7 +106,7 @@ class FlattenCase(SynchronousTestCase):
             self.trees,
             str(target),
             self.news.append,
-            privileged=is_privileged() if privileged is None else privileged,
+            privileged=(own_rights() is Rights.ROOT) if privileged is None else privileged,
         )
         return str(target)
 
@@ -139,7 +141,7 @@ class MergeTests(FlattenCase):
         """
         self.assertEqual(self.shown(), set())
         (self.place / "empty").mkdir(mode=0o700)
-        flatten([], str(self.place / "empty"), self.news.append, privileged=is_privileged())
+        flatten([], str(self.place / "empty"), self.news.append, privileged=(own_rights() is Rights.ROOT))
         found = os.stat(self.place / "empty")
         self.assertEqual((stat.S_IMODE(found.st_mode), found.st_mtime), (0o755, 0))
         self.assertEqual((found.st_uid, found.st_gid), (os.geteuid(), os.getegid()))
@@ -385,7 +387,12 @@ class CopyTests(FlattenCase):
         self.layer(file("f", b"x"))
         (self.place / "out").mkdir()
         self.assertRaises(
-            KeyboardInterrupt, flatten, self.trees, str(self.place / "out"), stop, privileged=is_privileged()
+            KeyboardInterrupt,
+            flatten,
+            self.trees,
+            str(self.place / "out"),
+            stop,
+            privileged=(own_rights() is Rights.ROOT),
         )
         self.assertEqual(os.umask(0o022), 0o022)
 
@@ -417,7 +424,7 @@ class AttributeTests(FlattenCase):
         """
         As root, all metadata are those of the layer.
         """
-        if not is_privileged():
+        if own_rights() is not Rights.ROOT:
             raise SkipTest("needs root")
         tree = self.layer(*everything())
         target = self.flatten()
@@ -450,7 +457,7 @@ class AttributeTests(FlattenCase):
         As root, the tree of another user gets the metadata of the layer;
         metadata that it could not keep is root's.
         """
-        if not is_privileged():
+        if own_rights() is not Rights.ROOT:
             raise SkipTest("needs root")
         real = self.layer(*everything())
         kept = self.layer(*everything(), form=OverrideMetadata())
@@ -470,7 +477,7 @@ class AttributeTests(FlattenCase):
         """
         Without root, owners of a tree that root made are kept beside the files.
         """
-        if not is_privileged():
+        if own_rights() is not Rights.ROOT:
             raise SkipTest("needs root to make the tree")
         self.layer(*everything())
         target = self.flatten(privileged=False)

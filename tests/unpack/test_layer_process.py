@@ -22,6 +22,7 @@ from tests.unpack.tars import (
 from xferd.errors import StoreError
 from xferd.unpack import inflate, layer_process, protocol
 from xferd.unpack.layer_process import Abandoned, GrowingBlob
+from xferd.unpack.rights import Rights
 
 
 class GrowingTests(LayerCase):
@@ -112,9 +113,12 @@ class RunTests(LayerCase):
         """
         said: list[tuple[str, dict[str, Any]]] = []
 
-        def confine(root: int, privileged: bool, size: int) -> _Open:
+        def confine(root: int, rights: Rights, size: int) -> _Open:
             self.addCleanup(os.umask, os.umask(0))
-            self.assertEqual((privileged, size), (IS_ROOT, self.task(**changes)["limits"]["size"]))
+            self.assertEqual(
+                (rights, size),
+                (Rights.ROOT if IS_ROOT else Rights.NONE, self.task(**changes)["limits"]["size"]),
+            )
             return _Open()
 
         layer_process.run(
@@ -240,7 +244,7 @@ class RunTests(LayerCase):
         """
         said: list[bytes] = []
 
-        def confine(root: int, privileged: bool, size: int) -> _Open:
+        def confine(root: int, rights: Rights, size: int) -> _Open:
             raise MemoryError
 
         layer_process.run(self.task(), io.BytesIO(self.sealed()), said.append, confine)

@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+from functools import partial
 
 from tests.unpack.layer_case import SIZE, TAR, LayerCase
 from tests.unpack.tars import (
@@ -26,6 +27,7 @@ from tests.unpack.tars import (
 )
 from tests.unpack.test_landlock import available as landlocked
 from xferd.unpack import layer_process, sandbox, seccomp
+from xferd.unpack.rights import Rights, own_rights
 
 
 def refuse_namespaces() -> dict[str, str]:
@@ -65,7 +67,7 @@ class CageTests(LayerCase):
         def inside() -> tuple[int, bool, str]:
             root = os.open(self.staged, os.O_RDONLY)
             status = open("/proc/self/status")  # noqa: SIM115
-            sandbox.enter(root, False, SIZE)
+            sandbox.enter(root, Rights.NONE, SIZE)
             try:
                 import this  # noqa: F401, PLC0415
             except ImportError:
@@ -87,7 +89,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[str]:
             status = open("/proc/self/status")  # noqa: SIM115
-            sandbox.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
+            sandbox.enter(os.open(self.staged, os.O_RDONLY), Rights.NONE, SIZE)
             with status:
                 return [line.split()[1] for line in status if line.startswith(("CapEff", "CapPrm"))]
 
@@ -107,7 +109,7 @@ class CageTests(LayerCase):
             sandbox.end_with_parent(parent)
             root = os.open(self.staged, os.O_RDONLY)
             outside = os.open(self.folder, os.O_RDONLY)
-            sandbox.enter(root, True, SIZE)
+            sandbox.enter(root, Rights.ROOT, SIZE)
             os.mkdir("/in")
             os.chown("/in", 5, 6)
             os.mknod("/in/null", 0o20666, os.makedev(1, 3))
@@ -139,7 +141,7 @@ class CageTests(LayerCase):
         def inside() -> tuple[list[int], list[str | None]]:
             root = os.open(self.staged, os.O_RDONLY)
             score = open("/proc/self/oom_score_adj")  # noqa: SIM115
-            sandbox.enter(root, IS_ROOT, SIZE)
+            sandbox.enter(root, own_rights(), SIZE)
             found = [resource.getrlimit(limit) for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)]
             with open("file", "wb", buffering=0) as f:
                 f.seek(SIZE - 1)
@@ -165,7 +167,7 @@ class CageTests(LayerCase):
 
         def inside() -> int:
             resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
-            sandbox.enter(os.open(self.staged, os.O_RDONLY), False, SIZE)
+            sandbox.enter(os.open(self.staged, os.O_RDONLY), Rights.NONE, SIZE)
             return resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 
         self.assertEqual(in_child(inside, NOBODY if IS_ROOT else None), 10)
@@ -180,7 +182,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[str]:
             root = os.open(self.staged, os.O_RDONLY)
-            confined = sandbox.enter(root, True, SIZE)
+            confined = sandbox.enter(root, Rights.ROOT, SIZE)
             os.mknod("disk", 0o60666, os.makedev(8, 0), dir_fd=root)
             os.mknod("/null", 0o20666, os.makedev(1, 3))
             confined.seal()
@@ -203,7 +205,7 @@ class CageTests(LayerCase):
 
         def inside() -> list[bool]:
             root = os.open(self.staged, os.O_RDONLY)
-            confined = sandbox.enter(root, True, SIZE)
+            confined = sandbox.enter(root, Rights.ROOT, SIZE)
             confined.seal()
             found = []
             for path, start in (("..", root), ("../../..", root), ("/", None), ("..", None)):
@@ -225,8 +227,8 @@ class CageTests(LayerCase):
             said: list[str] = []
             missing = refuse_namespaces()
 
-            def confine(root: int, privileged: bool, size: int) -> sandbox.Sandbox:
-                confined = sandbox.enter(root, privileged, size)
+            def confine(root: int, rights: Rights, size: int) -> sandbox.Sandbox:
+                confined = sandbox.enter(root, rights, size)
                 missing.update(confined.missing)
                 return confined
 
@@ -243,22 +245,30 @@ class CageTests(LayerCase):
         results = [verb for verb in said if verb != "progress"]
         self.assertEqual((missing, results, root), ({}, ["implied", "result"], ["d", "e"]))
 
-    def test_privileged(self) -> None:
+    def test_capabilities(self) -> None:
         """
-        The user nobody is not privileged, nor is root without its
-        capabilities.
+        A process keeps what its rights need, and nothing without any.
         """
         if not IS_ROOT:
-            self.assertFalse(sandbox.is_privileged())
-            return
-        self.assertTrue(sandbox.is_privileged())
-        self.assertFalse(in_child(sandbox.is_privileged, NOBODY))
+            self.skipTest("only root has capabilities")
 
         def stripped() -> bool:
             sandbox._keep_capabilities(0)
-            return sandbox.is_privileged()
+            return own_rights() is Rights.NONE
 
-        self.assertFalse(in_child(stripped))
+        self.assertTrue(in_child(stripped))
+        for rights in (Rights.NAMESPACE, Rights.ROOT):
+            self.assertEqual(in_child(partial(self.kept, rights)), sandbox._KEPT[rights])
+
+    def kept(self, rights: Rights) -> int:
+        """
+        The capabilities of this process in the sandbox.
+        """
+        with open("/proc/self/status") as status:
+            sandbox.enter(os.open(self.staged, os.O_RDONLY), rights, SIZE)
+            # The sandbox has no /proc; this was opened before, and is read again.
+            status.seek(0)
+            return next(int(line[7:], 16) for line in status if line.startswith("CapEff:"))
 
     def test_end_with_parent(self) -> None:
         """
@@ -288,8 +298,8 @@ class EscapeTests(LayerCase):
         def inside() -> list[str]:
             said: list[str] = []
 
-            def confine(root: int, privileged: bool, size: int) -> sandbox.Sandbox:
-                confined = sandbox.enter(root, privileged, size)
+            def confine(root: int, rights: Rights, size: int) -> sandbox.Sandbox:
+                confined = sandbox.enter(root, rights, size)
                 os.mkdir("/proof")
                 return confined
 

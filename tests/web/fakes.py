@@ -30,6 +30,7 @@ from xferd.engines.former import FormerEngines
 from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.engines import IEngine
+from xferd.interfaces.fleet_status import IFleet
 from xferd.interfaces.job_json import (
     NO_REGISTRY,
     AttemptJSON,
@@ -993,12 +994,14 @@ class World:
         connections: int = 4096,
         engines: Sequence[IEngine] = (),
         former: FormerEngines | None = None,
+        fleet: IFleet | None = None,
     ) -> None:
         """
         @param connections: how many connections may be open.
         @param journal: the journal of an earlier daemon.
         @param engines: the engines that are served.
         @param former: those that the settings do not name any more.
+        @param fleet: the fleet, if there is one.
         """
         self.jobs = FakeJobs()
         self.registry: RegistryJSON = NO_REGISTRY
@@ -1028,6 +1031,7 @@ class World:
             tokens=self.tokens,
             hosts=frozenset(hosts),
             public_metrics=public_metrics,
+            fleet=fleet,
             registry=lambda: self.registry,
             repositories=lambda: self.repositories,
             connections=lambda: connections,

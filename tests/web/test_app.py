@@ -16,10 +16,12 @@ from xferd.credentials import Credentials, Secret
 from xferd.engines.former import FormerEngines
 from xferd.errors import BadInput, BadReference, ConfigError, EngineFailed, Interrupted, NotFound
 from xferd.interfaces.engines import EngineImageJSON, FilledJSON
+from xferd.interfaces.fleet_status import ALONE, NO_FLEET, IFleet
 from xferd.interfaces.jobs import IEventStream, IJobs
 from xferd.interfaces.snapshots import Kind, Snapshot
 from xferd.interfaces.store import IImages, IStore, KeptFor
 from xferd.testing.fake_engine import FakeEngine
+from xferd.testing.fake_fleet import FakeFleet
 from xferd.testing.fake_store import FakeStore
 from xferd.web.job_creation import MAX_TCP_JOBS
 
@@ -493,6 +495,17 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(
             (k3s["name"], k3s["state"], k3s["problem"]), ("k3s", "failed", "the socket is in use")
         )
+
+    def test_fleet(self) -> None:
+        """
+        The fleet is described; without one, its state is C{off}.
+        """
+        self.assertEqual(self.world.ask("GET", "/api/v1/fleet").json(), NO_FLEET)
+        fleet = FakeFleet()
+        fleet.state["state"], fleet.state["problem"] = ALONE, "etcd does not answer"
+        verifyObject(IFleet, fleet)
+        found = World(fleet=fleet).ask("GET", "/api/v1/fleet").json()
+        self.assertEqual((found["state"], found["problem"]), ("alone", "etcd does not answer"))
 
     def test_forget(self) -> None:
         """

@@ -15,9 +15,11 @@ import xferd
 from tests.web.fakes import FIGURES, World
 from xferd.errors import ConnectionFailed
 from xferd.interfaces.engines import EngineFigures
+from xferd.interfaces.fleet_status import FleetCounts
 from xferd.interfaces.hosts import Quota
 from xferd.interfaces.transfer import HostAccount
 from xferd.testing.fake_engine import FakeEngine
+from xferd.testing.fake_fleet import FakeFleet
 from xferd.transfer.pauses import Pauses
 from xferd.web.metrics import MAX_HOSTS, METRICS
 
@@ -140,10 +142,30 @@ class MetricsTests(SynchronousTestCase):
             value = self.value(samples, "xferd_engine_prepares_total", **labels, result=result)
             self.assertEqual(value, count)
 
+    def test_fleet(self) -> None:
+        """
+        The bytes of this node are counted by source; without a fleet there are none.
+        """
+        counts = FleetCounts(
+            received={"upstream": 5, "peer": 7}, sent=3, takeovers=2, available=True, left_out=1
+        )
+        self.assertNotIn("xferd_fleet_available", {name for name, *_ in self.scrape()})
+        self.world = World(fleet=FakeFleet(counted=counts))
+        samples = self.scrape()
+        self.assertEqual(self.value(samples, "xferd_fleet_bytes_total", source="peer"), 7)
+        for name, value in (
+            ("xferd_fleet_available", 1),
+            ("xferd_fleet_sent_bytes_total", 3),
+            ("xferd_fleet_takeovers_total", 2),
+            ("xferd_fleet_left_out", 1),
+        ):
+            self.assertEqual(self.value(samples, name), value)
+
     def test_listed(self) -> None:
         """
         The documentation lists exactly the metrics of the server.
         """
+        self.world = World(fleet=FakeFleet())
         self.scrape()
         ours = {
             family.name + ("_total" if family.type == "counter" else "")

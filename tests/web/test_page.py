@@ -19,12 +19,14 @@ from twisted.trial.unittest import TestCase
 from tests.web.fakes import World, image, job
 from xferd.errors import ConfigError, ConnectionFailed
 from xferd.interfaces.engines import CONTAINERS_STORAGE, EngineFigures, EngineImageJSON, LeftOutJSON
+from xferd.interfaces.fleet_status import ALONE
 from xferd.interfaces.hosts import Quota
 from xferd.interfaces.job_json import NO_REGISTRY
 from xferd.interfaces.jobs import Event
 from xferd.interfaces.transfer import HostAccount
 from xferd.jobs.events.broker import image_json
 from xferd.testing.fake_engine import FakeEngine
+from xferd.testing.fake_fleet import FakeFleet
 from xferd.transfer.pauses import Pauses
 
 HOSTILE = "<img src=x onerror=document.title='owned'>&amp;\"'"
@@ -264,6 +266,51 @@ class PageTests(TestCase):
         for text in (">containers-storage<", "without x:1 and 2 other images: &lt;img src=x onerror"):
             self.assertIn(text, rows[10])
         self.assertIn("and 2 more images", page)
+
+    async def test_fleet(self) -> None:
+        """
+        The nodes of a fleet are shown, this one first, with what each fetches for all and
+        with what is wrong, as text; without a fleet there is no section.
+        """
+        self.assertIn('id="fleet-section" hidden', await self.load(World()))
+        fleet = FakeFleet()
+        fleet.state["state"], fleet.state["problem"], fleet.state["name"] = ALONE, HOSTILE, "node-b"
+        fleet.state["takeovers"], fleet.state["left_out"] = 2, ["node-x"]
+        fleet.state["nodes"] = [
+            {
+                "name": f"node-{letter}",
+                "url": f"http://10.0.0.{number}:5000",
+                "version": HOSTILE,
+                "since": "2026-01-01T00:00:00Z",
+                "load": number,
+            }
+            for number, letter in enumerate("abcdefghijklmnopqrstuvw")
+        ]
+        source = "docker.io/library/golang"
+        fleet.state["claims"] = [
+            {"digest": f"sha256:{number:064x}", "size": 5_000_000, "node": "node-c", "source": source}
+            for number in range(5)
+        ]
+        fleet.state["bytes"] = {"upstream": 1_000_000, "peer": 7_000_000, "store": 0, "sent": 3_000_000}
+        page = await self.load(World(fleet=fleet))
+        rows = re.findall(r'<li class="registry node".*?</li>', page, re.DOTALL)
+        self.assertEqual(len(rows), 21)
+        for text in (
+            ">node-b<",
+            ">this node<",
+            "http://10.0.0.1:5000 · &lt;img src=x onerror",
+            "1 transfer<",
+        ):
+            self.assertIn(text, rows[0])
+        for text in (">node-c<", "fetches docker.io/library/golang sha256:", "(5.00 MB)", "and 2 more"):
+            self.assertIn(text, rows[1])
+        for text in (
+            "1.00 MB from registries · 7.00 MB from peers · 0 B from the store · 3.00 MB to peers",
+            "2 downloads taken over",
+            "and 3 more nodes",
+            "left out for an hour: node-x",
+        ):
+            self.assertIn(text, page)
 
     async def test_push(self) -> None:
         """

@@ -8,12 +8,26 @@ from typing import Any
 
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web import http
 
 from tests.web.fakes import Connection, World
 from xferd.web.security_headers import SECURITY_HEADERS
 from xferd.web.site import ARRIVAL, FIRST, LINGER, MAX_BODY
 
 FIELDS = {"Host": "localhost", "Content-Type": "application/json"}
+
+
+class ProtocolTests(SynchronousTestCase):
+    """
+    The protocol of a connection.
+    """
+
+    def test_tls(self) -> None:
+        """
+        TLS negotiates HTTP/1.1, also where Twisted has the packages for HTTP/2.
+        """
+        self.patch(http, "H2_ENABLED", True)
+        self.assertEqual(World().site.acceptableProtocols(), [b"http/1.1"])
 
 
 class BodyTests(SynchronousTestCase):

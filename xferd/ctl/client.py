@@ -423,6 +423,17 @@ class Daemon:
                 raise ClientError("the daemon is of an older version, which serves no engines") from e
             raise
 
+    def fleet(self) -> dict[str, Any]:
+        """
+        The nodes that share downloads with the daemon.
+        """
+        try:
+            return self._api.request_object("GET", "/fleet")
+        except Refused as e:
+            if e.status == 404:
+                raise ClientError("the daemon is of an older version, which has no fleet") from e
+            raise
+
     def fill(
         self, name: str, reference: str, namespace: str | None, headers: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, Any]]:

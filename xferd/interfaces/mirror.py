@@ -43,6 +43,7 @@ class UpstreamFigures:
     @ivar stale: manifests that the upstream did not confirm.
     @ivar sent: bytes of blobs that clients got.
     @ivar fetched: bytes of blobs that the upstream sent for them.
+    @ivar found: bytes that clients requested of blobs that were in the store.
     """
 
     hits: int = 0
@@ -50,6 +51,7 @@ class UpstreamFigures:
     stale: int = 0
     sent: int = 0
     fetched: int = 0
+    found: int = 0
 
     @property
     def saved(self) -> int:

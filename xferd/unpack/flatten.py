@@ -27,6 +27,7 @@ from xferd.unpack import tar
 from xferd.unpack.limits import printable
 from xferd.unpack.metadata import OVERRIDE, metadata_writer
 from xferd.unpack.overlay_merge import MergedDirectory, OpenDirectories, by_descriptor, merge
+from xferd.unpack.rights import Rights
 from xferd.unpack.tar import Entry
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -108,7 +109,7 @@ def copy_root_metadata(tree: str, target: str) -> None:
         entry = _entry(b"/", source, os.fstat(source), unprivileged=is_unprivileged(tree))
         out = os.open(target, _READ | os.O_DIRECTORY)
         try:
-            metadata_writer(True).directory(out, entry)
+            metadata_writer(Rights.ROOT).directory(out, entry)
         finally:
             os.close(out)
     finally:
@@ -128,7 +129,7 @@ class _Copy:
         self._source = OpenDirectories(trees)
         self._target = OpenDirectories([target])
         self._notify = notify
-        self._metadata = metadata_writer(privileged)
+        self._metadata = metadata_writer(Rights.ROOT if privileged else Rights.NONE)
         self._linked: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._clones = True
         self._ranges = True

@@ -23,6 +23,7 @@ from xferd.unpack import protocol, sandbox
 from xferd.unpack.inflate import Blocks, Readable
 from xferd.unpack.limits import PlainLimits
 from xferd.unpack.metadata import metadata_writer
+from xferd.unpack.rights import Rights, own_rights
 from xferd.unpack.tar import TarReader
 from xferd.unpack.tree_writer import FULL, TreeWriter
 
@@ -125,7 +126,7 @@ def unpack(
     compression: str,
     algorithm: str,
     limits: PlainLimits,
-    privileged: bool,
+    rights: Rights,
     send: Send,
     seal: Callable[[], None],
 ) -> None:
@@ -158,7 +159,7 @@ def unpack(
 
         stream = reporting()
         reader = TarReader(stream, limits)
-        tree = TreeWriter(root, limits, metadata_writer(privileged), lambda: blocks.memory)
+        tree = TreeWriter(root, limits, metadata_writer(rights), lambda: blocks.memory)
         for entry in reader:
             tree.add(entry, reader.read)
             owners.add(entry.uid, entry.gid)
@@ -204,7 +205,7 @@ def run(
     task: dict[str, Any],
     lines: io.BufferedIOBase,
     send: Send,
-    confine: Callable[[int, bool, int], Confined],
+    confine: Callable[[int, Rights, int], Confined],
 ) -> None:
     """
     Run a layer's process: confine it, unpack the layer, and send the result or
@@ -217,14 +218,14 @@ def run(
         source = GrowingBlob(lines, send)
         source.open()
         root = os.open(task["staged"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        privileged = sandbox.is_privileged()
+        rights = own_rights()
         # The tree's directories would inherit its group and its setgid bit.
-        if privileged:
+        if rights is not Rights.NONE:
             os.fchown(root, 0, 0)
         os.fchmod(root, 0o755)
         limits = PlainLimits(**task["limits"])
-        confined = confine(root, privileged, limits.size)
-        unpack(source, root, task["compression"], task["algorithm"], limits, privileged, send, confined.seal)
+        confined = confine(root, rights, limits.size)
+        unpack(source, root, task["compression"], task["algorithm"], limits, rights, send, confined.seal)
     except Abandoned:
         pass
     except MemoryError:

@@ -6,6 +6,8 @@ L{NativeMetadata} is for root: files get the metadata of their entries.  The
 order is the kernel's: C{chown} clears setuid bits and C{security.capability},
 so it comes first; times come last (OCI image-spec, "Applying Changesets").
 
+L{NamespaceMetadata} is the same for root of a user namespace with several users.
+
 L{OverrideMetadata} is for all other users.  Files belong to the user that runs
 xferd, who can always read them.  The metadata of the entry is stored in the
 xattr C{user.containers.override_stat}, in the format of containers/storage and
@@ -26,6 +28,7 @@ from typing import Final, Protocol
 
 from xferd.errors import BadLayer, StoreError
 from xferd.unpack.limits import printable
+from xferd.unpack.rights import Rights
 from xferd.unpack.tar import BLOCK_DEVICE, CHARACTER, FIFO, Entry
 
 OVERRIDE: Final = b"user.containers.override_stat"
@@ -100,7 +103,7 @@ class NativeMetadata(MetadataWriter):
 
     def regular(self, descriptor: int, entry: Entry) -> None:
         if entry.uid or entry.gid:
-            os.fchown(descriptor, entry.uid, entry.gid)
+            self._own(descriptor, None, entry)
         if entry.mode & 0o7000:
             os.fchmod(descriptor, entry.mode)
         if entry.xattrs:
@@ -108,7 +111,7 @@ class NativeMetadata(MetadataWriter):
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
     def directory(self, descriptor: int, entry: Entry) -> None:
-        os.fchown(descriptor, entry.uid, entry.gid)
+        self._own(descriptor, None, entry)
         os.fchmod(descriptor, entry.mode)
         if entry.xattrs:
             _set_xattrs(descriptor, entry)
@@ -128,11 +131,49 @@ class NativeMetadata(MetadataWriter):
         Set owner, xattrs and times of a file that cannot be opened.
         """
         if entry.uid or entry.gid:
-            os.chown(name, entry.uid, entry.gid, dir_fd=here, follow_symlinks=False)
+            self._own(name, here, entry)
         if entry.xattrs:
             with _working_directory(here):
                 _set_xattrs(name, entry)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=here, follow_symlinks=False)
+
+    def _own(self, target: int | bytes, here: int | None, entry: Entry) -> None:
+        """
+        Set the owner.
+
+        @param target: a descriptor, or a name in C{here}.
+        """
+        if isinstance(target, int):
+            os.fchown(target, entry.uid, entry.gid)
+        else:
+            os.chown(target, entry.uid, entry.gid, dir_fd=here, follow_symlinks=False)
+
+
+class NamespaceMetadata(NativeMetadata):
+    """
+    The same in a user namespace, where overlayfs reads other xattrs.  Devices are left
+    out, as by podman: the kernel refuses them.
+    """
+
+    overlay = b"user.overlay."
+
+    def node(self, name: bytes, here: int, entry: Entry) -> None:
+        if entry.kind == FIFO:
+            super().node(name, here, entry)
+
+    def _own(self, target: int | bytes, here: int | None, entry: Entry) -> None:
+        """
+        @raise BadLayer: the namespace has no such user or group.
+        """
+        try:
+            super()._own(target, here, entry)
+        except OSError as e:
+            if e.errno != errno.EINVAL:
+                raise
+            raise BadLayer(
+                f"{printable(entry.path)} belongs to user {entry.uid} and group {entry.gid}, which this user "
+                "namespace does not have; give the daemon's user more in /etc/subuid and /etc/subgid"
+            ) from e
 
 
 class OverrideMetadata(MetadataWriter):
@@ -181,13 +222,13 @@ class OverrideMetadata(MetadataWriter):
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
 
 
-def metadata_writer(privileged: bool) -> MetadataWriter:
+def metadata_writer(rights: Rights) -> MetadataWriter:
     """
-    Choose by privilege.
-
-    @param privileged: L{xferd.unpack.sandbox.is_privileged}.
+    Choose by the rights of this process.
     """
-    return NativeMetadata() if privileged else OverrideMetadata()
+    if rights is Rights.ROOT:
+        return NativeMetadata()
+    return NamespaceMetadata() if rights is Rights.NAMESPACE else OverrideMetadata()
 
 
 def set_own_xattr(target: int | bytes, name: bytes, value: bytes) -> None:

@@ -34,6 +34,7 @@ from typing import Final
 from attrs import define
 
 from xferd.unpack import landlock, seccomp
+from xferd.unpack.rights import AS_ROOT, IN_NAMESPACE, Rights
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23
@@ -41,9 +42,9 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
-# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, SYS_ADMIN (for trusted.* xattrs), MKNOD, SETFCAP
-_NEEDED: Final = sum(1 << bit for bit in (0, 1, 3, 4, 21, 27, 31))
-_SYS_CHROOT: Final = 1 << 18
+_KEPT: Final = {Rights.NONE: 0, Rights.NAMESPACE: IN_NAMESPACE, Rights.ROOT: AS_ROOT}
+"""The capabilities that a process keeps."""
+
 _SETPCAP: Final = 1 << 8
 """Needed only to empty the bounding set."""
 
@@ -62,21 +63,6 @@ _RECURSION = 10_000
 """Frames of recursion: enough for the components of the longest path."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def is_privileged() -> bool:
-    """
-    Whether this process can set any owner, create devices and set trusted
-    xattrs.  Root in a container or a user namespace often cannot.
-    """
-    if os.geteuid() != 0:
-        return False
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        effective = next((int(line[7:], 16) for line in status if line.startswith("CapEff:")), 0)
-    with open("/proc/self/uid_map", encoding="ascii") as ids:
-        whole = [line.split() for line in ids] == [["0", "0", "4294967295"]]
-    wanted = _NEEDED | _SYS_CHROOT
-    return whole and effective & wanted == wanted
 
 
 def end_with_parent(parent: int) -> None:
@@ -139,14 +125,14 @@ def leave_network() -> dict[str, str]:
     return missing
 
 
-def enter(root: int, privileged: bool, size: int) -> Sandbox:
+def enter(root: int, rights: Rights, size: int) -> Sandbox:
     """
     Make a directory this process's working directory and, where possible, its
     root, and drop rights, irrevocably.
 
     @param root: the directory's descriptor; from here on its number refers to
         the directory inside the sandbox.
-    @param privileged: L{is_privileged}.
+    @param rights: what this process keeps of its rights.
     @param size: bytes of the largest file, at most.
     """
     missing: dict[str, str] = {}
@@ -160,12 +146,12 @@ def enter(root: int, privileged: bool, size: int) -> Sandbox:
     with _recording(missing, "mounts"):
         _make_root(root)
     os.fchdir(root)
-    if "mounts" in missing and privileged:
+    if "mounts" in missing and rights is Rights.ROOT:
         os.chroot(b".")
     with _recording(missing, "bounding_set"):
         _empty_bounding_set()
     with _recording(missing, "capabilities"):
-        _keep_capabilities(_NEEDED if privileged else 0)
+        _keep_capabilities(_KEPT[rights])
     if "mounts" in missing:
         with _recording(missing, "landlock"):
             landlock.restrict(root)

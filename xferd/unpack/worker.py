@@ -27,6 +27,7 @@ from typing import Final, NoReturn
 from attrs import define
 
 from xferd.unpack import layer_process, protocol, sandbox
+from xferd.unpack.rights import own_rights
 
 _READ: Final = 64 * 1024
 
@@ -197,7 +198,7 @@ def _probe() -> dict[str, str]:
     if pid == 0:
         try:
             root = os.open(os.path.dirname(os.path.abspath(__file__)), os.O_RDONLY | os.O_DIRECTORY)
-            confined = sandbox.enter(root, sandbox.is_privileged(), 1)
+            confined = sandbox.enter(root, own_rights(), 1)
             confined.seal()
             _write(into, protocol.encode("sandbox", missing=confined.missing))
         finally:

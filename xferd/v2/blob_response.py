@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -172,11 +172,9 @@ class BlobResponse:
             # Only this response closes it; the file stays the same when the blob is complete.
             self._file = os.dup(part.file)
         end = min(part.stop, stop)
-        # The bytes were written a moment ago: the kernel has them in memory.
-        sender = FileSender(
-            self._request, self._flow, self._file, lambda *_: succeed(None), self._clock, self._pace
+        await FileSender(self._request, self._flow, self._file, None, self._clock, self._pace).send(
+            start, end
         )
-        await sender.send(start, end)
         return end
 
     async def _send_file(self, path: str, start: int, stop: int) -> None:

@@ -48,7 +48,7 @@ class FileSender:
         request: Request,
         flow: Backpressure,
         file: int,
-        preload: Callable[[int, int], Deferred[None]],
+        preload: Callable[[int, int], Deferred[None]] | None,
         clock: IReactorTime,
         pace: Callable[[int], Deferred[None] | None] = lambda _: None,
     ) -> None:
@@ -56,7 +56,8 @@ class FileSender:
         @param flow: the request's producer, which has begun.
         @param file: a descriptor of the file, which stays open.
         @param preload: reads a part of the file, an offset and a size in bytes,
-            into the page cache, in a thread.
+            into the page cache, in a thread; L{None} if the bytes were written a moment
+            ago, so that the kernel has them there.
         @param pace: called with the number of bytes that were sent; where it returns a
             Deferred, no more are sent until it fires.
         """
@@ -78,7 +79,7 @@ class FileSender:
         self._flow.write(b"")
         while start < stop:
             size = min(WINDOW, stop - start)
-            if not is_cached(self._file, start, size):
+            if self._preload is not None and not is_cached(self._file, start, size):
                 await self._preload(start, min(AHEAD, stop - start))
             before = start
             if self._connection is None:

@@ -16,6 +16,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from xferd.descriptors import own_limit
 from xferd.errors import NotFound
+from xferd.interfaces.fleet_status import NO_FLEET
 from xferd.interfaces.job_json import NO_REGISTRY, ImageJSON, RegistryJSON, RepositoryJSON
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
     from xferd.access_tokens import AccessTokens
     from xferd.interfaces.engines import IEngines
+    from xferd.interfaces.fleet_status import IFleet
     from xferd.interfaces.hosts import IHostMemory
     from xferd.interfaces.jobs import IJobs
     from xferd.interfaces.reactor import WallClock
@@ -99,6 +101,7 @@ class Web:
         page_port: int = 0,
         public_metrics: bool = False,
         examine: Callable[[], Deferred[list[dict[str, object]]]] = lambda: succeed([]),
+        fleet: IFleet | None = None,
         registry: Callable[[], RegistryJSON] = lambda: NO_REGISTRY,
         repositories: Callable[[], list[RepositoryJSON]] = list,
         connections: Callable[[], int] = lambda: own_limit() // 2,
@@ -116,6 +119,7 @@ class Web:
             page, or 0.
         @param public_metrics: whether the metrics need no right.
         @param examine: checks the installation.
+        @param fleet: the nodes with which this one shares downloads.
         @param registry: describes the registry that the daemon serves.
         @param repositories: lists the repositories of the registry.
         @param connections: how many connections may be open, of all listeners;
@@ -141,6 +145,7 @@ class Web:
         self._known_hosts = KnownHosts(memory, wall_clock)
         self._memory = memory
         self._engines = engines
+        self._fleet = fleet
         self._metrics = Metrics()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)
@@ -467,6 +472,13 @@ class Web:
             return respond(request, await filling)
         return await self._events.send(request, events.follow(filling), client)
 
+    @app.route(f"{API}/fleet", methods=["GET"])
+    async def show_fleet(self, request: Request) -> bytes:
+        """
+        Show the nodes that share downloads with this one.
+        """
+        return respond(request, NO_FLEET if self._fleet is None else await self._fleet.describe())
+
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:
         """
@@ -480,7 +492,9 @@ class Web:
         Show the metrics.
         """
         streams, version, started = len(self._events), self._version, self._started
-        scene = scene_of(self._jobs, self._store, self._memory, self._engines, version, started, streams)
+        scene = scene_of(
+            self._jobs, self._store, self._memory, self._engines, self._fleet, version, started, streams
+        )
         text = self._metrics.text(await scene)
         request.setHeader(b"content-type", MEDIA_TYPE)
         request.setHeader(b"content-length", b"%d" % len(text))

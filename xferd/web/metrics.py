@@ -28,6 +28,7 @@ from xferd.web.disk_status import DiskJSON, disk_status
 
 if TYPE_CHECKING:
     from xferd.interfaces.engines import EngineFigures, IEngines
+    from xferd.interfaces.fleet_status import FleetCounts, IFleet
     from xferd.interfaces.hosts import IHostMemory, KnownHost
     from xferd.interfaces.jobs import Figures, IJobs
     from xferd.interfaces.mirror import UpstreamFigures
@@ -69,6 +70,11 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_engine_snapshots": "Snapshots of each container engine, containers included.",
     "xferd_engine_layers": "Layers of the store that each container engine uses.",
     "xferd_engine_prepares_total": "Layers that each container engine requested, by result.",
+    "xferd_fleet_available": "Whether etcd, which coordinates the fleet, answers: 1 or 0.",
+    "xferd_fleet_bytes_total": "Bytes of blobs by source: upstream, peer or store.",
+    "xferd_fleet_sent_bytes_total": "Bytes of blobs that peers got from this node.",
+    "xferd_fleet_takeovers_total": "Downloads taken over from nodes that did not deliver.",
+    "xferd_fleet_left_out": "Peers that sent wrong bytes in the last hour.",
 }
 """Every metric of our own, with what it is; those of the process come besides."""
 
@@ -84,6 +90,7 @@ class Scene:
     @ivar streams: the number of open event streams.
     @ivar hosts: what is known of registries.
     @ivar engines: the counters of engines, by their kind and their name.
+    @ivar fleet: the counters of this node, or L{None} without a fleet.
     """
 
     version: str
@@ -96,6 +103,7 @@ class Scene:
     streams: int
     hosts: Sequence[KnownHost]
     engines: Mapping[tuple[str, str], EngineFigures]
+    fleet: FleetCounts | None
 
 
 async def scene_of(
@@ -103,6 +111,7 @@ async def scene_of(
     store: IStore,
     memory: IHostMemory,
     engines: IEngines,
+    fleet: IFleet | None,
     version: str,
     started: str,
     streams: int,
@@ -129,6 +138,7 @@ async def scene_of(
         streams=streams,
         hosts=memory.hosts(),
         engines=engines.figures(),
+        fleet=None if fleet is None else fleet.counts(),
     )
 
 
@@ -190,6 +200,8 @@ class Metrics:
         yield from self._mirrored(figures.upstreams)
         yield from self._known(scene.hosts)
         yield from _engines(scene.engines)
+        if scene.fleet is not None:
+            yield from _fleet(scene.fleet)
 
     def _mirrored(self, upstreams: Mapping[str, UpstreamFigures]) -> Iterator[Metric]:
         """
@@ -261,6 +273,18 @@ def _engines(engines: Mapping[tuple[str, str], EngineFigures]) -> Iterator[Metri
         ((*labels, result), count) for labels, each in figures for result, count in each.prepares.items()
     ]
     yield _counter("xferd_engine_prepares_total", prepares, *names, "result")
+
+
+def _fleet(counts: FleetCounts) -> Iterator[Metric]:
+    """
+    The metrics of the fleet.
+    """
+    yield _gauge("xferd_fleet_available", [((), counts.available)])
+    received = [((source,), size) for source, size in counts.received.items()]
+    yield _counter("xferd_fleet_bytes_total", received, "source")
+    yield _counter("xferd_fleet_sent_bytes_total", [((), counts.sent)])
+    yield _counter("xferd_fleet_takeovers_total", [((), counts.takeovers)])
+    yield _gauge("xferd_fleet_left_out", [((), counts.left_out)])
 
 
 class _Once(Collector):

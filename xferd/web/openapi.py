@@ -476,6 +476,13 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             ref("FillAsked"),
         )
     },
+    "/api/v1/fleet": {
+        "get": _operation(
+            "show_fleet",
+            "Show the nodes that share downloads with this one, and the bytes that this saves.",
+            {200: _answer("The fleet.", ref("Fleet"))},
+        )
+    },
     "/api/v1/openapi.json": {
         "get": _operation(
             "show_openapi",

@@ -11,6 +11,7 @@ from typing import Any, Final
 from attrs import fields
 
 from xferd.interfaces.engines import CONTAINERD, CONTAINERS_STORAGE, FAILED, SERVING, STOPPED
+from xferd.interfaces.fleet_status import ALONE, OFF, PEER, SHARING, STORE, UPSTREAM
 from xferd.interfaces.hosts import Availability
 from xferd.interfaces.store import Freed
 from xferd.jobs.limits import Limits
@@ -468,6 +469,35 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             },
             "cri": {**FLAG, "description": "Whether containerd's socket has CRI's ImageService, too."},
         },
+    ),
+    "Fleet": _object(
+        {
+            "state": {"type": "string", "enum": [OFF, SHARING, ALONE]},
+            "problem": _nullable("string", description="The reason why this node works alone."),
+            "name": {**TEXT, "description": "The name of this node, or empty."},
+            "url": {**TEXT, "description": "Its URL for its peers, or empty."},
+            "nodes": array(
+                _object(
+                    {
+                        "name": TEXT,
+                        "url": TEXT,
+                        "version": {**TEXT, "description": "Its version of xferd."},
+                        "since": {**TIME, "description": "When it started, by its own clock."},
+                        "load": {**COUNT, "description": "Its running transfers, at most a minute ago."},
+                    }
+                )
+            ),
+            "claims": {
+                **array(_object({"digest": TEXT, "size": COUNT, "node": TEXT, "source": TEXT})),
+                "description": "The blobs that one node fetches for all.",
+            },
+            "bytes": {
+                **_object({UPSTREAM: COUNT, PEER: COUNT, STORE: COUNT, "sent": COUNT}),
+                "description": "Bytes of this node since its start, by source, and those sent to peers.",
+            },
+            "takeovers": {**COUNT, "description": "Downloads taken over from nodes that did not deliver."},
+            "left_out": {**array(TEXT), "description": "The peers that sent wrong bytes in the last hour."},
+        }
     ),
     "Well": _object({"status": {"const": "ok"}}),
     "ImageGone": _object({"reference": TEXT, "removed": {"const": True}}),

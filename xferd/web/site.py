@@ -260,6 +260,13 @@ class WebSite(Site):
         super().__init__(root, reactor=clock, parsePOSTFormSubmission=False)
         self.largest = largest
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        The protocols that TLS may negotiate.  Twisted also offers HTTP/2 where its packages
+        are installed, which the channel here does not speak.
+        """
+        return [b"http/1.1"]
+
     def admit(self, client: Client) -> bool:
         """
         Count a new connection, if the limits of its client allow it.

@@ -17,7 +17,7 @@ from tests.ctl.image.case import UnpackCase
 from xferd.ctl.commands import unpack as unpack_command
 from xferd.ctl.image import overlay, unpack
 from xferd.ctl.image.overlay import CannotMount
-from xferd.unpack.sandbox import is_privileged
+from xferd.unpack.rights import Rights, own_rights
 
 
 class MountTests(UnpackCase):
@@ -30,7 +30,7 @@ class MountTests(UnpackCase):
         Skip without an overlayfs.
         """
         super().setUp()
-        if not is_privileged() or "overlay" not in Path("/proc/filesystems").read_text():
+        if own_rights() is not Rights.ROOT or "overlay" not in Path("/proc/filesystems").read_text():
             raise SkipTest("needs root and overlayfs")
 
     def test_unpack(self) -> None:

@@ -14,7 +14,7 @@ from unittest import SkipTest
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.ctl.image.safe_directory import FOLDER, CannotUse, check_own, is_at, opened, path_of
-from xferd.unpack.sandbox import is_privileged
+from xferd.unpack.rights import Rights, own_rights
 
 NOBODY = 65534
 
@@ -105,7 +105,7 @@ class OwnTests(PlacesCase):
         A directory of another user is refused, with all below it, if it must be the user's
         own.
         """
-        if not is_privileged():
+        if own_rights() is not Rights.ROOT:
             raise SkipTest("needs root")
         for path in (self.place, self.top / "a"):
             os.chown(path, NOBODY, -1)
@@ -139,7 +139,7 @@ class OwnTests(PlacesCase):
         A directory that is writable by another group is refused; the user's own group is
         allowed.
         """
-        if not is_privileged():
+        if own_rights() is not Rights.ROOT:
             raise SkipTest("needs root")
         self.place.chmod(0o775)
         with opened(str(self.place), own=True):

@@ -23,7 +23,7 @@ from xferd.ctl.image import unpack
 from xferd.ctl.interrupts import Interrupted
 from xferd.errors import DiskFull
 from xferd.unpack.flatten import Progress
-from xferd.unpack.sandbox import is_privileged
+from xferd.unpack.rights import Rights, own_rights
 
 
 class UnpackTests(UnpackCase):
@@ -85,7 +85,7 @@ class UnpackTests(UnpackCase):
         The image's files do not inherit a group or access control list from the parent
         directory.
         """
-        if not is_privileged():
+        if own_rights() is not Rights.ROOT:
             raise SkipTest("needs root")
         os.chown(self.place, 0, 50)
         os.chmod(self.place, 0o2755)

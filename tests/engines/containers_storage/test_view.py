@@ -27,6 +27,7 @@ from xferd.interfaces.store import Freed, ILayerUser
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Document
 from xferd.testing.inline_threads import InlinePool
+from xferd.unpack.rights import Rights
 
 
 class ViewTests(StoreTestCase):
@@ -51,7 +52,7 @@ class ViewTests(StoreTestCase):
         """
         self.pool = InlinePool()
         settings = ContainersStorageSettings(str(self.place / "view"), (str(self.root),))
-        return StorageView(settings, self.context(), self.pool)
+        return StorageView(settings, self.context(), self.pool, Rights.ROOT)
 
     def context(self) -> EngineContext:
         """
@@ -332,6 +333,17 @@ class ViewTests(StoreTestCase):
         self.assertEqual(self.names(), [])
         self.assertEqual((self.describe()["state"], self.describe()["problem"]), ("serving", None))
 
+    def test_no_owners(self) -> None:
+        """
+        Without root, trees have their owners where engines do not look: there is no view.
+        """
+        settings = ContainersStorageSettings(str(self.place / "view"))
+        view = StorageView(settings, self.context(), InlinePool(), Rights.NONE)
+        error = self.failureResultOf(view.start(), StoreError)
+        self.assertIn("run xferd as root, or by 'podman unshare'", str(error.value))
+        self.successResultOf(view.stop())
+        self.assertFalse((self.place / "view").exists())
+
     def test_bad_path(self) -> None:
         """
         A path that is an engine's storage is refused, until it is mended.
@@ -393,7 +405,7 @@ class ViewTests(StoreTestCase):
         self.pull(self.one)
         self.reopen()
         settings = ContainersStorageSettings(str(self.place / "view"), (str(self.root),), ("0",))
-        self.view = StorageView(settings, self.context(), InlinePool())
+        self.view = StorageView(settings, self.context(), InlinePool(), Rights.ROOT)
         self.assertFalse(self.view.waits(0, "libpod/4.3.1"))
         self.start()
         self.assertTrue(self.view.waits(0, "libpod/4.3.1"))

@@ -72,16 +72,16 @@ class DirectoryTests(SynchronousTestCase):
         self.made.make(2, True, top, (100000, 200000))
         self.assertEqual(self.owner(f"{self.made.of(2)}/fs"), (100000, 200000, 0o1777))
 
-    def test_left(self) -> None:
+    def test_present(self) -> None:
         """
-        What belongs to no snapshot is found; its short name is removed.
+        All directories and short names are listed; short names can be removed.
         """
         for number in (1, 2):
             self.made.make(number, True, None, None)
             self.made.shorten([(number, f"{self.made.of(number)}/fs"), (9, "/t")])
         os.mkdir(f"{self.data}/engines/main/snapshots/new-x")
-        found = self.made.left({1})
-        self.assertEqual(sorted(found), [self.made.of(2), f"{self.data}/engines/main/snapshots/new-x"])
+        self.assertEqual([sorted(names) for names in self.made.present()], [["1", "2", "new-x"], ["1", "2"]])
+        self.made.remove_links(["2"])
         self.assertEqual(os.listdir(f"{self.data}/engines/main/l"), ["1"])
 
     def test_short_names(self) -> None:
@@ -106,8 +106,6 @@ class DirectoryTests(SynchronousTestCase):
         # Mounts have the older one, by which the garbage collector finds what they use.
         self.assertEqual(os.readlink(short[0]), "../../../trees/a")
         self.assertEqual(sorted(os.listdir(links)), ["6", "7", "7-1"])
-        self.made.left({6})
-        self.assertEqual(os.listdir(links), ["6"])
 
     def test_usage(self) -> None:
         """

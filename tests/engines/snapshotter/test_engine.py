@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 from tempfile import mkdtemp
+from time import process_time
 from typing import Any, cast
 
 from twisted.internet import reactor as installed
@@ -117,6 +118,19 @@ class DescriptionTests(PullsCase):
             ],
         )
         self.assertEqual(self.engine.figures(), EngineFigures(6, 3))
+
+    def test_long_chains(self) -> None:
+        """
+        A description takes milliseconds, however long the chains are.
+        """
+        table = self.store.snapshots.of("main")
+        self.put("0", index=0, **{IMAGE: "app:1"})
+        for number in range(1, 6000):
+            table.set(number + 1, Snapshot(number + 1, f"{number}", Kind.COMMITTED, f"{number - 1}", 0, 0))
+        began = process_time()
+        (image,) = self.successResultOf(self.engine.describe())["images"]
+        self.assertLess(process_time() - began, 1)
+        self.assertEqual(image["containers"], 5999)
 
     def test_made_by_settings(self) -> None:
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.engines.snapshotter.filters import matches
+from xferd.engines.snapshotter.filters import parse_filters
 from xferd.interfaces.snapshots import Kind, Snapshot
 
 SNAPSHOT = Snapshot(
@@ -29,7 +29,7 @@ class FilterTests(SynchronousTestCase):
         """
         Whether the snapshot matches.
         """
-        return matches(SNAPSHOT, filters)
+        return parse_filters(filters)(SNAPSHOT)
 
     def test_none(self) -> None:
         """

@@ -433,6 +433,31 @@ class OwnTests(SnapshotterCase):
         self.do(preparing)
         self.assertEqual(self.directories(), ["1", "2"])
 
+    def test_made_during_a_sweep(self) -> None:
+        """
+        A snapshot that is made while a sweep waits for a thread keeps its files and its short
+        names.
+        """
+        parent = ""
+        for number in range(60):
+            self.committed(f"c{number}", parent)
+            parent = f"c{number}"
+        self.pool.held = True
+        cleaning = self.snapshotter.cleanup()
+        preparing = self.snapshotter.prepare("a", parent, {})
+        # The threads do the later work first.
+        sweep = self.pool.waiting.pop(0)
+        while self.pool.waiting:
+            self.pool.step()
+            self.settle()
+        (mount,) = self.successResultOf(preparing)
+        sweep()
+        self.pool.release()
+        self.do(cleaning)
+        self.assertEqual(len(self.directories()), 61)
+        lowers = next(o for o in mount.options if o.startswith("lowerdir=")).removeprefix("lowerdir=")
+        self.assertEqual([path for path in lowers.split(":") if not os.path.exists(path)], [])
+
     def test_disk_refuses(self) -> None:
         """
         What cannot be recorded was not done.

@@ -25,6 +25,7 @@ from tests.unpack.tars import (
 )
 from tests.unpack.tree_writer.case import TreeCase
 from xferd.interfaces.unpack import UnpackLimits
+from xferd.unpack.rights import Rights
 
 CAPABILITY = b"\x01\0\0\x02\0\x20\0\0" + bytes(12)
 
@@ -109,6 +110,53 @@ class RootTests(TreeCase):
         """
         for device in ((0o10000, 0), (0, 0o4000000), (b"\x80" + b"\x7f" * 7, 0)):
             self.assertIn("Linux does not have", self.refused(header(b"n", b"3", device=device)))
+
+
+class NamespaceTests(TreeCase):
+    """
+    Trees for a user namespace.
+    """
+
+    if not IS_ROOT:
+        skip = "only root has several users"
+
+    def make(self, *parts: bytes, limits: UnpackLimits = LIMITS) -> tuple[int, tuple[bytes, ...]]:
+        """
+        Make the tree.
+        """
+        size, implied = make(self.path, b"".join(parts) + END, limits, rights=Rights.NAMESPACE)
+        return size, implied
+
+    def test_owners(self) -> None:
+        """
+        Files have their owners and modes; no xattr has them.
+        """
+        self.make(
+            folder(b"d", mode=0o2755, uid=7, gid=8),
+            file(b"d/f", b"x", mode=0o6755, uid=7, gid=8),
+            header(b"p", b"6", uid=7, gid=8),
+            symlink(b"s", b"p"),
+        )
+        found = listing(self.path)
+        self.assertEqual([found[n][1:4] for n in ("d", "d/f")], [(0o2755, 7, 8), (0o6755, 7, 8)])
+        self.assertEqual((found["p"][2:4], found["s"][2:4]), ((7, 8), (0, 0)))
+        self.assertEqual(os.listxattr(self.at("d/f")), [])
+
+    def test_devices(self) -> None:
+        """
+        Devices are left out.
+        """
+        self.make(header(b"n", b"3", device=(1, 3)), header(b"b", b"4", device=(8, 1)), file(b"f"))
+        self.assertEqual(list(listing(self.path)), ["f"])
+
+    def test_overlay(self) -> None:
+        """
+        What overlayfs reads is in the form for a user namespace.
+        """
+        self.make(file(b"d/.wh..wh..opq"), file(b".wh.gone"))
+        self.assertEqual(os.getxattr(self.at("d"), "user.overlay.opaque"), b"y")
+        gone = os.lstat(self.at("gone"))
+        self.assertEqual((stat.S_ISCHR(gone.st_mode), gone.st_rdev), (True, 0))
 
 
 class KeptTests(TreeCase):

@@ -42,6 +42,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "manage the daemon": {
         "status": "status",
         "hosts": "hosts",
+        "fleet": "fleet",
         "limits": "limits",
         "page": "page",
         "doctor": "doctor",

@@ -23,7 +23,7 @@ from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.text import clean, plural, size
 from xferd.errors import XferdError
 from xferd.unpack.flatten import flatten
-from xferd.unpack.sandbox import is_privileged
+from xferd.unpack.rights import Rights, own_rights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +211,10 @@ def copy_layers(image: StoredImage, root: str, display: ProgressDisplay) -> str:
     """
     with display:
         done = flatten(
-            image.trees, root, lambda copied: display.show(copy_progress(copied)), privileged=is_privileged()
+            image.trees,
+            root,
+            lambda copied: display.show(copy_progress(copied)),
+            privileged=own_rights() is Rights.ROOT,
         )
     return f"{plural(done.entries, 'file')}, {size(done.size)}"
 

@@ -12,7 +12,7 @@ from threading import Event
 from typing import Final
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -49,6 +49,7 @@ from xferd.owners import Owners
 from xferd.store.batches import Batches
 from xferd.store.disk.file_system import trying_to
 from xferd.store.threads import Pool, Threads
+from xferd.unpack.rights import Rights, own_rights
 
 RETRY: Final = 30.0
 """Seconds after which a view is written again that could not be written."""
@@ -89,11 +90,17 @@ class StorageView:
     kind = CONTAINERS_STORAGE
 
     def __init__(
-        self, settings: ContainersStorageSettings, context: EngineContext, pool: Pool | None = None
+        self,
+        settings: ContainersStorageSettings,
+        context: EngineContext,
+        pool: Pool | None = None,
+        rights: Rights | None = None,
     ) -> None:
         """
         @param pool: has one thread.
+        @param rights: those by which layers are unpacked; this process's by default.
         """
+        self._rights = own_rights() if rights is None else rights
         self.path = settings.path
         self.needs = Needs(context.reactor.seconds)
         self._late = LateAnswers(
@@ -123,9 +130,17 @@ class StorageView:
         self._retry: IDelayedCall | None = None
         # Nothing is collected that an engine needs, whatever becomes of the view: jobs of an earlier
         # daemon may collect before it is started.
-        self._store.gc.add_user(ViewUser(self))
+        if self._rights is not Rights.NONE:
+            self._store.gc.add_user(ViewUser(self))
 
     def start(self) -> Deferred[None]:
+        if self._rights is Rights.NONE:
+            return fail(
+                StoreError(
+                    "engines do not read trees of a daemon that cannot set owners; run xferd as root, or by "
+                    "'podman unshare' as podman's user, with a data directory that is new"
+                )
+            )
         self._serving = True
         self._store.images.follow(self._changed)
         # What fails now may be mended, and is tried again.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from typing import Final
@@ -47,7 +47,7 @@ class Directories:
     def _links(self) -> str:
         return os.path.join(self.root, "l")
 
-    def of(self, number: int) -> str:
+    def of(self, number: int | str) -> str:
         """
         The directory of a snapshot's own files.
         """
@@ -74,18 +74,22 @@ class Directories:
                 "keep the data directory on a volume"
             )
 
-    def left(self, known: Collection[int]) -> Sequence[str]:
+    def present(self) -> tuple[Sequence[str], Sequence[str]]:
         """
-        The directories that belong to no snapshot.  Short names of none are removed.
-
-        @param known: the numbers of snapshots.
+        The names of all directories, and of all short names: to be compared afterwards
+        with the snapshots, as further ones may be made meanwhile.
         """
         with trying_to(f"look through {self.root}"):
-            names = {str(number) for number in known}
-            for name in os.listdir(self._links):
-                if name.partition("-")[0] not in names:
+            return os.listdir(self._snapshots), os.listdir(self._links)
+
+    def remove_links(self, names: Iterable[str]) -> None:
+        """
+        Remove short names.
+        """
+        with trying_to(f"look through {self.root}"):
+            for name in names:
+                with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self._links, name))
-            return [os.path.join(self._snapshots, n) for n in os.listdir(self._snapshots) if n not in names]
 
     def make(self, number: int, writable: bool, parent: str | None, root: tuple[int, int] | None) -> None:
         """

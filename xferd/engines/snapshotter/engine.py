@@ -170,14 +170,33 @@ class ContainerdEngine:
         """
         layers: Counter[str] = Counter()
         containers: Counter[str] = Counter()
+        known: dict[str, str | None] = {"": None}
         for snapshot in self._table.all():
             if snapshot.chain_id is not None:
                 layers[snapshot.labels.get(IMAGE, "")] += 1
                 continue
-            below = next((s for s in self._table.chain(snapshot.parent) if s.chain_id is not None), None)
-            if below is not None:
-                containers[below.labels.get(IMAGE, "")] += 1
+            image = self._image(snapshot.parent, known)
+            if image is not None:
+                containers[image] += 1
         return [
             EngineImageJSON(image=image, layers=count, containers=containers[image], by="")
             for image, count in sorted(layers.items())
         ]
+
+    def _image(self, key: str, known: dict[str, str | None]) -> str | None:
+        """
+        The image that a snapshot belongs to or stands on; L{None} if it is none of xferd's.
+
+        @param known: the results by key, which is extended: chains may be long.
+        """
+        above = []
+        while key not in known:
+            snapshot = self._table.get(key)
+            assert snapshot is not None
+            if snapshot.chain_id is not None:
+                known[key] = snapshot.labels.get(IMAGE, "")
+                break
+            above.append(key)
+            key = snapshot.parent
+        known.update(dict.fromkeys(above, known[key]))
+        return known[key]

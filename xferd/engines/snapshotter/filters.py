@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from xferd.interfaces.snapshots import Snapshot
+
+Matches = Callable[[Snapshot], bool]
 
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _CONDITION: Final = re.compile(
@@ -22,58 +24,67 @@ _CONDITION: Final = re.compile(
 )
 
 
-def matches(snapshot: Snapshot, filters: Sequence[str]) -> bool:
+def parse_filters(filters: Sequence[str]) -> Matches:
     """
-    Whether a snapshot matches one of some filters; any does if there is none.
+    Parse filters, once for all snapshots that they are for.
 
     A condition of another form, as by a regular expression, counts as met, with what
     follows it: containerd looks at what it gets.
+
+    @return: whether a snapshot matches one of the filters; any does if there is none.
     """
-    return not filters or any(_matches(snapshot, text) for text in filters)
+    parsed = [_conditions(text) for text in filters]
+    if not filters or not all(parsed):
+        return lambda _: True
+    return lambda snapshot: any(all(meets(snapshot) for meets in each) for each in parsed)
 
 
-def _matches(snapshot: Snapshot, text: str) -> bool:
+def _conditions(text: str) -> list[Matches]:
     """
-    Whether a snapshot meets the conditions of one filter.
+    The conditions of one filter.
     """
+    found: list[Matches] = []
     at = 0
     while at < len(text):
-        found = _CONDITION.match(text, at)
-        if found is None:
-            return True
+        condition = _CONDITION.match(text, at)
+        if condition is None:
+            break
         try:
-            if not _meets(snapshot, found[1], found[2], found[3]):
-                return False
+            found.append(_condition(condition[1], condition[2], condition[3]))
         except ValueError:
-            return True
-        at = found.end()
-    return True
+            break
+        at = condition.end()
+    return found
 
 
-def _meets(snapshot: Snapshot, field: str, operator: str | None, text: str | None) -> bool:
+def _condition(field: str, operator: str | None, text: str | None) -> Matches:
     """
-    Whether a snapshot meets a condition.  Without an operator, that is to have a value; a
-    label that it does not have equals the empty string.
+    One condition.  Without an operator, that is to have a value; a label that a snapshot
+    does not have equals the empty string.
 
-    @raise ValueError: the condition has an escape of Go's that JSON does not have.
+    @raise ValueError: it has an escape of Go's that JSON does not have.
     """
-    value = _value(snapshot, field)
+    value = _value_of(field)
     if operator is None or text is None:
-        return value != ""
-    return (value == _unquoted(text)) is (operator == "==")
+        return lambda snapshot: value(snapshot) != ""
+    wanted = _unquoted(text)
+    if operator == "==":
+        return lambda snapshot: value(snapshot) == wanted
+    return lambda snapshot: value(snapshot) != wanted
 
 
-def _value(snapshot: Snapshot, field: str) -> str:
+def _value_of(field: str) -> Callable[[Snapshot], str]:
     """
     The value of a field.
     """
     if field == "name":
-        return snapshot.key
+        return lambda snapshot: snapshot.key
     if field == "parent":
-        return snapshot.parent
+        return lambda snapshot: snapshot.parent
     if field == "kind":
-        return snapshot.kind.name.lower()
-    return snapshot.labels.get(_unquoted(field.removeprefix("labels.")), "")
+        return lambda snapshot: snapshot.kind.name.lower()
+    label = _unquoted(field.removeprefix("labels."))
+    return lambda snapshot: snapshot.labels.get(label, "")
 
 
 def _unquoted(text: str) -> str:

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from xferd.engines.snapshotter.directories import Directories
 from xferd.engines.snapshotter.errors import BadCall, NotPossible, SnapshotExists, SnapshotUnknown
-from xferd.engines.snapshotter.filters import matches
+from xferd.engines.snapshotter.filters import parse_filters
 from xferd.engines.snapshotter.labels import checked, mapped_root, wanted_layer, without_maps
 from xferd.engines.snapshotter.mounts import mount_of, needs_short_names
 from xferd.engines.snapshotter.provider import LayerProvider, nanoseconds
@@ -110,7 +110,7 @@ class Snapshotter:
 
     def all(self, filters: Sequence[str]) -> Deferred[Sequence[Snapshot]]:
         async def found() -> Sequence[Snapshot]:
-            return [snapshot for snapshot in self._table.all() if matches(snapshot, filters)]
+            return list(filter(parse_filters(filters), self._table.all()))
 
         return Deferred.fromCoroutine(found())
 
@@ -253,11 +253,16 @@ class Snapshotter:
         """
         Remove the directories that belong to no snapshot.
         """
-        known = {snapshot.number for snapshot in self._table.all()} | self._making
-        for path in await self._threads.run(self._directories.left, known):
-            self._store.discard(path)
+        directories, links = await self._threads.run(self._directories.present)
+        # From now: what was made meanwhile is known, and numbers are never used again.
+        known = {str(number) for number in {*self._making, *(each.number for each in self._table.all())}}
+        stray = [name for name in links if name.partition("-")[0] not in known]
+        await self._threads.run(self._directories.remove_links, stray)
+        for name in directories:
+            if name not in known:
+                self._discard(name)
 
-    def _discard(self, number: int) -> None:
+    def _discard(self, number: int | str) -> None:
         """
         Remove the files of a snapshot.
         """

@@ -139,7 +139,7 @@ class MirroredBlobs:
         @raise SourceError: no source delivers it.
         """
         stored = self._store.blobs.has(blob.digest)
-        self._traffic.blob(source.host, stored)
+        self._traffic.blob(source.host, stored, stop - start)
         if stored and not self._layers.isolated:
             if not (images and self._known.is_of_image(source.name, blob.digest)):
                 await self._provenance.check(source, blob.digest, turn)

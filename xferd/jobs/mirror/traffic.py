@@ -44,15 +44,17 @@ class Traffic:
         else:
             figures.misses += 1
 
-    def blob(self, host: str, stored: bool) -> None:
+    def blob(self, host: str, stored: bool, size: int) -> None:
         """
         Count a blob that a client requests.
 
         @param stored: whether it was complete in the store.
+        @param size: how many of its bytes the client requests.
         """
         figures = self._of(host)
         if stored:
             figures.hits += 1
+            figures.found += size
         else:
             figures.misses += 1
 

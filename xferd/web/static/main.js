@@ -4,6 +4,7 @@
 
 import { ask, headers, jobPath } from "./ask.js";
 import { Engines } from "./engines.js";
+import { Fleet } from "./fleet.js";
 import { title } from "./format.js";
 import { showLimits } from "./forms.js";
 import { Mirror } from "./mirror.js";
@@ -27,6 +28,7 @@ const view = new View({ cancel, look, again: draw });
 const registries = new Registries({ clear });
 const mirror = new Mirror();
 const engines = new Engines();
+const fleet = new Fleet();
 let drawing = false;
 /** When the page was drawn last, and how long that took, in milliseconds. */
 let drawn = 0;
@@ -149,6 +151,7 @@ async function refresh() {
       registries.show(await ask("GET", "/hosts"));
       mirror.show(await ask("GET", "/registry"), await ask("GET", "/registry/repositories"));
       engines.show(await ask("GET", "/engines"));
+      fleet.show(await ask("GET", "/fleet"));
     }
     if (started !== null && started !== status.started) said("xferd was restarted.");
     started = status.started;

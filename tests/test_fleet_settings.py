@@ -1,0 +1,193 @@
+"""
+Tests for L{xferd.fleet_settings}.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from xferd.config import Config
+from xferd.errors import ConfigError
+from xferd.fleet_settings import FleetFiles, FleetSettings, read_secret
+
+NODE = FleetSettings(
+    etcd=("http://127.0.0.1:2379",),
+    url="http://127.0.0.1:5000",
+    secret_file="/s",
+    peer_networks=("127.0.0.0/8",),
+)
+"""The settings of a node on this machine."""
+
+WHOLE = """[fleet]
+etcd = ["https://10.0.0.1:2379", "https://[fd00::2]:2379/"]
+url = "http://10.0.0.7:5000"
+secret_file = "/s"
+peer_networks = ["10.0.0.0/8", "fd00::/8"]
+"""
+
+
+class SettingsTests(SynchronousTestCase):
+    """
+    C{[fleet]} of the configuration file.
+    """
+
+    def read(self, text: str) -> Config:
+        """
+        The settings of root with a file.
+        """
+        path = Path(self.mktemp())
+        path.write_text(text)
+        return Config.default({}, 0).with_file(str(path))
+
+    def test_none(self) -> None:
+        """
+        Without C{etcd} there is no fleet.
+        """
+        self.assertFalse(self.read("").fleet.is_configured)
+        self.assertFalse(self.read("[fleet]\nmax_followers = 3").fleet.is_configured)
+
+    def test_whole(self) -> None:
+        """
+        Five settings are enough; the name is the host's.
+        """
+        fleet = self.read(WHOLE).fleet
+        self.assertTrue(fleet.is_configured)
+        self.assertEqual(fleet.node_name, os.uname().nodename)
+        self.assertEqual(evolve(fleet, name="node-7").node_name, "node-7")
+
+    def test_refused(self) -> None:
+        """
+        An invalid setting is refused with one sentence that names it.
+        """
+        for old, new, reason in (
+            ('"https://10.0.0.1:2379"', '"10.0.0.1"', "fleet.etcd must be URLs such as"),
+            ('"https://10.0.0.1:2379"', '"https://u:p@10.0.0.1"', "fleet.etcd must be URLs such as"),
+            ('"https://10.0.0.1:2379"', '"https://10.0.0.1:99999"', "fleet.etcd must be URLs such as"),
+            ('"https://10.0.0.1:2379"', '"http://10.0.0.1"', "fleet.etcd must be URLs of one kind"),
+            (
+                'etcd = ["https://10.0.0.1:2379", "https://[fd00::2]:2379/"]',
+                "",
+                "fleet.etcd must be the URLs",
+            ),
+            ('url = "http://10.0.0.7:5000"', "", "fleet.url must be how peers reach the registry"),
+            ("http://10.0.0.7:5000", "http://10.0.0.7/path", "fleet.url must be how peers reach"),
+            ("http://10.0.0.7:5000", "http://192.0.2.7", "fleet.peer_networks must contain 192.0.2.7"),
+            ('secret_file = "/s"', "", "fleet.secret_file must be a file with the secret"),
+            ('peer_networks = ["10.0.0.0/8", "fd00::/8"]', "", "fleet.peer_networks must be the networks"),
+            ('"fd00::/8"', '"10.0.0.1/8"', "fleet.peer_networks must be networks such as '10.0.0.0/8'"),
+            ("[fleet]", "[fleet]\nname = 'a b'", "fleet.name must be letters, digits"),
+            ("[fleet]", "[fleet]\netcd_key = '/k'", "fleet.etcd_certificate must be set together with"),
+            ("[fleet]", "[fleet]\npeer_key = '/k'", "fleet.peer_certificate must be set together with"),
+            ("[fleet]", "[fleet]\netcd_user = 'u'", "fleet.etcd_user must be set together with"),
+            ("[fleet]", "[fleet]\nmax_followers = 0", "fleet.max_followers must be at least 1"),
+            ("[fleet]", "[fleet]\nkeep_copies = 17", "fleet.keep_copies must be at most 16"),
+            ("[fleet]", "[fleet]\nupload_rate = -1", "fleet.upload_rate must be at least 0"),
+        ):
+            self.assertIn(old, WHOLE)
+            error = self.assertRaises(ConfigError, self.read, WHOLE.replace(old, new))
+            self.assertIn(reason, str(error))
+
+    def test_password(self) -> None:
+        """
+        A password is sent without TLS on this machine alone.
+        """
+        user = "[fleet]\netcd_user = 'u'\netcd_password_file = '/p'\n"
+        lines = WHOLE.splitlines()[2:]
+        near, far = (
+            "\n".join([user + f"etcd = ['http://{host}:2379']", *lines]) for host in ("[::1]", "10.0.0.1")
+        )
+        self.assertTrue(self.read(near).fleet.is_configured)
+        error = self.assertRaises(ConfigError, self.read, far)
+        self.assertIn("fleet.etcd must be https URLs where 'etcd_user' is set", str(error))
+
+    def test_host_name(self) -> None:
+        """
+        A host whose name cannot be that of a node needs one.
+        """
+        self.patch(socket, "gethostname", lambda: "-")
+        error = self.assertRaises(ConfigError, lambda: NODE.node_name)
+        self.assertIn("set name in [fleet]", str(error))
+
+    def test_restart(self) -> None:
+        """
+        A change needs a restart.
+        """
+        self.assertEqual(self.read("").needing_restart(self.read(WHOLE)), ["fleet"])
+
+
+class FilesTests(SynchronousTestCase):
+    """
+    L{FleetFiles}.
+    """
+
+    def write(self, data: bytes, mode: int = 0o600) -> str:
+        """
+        Write a file.
+        """
+        path = Path(self.mktemp())
+        path.write_bytes(data)
+        path.chmod(mode)
+        return str(path)
+
+    def test_read(self) -> None:
+        """
+        The contents of all files are read; the secret has no line feed.
+        """
+        certificate = b"-----BEGIN CERTIFICATE-----\n"
+        key = b"-----BEGIN PRIVATE KEY-----\n"
+        paths = self.write(certificate), self.write(key)
+        settings = evolve(
+            NODE,
+            secret_file=self.write(b"0123456789abcdef\n", 0o640),
+            etcd_user="u",
+            etcd_password_file=self.write("pass wörd\n".encode()),
+            etcd_ca=paths[0],
+            etcd_certificate=paths[0],
+            etcd_key=paths[1],
+            peer_certificate=paths[0],
+            peer_key=paths[1],
+        )
+        files = FleetFiles.read(settings)
+        self.assertEqual(files.secret, b"0123456789abcdef")
+        self.assertEqual(files.etcd_password, "pass wörd")
+        self.assertEqual((files.etcd_ca, files.etcd_client), (certificate, (certificate, key)))
+        self.assertEqual((files.peer_ca, files.peer_client), (b"", (certificate, key)))
+        self.assertNotIn("0123456789abcdef", repr(files))
+        self.assertNotIn("pass", repr(files).partition("etcd_password")[2])
+
+    def test_secret(self) -> None:
+        """
+        A secret is refused that is missing, short, long, readable by others, or no file.
+        """
+        for path, reason in (
+            ("/nonexistent/secret", "cannot read the secret of the fleet in /nonexistent/secret: No such"),
+            (self.write(b"short\n"), "has 5 bytes, and needs 16: write one with 'openssl rand -hex 32'"),
+            (self.write(b"x" * 5000), "has more than 4096 bytes"),
+            (self.write(b"0123456789abcdef", 0o644), "is open to other users: run chmod 0600"),
+            ("/dev/null", "/dev/null is not a file"),
+        ):
+            self.assertIn(reason, str(self.assertRaises(ConfigError, read_secret, path)))
+
+    def test_others(self) -> None:
+        """
+        So are certificates, keys and passwords that cannot be used.
+        """
+        secret = self.write(b"0123456789abcdef")
+        key, certificate = self.write(b"PRIVATE KEY-----"), self.write(b"-----BEGIN CERTIFICATE-----")
+        for changes, reason in (
+            ({"etcd_ca": secret}, "has no PEM certificates"),
+            ({"etcd_certificate": certificate, "etcd_key": secret}, "has no PEM key"),
+            ({"peer_certificate": secret, "peer_key": key}, "has no PEM certificates"),
+            (
+                {"peer_certificate": certificate, "peer_key": self.write(b"PRIVATE KEY-----", 0o644)},
+                "the key in",
+            ),
+            ({"etcd_user": "u", "etcd_password_file": self.write(b"\xff")}, "is not UTF-8"),
+        ):
+            settings = evolve(NODE, secret_file=secret, **changes)  # type: ignore[arg-type]
+            self.assertIn(reason, str(self.assertRaises(ConfigError, FleetFiles.read, settings)))
