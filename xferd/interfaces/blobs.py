@@ -5,7 +5,7 @@ The store's blobs and partial blobs, and the followers of growing files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -84,11 +84,12 @@ class IPartial(Interface):
         Discard all bytes and begin with an empty file.  Followers are notified.
         """
 
-    def commit() -> Deferred[None]:
+    def commit(verified: Callable[[], None] = lambda: None) -> Deferred[None]:
         """
         Verify size and digest, flush the bytes and make them a blob.  Followers
         are notified.  Cancelling waits for the disk.
 
+        @param verified: called when the bytes are right, before they are a blob.
         @raise DigestMismatch: the bytes are wrong; they were discarded.
         @raise SizeMismatch: their number is wrong; they were discarded.
         @raise StoreError: the disk refuses.

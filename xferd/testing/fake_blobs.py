@@ -6,6 +6,7 @@ The blobs of a store in memory.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -92,8 +93,8 @@ class FakePartial:
         for follower in list(self._followers):
             follower.restarted()
 
-    def commit(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(then_cancelled(Deferred.fromCoroutine(self._commit())))
+    def commit(self, verified: Callable[[], None] = lambda: None) -> Deferred[None]:
+        return Deferred.fromCoroutine(then_cancelled(Deferred.fromCoroutine(self._commit(verified))))
 
     @property
     def has_file(self) -> bool:
@@ -127,7 +128,7 @@ class FakePartial:
         if follower in self._followers:
             self._followers.remove(follower)
 
-    async def _commit(self) -> None:
+    async def _commit(self, verified: Callable[[], None]) -> None:
         self._must_be_open()
         self._state = "committing"
         try:
@@ -141,6 +142,7 @@ class FakePartial:
         if Digest.of(data, self.digest.algorithm) != self.digest:
             self.restart()
             raise DigestMismatch(f"bytes arrived that are not {self.digest}")
+        verified()
         self._state = "committed"
         self._path = self._blobs.keep(self.digest, data)
         for follower in list(self._followers):

@@ -162,6 +162,24 @@ class StoredTests(ProvenanceCase):
         self.assert_whole(self.open())
         self.assertEqual((self.registry.count("confirm", self.digest), self.gets(self.digest)), (1, PARTS))
 
+    def test_just_now(self) -> None:
+        """
+        A client that comes at the moment when the blob is complete needs no proof.
+        """
+        self.registry.stall(self.digest)
+        opening = self.open()
+        self.registry.feed(self.digest, 100_000)
+        self.settle()
+        reader = self.successResultOf(opening)
+        later: list[Deferred[IBlobReader]] = []
+        last = reader.read(len(self.data) - 1, 1)
+        _ = last.addCallback(lambda _: later.append(self.mirror.blob(self.source, self.digest, "next")))
+        self.registry.finish(self.digest)
+        self.settle()
+        self.assert_whole(later[0])
+        reader.close()
+        self.assertEqual((self.registry.count("confirm", self.digest), self.gets(self.digest)), (0, 1))
+
     def test_not_recorded(self) -> None:
         """
         An origin that cannot be recorded counts until the daemon ends.

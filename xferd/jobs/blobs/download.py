@@ -270,7 +270,6 @@ class DownloadManager:
                 try:
                     lock = None if scope is None else self._partial_lock(blob.digest)
                     await self._fill(transfer, blob, growth, lock, prove)
-                    self._note_origin(blob.digest, growth)
                 finally:
                     end()
                 return
@@ -297,6 +296,7 @@ class DownloadManager:
             blobs=self._store.blobs,
             clock=self._downloads.clock,
             receive=self._receive,
+            verified=lambda: self._note_origin(blob.digest, growth),
             lock=lock,
             possession=self._possession if prove or lock is not None else None,
         )

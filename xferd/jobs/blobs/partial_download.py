@@ -73,6 +73,7 @@ class PartialDownload:
         blobs: IBlobs,
         clock: IReactorTime,
         receive: Receive,
+        verified: Callable[[], None] = lambda: None,
         lock: PartialLock | None = None,
         possession: Possession | None = None,
     ) -> None:
@@ -81,6 +82,7 @@ class PartialDownload:
             its fourth argument with each body, before its first byte, and the last
             one for each piece, with its size and with what has to fire before the
             next is read.
+        @param verified: called when all bytes are right, before they are a blob.
         @param lock: in isolated mode, the lock of the blob's file.  Then the
             source has to prove that it has the blob, before a byte is used that
             another source sent.
@@ -93,6 +95,7 @@ class PartialDownload:
         self._blobs = blobs
         self._clock = clock
         self._receive = receive
+        self._verified = verified
         self._lock = lock
         self._possession = possession
         self._partial: IPartial | None = None
@@ -137,7 +140,7 @@ class PartialDownload:
         try:
             if partial.offset < self._blob.size:
                 return False
-            await partial.commit()
+            await partial.commit(self._verified)
         except ContentMismatch:
             self._senders.clear()
             return False
@@ -193,7 +196,7 @@ class PartialDownload:
                 source.distrust(partial.digest)
                 raise
             try:
-                await partial.commit()
+                await partial.commit(self._verified)
             except ContentMismatch:
                 senders, self._senders = self._senders, set()
                 self._transfer.report(bytes_done=0)

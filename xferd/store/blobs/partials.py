@@ -140,8 +140,8 @@ class Partial:
         self._check()
         self._empty()
 
-    def commit(self) -> Deferred[None]:
-        return delay_cancellation(Deferred.fromCoroutine(self._commit()))
+    def commit(self, verified: Callable[[], None] = lambda: None) -> Deferred[None]:
+        return delay_cancellation(Deferred.fromCoroutine(self._commit(verified)))
 
     def suspend(self) -> None:
         if self._state != "open":
@@ -202,7 +202,7 @@ class Partial:
         if follower in self._followers:
             self._followers.remove(follower)
 
-    async def _commit(self) -> None:
+    async def _commit(self, verified: Callable[[], None]) -> None:
         self._check()
         while self._hashing is not None:
             # No canceller: a cancelled commit waits.
@@ -220,6 +220,7 @@ class Partial:
         if arrived != self.digest.hex:
             self._empty()
             raise DigestMismatch(f"blob {self.digest} arrived as {self.digest.algorithm}:{arrived}")
+        verified()
         self._cancel_report()
         self._state = "committing"
         try:
