@@ -233,6 +233,14 @@ class PodmanCase(TestCase):
         await push(reactor, image, reference, mkdtemp(dir=self.place))
         return reference
 
+    async def use_mirror(self) -> None:
+        """
+        Have podman pull through the daemon.
+        """
+        text = await self.daemon.ctl("mirror", "show", "podman")
+        location = f'location = "{self.registry.host}"\n'
+        self.storage.registries.write_text(text.replace(location, f"{location}insecure = true\n"))
+
     async def run_in(self, reference: str, *command: str, options: tuple[str, ...] = ()) -> str:
         """
         Run a command in a container.
@@ -497,9 +505,7 @@ class LateAnswerTests(PodmanCase):
         Configure the mirror.
         """
         await super().setUp()
-        text = await self.daemon.ctl("mirror", "show", "podman")
-        location = f'location = "{self.registry.host}"\n'
-        self.storage.registries.write_text(text.replace(location, f"{location}insecure = true\n"))
+        await self.use_mirror()
 
     async def test_pull(self) -> None:
         """
@@ -553,6 +559,8 @@ class RootlessTests(PodmanCase):
     A daemon and podman of the same user, the daemon in the user namespace of
     C{podman unshare}.
     """
+
+    wait_for = 'wait_for = ["root"]\n'
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
@@ -631,6 +639,21 @@ class RootlessTests(PodmanCase):
         await self.storage.podman("push", "--quiet", "--tls-verify=false", self.reference, copy)
         config = await self.config_of(f"docker://{copy}", "--src-tls-verify=false")
         self.assertEqual(config, str(self.image.config.digest))
+
+    async def test_pull(self) -> None:
+        """
+        An unchanged pull waits for the daemon, whose namespace has the user as root.
+        """
+        await self.use_mirror()
+        await self.storage.podman("pull", "--quiet", self.reference)
+        self.assertEqual(await self.storage.images(), {self.reference: False})
+        for layer in self.image.layers:
+            self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
+        self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
+        # Reads what podman has recorded.
+        await self.daemon.ctl("gc")
+        (engine,) = await self.daemon.show("engine", "ls")
+        self.assertEqual([image["image"] for image in engine["images"]], [self.reference])
 
     async def test_unknown_owner(self) -> None:
         """

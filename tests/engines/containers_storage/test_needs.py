@@ -101,6 +101,19 @@ class NeedsTests(SynchronousTestCase):
         self.needs.shown(Contents())
         self.assertEqual(self.needs.used(), {})
 
+    def test_kept(self) -> None:
+        """
+        A layer that the view shows for an engine alone stays until the view is written.
+        """
+        use = LayerUse(self.ids[1], "container", "web", "/root")
+        self.needs.recorded([use], self.by_id)
+        self.needs.shown(Contents(), self.needs.chains)
+        self.assertEqual(self.needs.used(), {self.chains[1]: ["container web of /root"]})
+        self.needs.recorded([], self.by_id)
+        self.assertEqual(self.needs.used(), {self.chains[1]: ["the view, until it is written again"]})
+        self.needs.shown(Contents(), self.needs.chains)
+        self.assertEqual(self.needs.used(), {})
+
     def test_blobs(self) -> None:
         """
         The blobs of layers stay that the view shows: engines read the layers from them.

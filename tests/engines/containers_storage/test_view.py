@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from tests.store.support import Sample, StoreTestCase, pull, sample
 from xferd.engines.containers_storage.identity import layer_ids
 from xferd.engines.containers_storage.needs import HELD
-from xferd.engines.containers_storage.view import RETRY, StorageView, ViewUser
+from xferd.engines.containers_storage.view import FRESH, RETRY, StorageView, ViewUser
 from xferd.engines.engines import Engines, make_engines
 from xferd.engines.settings import ContainersStorageSettings, EnginesSettings
 from xferd.errors import StoreError
@@ -396,6 +396,29 @@ class ViewTests(StoreTestCase):
                 ],
             },
         )
+
+    def test_fresh_description(self) -> None:
+        """
+        The description has what engines have recorded since, also when that cannot be read
+        now.  What is not recorded any more stays in the view until that is written.
+        """
+        self.start()
+        self.pull(self.one)
+        self.run_container(self.one)
+        self.assertEqual(self.describe()["images"], [])
+        self.reactor.advance(FRESH)
+        self.assertEqual(self.describe()["layers"], 2)
+        (self.root / "overlay-images" / "images.json").write_text("{")
+        self.reactor.advance(FRESH)
+        self.assertEqual((self.describe()["layers"], self.describe()["state"]), (2, "serving"))
+        self.run_container(self.one)
+        self.remove(self.one)
+        self.engine("containers")
+        self.engine("layers")
+        self.reactor.advance(FRESH)
+        self.assertEqual(self.describe()["layers"], 0)
+        self.assertIn(cast(Digest, self.one.image.chain_id), self.view.needs.used())
+        self.assertEqual(self.wait(self.store.gc.collect(False)).layers, 2)
 
     def test_late_answers(self) -> None:
         """

@@ -32,6 +32,7 @@ class Needs:
         self._contents = Contents()
         self._uses: Sequence[LayerUse] = ()
         self._held: dict[Digest, tuple[str, float]] = {}
+        self._kept: Set[Digest] = frozenset()
         self._leaving: Set[Digest] = frozenset()
         self._used: Mapping[Digest, Sequence[str]] | None = None
 
@@ -60,11 +61,14 @@ class Needs:
         self._uses, self._chains = uses, chains
         self._used = None
 
-    def shown(self, contents: Contents) -> None:
+    def shown(self, contents: Contents, kept: Set[Digest] = frozenset()) -> None:
         """
         Record what the view shows by now.
+
+        @param kept: the layers that it shows for engines alone.  They stay until it shows
+            them no longer, also when no engine has recorded them any more.
         """
-        self._contents, self._leaving = contents, frozenset()
+        self._contents, self._kept, self._leaving = contents, kept, frozenset()
         self._used = None
 
     def named(self, images: Iterable[Image]) -> None:
@@ -98,7 +102,7 @@ class Needs:
                 used.setdefault(chain, []).extend(reasons)
             for chain, (reason, _) in self._held.items():
                 used.setdefault(chain, []).append(reason)
-            for digest in self._leaving:
+            for digest in self._leaving | (self._kept - used.keys()):
                 used.setdefault(digest, []).append("the view, until it is written again")
             for image in self._contents.images.values():
                 if not image.names:

@@ -12,7 +12,7 @@ from threading import Event
 from typing import Final
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -53,6 +53,9 @@ from xferd.unpack.rights import Rights, own_rights
 
 RETRY: Final = 30.0
 """Seconds after which a view is written again that could not be written."""
+
+FRESH: Final = 5.0
+"""Seconds for which a description has what the engines had recorded before."""
 
 _BATCH: Final = 64
 """Images that are looked at in one turn of the reactor."""
@@ -126,6 +129,7 @@ class StorageView:
         self._identities: dict[Digest, str] = {}
         self._known_facts: dict[str, tuple[int, Owners]] = {}
         self._begun = self._serving = False
+        self._read = 0.0
         self._problem: str | None = None
         self._retry: IDelayedCall | None = None
         # Nothing is collected that an engine needs, whatever becomes of the view: jobs of an earlier
@@ -184,25 +188,32 @@ class StorageView:
         return self._identities.get(chain_id, "") in self._contents.layers
 
     def describe(self) -> Deferred[EngineJSON]:
+        return Deferred.fromCoroutine(self._describe())
+
+    async def _describe(self) -> EngineJSON:
+        now = self._reactor.seconds()
+        if self._serving and now >= self._read + FRESH:
+            try:
+                await self._read_needs()
+            except XferdError:
+                pass  # The next writing of the view reports it.
         stacks = (self._store.layers.stack(chain) for chain in self.needs.chains)
         needed = {layer.chain_id: layer.size for stack in stacks for layer in stack}
         state = FAILED if self._problem else SERVING if self._serving else STOPPED
-        return succeed(
-            EngineJSON(
-                name=self.name,
-                kind=self.kind,
-                state=state,
-                problem=self._problem,
-                path=self.path,
-                snapshots=0,
-                layers=len(needed),
-                size=sum(needed.values()),
-                images=self.needs.images(),
-                left_out=[
-                    LeftOutJSON(image=name, reason=reason)
-                    for name, reason in sorted(self._contents.left_out.items())
-                ],
-            )
+        return EngineJSON(
+            name=self.name,
+            kind=self.kind,
+            state=state,
+            problem=self._problem,
+            path=self.path,
+            snapshots=0,
+            layers=len(needed),
+            size=sum(needed.values()),
+            images=self.needs.images(),
+            left_out=[
+                LeftOutJSON(image=name, reason=reason)
+                for name, reason in sorted(self._contents.left_out.items())
+            ],
         )
 
     def figures(self) -> EngineFigures:
@@ -261,6 +272,7 @@ class StorageView:
         chains = self._chains()
         uses = await self._threads.run(self._read_uses, frozenset(chains))
         self.needs.recorded(uses, chains)
+        self._read = self._reactor.seconds()
 
     def _read_uses(self, ours: frozenset[str]) -> list[LayerUse]:
         return [use for root in self._roots for use in read_uses(root, ours, stop=self._stop)]
@@ -298,14 +310,15 @@ class StorageView:
             chain_id = chains.get(record.layer)
             if self._has_documents(record) and (chain_id is not None or not record.layer):
                 selection.keep_image(record, await self._stack(chain_id))
-        for chain in sorted(self.needs.chains):
+        kept = self.needs.chains
+        for chain in sorted(kept):
             selection.add_layers(await self._stack(chain))
         contents = selection.contents()
         await self._threads.run(self._write_files, contents, rfc3339(self._wall_clock()))
         self._contents, self._on_disk = contents, contents.images
         paths = {f"{self._trees}/{layer.tree}/{DIFF}" for layer in contents.layers.values()}
         self._known_facts = {path: known for path, known in self._known_facts.items() if path in paths}
-        self.needs.shown(contents)
+        self.needs.shown(contents, kept)
 
     def _has_documents(self, image: ImageRecord) -> bool:
         return all(self._store.blobs.has(digest) for digest in image.big_data().values())
