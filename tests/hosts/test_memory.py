@@ -17,7 +17,7 @@ from xferd.errors import ConnectionFailed, RegistryUnavailable, StoreError
 from xferd.hosts.circuit_breaker import FIRST_PAUSE, PROBE
 from xferd.hosts.known import DAY
 from xferd.hosts.memory import DELAY, KEEP, MOST, HostMemory
-from xferd.interfaces.hosts import Availability, IHostMemory, Quota
+from xferd.interfaces.hosts import Availability, IHostMemory, ISharedPauses, Quota
 from xferd.interfaces.journal import HostRecord
 from xferd.interfaces.transfer import HostAccount
 from xferd.testing.fake_journal import FakeJournal
@@ -79,6 +79,68 @@ class MemoryCase(SynchronousTestCase):
         Whether requests may be made.
         """
         return self.memory.state(host, account).availability
+
+
+class SharedPausesTests(MemoryCase):
+    """
+    Pauses that are shared with other nodes of a fleet.
+    """
+
+    def setUp(self) -> None:
+        """
+        Follow them.
+        """
+        super().setUp()
+        self.told: list[tuple[str, HostAccount, float]] = []
+        self.memory.follow_pauses(lambda *pause: self.told.append(pause))
+        self.assertTrue(verifyObject(ISharedPauses, self.memory))
+
+    def test_told(self) -> None:
+        """
+        The pause of an account is reported; that of a host, an interval and the end of
+        one are not.
+        """
+        self.assertFalse(self.memory.knows(HUB))
+        self.documents.pause(ALICE, 30.0)
+        self.downloads.pause(HUB, 30.0)
+        self.documents.space(ALICE, 0.0)
+        self.assertEqual(self.told[0], ("document", ALICE, 30.0))
+        self.assertTrue(self.memory.knows(HUB))
+        told = len(self.told)
+        self.documents.clear(HUB)
+        self.assertEqual(len(self.told), told)
+
+    def test_adopted(self) -> None:
+        """
+        An adopted pause is in force for its kind and not reported, also where the
+        registry asks for less; what the registry asks for beyond it is.
+        """
+        self.memory.adopt("document", ALICE, 30.0)
+        self.assertEqual((self.documents.left(ALICE), self.downloads.left(ALICE)), (30.0, 0.0))
+        self.assertEqual(self.availability("alice"), Availability.PAUSED)
+        self.clock.advance(10)
+        self.documents.pause(ALICE, 5.0)
+        self.memory.adopt("document", ALICE, 3.0)
+        self.assertEqual(self.told, [])
+        self.assertEqual(self.documents.left(ALICE), 20.0)
+        self.documents.pause(ALICE, 60.0)
+        self.assertEqual(self.told, [("document", ALICE, 60.0)])
+        self.memory.adopt("unknown", ALICE, 30.0)
+
+    def test_restart(self) -> None:
+        """
+        A pause that is restored at the start is not reported again.
+        """
+        self.documents.pause(ALICE, 300.0)
+        self.result(self.memory.stop())
+        self.told.clear()
+        self.documents, self.downloads = Pauses(self.clock), Pauses(self.clock)
+        memory = HostMemory(self.clock, wall_clock=self.wall_clock, journal=self.journal)
+        memory.join("document", self.documents, metered=True)
+        memory.follow_pauses(lambda *pause: self.told.append(pause))
+        self.result(Deferred.fromCoroutine(memory.start()))
+        self.assertGreater(self.documents.left(ALICE), 290.0)
+        self.assertEqual(self.told, [])
 
 
 class StateTests(MemoryCase):

@@ -6,6 +6,7 @@ The memory of all hosts.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -14,12 +15,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xferd.expiring import ExpiringDict
 from xferd.hosts.known import DAY, Account, Host, Now
 from xferd.hosts.quota_policy import QuotaPolicy
 from xferd.interfaces.hosts import (
     Availability,
     HostState,
     IHostMemory,
+    ISharedPauses,
     KnownAccount,
     KnownHost,
     PauseTable,
@@ -41,11 +44,14 @@ DELAY: Final = 30.0
 _ALL: Final = "*"
 """The account of records that are about a host as a whole."""
 
+_SAME: Final = 1.0
+"""Seconds by which the end of a pause is the same."""
+
 _LABEL: Final = 12
 """Characters of the hash of an account that people see."""
 
 
-@implementer(IHostMemory)
+@implementer(IHostMemory, ISharedPauses)
 class HostMemory:
     """
     What the daemon remembers of hosts.
@@ -75,6 +81,9 @@ class HostMemory:
         self._tables: dict[str, PauseTable] = {}
         self._metered: list[PauseTable] = []
         self._followers: list[Callable[[str], object]] = []
+        self._pause_followers: list[Callable[[str, HostAccount, float], object]] = []
+        # When pauses end that no registry has asked for here.
+        self._adopted: ExpiringDict[tuple[str, str | HostAccount], float] = ExpiringDict(clock.seconds)
         self._changed: set[tuple[str, str]] = set()
         self._timer: IDelayedCall | None = None
         self._writes: set[Deferred[None]] = set()
@@ -219,10 +228,27 @@ class HostMemory:
         self._tables[kind] = pauses
         if metered:
             self._metered.append(pauses)
-        pauses.observe(self._paused)
+        pauses.observe(partial(self._paused, kind))
 
     def follow(self, cleared: Callable[[str], object]) -> None:
         self._followers.append(cleared)
+
+    def knows(self, host: str) -> bool:
+        return host in self._hosts
+
+    def follow_pauses(self, follower: Callable[[str, HostAccount, float], object]) -> None:
+        self._pause_followers.append(follower)
+
+    def adopt(self, kind: str, account: HostAccount, seconds: float) -> None:
+        if kind in self._tables and seconds > self._tables[kind].left(account):
+            self._adopt(kind, account, seconds)
+
+    def _adopt(self, kind: str, whom: str | HostAccount, seconds: float) -> None:
+        """
+        Pause a host or an account, without a word to those who follow pauses.
+        """
+        self._adopted[kind, whom] = self._clock.seconds() + seconds
+        self._tables[kind].pause(whom, seconds)
 
     # ---------------------------------------------------------- for people
 
@@ -298,7 +324,7 @@ class HostMemory:
         host.used = wall
         return host
 
-    def _paused(self, whom: str | HostAccount) -> None:
+    def _paused(self, kind: str, whom: str | HostAccount) -> None:
         """
         A pause has begun or was cleared.
         """
@@ -310,6 +336,11 @@ class HostMemory:
             host.accounts[account] = Account(host.used)
             _bound(host.accounts)
         self._note(name, account, 0.0 if self._left(whom) else DELAY)
+        left = self._tables[kind].left(whom)
+        new = self._clock.seconds() + left - (self._adopted.get((kind, whom)) or 0.0) > _SAME
+        if left and new and isinstance(whom, HostAccount):
+            for follower in self._pause_followers:
+                follower(kind, whom, left)
 
     def _note(self, host: str, account: str, delay: float = DELAY) -> None:
         """
@@ -376,7 +407,8 @@ class HostMemory:
         self._hosts[record.host] = host
         for kind, until in pauses.items():
             if kind in self._tables and until > now.clock:
-                self._tables[kind].pause(whom, until - now.clock)
+                # It was made known when the registry asked for it.
+                self._adopt(kind, whom, until - now.clock)
 
 
 def _text(account: Hashable) -> str:

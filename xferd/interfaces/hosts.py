@@ -151,6 +151,31 @@ class PauseTable(Protocol):
         """
 
 
+class ISharedPauses(Interface):
+    """
+    The pauses of this daemon, for the other nodes of a fleet.
+    """
+
+    def knows(host: str) -> bool:
+        """
+        Whether anything is known of a host.
+        """
+
+    def follow_pauses(follower: Callable[[str, HostAccount, float], object]) -> None:
+        """
+        Call C{follower} with each pause of an account that a registry asks for: the
+        kind of its transfers, the account, and the seconds.  Pauses that were adopted
+        are left out.
+        """
+
+    def adopt(kind: str, account: HostAccount, seconds: float) -> None:
+        """
+        Pause an account as a registry asked another node.  It never shortens a pause.
+
+        @param kind: the kind of the transfers; others are not paused.
+        """
+
+
 class IHostMemory(Interface):
     """
     What the daemon remembers of each host, and of each account there.  It

@@ -140,6 +140,27 @@ class IFileReader(IBlobReader):
         """
 
 
+class ISharedTags(Interface):
+    """
+    The tags that other nodes of a fleet have checked, and those that this one checks.
+    """
+
+    def is_fresh(source: IRepository, tag: str, held: Digest) -> Deferred[bool]:
+        """
+        Whether another node has checked lately that a tag is what is here.
+
+        @param held: what is here.
+        @return: fires within seconds, and without an error.  Cancelling ends the wait.
+        """
+
+    def checked(source: IRepository, tag: str, digest: Digest, ttl: float) -> None:
+        """
+        Report that the upstream has just named the digest of a tag.
+
+        @param ttl: seconds for which it need not be checked again.
+        """
+
+
 class IMirror(Interface):
     """
     The content of upstream registries.

@@ -32,7 +32,7 @@ from xferd.interfaces.job_json import (
     TransferJSON,
 )
 from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IJobs, IUploadStream
-from xferd.interfaces.mirror import IBlobReader
+from xferd.interfaces.mirror import IBlobReader, ISharedTags
 from xferd.interfaces.peers import IFleetDownloads, IHeldBlobs
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRegistries, IRepository
@@ -102,6 +102,7 @@ class Jobs:
         keep: Sequence[KeepRule] = (),
         hosts: IHostMemory | None = None,
         fleet: IFleetDownloads | None = None,
+        tags: ISharedTags | None = None,
     ) -> None:
         """
         @param clock: measures durations.
@@ -115,6 +116,7 @@ class Jobs:
         @param keep: how long mirrored content is kept.
         @param hosts: the memory of hosts; by default one that ends with this object.
         @param fleet: the nodes with which downloads are shared, in shared mode.
+        @param tags: those that other nodes of a fleet have checked.
         """
         self._sharing = sharing
         self._store = store
@@ -171,6 +173,7 @@ class Jobs:
             turn=self._turn,
             # Clients that wait go first.
             store_turn=lambda: Turn("", -1, next(self._numbers), 0),
+            tags=tags,
         )
         self._naming = Naming(store, self._broker.named)
         self.image_admin = ImageAdmin(

@@ -4,12 +4,16 @@ Tests for L{xferd.jobs.mirror.upstream_manifests}.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from tests.jobs.case import HOST, JobsCase
 from tests.jobs.mirror.case import APP
 from xferd.errors import ConnectionFailed, DiskFull, ManifestUnknown
 from xferd.hosts.memory import HostMemory
+from xferd.interfaces.mirror import ISharedTags
+from xferd.interfaces.registry import IRepository
 from xferd.jobs.mirror.questions import Questions
 from xferd.jobs.mirror.upstream_manifests import UpstreamManifests
 from xferd.names import Digest
@@ -48,13 +52,22 @@ class UpstreamManifestsTests(JobsCase):
             ),
             clock=self.clock,
             wall_clock=self.wall_clock,
+            tags=self.make_tags(),
         )
 
-    def ask(self, wanted: str = "latest", held: Digest | None = None) -> Deferred[Document | None]:
+    def make_tags(self) -> ISharedTags | None:
+        """
+        Make the tags of a fleet.
+        """
+        return None
+
+    def ask(
+        self, wanted: str = "latest", held: Digest | None = None, ttl: float = 0.0
+    ) -> Deferred[Document | None]:
         """
         Ask.
         """
-        asking = self.upstreams.ask(self.source, wanted, held, Turn("ci", 0, 1, 0))
+        asking = self.upstreams.ask(self.source, wanted, held, Turn("ci", 0, 1, 0), ttl)
         self.settle()
         return asking
 
@@ -130,3 +143,72 @@ class UpstreamManifestsTests(JobsCase):
         self.settle()
         self.successResultOf(stopping)
         self.failureResultOf(asking)
+
+
+@implementer(ISharedTags)
+class Tags:
+    """
+    Tags that other nodes have checked.
+
+    @ivar fresh: the fresh ones.
+    @ivar told: what this node has checked.
+    """
+
+    def __init__(self) -> None:
+        self.fresh: dict[str, Digest] = {}
+        self.told: list[tuple[str, Digest, float]] = []
+
+    def is_fresh(self, source: IRepository, tag: str, held: Digest) -> Deferred[bool]:
+        """
+        Whether the test has set it.
+        """
+        return succeed(self.fresh.get(tag) == held)
+
+    def checked(self, source: IRepository, tag: str, digest: Digest, ttl: float) -> None:
+        """
+        Note it.
+        """
+        self.told.append((tag, digest, ttl))
+
+
+class SharedTagsTests(UpstreamManifestsTests):
+    """
+    The same, in a fleet.
+    """
+
+    def make_tags(self) -> ISharedTags:
+        """
+        Make tags of a fleet.
+        """
+        self.tags = Tags()
+        verifyObject(ISharedTags, self.tags)
+        return self.tags
+
+    def test_fresh(self) -> None:
+        """
+        What another node has checked is not requested, and not recorded as checked; another
+        digest than the one that is here is checked.
+        """
+        self.successResultOf(self.ask())
+        tagged = self.store.catalog.tag(APP, "latest")
+        self.tags.told.clear()
+        self.clock.advance(100)
+        self.tags.fresh["latest"] = self.image.digest
+        self.assertIsNone(self.successResultOf(self.ask(held=self.image.digest)))
+        self.assertEqual(self.store.catalog.tag(APP, "latest"), tagged)
+        self.assertEqual((self.registry.count("resolve", "latest"), self.tags.told), (0, []))
+        self.tags.fresh["latest"] = Digest.of(b"another")
+        self.assertIsNone(self.successResultOf(self.ask(held=self.image.digest)))
+        self.assertEqual(self.registry.count("resolve", "latest"), 1)
+
+    def test_told(self) -> None:
+        """
+        Each answer about a tag is made known, with the time for which it holds; those
+        about digests are not.
+        """
+        self.successResultOf(self.ask())
+        self.successResultOf(self.ask(held=self.image.digest, ttl=60.0))
+        self.successResultOf(self.ask(str(self.image.digest)))
+        self.assertEqual(
+            self.tags.told, [("latest", self.image.digest, 0.0), ("latest", self.image.digest, 60.0)]
+        )

@@ -20,7 +20,7 @@ from xferd.interfaces.mirror import MirroredManifest, TagPolicy
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
-from xferd.jobs.mirror.freshness import Fallback, after, explanation, is_fresh
+from xferd.jobs.mirror.freshness import Fallback, after, explanation, is_fresh, lifetime
 from xferd.jobs.mirror.known import Known, KnownManifest, KnownTag
 from xferd.jobs.mirror.limited import limited
 from xferd.jobs.mirror.upstream_manifests import UpstreamManifests
@@ -30,6 +30,9 @@ from xferd.transfer.fair_queue import Turn
 
 CHECK: Final = 2.0
 """Seconds for which a client waits for the check of what is here.  The check goes on."""
+
+LONGEST: Final = 3600.0
+"""Seconds for which other nodes of a fleet need not check a tag, at most."""
 
 
 class MirroredManifests:
@@ -81,8 +84,9 @@ class MirroredManifests:
         @raise SourceError: as for L{by_digest}.
         """
         known = await self._known.tag(source.name, tag, images)
+        ttl = min(lifetime(policy, tag), LONGEST)
         if known is None:
-            document = await self._upstreams.ask(source, tag, None, turn)
+            document = await self._upstreams.ask(source, tag, None, turn, ttl)
             assert document is not None, "nothing is held"
             return MirroredManifest(document)
         manifest = known.manifest
@@ -90,7 +94,7 @@ class MirroredManifests:
             await self._check_available(source, manifest, turn)
             return MirroredManifest(manifest.document, stored=True)
         try:
-            document = await self._ask(source, tag, manifest, turn)
+            document = await self._ask(source, tag, manifest, turn, ttl)
         except XferdError as e:
             return await self._unconfirmed(source, tag, known, policy, e)
         if document is not None:
@@ -146,7 +150,7 @@ class MirroredManifests:
             pass  # It counts requests for manifests, and sends blobs.
 
     async def _ask(
-        self, source: IRepository, wanted: str, held: KnownManifest, turn: Turn
+        self, source: IRepository, wanted: str, held: KnownManifest, turn: Turn, ttl: float = 0.0
     ) -> Document | None:
         """
         Ask the upstream about what is here.  If that is of use without the answer, wait
@@ -160,7 +164,7 @@ class MirroredManifests:
                 host=source.host,
             )
 
-        asking = self._upstreams.ask(source, wanted, held.document.digest, turn)
+        asking = self._upstreams.ask(source, wanted, held.document.digest, turn, ttl)
         if not self._known.is_complete(source.name, held.entry):
             return await asking
         return await limited(asking, CHECK, late, self._clock)

@@ -11,7 +11,14 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.interfaces.hosts import IHostMemory
-from xferd.interfaces.mirror import IBlobReader, IMirror, MirroredManifest, TagPolicy, UpstreamFigures
+from xferd.interfaces.mirror import (
+    IBlobReader,
+    IMirror,
+    ISharedTags,
+    MirroredManifest,
+    TagPolicy,
+    UpstreamFigures,
+)
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
@@ -44,6 +51,7 @@ class Mirror:
         wall_clock: WallClock,
         turn: Callable[[str], Turn],
         store_turn: Callable[[], Turn],
+        tags: ISharedTags | None = None,
     ) -> None:
         """
         @param questions: see L{Questions}.
@@ -51,10 +59,11 @@ class Mirror:
         @param hosts: what is known of the upstreams.
         @param turn: makes the turn of a client.
         @param store_turn: see L{MirroredBlobs}.
+        @param tags: those that other nodes of a fleet have checked.
         """
         clock = questions.clock
         asking = Questions(questions, hosts=hosts, clock=clock)
-        upstreams = UpstreamManifests(store, asking, clock=clock, wall_clock=wall_clock)
+        upstreams = UpstreamManifests(store, asking, clock=clock, wall_clock=wall_clock, tags=tags)
         self._manifests = MirroredManifests(store, upstreams, clock=clock, wall_clock=wall_clock)
         self._traffic = Traffic()
         self._blobs = MirroredBlobs(

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from xferd.errors import DiskFull, ManifestUnknown
 from xferd.expiring import ExpiringDict
+from xferd.interfaces.mirror import ISharedTags
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.store import IStore
@@ -37,12 +38,22 @@ class UpstreamManifests:
     _log = Logger()
 
     def __init__(
-        self, store: IStore, questions: Questions, *, clock: IReactorTime, wall_clock: WallClock
+        self,
+        store: IStore,
+        questions: Questions,
+        *,
+        clock: IReactorTime,
+        wall_clock: WallClock,
+        tags: ISharedTags | None = None,
     ) -> None:
+        """
+        @param tags: those that other nodes of a fleet have checked.
+        """
         self._store = store
         self._questions = questions
         self._clock = clock
         self._wall_clock = wall_clock
+        self._tags = tags
         self._unknown: ExpiringDict[tuple[Hashable, str], tuple[float, str]]
         self._unknown = ExpiringDict(clock.seconds)
 
@@ -53,28 +64,34 @@ class UpstreamManifests:
         return self._questions.answered(source)
 
     def ask(
-        self, source: IRepository, wanted: str, held: Digest | None, turn: Turn
+        self, source: IRepository, wanted: str, held: Digest | None, turn: Turn, ttl: float = 0.0
     ) -> Deferred[Document | None]:
         """
         Ask for the present manifest of a tag, or for the manifest of a digest.
 
         @param held: the digest of the manifest that is here: where it is still the
             one, its bytes are not fetched.
+        @param ttl: seconds for which the answer about a tag holds.
         @return: fires with the manifest, or with L{None} if it is the one that is
             here.  Cancelling ends only the wait.
         @raise ManifestUnknown: the upstream does not have it, or did not a few
             seconds ago.
         @raise SourceError: there is no answer, or a refusal.
         """
-        return Deferred.fromCoroutine(self._ask(source, wanted, held, turn))
+        return Deferred.fromCoroutine(self._ask(source, wanted, held, turn, ttl))
 
     async def _ask(
-        self, source: IRepository, wanted: str, held: Digest | None, turn: Turn
+        self, source: IRepository, wanted: str, held: Digest | None, turn: Turn, ttl: float
     ) -> Document | None:
         known = self._unknown.get((source.identity, wanted))
         if known is not None and self._clock.seconds() < known[0] + UNKNOWN:
             # A new one each time: an error grows by a traceback with each raise.
             raise ManifestUnknown(known[1], host=source.host, status=404)
+
+        tags = None if ":" in wanted else self._tags
+        if tags is not None and held is not None and await tags.is_fresh(source, wanted, held):
+            # It is not as fresh as if it were checked now, so nothing is recorded.
+            return None
 
         async def attempt(repository: IRepository) -> Document | None:
             try:
@@ -86,6 +103,9 @@ class UpstreamManifests:
                 raise
 
         async def use(document: Document | None) -> None:
+            found = held if document is None else document.digest
+            if tags is not None and found is not None:
+                tags.checked(source, wanted, found, ttl)
             if document is not None:
                 await self._keep(source, document, [] if ":" in wanted else [wanted])
             elif ":" not in wanted:

@@ -1,0 +1,50 @@
+# -*- test-case-name: tests.fleet.test_accounts -*-
+"""
+The names of the daemon's own accounts: equal on all nodes that have the same
+credentials.
+"""
+
+from __future__ import annotations
+
+from hmac import digest
+from typing import Final
+
+from twisted.internet.defer import CancelledError
+
+from xferd.errors import XferdError
+from xferd.interfaces.registry import IKeychain
+
+_DIGITS: Final = 32
+
+
+class FleetAccounts:
+    """
+    Names accounts.  Who has not the secret of the fleet can neither compute a password
+    from a name nor test a guess.
+    """
+
+    def __init__(self, secret: bytes, keychain: IKeychain) -> None:
+        """
+        @param keychain: the credentials of the daemon's user.
+        """
+        self._secret = secret
+        self._keychain = keychain
+
+    async def name(self, host: str, path: str = "") -> str:
+        """
+        The name of the account that the daemon has at a registry.
+
+        @param path: a repository, which may have credentials of its own.
+        @return: 32 hexadecimal digits; the empty string where the daemon has no
+            credentials, or cannot read them.
+        """
+        try:
+            credentials = await self._keychain.lookup(host, path)
+        except CancelledError:
+            raise
+        except XferdError:
+            return ""
+        if not credentials:
+            return ""
+        text = b"\n".join((b"xferd-fleet-account-1", host.encode(), credentials.secret_bytes()))
+        return digest(self._secret, text, "sha256").hex()[:_DIGITS]
