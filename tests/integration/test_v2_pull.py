@@ -228,6 +228,27 @@ class PullTests(FaultyCase):
                 self.assertEqual((answer.status, answer.headers["content-range"]), (416, f"bytes */{size}"))
         self.assertEqual(self.registry.count("GET", self.blob.digest), 1)
 
+    async def test_far_range(self) -> None:
+        """
+        The end of a large blob reaches a client while the download is at its beginning.
+        """
+        image = self.add("large", 30_000_000)
+        blob = image.layers[0].blob
+        data = blob.read()
+        path, start = f"/v2/app/blobs/{blob.digest}", 10_000_000
+        self.registry.rate = 4_000_000.0
+        await self.get("/v2/app/manifests/large")
+        whole = await self.client.open(path)
+        await whole.has(1)
+        began = reactor.seconds()
+        far = await self.client.open(path, Range=f"bytes={start}-")
+        await far.has(1)
+        self.assertLess(far.first - began, start / self.registry.rate / 2)
+        answer, all_of_it = await gather([far.ended, whole.ended])
+        self.assertEqual((answer.status, answer.body), (206, data[start:]))
+        self.assertEqual(all_of_it.body, data)
+        self.assertLess(self.registry.bytes_sent, 2 * len(data) - start + CHUNK)
+
     async def test_first_byte(self) -> None:
         """
         Bytes reach a client while the rest is still on its way.
