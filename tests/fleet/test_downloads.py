@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.fleet.case import HOST, FleetCase
 from xferd.interfaces.fleet import LEASE_SECONDS, Claim
+from xferd.jobs.blobs.fleet_attempts import LOOK
 from xferd.testing.images import sample_image
 
 UPSTREAM = f"{HOST}/app"
@@ -279,6 +280,42 @@ class TroubleTests(FleetCase):
         self.wait(3)
         self.check(three, third)
         self.assertEqual(len(self.requests()), 2)
+
+    def test_peer_while_paused(self) -> None:
+        """
+        A node that waits for the end of upstream's pause finds a peer that got the blob
+        meanwhile, and follows it without a slot.
+        """
+        one, two = self.node(), self.node()
+        second = two.pull()
+        two.jobs._transfers.layers._downloads.slots.pause(HOST, 600.0)
+        self.wait(20)
+        self.assertEqual(self.requests(), [])
+        first = one.pull()
+        self.wait(LOOK + 2)
+        self.check(one, first)
+        self.check(two, second)
+        self.assertEqual(two.sources(second), [("peer n1", None)])
+
+    def test_waiting_is_no_doubt(self) -> None:
+        """
+        The time that a node waits for a slot is not that of a silent peer: it follows the
+        node that has claimed the blob just before.
+        """
+        one, two = self.node(), self.node()
+        pause = two.jobs._transfers.layers._downloads.slots.pause
+        second = two.pull()
+        pause(HOST, LOOK * 1.5)
+        self.wait(LOOK * 1.5 - 0.5)
+        self.registry.stall(self.digest)
+        first = one.pull()
+        self.wait(3)
+        self.assertEqual(self.requests(), [0])
+        self.registry.finish(self.digest)
+        self.wait(3)
+        self.check(one, first)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0])
 
     def test_denied(self) -> None:
         """

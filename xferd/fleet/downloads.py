@@ -109,6 +109,7 @@ class FleetDownload:
         self._ended = False
         self._failed: set[str] = set()
         self._moved = fleet.clock.seconds()
+        self._left: float | None = None
 
     # -------------------------------------------------------- IFleetDownload
 
@@ -177,6 +178,20 @@ class FleetDownload:
     # --------------------------------------------------------------- inside
 
     async def _peer(self, registry: IBlobSource) -> IPeerSource | None:
+        if self._left is not None:
+            # The registry's turn is no time without an answer of a peer.
+            self._moved += self._fleet.clock.seconds() - self._left
+            self._left = None
+        try:
+            source = await self._find(registry)
+        except CancelledError:
+            self._left = self._fleet.clock.seconds()
+            raise
+        if source is None:
+            self._left = self._fleet.clock.seconds()
+        return source
+
+    async def _find(self, registry: IBlobSource) -> IPeerSource | None:
         while not self._alone:
             if self._fleet.clock.seconds() - self._moved > DOUBT:
                 self._alone = True

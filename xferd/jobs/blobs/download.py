@@ -332,7 +332,7 @@ class DownloadManager:
         attempts = Deferred.fromCoroutine(
             transfer.attempts(download.attempt)
             if shared is None
-            else FleetAttempts(transfer, download, shared).run()
+            else FleetAttempts(transfer, download, shared, self._downloads.clock).run()
         )
         self._waiting[blob.digest] = transfer, attempts
         try:
@@ -367,6 +367,8 @@ class DownloadManager:
             received += size
             transfer.report(bytes_done=held(partial))
             hold = None
+            if IPeerSource.providedBy(source):
+                transfer.report(from_peers=transfer.extra.get("from_peers", 0) + size)
             if remote:
                 hold = self.count(source.host, size)
             moved(size, hold)

@@ -10,15 +10,23 @@ by another node.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from xferd.errors import SourceError
-from xferd.interfaces.peers import IFleetDownload
+from xferd.interfaces.peers import IFleetDownload, IPeerSource
 from xferd.interfaces.registry import IBlobSource
 from xferd.interfaces.transfer import ISource
 from xferd.jobs.blobs.partial_download import PartialDownload
 from xferd.transfer.attempts import Withdrawn
 from xferd.transfer.transfer import Transfer
+
+LOOK: Final = 10.0
+"""Seconds between two looks for a peer, while a download waits for the registry: for a
+slot, for the end of a pause or for the next attempt."""
 
 
 class FleetAttempts:
@@ -28,10 +36,14 @@ class FleetAttempts:
     Life cycle: made; L{run}, once.
     """
 
-    def __init__(self, transfer: Transfer, download: PartialDownload, fleet: IFleetDownload) -> None:
+    def __init__(
+        self, transfer: Transfer, download: PartialDownload, fleet: IFleetDownload, clock: IReactorTime
+    ) -> None:
         self._transfer = transfer
         self._download = download
         self._fleet = fleet
+        self._clock = clock
+        self._found: IPeerSource | None = None
 
     async def run(self) -> None:
         """
@@ -42,18 +54,11 @@ class FleetAttempts:
         whole = False
         try:
             while not whole:
-                whole = await self._from_peers()
-                if not whole:
-                    try:
-                        await self._transfer.attempts(self._from_registry)
-                    except Withdrawn:
-                        # Another node has claimed the blob meanwhile.
-                        continue
-                    whole = True
+                whole = await self._with_peers() or await self._with_registry()
         finally:
             self._fleet.end(whole)
 
-    async def _from_peers(self) -> bool:
+    async def _with_peers(self) -> bool:
         """
         Make attempts with peers, while there are some.
 
@@ -61,8 +66,9 @@ class FleetAttempts:
         @raise StoreError: the disk refuses.
         """
         while True:
-            registry = next((s for s in self._transfer.sources if IBlobSource.providedBy(s)), None)
-            peer = None if registry is None else await self._fleet.peer(registry)
+            peer, self._found = self._found, None
+            if peer is None:
+                peer = await self._next_peer()
             if peer is None:
                 return False
             try:
@@ -74,6 +80,45 @@ class FleetAttempts:
                     return False
             else:
                 return True
+
+    async def _with_registry(self) -> bool:
+        """
+        Make attempts with the registry.
+
+        @return: whether the blob is here; otherwise there is a peer now.
+        """
+        attempts = Deferred.fromCoroutine(self._transfer.attempts(self._from_registry))
+        looking = Deferred.fromCoroutine(self._look(attempts))
+        _ = looking.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        try:
+            await attempts
+        except Withdrawn:
+            # Another node has claimed the blob meanwhile.
+            return False
+        except CancelledError:
+            if self._found is None or self._transfer.over:
+                raise
+            return False
+        finally:
+            looking.cancel()
+        return True
+
+    async def _look(self, attempts: Deferred[None]) -> None:
+        """
+        Look for a peer from time to time, and end the attempts when there is one.
+        """
+        while self._found is None:
+            await deferLater(self._clock, LOOK)
+            if self._transfer.state in ("queued", "backing-off", "waiting"):
+                found = await self._next_peer()
+                # The registry's turn may have come meanwhile.
+                if self._transfer.state in ("queued", "backing-off", "waiting"):
+                    self._found = found
+        attempts.cancel()
+
+    async def _next_peer(self) -> IPeerSource | None:
+        registry = next((s for s in self._transfer.sources if IBlobSource.providedBy(s)), None)
+        return None if registry is None else await self._fleet.peer(registry)
 
     async def _from_registry(self, source: ISource) -> None:
         """

@@ -195,7 +195,8 @@ class MirroredBlobs:
                 del self._fills[key]
                 kept.release()
                 if result is None:
-                    self._traffic.fetched(source.host, blob.size)
+                    from_peers = kept.transfer.extra.get("from_peers", 0)
+                    self._traffic.fetched(source.host, max(0, blob.size - from_peers))
 
             _ = kept.result().addBoth(ended)
         return watcher
