@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 from threading import Event
+from time import process_time
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -144,11 +145,45 @@ class ReadUsesTests(SynchronousTestCase):
         Damaged records are an error, which names them: it is not known what the engine
         needs.
         """
-        for damage in ("{", "{}", "[1]"):
+        for damage in ("{", "{}", "[1]", '[{"id": "1", "names": 5}]', "[" * 100_000):
             self.record("containers")
             (self.root / "overlay-containers" / "containers.json").write_text(damage)
             error = self.assertRaises(StoreError, self.read)
             self.assertIn(f"the engine of {self.root} needs: containers.json", str(error))
+
+    def test_other_files(self) -> None:
+        """
+        A pipe, a device, a link or a huge file in place of records is an error at once: the
+        storage may be an ordinary user's.
+        """
+        self.record("containers")
+        place = self.root / "overlay-containers"
+        huge = self.root / "huge"
+        with open(huge, "wb") as file:
+            file.truncate(2**40)
+        for name in ("containers.json", "containers.lock"):
+            for damage in (os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir):
+                path = place / name
+                path.unlink()
+                damage(path)
+                self.assertRaises(StoreError, self.read)
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink()
+                path.touch()
+        huge.rename(place / "containers.json")
+        self.assertIn("has more than", str(self.assertRaises(StoreError, self.read)))
+
+    def test_long_chains(self) -> None:
+        """
+        Records are read in a moment, however long the chains of layers are.
+        """
+        layers = [{"id": f"{n}", "parent": f"{n - 1}" if n else "top"} for n in range(20_000)]
+        self.record("layers", *layers)
+        began = process_time()
+        self.assertEqual(self.read(), [self.use("top", "layer", "0")])
+        self.assertLess(process_time() - began, 2)
 
     def test_locked(self) -> None:
         """

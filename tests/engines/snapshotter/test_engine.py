@@ -125,12 +125,12 @@ class DescriptionTests(PullsCase):
         """
         table = self.store.snapshots.of("main")
         self.put("0", index=0, **{IMAGE: "app:1"})
-        for number in range(1, 6000):
+        for number in range(1, 12_000):
             table.set(number + 1, Snapshot(number + 1, f"{number}", Kind.COMMITTED, f"{number - 1}", 0, 0))
         began = process_time()
         (image,) = self.successResultOf(self.engine.describe())["images"]
         self.assertLess(process_time() - began, 1)
-        self.assertEqual(image["containers"], 5999)
+        self.assertEqual(image["containers"], 11_999)
 
     def test_made_by_settings(self) -> None:
         """

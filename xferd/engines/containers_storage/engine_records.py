@@ -12,14 +12,17 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
-from xferd.engines.containers_storage.record_lock import PATIENCE, locked
+from xferd.engines.containers_storage.record_lock import PATIENCE, locked, open_file
 from xferd.errors import StoreError
 
 Entries = Sequence[Mapping[str, Any]]
+
+MAX_RECORDS: Final = 64 * 1024 * 1024
+"""Bytes of one file of records: 100,000 layers have less."""
 
 
 @frozen
@@ -63,7 +66,7 @@ def read_uses(root: str, ours: Set[str], *, stop: Event, patience: float = PATIE
     def read(name: str) -> Entries:
         try:
             return _read(os.path.join(root, f"overlay-{name}"), name, stop, patience)
-        except (OSError, ValueError, TypeError) as e:
+        except (OSError, ValueError, TypeError, RecursionError) as e:
             raise StoreError(
                 f"cannot tell which layers the engine of {root} needs: {name}.json: {e}; 'roots' in "
                 "[engines.containers-storage] names the storage of the engines"
@@ -71,6 +74,7 @@ def read_uses(root: str, ours: Set[str], *, stop: Event, patience: float = PATIE
 
     images, layers, containers = read("images"), read("layers"), read("containers")
     parents = {str(layer.get("id")): str(layer.get("parent") or "") for layer in layers}
+    bases: dict[str, str] = {}
 
     def base(layer: str) -> str:
         """
@@ -78,10 +82,12 @@ def read_uses(root: str, ours: Set[str], *, stop: Event, patience: float = PATIE
         uses its own layer where both have it.
         """
         seen: set[str] = set()
-        while layer in parents and layer not in seen:
+        while layer in parents and layer not in seen and layer not in bases:
             seen.add(layer)
             layer = parents[layer]
-        return layer if layer in ours else ""
+        below = bases.get(layer, layer if layer in ours else "")
+        bases.update(dict.fromkeys(seen, below))
+        return below
 
     own = {str(image.get("id")) for image in images}
     found = [*_of_images(root, images, base), *_of_containers(root, containers, base, own)]
@@ -134,12 +140,20 @@ def _read(directory: str, name: str, stop: Event, patience: float) -> Entries:
 
 def _entries(path: str) -> Entries:
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        with open(open_file(path, os.O_RDONLY), "rb") as file:
+            data = file.read(MAX_RECORDS + 1)
     except FileNotFoundError:
         return ()
+    if len(data) > MAX_RECORDS:
+        raise ValueError(f"it has more than {MAX_RECORDS} bytes")
     # Engines truncate a file of theirs to remove all.
     found = json.loads(data) if data else []
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+    if not isinstance(found, list) or not all(map(_is_record, found)):
         raise ValueError("it is not a list of records")
     return found
+
+
+def _is_record(entry: object) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(key) or [], list) for key in ("names", "mapped-layers")
+    )

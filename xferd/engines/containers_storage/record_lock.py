@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,16 +47,29 @@ def locked(path: str, *, exclusive: bool, stop: Event, patience: float = PATIENC
     @param patience: seconds to wait, about.
     @return: the descriptor of the lock file.
     @raise StoreError: an engine holds the lock for longer, or C{stop} was set.
-    @raise OSError: the file cannot be opened.
+    @raise OSError: the file cannot be opened, or is none.
     """
-    flags = os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    fd = open_file(path, os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY)
     try:
         _acquire(fd, path, fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK, stop, patience)
         yield fd
     finally:
         # Releases the lock.
         os.close(fd)
+
+
+def open_file(path: str, flags: int) -> int:
+    """
+    Open a regular file alone: the storage of an engine may be an ordinary user's, and a pipe
+    or a device in place of a file would block, or worse.
+
+    @raise OSError: it cannot be opened, or is something else.
+    """
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return fd
 
 
 def mark_changed(lock: int) -> None:
