@@ -21,7 +21,7 @@ from xferd.interfaces.job_json import JobJSON
 from xferd.interfaces.store import Image
 from xferd.jobs import runner
 from xferd.jobs.ended_jobs import REMEMBERED
-from xferd.names import Reference, Repository
+from xferd.names import Digest, Reference, Repository
 from xferd.testing.fake_wall_clock import BEGIN
 from xferd.testing.images import sample_image
 
@@ -89,10 +89,11 @@ class ListTests(JobsCase):
         self.assert_done(job_id)
         self.assertEqual(self.store.images.all(), [])
         self.assertIsNotNone(self.store.layers.get(image.chain_ids[-1]))
-        self.jobs.pull_layers(f"{HOST}/other@{image.digest}", "containerd main", ended.append)
+        self.jobs.pull_layers(f"{HOST}/app@{Digest.of(b'unknown')}", "containerd main", ended.append)
         self.settle()
-        self.registry.gate.hold("manifest")
-        last = self.jobs.pull_layers(reference, "containerd main", ended.append)["id"]
+        self.registry.gate.hold("open")
+        other = self.add(sample_image(1, seed=7), tag="other")
+        last = self.jobs.pull_layers(f"{HOST}/app@{other.digest}", "containerd main", ended.append)["id"]
         self.settle()
         self.jobs.cancel(last)
         self.settle()
@@ -116,6 +117,18 @@ class ListTests(JobsCase):
             self.assertEqual((data, self.gets(blob.digest)), (blob.content, 1))
             content.close()
         self.assert_idle()
+
+    def test_layers_again(self) -> None:
+        """
+        The manifest of a pull for a container engine is requested only where the store
+        lacks it: the engine has it, and registries count requests.
+        """
+        image = self.add(sample_image(1))
+        for _ in range(2):
+            job_id = self.jobs.pull_layers(f"{HOST}/app@{image.digest}", "podman", lambda _: None)["id"]
+            self.settle()
+            self.assert_done(job_id)
+        self.assertEqual(self.registry.count("manifest", image.digest), 1)
 
     def test_clock_set(self) -> None:
         """

@@ -572,7 +572,8 @@ class Jobs:
             wanted,
             store=self._store,
             source=repository,
-            documents=self._documents(repository),
+            # An engine that names a digest has the manifest already: registries count requests.
+            documents=self._documents(repository, stored=not named),
             layers=self._layers,
             naming=self._naming,
             reporter=self._runner.reporter(job),
@@ -585,8 +586,11 @@ class Jobs:
     def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
         return self._registries.seen_by(credentials) if credentials else self._registries
 
-    def _documents(self, repository: IRepository, *, keep: bool = True) -> DocumentFetcher:
-        return DocumentFetcher(self._store, repository, self._transfers.documents, self._sharing, keep=keep)
+    def _documents(
+        self, repository: IRepository, *, keep: bool = True, stored: bool = False
+    ) -> DocumentFetcher:
+        documents = self._transfers.documents
+        return DocumentFetcher(self._store, repository, documents, self._sharing, keep=keep, stored=stored)
 
     def _publisher(self, job: Job, target: IRepository) -> Publisher:
         return Publisher(

@@ -46,13 +46,17 @@ class DocumentFetcher:
         sharing: str = SHARED,
         *,
         keep: bool = True,
+        stored: bool = False,
     ) -> None:
         """
         @param sharing: C{shared} or C{isolated}: then every document is
             requested, whether the store has it or not.
         @param keep: whether the client needs the documents in the store.
             Otherwise a full disk is no error.
+        @param stored: whether an image that is named by a digest is resolved without a
+            request if the store has its manifest.
         """
+        self._stored = stored
         self._keep = keep
         self._isolated = sharing == ISOLATED
         self._store = store
@@ -72,7 +76,10 @@ class DocumentFetcher:
         @raise BadImage: a document breaks its specification, or is of an
             unsupported kind.
         """
-        document = await self.document(reference.wanted, turn, sink)
+        if self._stored and reference.digest is not None:
+            document = await self.pinned(reference.digest, turn)
+        else:
+            document = await self.document(reference.wanted, turn, sink)
         return await self.pick(document, platform, turn, sink, str(reference))
 
     async def pick(
