@@ -13,7 +13,7 @@ from xferd.fleet.memory import MemoryCluster
 from xferd.fleet.peer_client import answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenged
 from xferd.interfaces.fleet import Peer
-from xferd.interfaces.peers import IPeerDoor, PeerAnswer, PeerRequest
+from xferd.interfaces.peers import IPeerDoor, IPeerSending, PeerAnswer, PeerRequest
 from xferd.names import Digest
 from xferd.testing.images import sample_image
 
@@ -174,8 +174,9 @@ class DoorTests(DoorCase):
         With as many followers as it may have, it sends a peer on to one of them.
         """
         self.pulled()
-        leave = self.door.sending(self.digest, Peer("a", "http://10.0.0.8:5000/"), lambda: 500)
-        self.door.sending(self.digest, Peer("b", "http://10.0.0.9:5000"), lambda: 100)
+        sending = self.door.sending(self.digest, Peer("a", "http://10.0.0.8:5000/"), 500)
+        self.assertTrue(verifyObject(IPeerSending, sending))
+        self.door.sending(self.digest, Peer("b", "http://10.0.0.9:5000"), 100)
         answer, proof = self.ask(200)
         headers = dict(answer.headers)
         location = f"http://10.0.0.8:5000{path_of(self.digest)}"
@@ -184,7 +185,7 @@ class DoorTests(DoorCase):
         self.assertTrue(self.asking.check_answer(proof, "n2", facts, headers["Xferd-Proof"]))
         self.assertEqual(self.ask(600)[0].status, 503)
         self.assertEqual(self.ask(200, avoided=("a",))[0].status, 503)
-        leave()
+        sending.end()
         self.assertEqual(self.ask(600)[0].status, 206)
 
 
@@ -199,7 +200,7 @@ class RateTests(DoorCase):
         """
         Bytes are paid for by waiting.
         """
-        waiting = self.door.paid(2000)
+        waiting = self.door.sending(self.digest, Peer("a", "http://10.0.0.8:5000/"), 0).sent(2000)
         assert waiting is not None
         self.clock.advance(1.5)
         self.assertNoResult(waiting)

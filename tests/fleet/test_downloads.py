@@ -5,7 +5,7 @@ between nodes.
 
 from __future__ import annotations
 
-from tests.fleet.case import HOST, FleetCase
+from tests.fleet.case import HOST, FleetCase, Node
 from xferd.interfaces.fleet import LEASE_SECONDS, Claim
 from xferd.jobs.blobs.fleet_attempts import LOOK
 from xferd.testing.images import sample_image
@@ -424,3 +424,73 @@ class TreeTests(FleetCase):
         self.assertEqual(self.requests(), [0])
         self.assertEqual(most, 2)
         self.assertLessEqual(nodes[0].door.sent, 3 * len(self.data))
+
+    def test_owner_of_many_dies(self) -> None:
+        """
+        Of many followers one takes over, and the others follow that one.
+        """
+        nodes = [self.node() for _ in range(8)]
+        self.registry.stall(self.digest)
+        pulls = [nodes[0].pull()]
+        self.wait(1)
+        self.registry.feed(self.digest, 700_000)
+        pulls += [node.pull() for node in nodes[1:]]
+        self.wait(1)
+        self.network.kill(nodes[0].address)
+        nodes[0].coordination.freeze()
+        self.wait(3)
+        self.registry.finish(self.digest)
+        self.wait(5)
+        for node, pull in zip(nodes[1:], pulls[1:], strict=True):
+            self.check(node, pull)
+        self.assertEqual(self.requests(), [0, 700_000])
+        self.assertEqual(sum(node.fleet.figures.takeovers for node in nodes), 1)
+
+    def chain(self) -> tuple[list[Node], list[str]]:
+        """
+        Four nodes, each of which follows the one before, with half of the blob.
+        """
+        nodes = [self.node(max_followers=1) for _ in range(4)]
+        self.registry.stall(self.digest)
+        pulls = []
+        for node in nodes:
+            pulls.append(node.pull())
+            self.wait(1)
+        self.registry.feed(self.digest, 700_000)
+        self.wait(1)
+        self.assertEqual([node.bytes_done() for node in nodes], [700_000] * 4)
+        self.assertEqual([node.fleet.depths[self.digest] for node in nodes], [0, 1, 2, 3])
+        return nodes, pulls
+
+    def test_first_of_chain_freezes(self) -> None:
+        """
+        Where the owner freezes, the node that follows it takes over in time for those that
+        follow it in turn: they stay.
+        """
+        nodes, pulls = self.chain()
+        self.network.freeze(nodes[0].address)
+        nodes[0].coordination.freeze()
+        self.wait(6)
+        self.registry.finish(self.digest)
+        self.wait(5)
+        for node, pull in zip(nodes[1:], pulls[1:], strict=True):
+            self.check(node, pull)
+        self.assertEqual(self.requests(), [0, 700_000])
+        self.assertEqual(nodes[2].sources(pulls[2]), [("peer n2", None)])
+
+    def test_middle_of_chain_freezes(self) -> None:
+        """
+        Where a node in the middle freezes, those behind it go back to the owner.
+        """
+        nodes, pulls = self.chain()
+        self.network.freeze(nodes[1].address)
+        nodes[1].coordination.freeze()
+        for _ in range(14):
+            self.registry.feed(self.digest, 50_000)
+            self.wait(1)
+        self.registry.finish(self.digest)
+        self.wait(5)
+        for number in (0, 2, 3):
+            self.check(nodes[number], pulls[number])
+        self.assertEqual(nodes[2].sources(pulls[2])[-1], ("peer n1", None))
+        self.assertEqual(nodes[3].sources(pulls[3]), [("peer n3", None)])

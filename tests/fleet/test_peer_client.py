@@ -242,7 +242,7 @@ class RedirectTests(ClientCase):
         Have a node be full, with one follower.
         """
         node.door.followers.most = 1
-        node.door.sending(self.digest, target, lambda: len(self.data))
+        node.door.sending(self.digest, target, len(self.data))
 
     def chain(self, length: int) -> list[Node]:
         """

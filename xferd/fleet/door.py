@@ -5,7 +5,7 @@ What a node sends to its peers: to whom, which blobs, to how many at a time, how
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -13,11 +13,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.fleet.followers import Followers
+from xferd.fleet.followers import Follower, Followers
 from xferd.fleet.peer_client import answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenge
 from xferd.interfaces.fleet import ICoordination, Peer
-from xferd.interfaces.peers import IHeldBlob, IHeldBlobs, IPeerDoor, PeerAnswer, PeerRequest
+from xferd.interfaces.peers import IHeldBlob, IHeldBlobs, IPeerDoor, IPeerSending, PeerAnswer, PeerRequest
 from xferd.names import Digest
 from xferd.transfer.bandwidth import Bandwidth
 
@@ -57,7 +57,7 @@ class PeerDoor:
         self._coordination = coordination
         self._depths = depths
         self._bandwidth = Bandwidth(upload_rate, clock)
-        self.followers = Followers(max_followers)
+        self.followers = Followers(max_followers, clock.seconds)
         self.sent = 0
 
     def answer(self, request: PeerRequest) -> PeerAnswer:
@@ -79,10 +79,13 @@ class PeerDoor:
             blob.close()
         return answer
 
-    def sending(self, digest: Digest, peer: Peer, position: Callable[[], int]) -> Callable[[], None]:
-        return self.followers.add(digest, peer, position)
+    def sending(self, digest: Digest, peer: Peer, start: int) -> IPeerSending:
+        return _Sending(self, digest, self.followers.add(digest, peer, start))
 
-    def paid(self, size: int) -> Deferred[None] | None:
+    def count(self, size: int) -> Deferred[None] | None:
+        """
+        Count bytes that a peer got; see L{IPeerSending.sent}.
+        """
         self.sent += size
         return self._bandwidth.take(size)
 
@@ -99,8 +102,8 @@ class PeerDoor:
             return PeerAnswer(416, headers, f"{digest} has {blob.size} bytes")
         if start > blob.here + BEHIND:
             return PeerAnswer(503, (nonce,), f"only {blob.here} bytes of it are here")
-        if self.followers.is_full(digest):
-            return self._send_on(request, proof, nonce)
+        if self.followers.is_full(digest, blob.here):
+            return self._send_on(request, proof, nonce, blob.here)
         depth = str(self._depths.get(digest, 0) if blob.growing else 0)
         origins = sorted(blob.origins)
         ranges = [f"bytes {start}-{stop - 1}/{blob.size}"] if request.partial else []
@@ -115,15 +118,34 @@ class PeerDoor:
         )
         return PeerAnswer(status, described, blob=blob, start=start, stop=stop, peer=proof.sender)
 
-    def _send_on(self, request: PeerRequest, proof: Proof, nonce: tuple[str, str]) -> PeerAnswer:
+    def _send_on(self, request: PeerRequest, proof: Proof, nonce: tuple[str, str], here: int) -> PeerAnswer:
         """
         Send a peer on to one that follows.
         """
         digest = request.digest
-        peer = self.followers.choose(digest, proof.sender.name, request.start, request.avoided)
+        peer = self.followers.choose(digest, here, proof.sender.name, request.start, request.avoided)
         if peer is None:
             return PeerAnswer(503, (nonce,), "too many peers get it at this moment")
         location = peer.url.rstrip("/") + path_of(digest)
         tag = self._prover.prove_answer(proof, redirect_facts(digest, location, peer.name))
         headers = (nonce, ("Location", location), ("Xferd-Node", peer.name), ("Xferd-Proof", tag))
         return PeerAnswer(307, headers, f"{peer.name} has it, too")
+
+
+@implementer(IPeerSending)
+class _Sending:
+    """
+    An answer that is being sent.
+    """
+
+    def __init__(self, door: PeerDoor, digest: Digest, follower: Follower) -> None:
+        self._door = door
+        self._digest = digest
+        self._follower = follower
+
+    def sent(self, size: int) -> Deferred[None] | None:
+        self._door.followers.moved(self._follower, size)
+        return self._door.count(size)
+
+    def end(self) -> None:
+        self._door.followers.remove(self._digest, self._follower)

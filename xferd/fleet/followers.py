@@ -9,11 +9,16 @@ that a tree forms: no node's uplink is used for more than its share.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Final
 
 from attrs import define
 
 from xferd.interfaces.fleet import Peer
 from xferd.names import Digest
+
+STALLED: Final = 4.0
+"""Seconds after which a follower that takes none of the bytes that are here holds no
+place any more.  Those that wait for it leave it a second later."""
 
 
 @define(eq=False)
@@ -22,12 +27,14 @@ class Follower:
     One answer that is being sent.
 
     @ivar peer: the peer that gets it.
-    @ivar position: returns the offset of the next byte to be sent.
+    @ivar position: the offset of the next byte that it will take.
+    @ivar moved: when it took the last one, by the clock.
     @ivar own: how many peers were sent on to this one.
     """
 
     peer: Peer
-    position: Callable[[], int]
+    position: int
+    moved: float
     own: int = 0
 
 
@@ -36,42 +43,58 @@ class Followers:
     The answers that are being sent, by blob.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
         """
         @param most: the peers that get one blob at the same time.
+        @param clock: returns monotonic seconds.
         """
         self.most = most
+        self._clock = clock
         self._by_digest: dict[Digest, list[Follower]] = {}
 
-    def is_full(self, digest: Digest) -> bool:
+    def is_full(self, digest: Digest, here: int) -> bool:
         """
         Whether no further peer can get a blob here.
-        """
-        return len(self._by_digest.get(digest, ())) >= self.most
 
-    def add(self, digest: Digest, peer: Peer, position: Callable[[], int]) -> Callable[[], None]:
+        @param here: the bytes of it that are here.
+        """
+        return len(self._active(digest, here)) >= self.most
+
+    def add(self, digest: Digest, peer: Peer, start: int) -> Follower:
         """
         A peer begins to get a blob.
 
-        @return: to be called when its answer is over.  Idempotent.
+        @param start: the offset of its first byte.
         """
-        follower = Follower(peer, position)
+        follower = Follower(peer, start, self._clock())
         self._by_digest.setdefault(digest, []).append(follower)
+        return follower
 
-        def leave() -> None:
-            left = self._by_digest.get(digest, [])
-            if follower in left:
-                left.remove(follower)
-                if not left:
-                    del self._by_digest[digest]
+    def moved(self, follower: Follower, size: int) -> None:
+        """
+        A follower has taken bytes.
+        """
+        follower.position += size
+        follower.moved = self._clock()
 
-        return leave
+    def remove(self, digest: Digest, follower: Follower) -> None:
+        """
+        An answer is over.  Idempotent.
+        """
+        left = self._by_digest.get(digest, [])
+        if follower in left:
+            left.remove(follower)
+            if not left:
+                del self._by_digest[digest]
 
-    def choose(self, digest: Digest, name: str, offset: int, avoided: Collection[str]) -> Peer | None:
+    def choose(
+        self, digest: Digest, here: int, name: str, offset: int, avoided: Collection[str]
+    ) -> Peer | None:
         """
         The follower that a further peer is sent on to: of those that have what it
         wants the one with the fewest of its own, then the one that is farthest.
 
+        @param here: the bytes of the blob that are here.
         @param name: the further peer, which is not sent on to itself.
         @param offset: the first byte that it wants.
         @param avoided: names that it does not want.
@@ -79,14 +102,14 @@ class Followers:
         """
         usable = [
             follower
-            for follower in self._by_digest.get(digest, ())
+            for follower in self._active(digest, here)
             if follower.peer.name != name
             and follower.peer.name not in avoided
-            and follower.position() >= offset
+            and follower.position >= offset
         ]
         if not usable:
             return None
-        chosen = min(usable, key=lambda follower: (follower.own, -follower.position()))
+        chosen = min(usable, key=lambda follower: (follower.own, -follower.position))
         chosen.own += 1
         return chosen.peer
 
@@ -95,3 +118,10 @@ class Followers:
         The peers that get each blob.
         """
         return {digest: len(followers) for digest, followers in self._by_digest.items()}
+
+    def _active(self, digest: Digest, here: int) -> list[Follower]:
+        """
+        The followers that take bytes, or have taken all that are here.
+        """
+        since = self._clock() - STALLED
+        return [f for f in self._by_digest.get(digest, ()) if f.moved > since or f.position >= here]

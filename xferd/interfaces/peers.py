@@ -6,7 +6,7 @@ a node sends to its peers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Set
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -179,6 +179,24 @@ class PeerAnswer:
     peer: Peer | None = None
 
 
+class IPeerSending(Interface):
+    """
+    A blob that is being sent to a peer.
+    """
+
+    def sent(size: int) -> Deferred[None] | None:
+        """
+        Count bytes that the peer has taken.
+
+        @return: fires when more may be sent; L{None} if that is now.
+        """
+
+    def end() -> None:
+        """
+        The answer is over.  Idempotent.
+        """
+
+
 class IPeerDoor(Interface):
     """
     Decides about the requests of peers.
@@ -189,19 +207,11 @@ class IPeerDoor(Interface):
         Decide about a request.
         """
 
-    def sending(digest: Digest, peer: Peer, position: Callable[[], int]) -> Callable[[], None]:
+    def sending(digest: Digest, peer: Peer, start: int) -> IPeerSending:
         """
         Report that a blob is being sent to a peer.
 
-        @param position: returns the offset of the next byte to be sent.
-        @return: to be called when the answer is over.  Idempotent.
-        """
-
-    def paid(size: int) -> Deferred[None] | None:
-        """
-        Count bytes that a peer got.
-
-        @return: fires when more may be sent; L{None} if that is now.
+        @param start: the offset of the first byte.
         """
 
 

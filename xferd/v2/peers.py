@@ -83,7 +83,7 @@ class PeerRoute:
         # The peer learns at once that bytes will come, also where there are none yet.
         request.write(b"")
         span = Span(answer.start, answer.stop, partial=answer.status == 206)
-        left = self._door.sending(digest, answer.peer, lambda: answer.start + request.sentLength)
+        sending = self._door.sending(digest, answer.peer, answer.start)
         try:
             await BlobResponse(
                 request,
@@ -92,7 +92,7 @@ class PeerRoute:
                 self._clock,
                 partial(self._store.blobs.preload, digest),
                 stall=STALL,
-                pace=self._door.paid,
+                pace=sending.sent,
             ).run()
         finally:
-            left()
+            sending.end()
