@@ -17,6 +17,8 @@ from xferd.names import Digest
 HELD: Final = 600.0
 """Seconds for which a layer stays that an engine is about to use, until it has recorded that."""
 
+_PUSHED: Final = ("the view: engines push and save its layers by their blobs",)
+
 
 class Needs:
     """
@@ -97,20 +99,24 @@ class Needs:
         """
         self._expire()
         if self._used is None:
-            used: dict[Digest, list[str]] = {}
+            # Of thousands of blobs, each has the same text.
+            used: dict[Digest, Sequence[str]] = {
+                layer.content.digest: _PUSHED
+                for layer in self._contents.layers.values()
+                if layer.content is not None
+            }
+            found: dict[Digest, list[str]] = {}
             for chain, reasons in self._recorded().items():
-                used.setdefault(chain, []).extend(reasons)
+                found.setdefault(chain, []).extend(reasons)
             for chain, (reason, _) in self._held.items():
-                used.setdefault(chain, []).append(reason)
-            for digest in self._leaving | (self._kept - used.keys()):
-                used.setdefault(digest, []).append("the view, until it is written again")
+                found.setdefault(chain, []).append(reason)
+            for digest in self._leaving | (self._kept - found.keys()):
+                found.setdefault(digest, []).append("the view, until it is written again")
             for image in self._contents.images.values():
                 if not image.names:
                     for digest in image.big_data().values():
-                        used.setdefault(digest, []).append(f"the image {image.id[:12]} of the view")
-            for layer in self._contents.layers.values():
-                if layer.content is not None:
-                    used.setdefault(layer.content.digest, []).append(f"the layer {layer.id[:12]} of the view")
+                        found.setdefault(digest, []).append(f"the image {image.id[:12]} of the view")
+            used.update(found)
             self._used = used
         return self._used
 

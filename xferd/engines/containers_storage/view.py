@@ -57,8 +57,8 @@ RETRY: Final = 30.0
 FRESH: Final = 5.0
 """Seconds for which a description has what the engines had recorded before."""
 
-_BATCH: Final = 64
-"""Images that are looked at in one turn of the reactor."""
+_BATCH: Final = 8
+"""Images that are looked at in one turn of the reactor: some milliseconds, with ten layers each."""
 
 
 @implementer(ILayerUser)
