@@ -128,6 +128,24 @@ class ProveTests(SynchronousTestCase):
         self.assertLess(self.registry.bodies[-1].sent, len(DATA) + 100_000)
         self.assert_closed()
 
+    def test_by_parts(self) -> None:
+        """
+        A registry that ignores ranges does not prove by parts that it has a blob, and its
+        response is dropped; another one does.
+        """
+        possession = Possession()
+        proving = possession.prove_by_parts(self.source, DIGEST, self.path, len(DATA))
+        for _ in range(50):
+            self.clock.advance(0)
+        self.assertTrue(self.successResultOf(proving))
+        self.registry.ignore_range(DIGEST, times=9)
+        proving = possession.prove_by_parts(self.source, DIGEST, self.path, len(DATA))
+        for _ in range(50):
+            self.clock.advance(0)
+        self.assertFalse(self.successResultOf(proving))
+        self.assertEqual(self.registry.bodies[-1].sent, 0)
+        self.assert_closed()
+
     def prove_partial(self, partial: IPartial) -> None:
         """
         Have a partial blob proved.

@@ -118,6 +118,33 @@ class StoredTests(ProvenanceCase):
         self.assert_whole(self.open())
         self.assertEqual(self.gets(self.digest), 0)
 
+    def test_ignores_ranges(self) -> None:
+        """
+        One that sends whole blobs only sends this one past the store, and has proved
+        thereby that it has it.
+        """
+        self.bring()
+        self.other.ignore_range(self.digest, times=9)
+        self.assert_whole(self.ask_other())
+        self.settle()
+        self.assertEqual(self.asks(), (1, 2))
+        self.assertLess(self.other.bodies[0].sent, len(self.data))
+        self.assert_whole(self.ask_other())
+        self.assertEqual(self.asks(), (1, 2))
+
+    def test_ignores_ranges_and_pretends(self) -> None:
+        """
+        If it then sends other bytes, its clients get these, and not those of the store.
+        """
+        self.bring()
+        self.pretend()
+        self.other.ignore_range(self.digest, times=9)
+        reader = self.successResultOf(self.ask_other())
+        self.assertEqual(self.read(reader, 0, 1000), bytes(1000))
+        reader.close()
+        self.settle()
+        self.assertEqual(self.store.catalog.origins(self.digest), {self.source.origin})
+
     def test_down(self) -> None:
         """
         Without an answer there is no proof.

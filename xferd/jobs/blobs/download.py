@@ -410,6 +410,13 @@ class DownloadManager:
         blobs = self._store.blobs
         return self._possession.prove(source, digest, blobs.path(digest), blobs.size(digest) or 0)
 
+    def prove_by_parts(self, source: IBlobSource, digest: Digest) -> Deferred[bool]:
+        """
+        The same, as L{Possession.prove_by_parts}.
+        """
+        blobs = self._store.blobs
+        return self._possession.prove_by_parts(source, digest, blobs.path(digest), blobs.size(digest) or 0)
+
     def _partial_lock(self, digest: Digest) -> PartialLock:
         """
         The lock of a blob's partial file, which lives as long as a download uses it.

@@ -56,6 +56,15 @@ class Possession:
         """
         return Deferred.fromCoroutine(self._prove(source, digest, path, size)).addCallback(lambda _: None)
 
+    def prove_by_parts(self, source: IBlobSource, digest: Digest, path: str, size: int) -> Deferred[bool]:
+        """
+        The same, without receiving the whole blob from a source that ignores C{Range}.
+
+        @return: fires with whether it is proven; not by such a source.
+        @raise SourceError: as L{prove}.
+        """
+        return Deferred.fromCoroutine(self._prove(source, digest, path, size, by_parts=True))
+
     async def prove_partial(self, source: IBlobSource, partial: IPartial) -> None:
         """
         Have a source confirm a blob that is not complete yet.  Where it does not
@@ -102,12 +111,15 @@ class Possession:
         path: str,
         size: int,
         spans: Sequence[tuple[int, int]] = (),
+        by_parts: bool = False,
     ) -> bool:
         """
         See L{prove}.
 
         @param spans: further bytes that are in the file, each a start and a stop: one
             part of each is compared.
+        @param by_parts: whether a response with other bytes than those of a part is
+            dropped.
         @return: whether parts were compared; otherwise the source sent all bytes up to
             C{size}.
         """
@@ -124,14 +136,16 @@ class Possession:
             raise StoreError(f"cannot read blob {digest}: {e.strerror}") from e
         try:
             for start, stop, end in parts:
-                if await _compare(source, digest, start, stop, file, end):
+                if await _compare(source, digest, start, stop, file, end, by_parts):
                     return False
         finally:
             os.close(file)
         return True
 
 
-async def _compare(source: IBlobSource, digest: Digest, start: int, stop: int, file: int, size: int) -> bool:
+async def _compare(
+    source: IBlobSource, digest: Digest, start: int, stop: int, file: int, size: int, by_parts: bool
+) -> bool:
     """
     Compare a part of a blob with a file.
 
@@ -141,6 +155,9 @@ async def _compare(source: IBlobSource, digest: Digest, start: int, stop: int, f
     """
     body = await source.open(digest, start, stop)
     whole = body.start == 0 and (start, stop) != (0, size)
+    if by_parts and whole and start:
+        body.abandon()
+        return True
     at = body.start
 
     def sink(data: bytes) -> None:

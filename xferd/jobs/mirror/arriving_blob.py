@@ -84,7 +84,8 @@ class ArrivingBlob:
         while not self._is_admitted():
             origins = frozenset(self._growth.origins)
             if self._growth.is_whole:
-                await self._provenance.check(self._source, self._blob.digest, self._turn)
+                if not await self._provenance.check(self._source, self._blob.digest, self._turn):
+                    return False
             elif not await self._provenance.admits(self._source, self._blob.digest, origins, self._turn):
                 return False
             self._admitted |= origins

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 from itertools import count
 from typing import Final, TypeVar
 
@@ -141,9 +142,10 @@ class MirroredBlobs:
         stored = self._store.blobs.has(blob.digest)
         self._traffic.blob(source.host, stored, stop - start)
         if stored and not self._layers.isolated:
-            if not (images and self._known.is_of_image(source.name, blob.digest)):
-                await self._provenance.check(source, blob.digest, turn)
-            return self._layers.content(blob, source, turn)
+            images = images and self._known.is_of_image(source.name, blob.digest)
+            if images or await self._provenance.check(source, blob.digest, turn):
+                return self._layers.content(blob, source, turn)
+            return await self._pass(source, blob, turn, start, stop)
 
         async def unkept(offset: int) -> IBlobReader:
             return await self._unkept(source, blob, turn, offset, stop)
@@ -264,7 +266,8 @@ class MirroredBlobs:
         """
         Send a part of a blob, or all of it, without keeping it.
         """
-        reader = PassThrough(blob, start, stop, HELD_BACK, self._layers.count, closed)
+        verified = partial(self._provenance.sent, source, blob.digest)
+        reader = PassThrough(blob, start, stop, HELD_BACK, self._layers.count, closed, verified)
         watcher = self._passing.request(
             ("pass", blob.digest, next(self._numbers)),
             reader.fetch,

@@ -45,6 +45,7 @@ class PassThrough:
         held_back: int,
         count: Callable[[str, int], Deferred[None] | None],
         closed: Callable[[], None],
+        verified: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param stop: the exclusive end.
@@ -53,6 +54,7 @@ class PassThrough:
         @param count: called with the host and the number of received bytes; what it
             returns has to fire before more are received.
         @param closed: called when the reader is closed.
+        @param verified: called when a whole blob had its digest.
         """
         self.size = blob.size
         self._blob = blob
@@ -65,6 +67,7 @@ class PassThrough:
         self._hash = blob.digest.hasher() if whole else None
         self._held = min(held_back, blob.size) if whole else 0
         self._count = count
+        self._verified = verified
         self._closed: Callable[[], None] | None = closed
         self._watcher: Watcher[None] | None = None
         self._failure: Failure | None = None
@@ -91,8 +94,10 @@ class PassThrough:
             await self._attempt(transfer, cast("IBlobSource", source))
 
         await transfer.attempts(attempt)
-        if self._hash is not None and self._hash.hexdigest() != self._blob.digest.hex:
-            raise DigestMismatch(f"the bytes that arrived for {self._blob.digest} have another digest")
+        if self._hash is not None:
+            if self._hash.hexdigest() != self._blob.digest.hex:
+                raise DigestMismatch(f"the bytes that arrived for {self._blob.digest} have another digest")
+            self._verified()
         self._held = 0
         self._wake()
 

@@ -33,29 +33,39 @@ class Provenance:
         self._layers = layers
         self._questions = questions
 
-    async def check(self, source: IRepository, digest: Digest, turn: Turn) -> None:
+    async def check(self, source: IRepository, digest: Digest, turn: Turn) -> bool:
         """
         Check that the clients of a repository may have a blob of the store.
 
+        @return: whether they may; L{False} if the registry sends whole blobs only, so
+            that the client has to receive this one from there.
         @raise BlobUnknown: its registry does not have the blob.
         @raise ContentMismatch: it sends other bytes.
         @raise SourceError: it cannot be asked.
         """
         known = self._store.catalog.origins(digest)
         if source.host == LOCAL_HOST or known & {PUBLIC, source.origin}:
-            return
+            return True
 
-        async def attempt(repository: IRepository) -> None:
+        async def attempt(repository: IRepository) -> bool:
             if any(host_of(each) == repository.host for each in known):
                 # This registry has sent the bytes: only the right is in question.
                 await repository.confirm(digest)
-            else:
-                await self._layers.prove(repository, digest)
+                return True
+            return await self._layers.prove_by_parts(repository, digest)
 
-        async def use(_: None) -> None:
+        async def use(proven: bool) -> None:
+            if proven:
+                self.sent(source, digest)
+
+        return await self._questions.ask(source, "possession", str(digest), attempt, use, turn)
+
+    def sent(self, source: IRepository, digest: Digest) -> None:
+        """
+        Record that a repository has proved to have a blob.
+        """
+        if self._store.blobs.has(digest):
             self._store.catalog.add_origin(digest, source.origin)
-
-        await self._questions.ask(source, "possession", str(digest), attempt, use, turn)
 
     async def admits(self, source: IRepository, digest: Digest, origins: Set[str], turn: Turn) -> bool:
         """
