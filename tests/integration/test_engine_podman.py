@@ -5,6 +5,7 @@ store.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -484,6 +485,34 @@ class RemovalTests(PodmanCase):
             await self.start()
         await self.daemon.ctl("pull", references[-1])
         self.assertEqual(await self.run_in(references[-1], "cat", "/note"), "5")
+
+    async def test_stopped(self) -> None:
+        """
+        A stopped process that holds the lock of an engine's records delays nothing for long:
+        the layers in the view stay, and another engine sees new images.
+        """
+        await self.storage.podman("create", "--name=web", await self.pulled(self.reference))
+        lock = os.open(self.storage.root / "overlay-layers" / "layers.lock", os.O_RDWR)
+        self.addCleanup(os.close, lock)
+        child = os.fork()
+        if not child:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os._exit(0)
+        try:
+            os.waitpid(child, os.WUNTRACED)
+            reason = f"the engine of {self.storage.root}, whose records cannot be read"
+            self.assertIn(reason, await self.daemon.ctl("rm", self.reference))
+            newer = await self.pulled(await self.push("newer:1", tiny_image("newer")))
+            await self.daemon.ctl("gc")
+            other = self.make_storage("other", str(self.view))
+            self.assertIn(newer, await other.images())
+            self.assertIn("has held the lock", await self.daemon.ctl("engine", "ls"))
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        await self.daemon.ctl("gc")
+        await self.storage.podman("start", "--attach", "web")
 
     async def pulled(self, reference: str) -> str:
         """

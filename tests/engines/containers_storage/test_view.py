@@ -204,6 +204,8 @@ class ViewTests(StoreTestCase):
         self.assertEqual(self.remove(self.one), Freed())
         self.assertEqual(self.shown(), {*self.one.diff_ids})
         self.assertEqual([image["names"] for image in self.records("images")], [[]])
+        (described,) = self.describe()["images"]
+        self.assertEqual((described["image"], described["containers"]), ("", 1))
         self.assertEqual(
             self.view.needs.used()[cast(Digest, self.one.image.chain_id)], [f"container web of {self.root}"]
         )
@@ -314,35 +316,74 @@ class ViewTests(StoreTestCase):
 
     def test_unreadable_engine(self) -> None:
         """
-        While it is not known what an engine needs, the view stays as it is, nothing is
-        collected, and the reason is shown.  It is tried again.
+        While it is not known what an engine needs, all that the view has shown stays, with
+        the reason, and the rest goes on: new images are shown, and others are collected.
         """
         self.start()
         self.pull(self.one)
-        self.engine("images")
-        (self.root / "overlay-images" / "images.json").write_text("{")
-        self.wait(self.store.images.remove(self.one.image.reference))
-        self.assertEqual(self.names(), ["docker.io/library/one:latest"])
-        error = self.failureResultOf(self.store.gc.collect(False), StoreError)
-        self.assertIn("images.json", str(error.value))
-        described = self.describe()
-        self.assertEqual(described["state"], "failed")
-        self.assertIn("images.json", cast(str, described["problem"]))
-        self.engine("images")
-        self.reactor.advance(RETRY)
+        self.run_container(self.one)
+        records = self.root / "overlay-containers" / "containers.json"
+        intact = records.read_text()
+        records.write_text("{")
+        freed = self.remove(self.one)
+        self.assertEqual((freed.layers, freed.trees), (0, 0))
         self.assertEqual(self.names(), [])
-        self.assertEqual((self.describe()["state"], self.describe()["problem"]), ("serving", None))
+        self.assertEqual(self.shown(), {*self.one.diff_ids})
+        reason = f"the engine of {self.root}, whose records cannot be read"
+        self.assertIn(reason, self.view.needs.used()[cast(Digest, self.one.image.chain_id)])
+        described = self.describe()
+        self.assertEqual(described["state"], "serving")
+        self.assertIn("containers.json", cast(str, described["problem"]))
+        self.pull(self.two)
+        self.assertEqual(self.names(), ["docker.io/library/two:latest"])
+        self.remove(self.two)
+        self.assertEqual(self.shown(), {*self.one.diff_ids, *self.two.diff_ids})
+        records.write_text(intact)
+        self.reactor.advance(RETRY)
+        self.assertEqual(self.shown(), {*self.one.diff_ids})
+        self.assertEqual([image["names"] for image in self.records("images")], [[]])
+        self.assertIsNone(self.describe()["problem"])
+        self.assertEqual(self.wait(self.store.gc.collect(False)).layers, 1)
 
-    def test_no_owners(self) -> None:
+    def test_unreadable_at_start(self) -> None:
         """
-        Without root, trees have their owners where engines do not look: there is no view.
+        The same for what an earlier daemon has shown.
         """
-        settings = ContainersStorageSettings(str(self.place / "view"))
-        view = StorageView(settings, self.context(), InlinePool(), Rights.NONE)
-        error = self.failureResultOf(view.start(), StoreError)
-        self.assertIn("run xferd as root, or by 'podman unshare'", str(error.value))
-        self.successResultOf(view.stop())
-        self.assertFalse((self.place / "view").exists())
+        self.start()
+        self.pull(self.one, self.two)
+        self.run_container(self.one)
+        self.remove(self.one)
+        self.successResultOf(self.view.stop())
+        self.reopen()
+        records = self.root / "overlay-containers" / "containers.json"
+        intact = records.read_text()
+        records.write_text("{")
+        self.view = self.make_view()
+        self.start()
+        self.assertEqual(self.wait(self.store.gc.collect(False)), Freed())
+        self.assertEqual(self.shown(), {*self.one.diff_ids, *self.two.diff_ids})
+        self.assertEqual(sorted(map(len, (each["names"] for each in self.records("images")))), [0, 1])
+        records.write_text(intact)
+        self.assertEqual(self.wait(self.store.gc.collect(False)), Freed())
+
+    def test_unwritable(self) -> None:
+        """
+        While the view cannot be written, collections go on, and spare what it has shown.
+        """
+        self.start()
+        self.pull(self.one, self.two)
+        lock = self.place / "view" / "overlay-images" / "images.lock"
+        lock.unlink()
+        lock.mkdir()
+        freed = self.remove(self.one)
+        self.assertEqual((freed.layers, freed.trees), (0, 0))
+        self.assertEqual(self.describe()["state"], "failed")
+        top = self.view.needs.used()[cast(Digest, self.one.image.chain_id)]
+        self.assertIn("the view, which cannot be written", top)
+        lock.rmdir()
+        self.reactor.advance(RETRY)
+        self.assertEqual(self.wait(self.store.gc.collect(False)).layers, 1)
+        self.assertIsNone(self.describe()["problem"])
 
     def test_bad_path(self) -> None:
         """
@@ -440,7 +481,11 @@ class ViewTests(StoreTestCase):
         self.assertEqual(self.shown(), {*self.one.diff_ids})
         self.engine("images")
         (self.root / "overlay-images" / "images.json").write_text("{")
-        self.failureResultOf(self.view.refresh(), StoreError)
+        self.wait(self.view.refresh())
+        self.assertTrue(self.view.waits(0, "libpod/4.3.1"))
+        (self.place / "view" / "overlay-layers" / "layers.lock").unlink()
+        (self.place / "view" / "overlay-layers" / "layers.lock").mkdir()
+        self.pull(self.two)
         self.assertFalse(self.view.waits(0, "libpod/4.3.1"))
 
     def test_stop(self) -> None:

@@ -326,12 +326,13 @@ class WriterTests(SynchronousTestCase):
         The images of an earlier daemon are known; damaged ones are not.
         """
         contents = self.contents(self.one, self.two)
-        self.assertEqual(self.make_writer().images(), {})
+        self.assertEqual(self.make_writer().on_disk()[0], {})
         self.writer.write(contents, NOW)
-        self.assertEqual(self.make_writer().images(), contents.images)
+        images, layers = self.make_writer().on_disk()
+        self.assertEqual((images, set(layers)), (contents.images, set(contents.layers)))
         path = self.path / "overlay-images" / "images.json"
         path.write_text(json.dumps([{**each, "digest": "x"} for each in self.records("images")]))
-        self.assertEqual(self.make_writer().images(), {})
+        self.assertEqual(self.make_writer().on_disk()[0], {})
 
     def test_locked(self) -> None:
         """

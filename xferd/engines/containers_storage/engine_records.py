@@ -25,6 +25,10 @@ MAX_RECORDS: Final = 64 * 1024 * 1024
 """Bytes of one file of records: 100,000 layers have less."""
 
 
+SHORT_PATIENCE: Final = 1.0
+"""Seconds for which a lock is waited for that was not released in time before."""
+
+
 @frozen
 class LayerUse:
     """
@@ -48,6 +52,30 @@ class LayerUse:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} of {self.root}"
+
+
+def read_all_uses(
+    roots: Sequence[str], ours: Set[str], stop: Event, before: Set[str] = frozenset()
+) -> tuple[Sequence[LayerUse], Mapping[str, str]]:
+    """
+    Read what all engines have recorded.
+
+    @param roots: their storages.
+    @param ours: the IDs of the layers of the view.
+    @param stop: ends the wait for a lock when it is set.
+    @param before: the storages that could not be read the last time: so that others do not
+        wait for them again, they have little time.
+    @return: also the storages whose records cannot be read, each with the reason.
+    """
+    found: list[LayerUse] = []
+    unread = {}
+    for root in roots:
+        try:
+            patience = SHORT_PATIENCE if root in before else PATIENCE
+            found += read_uses(root, ours, stop=stop, patience=patience)
+        except StoreError as e:
+            unread[root] = str(e)
+    return found, unread
 
 
 def read_uses(root: str, ours: Set[str], *, stop: Event, patience: float = PATIENCE) -> Sequence[LayerUse]:

@@ -23,6 +23,8 @@ _PUSHED: Final = ("the view: engines push and save its layers by their blobs",)
 class Needs:
     """
     What engines need of one view.
+
+    @ivar unread: the storages of engines whose records cannot be read.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -34,6 +36,9 @@ class Needs:
         self._contents = Contents()
         self._uses: Sequence[LayerUse] = ()
         self._held: dict[Digest, tuple[str, float]] = {}
+        self._seen: set[str] = set()
+        self._stale = False
+        self.unread: Sequence[str] = ()
         self._kept: Set[Digest] = frozenset()
         self._leaving: Set[Digest] = frozenset()
         self._used: Mapping[Digest, Sequence[str]] | None = None
@@ -44,7 +49,7 @@ class Needs:
         The layers that engines have recorded, or are about to record.
         """
         self._expire()
-        return {*self._recorded(), *self._held}
+        return {*self._recorded(), *self._held, *self._possible()}
 
     @property
     def images_of_containers(self) -> Set[str]:
@@ -54,13 +59,34 @@ class Needs:
         """
         return {use.image for use in self._uses if use.image}
 
-    def recorded(self, uses: Sequence[LayerUse], chains: Mapping[str, Digest]) -> None:
+    def found(self, layers: Iterable[str]) -> None:
+        """
+        Record which layers an earlier daemon has shown, by their IDs.
+        """
+        self._seen.update(layers)
+        self._used = None
+
+    def recorded(
+        self, uses: Sequence[LayerUse], chains: Mapping[str, Digest], unread: Sequence[str] = ()
+    ) -> None:
         """
         Replace what the engines have recorded.
 
         @param chains: the chain IDs of the store's layers, by their IDs.
+        @param unread: the storages of engines whose records cannot be read.  They may need
+            everything that the view has shown since all records were read.
         """
-        self._uses, self._chains = uses, chains
+        older = [use for use in self._uses if use.root in unread and use.layer in chains]
+        self._uses, self._chains, self.unread = [*uses, *older], chains, tuple(unread)
+        if not unread:
+            self._seen = set(self._contents.layers)
+        self._used = None
+
+    def not_written(self) -> None:
+        """
+        Record that the view could not be written: what it has shown may still be there.
+        """
+        self._stale = True
         self._used = None
 
     def shown(self, contents: Contents, kept: Set[Digest] = frozenset()) -> None:
@@ -71,6 +97,8 @@ class Needs:
             them no longer, also when no engine has recorded them any more.
         """
         self._contents, self._kept, self._leaving = contents, kept, frozenset()
+        self._seen.update(contents.layers)
+        self._stale = False
         self._used = None
 
     def named(self, images: Iterable[Image]) -> None:
@@ -110,6 +138,8 @@ class Needs:
                 found.setdefault(chain, []).extend(reasons)
             for chain, (reason, _) in self._held.items():
                 found.setdefault(chain, []).append(reason)
+            for chain, reasons in self._possible().items():
+                found.setdefault(chain, []).extend(reasons)
             for digest in self._leaving | (self._kept - found.keys()):
                 found.setdefault(digest, []).append("the view, until it is written again")
             for image in self._contents.images.values():
@@ -150,13 +180,23 @@ class Needs:
             found.setdefault(self._chains[use.layer], []).append(str(use))
         return found
 
+    def _possible(self) -> Mapping[Digest, Sequence[str]]:
+        """
+        The layers that may be needed, as that cannot be known at present.
+        """
+        reasons = [f"the engine of {root}, whose records cannot be read" for root in self.unread]
+        if self._stale:
+            reasons.append("the view, which cannot be written")
+        seen = self._seen & self._chains.keys() if reasons else ()
+        return {self._chains[layer]: reasons for layer in seen}
+
     def _name(self, layer: str, uses: Sequence[LayerUse]) -> str:
         """
         The name of the image whose top layer this is; the empty string if none is known.
         """
         pulled = next((use.name for use in uses if use.is_pulled), "")
-        shown = (image.names for image in self._contents.images.values() if image.layer == layer)
-        return pulled or next((names[0] for names in shown), "")
+        images = (image for image in self._contents.images.values() if image.layer == layer)
+        return pulled or next((image.names[0] for image in images if image.names), "")
 
     def _depth(self, layer: str) -> int:
         depth = 0

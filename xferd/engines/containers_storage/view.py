@@ -21,7 +21,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from xferd.engines.containers_storage.contents import Contents, Selection, StoredLayer
-from xferd.engines.containers_storage.engine_records import LayerUse, read_uses
+from xferd.engines.containers_storage.engine_records import read_all_uses
 from xferd.engines.containers_storage.identity import layer_id
 from xferd.engines.containers_storage.late_answers import LateAnswers
 from xferd.engines.containers_storage.needs import Needs
@@ -72,7 +72,7 @@ class ViewUser:
     name: str = CONTAINERS_STORAGE
 
     def refresh(self) -> Deferred[None]:
-        return self._view.refresh()
+        return Deferred.fromCoroutine(self._view.refresh_or_spare())
 
     def used(self) -> Mapping[Digest, Sequence[str]]:
         return self._view.needs.used()
@@ -129,7 +129,9 @@ class StorageView:
         self._identities: dict[Digest, str] = {}
         self._known_facts: dict[str, tuple[int, Owners]] = {}
         self._begun = self._serving = False
+        self._written = False
         self._read = 0.0
+        self._unread: Mapping[str, str] = {}
         self._problem: str | None = None
         self._retry: IDelayedCall | None = None
         # Nothing is collected that an engine needs, whatever becomes of the view: jobs of an earlier
@@ -161,13 +163,26 @@ class StorageView:
         Bring the view up to date, and read what engines need.  Cancelling waits for
         that.
 
-        @raise StoreError: the view cannot be written, or an engine's records cannot
-            be read.
+        @raise StoreError: the view cannot be written.
         """
         if not self._begun:
             self._begun = True
             self._threads.start()
         return self._updates.add(None)
+
+    async def refresh_or_spare(self) -> None:
+        """
+        As L{refresh}, for a collection, which goes on if the view cannot be written: it
+        spares everything that the view has shown.  Before the first writing, that is not
+        known.
+
+        @raise StoreError: the view has not been written yet, or is not served any more.
+        """
+        try:
+            await self.refresh()
+        except StoreError:
+            if not (self._serving and self._written):
+                raise
 
     def waits(self, uid: int, agent: str) -> bool:
         return self._serving and self._problem is None and self._late.waits(uid, agent)
@@ -204,7 +219,7 @@ class StorageView:
             name=self.name,
             kind=self.kind,
             state=state,
-            problem=self._problem,
+            problem=self._problem or next(iter(self._unread.values()), None),
             path=self.path,
             snapshots=0,
             layers=len(needed),
@@ -232,10 +247,13 @@ class StorageView:
         """
         Try again later.
         """
-        if failure.check(CancelledError) or not self._serving:
-            return
+        if not failure.check(CancelledError):
+            self._try_later()
+
+    def _try_later(self) -> None:
         self._end_retry()
-        self._retry = self._reactor.callLater(RETRY, self._changed)
+        if self._serving:
+            self._retry = self._reactor.callLater(RETRY, self._changed)
 
     def _end_retry(self) -> None:
         retry, self._retry = self._retry, None
@@ -250,6 +268,9 @@ class StorageView:
         from then on they can record nothing new that stands on it.
         """
         try:
+            if self._on_disk is None:
+                self._on_disk, layers = await self._threads.run(self._writer.on_disk)
+                self.needs.found(layers)
             await self._read_needs()
             before = self._contents
             await self._write()
@@ -261,21 +282,27 @@ class StorageView:
             if self._problem != str(e):
                 self._log.error("the view {path} is not up to date: {why}", path=self.path, why=str(e))
             self._problem = str(e)
+            self.needs.not_written()
             raise
         except Exception:
             self._problem = "internal error; see the daemon's log"
             self._log.failure("while writing the view {path}", path=self.path)
+            self.needs.not_written()
             raise
-        self._problem = None
+        self._problem, self._written = None, True
+        if self._unread:
+            self._try_later()
 
     async def _read_needs(self) -> None:
-        chains = self._chains()
-        uses = await self._threads.run(self._read_uses, frozenset(chains))
-        self.needs.recorded(uses, chains)
+        chains, before = self._chains(), self._unread
+        uses, self._unread = await self._threads.run(
+            read_all_uses, self._roots, frozenset(chains), self._stop, before.keys()
+        )
+        for root, why in self._unread.items():
+            if root not in before:
+                self._log.error("all layers that the view shows stay: {why}", root=root, why=why)
+        self.needs.recorded(uses, chains, tuple(self._unread))
         self._read = self._reactor.seconds()
-
-    def _read_uses(self, ours: frozenset[str]) -> list[LayerUse]:
-        return [use for root in self._roots for use in read_uses(root, ours, stop=self._stop)]
 
     def _chains(self) -> dict[str, Digest]:
         """
@@ -294,8 +321,7 @@ class StorageView:
 
     async def _write(self) -> None:
         selection, chains = Selection(self._trees), self._chains()
-        if self._on_disk is None:
-            self._on_disk = await self._threads.run(self._writer.images)
+        on_disk = self._on_disk or {}
         for number, image in enumerate(self._store.images.all()):
             if number % _BATCH == _BATCH - 1:
                 await deferLater(self._reactor, 0, lambda: None)
@@ -305,8 +331,9 @@ class StorageView:
                 selection.leave_out(image, str(e))
             else:
                 selection.add_image(image, stack)
-        for image_id in sorted(self.needs.images_of_containers & self._on_disk.keys()):
-            record = self._on_disk[image_id]
+        of_containers = on_disk.keys() if self.needs.unread else self.needs.images_of_containers
+        for image_id in sorted(of_containers & on_disk.keys()):
+            record = on_disk[image_id]
             chain_id = chains.get(record.layer)
             if self._has_documents(record) and (chain_id is not None or not record.layer):
                 selection.keep_image(record, await self._stack(chain_id))

@@ -29,7 +29,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -89,9 +89,9 @@ class Writer:
         self._layers: dict[str, LayerRecord] = {}
         self._images: dict[str, tuple[ImageRecord, dict[str, Any]]] = {}
 
-    def images(self) -> Mapping[str, ImageRecord]:
+    def on_disk(self) -> tuple[Mapping[str, ImageRecord], Iterable[str]]:
         """
-        The images on the disk, by their IDs.
+        The images on the disk, by their IDs, and the IDs of the layers.
         """
         found = {}
         for key, value in self._read(_IMAGES, "images").items():
@@ -99,7 +99,7 @@ class Writer:
                 found[key] = ImageRecord.from_json(value)
             except ValueError:
                 continue  # It is written again if it is needed.
-        return found
+        return found, self._read(_LAYERS, "layers").keys()
 
     def write(self, contents: Contents, now: str) -> bool:
         """
