@@ -399,6 +399,18 @@ class ViewTests(StoreTestCase):
         self.assertIsNone(self.describe()["problem"])
         self.assertEqual(self.names(), [])
 
+    def test_missing_documents(self) -> None:
+        """
+        An image whose manifest is gone is left out, with the remedy; others are shown.
+        """
+        self.start()
+        self.pull(self.one)
+        os.unlink(self.store.blobs.path(self.one.image.manifest.digest))
+        self.pull(self.two)
+        self.assertEqual(self.names(), ["docker.io/library/two:latest"])
+        (left_out,) = self.describe()["left_out"]
+        self.assertIn("'xferctl pull one:latest' fetches it", left_out["reason"])
+
     def test_describe(self) -> None:
         """
         The description has the images and containers of engines.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -320,6 +321,57 @@ class WriterTests(SynchronousTestCase):
                 (self.path / f"overlay-{name}" / f"{name}.json").write_bytes(damage)
                 self.make_writer().write(contents, NOW)
                 self.assertEqual(self.entries(), expected)
+
+    def test_changed_by_others(self) -> None:
+        """
+        A view that someone has removed or changed is made anew with the next change.
+        """
+        both, one = self.contents(self.one, self.two), self.contents(self.one)
+        self.writer.write(both, NOW)
+        expected = self.entries()
+        for damage in (
+            lambda: shutil.rmtree(self.path),
+            lambda: (self.path / "overlay-images" / "images.json").write_text("[]"),
+            lambda: shutil.rmtree(self.path / "overlay-layers"),
+        ):
+            self.writer.write(one, NOW)
+            damage()
+            self.writer.write(both, NOW)
+            self.assertEqual(self.entries(), expected)
+
+    def test_after_an_error(self) -> None:
+        """
+        After an error, everything that was not written is written.
+        """
+        both = self.contents(self.one, self.two)
+        self.writer.write(both, NOW)
+        expected = self.entries()
+        self.writer.write(self.contents(self.one), NOW)
+        shutil.rmtree(self.path / "additional")
+        self.assertRaises(OSError, self.writer.write, both, NOW)
+        self.writer.write(both, NOW)
+        self.assertEqual(self.entries(), expected)
+
+    def test_view_of_another_store(self) -> None:
+        """
+        The view of another store is refused, unless that store is gone; so is a directory with
+        an engine's layers.
+        """
+        self.writer.write(self.contents(self.one), NOW)
+        before = self.entries()
+        other = self.place / "other" / "trees"
+        other.mkdir(parents=True)
+        second = Writer(str(self.path), str(other), lambda _: "", stop=Event())
+        error = self.assertRaises(StoreError, second.write, Contents(), NOW)
+        self.assertIn(f"is the view of another store, {self.place};", str(error))
+        self.assertEqual(self.entries(), before)
+        self.trees.rename(self.place / "gone")
+        second.write(Contents(), NOW)
+        self.assertEqual(self.records("layers"), [])
+        (self.path / "overlay").unlink()
+        (self.path / "overlay").mkdir()
+        error = self.assertRaises(StoreError, self.make_writer().write, Contents(), NOW)
+        self.assertIn("is the storage of an engine", str(error))
 
     def test_images_on_disk(self) -> None:
         """

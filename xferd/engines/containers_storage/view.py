@@ -330,7 +330,16 @@ class StorageView:
             except XferdError as e:
                 selection.leave_out(image, str(e))
             else:
-                selection.add_image(image, stack)
+                if all(
+                    map(self._store.blobs.has, (image.config.digest, image.manifest.digest, image.resolved))
+                ):
+                    selection.add_image(image, stack)
+                else:
+                    selection.leave_out(
+                        image,
+                        "its manifest or its config is not in the store any more; "
+                        f"'xferctl pull {image.reference.familiar()}' fetches it",
+                    )
         of_containers = on_disk.keys() if self.needs.unread else self.needs.images_of_containers
         for image_id in sorted(of_containers & on_disk.keys()):
             record = on_disk[image_id]

@@ -86,6 +86,7 @@ class Writer:
         self._patience = patience
         # What is on the disk, and the records of which all files were written.
         self._on_disk: tuple[Entries, Entries] | None = None
+        self._stamps: Sequence[tuple[int, int, int] | None] = ()
         self._layers: dict[str, LayerRecord] = {}
         self._images: dict[str, tuple[ImageRecord, dict[str, Any]]] = {}
 
@@ -103,13 +104,50 @@ class Writer:
 
     def write(self, contents: Contents, now: str) -> bool:
         """
-        Bring the view up to date.  The first call compares it with the disk.
+        Bring the view up to date.  The first call compares it with the disk, and so does
+        one after an error, or after the records were changed by someone else.
 
         @param now: the time at which new layers are made, RFC 3339.
         @return: whether the records have changed.
         @raise StoreError: an engine holds a lock for too long, or the directory is
-            the storage of an engine.
+            the storage of an engine, or the view of another store.
         @raise OSError: the disk refuses.
+        """
+        try:
+            if self._stamps != self._read_stamps():
+                self._forget()
+            changed = self._write(contents, now)
+            self._stamps = self._read_stamps()
+        except BaseException:
+            self._forget()
+            raise
+        return changed
+
+    def _forget(self) -> None:
+        """
+        Compare the view with the disk the next time.
+        """
+        self._on_disk = None
+        self._layers.clear()
+        self._images.clear()
+
+    def _read_stamps(self) -> Sequence[tuple[int, int, int] | None]:
+        """
+        What changes with the files of records.
+        """
+        found: list[tuple[int, int, int] | None] = []
+        for directory, name in ((_LAYERS, "layers"), (_IMAGES, "images")):
+            try:
+                file = os.stat(self._path / directory / f"{name}.json")
+            except FileNotFoundError:
+                found.append(None)
+            else:
+                found.append((file.st_ino, file.st_size, file.st_mtime_ns))
+        return found
+
+    def _write(self, contents: Contents, now: str) -> bool:
+        """
+        See L{write}.
         """
         first = self._on_disk is None
         if self._on_disk is None:
@@ -147,10 +185,19 @@ class Writer:
         return (layers, images) != (old_layers, old_images)
 
     def _make_directories(self) -> None:
-        if os.path.lexists(self._path / _CONTAINERS):
+        overlay, remedy = (
+            self._path / _OVERLAY,
+            "choose another directory as 'path' in [engines.containers-storage]",
+        )
+        is_engines = os.path.lexists(self._path / _CONTAINERS) or (
+            overlay.exists() and not overlay.is_symlink()
+        )
+        if is_engines:
+            raise StoreError(f"{self._path} is the storage of an engine; {remedy}")
+        if overlay.exists() and not overlay.samefile(self._trees):
             raise StoreError(
-                f"{self._path} is the storage of an engine; choose another directory as 'path' in "
-                "[engines.containers-storage]"
+                f"{self._path} is the view of another store, {overlay.resolve().parent}; {remedy}, "
+                "or remove this one if that store is not used any more"
             )
         for name in ("", _LAYERS, _IMAGES, _ADDITIONAL):
             (self._path / name).mkdir(mode=0o700, exist_ok=True)
