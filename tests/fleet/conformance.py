@@ -37,7 +37,7 @@ class CoordinationConformance(_Base):
 
     if TYPE_CHECKING:
 
-        def make(self, name: str) -> Any:
+        def make(self, name: str, url: str = "") -> Any:
             """
             Make a node that is not started, with the URL C{http://NAME.example:5000}.
             """

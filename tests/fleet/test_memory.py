@@ -30,11 +30,11 @@ class MemoryConformanceTests(CoordinationConformance, TestCase):
         self.clock = Clock()
         self.cluster = MemoryCluster(self.clock)
 
-    def make(self, name: str) -> Any:
+    def make(self, name: str, url: str = "") -> Any:
         """
         Join the cluster.
         """
-        return self.cluster.join(name, f"http://{name}.example:5000")
+        return self.cluster.join(name, url or f"http://{name}.example:5000")
 
     def cut(self, node: Any) -> None:
         """
