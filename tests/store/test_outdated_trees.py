@@ -113,6 +113,16 @@ class OutdatedTests(StoreTestCase):
         with open(os.path.join(renewed[0].path, "content"), "rb") as file:
             self.assertEqual(file.read(), TOP)
 
+    def test_awaited(self) -> None:
+        """
+        A wait for such a layer ends when its tree has been unpacked again.
+        """
+        (layer, _) = self.layers()
+        waiting = self.store.layers.arrival(layer.chain_id)
+        self.assertNoResult(waiting)
+        self.renew(self.image)
+        self.assertEqual(self.successResultOf(waiting), self.layers()[0])
+
     def test_renewed_in_use(self) -> None:
         """
         The old trees stay while an engine needs the layers: its containers may

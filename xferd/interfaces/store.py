@@ -201,7 +201,7 @@ class ILayers(Interface):
 
     def arrival(chain_id: Digest) -> Deferred[Layer]:
         """
-        Wait for a layer.
+        Wait for a layer whose tree is not outdated.
 
         @return: fires when it is registered, at once if it is.  Cancelling ends the
             wait.

@@ -66,7 +66,7 @@ class Layers:
 
     def arrival(self, chain_id: Digest) -> Deferred[Layer]:
         layer = self.get(chain_id)
-        if layer is not None:
+        if layer is not None and not layer.outdated:
             return succeed(layer)
 
         def forget(d: Deferred[Layer]) -> None:
@@ -237,8 +237,10 @@ class Layers:
             self.uses.remove(older)
         self._records[record.chain_id] = record
         self.uses.add(record)
-        for arrival in self._arrivals.pop(record.chain_id, ()):
-            arrival.callback(self._layer(record))
+        layer = self._layer(record)
+        if not layer.outdated:
+            for arrival in self._arrivals.pop(record.chain_id, ()):
+                arrival.callback(layer)
 
     def _lock(self, chain_id: Digest) -> DeferredLock:
         """

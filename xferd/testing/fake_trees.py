@@ -146,7 +146,7 @@ class FakeLayers:
 
     def arrival(self, chain_id: Digest) -> Deferred[Layer]:
         layer = self.get(chain_id)
-        if layer is not None:
+        if layer is not None and not layer.outdated:
             return succeed(layer)
         arrival: Deferred[Layer] = Deferred(lambda d: self._arrivals.remove((chain_id, d)))
         self._arrivals.append((chain_id, arrival))
@@ -188,7 +188,7 @@ class FakeLayers:
         known += [] if blob in known else [blob]
         if not self._trees.is_outdated(diff_id):
             self.outdated.discard(chain)
-        arrived = [each for each in self._arrivals if each[0] == chain]
+        arrived = [each for each in self._arrivals if each[0] == chain and chain not in self.outdated]
         for each in arrived:
             self._arrivals.remove(each)
             each[1].callback(layer)

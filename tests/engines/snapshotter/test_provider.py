@@ -146,6 +146,20 @@ class LayerTests(SnapshotterCase):
         self.assertEqual(len(self.registry.requests), before)
         self.assertEqual(self.counted(), {"stored": 3})
 
+    def test_outdated(self) -> None:
+        """
+        Trees of an older xferd are unpacked again first; where that is not possible, the engine
+        unpacks the layer.
+        """
+        self.pulled()
+        self.store.trees.outdated.update(self.image.diff_ids)
+        self.store.layers.outdated.update(self.image.chain_ids)
+        self.declined(self.snapshotter.prepare("a", "", {REF: self.name(0)}))
+        for index in range(3):
+            self.refuse(self.ask(index), SnapshotExists)
+        self.assertEqual(self.counted(), {"declined": 1, "pulled": 1, "stored": 2})
+        self.assertEqual((self.store.trees.outdated, self.store.layers.outdated), (set(), set()))
+
     def test_again(self) -> None:
         """
         Another namespace gets the same snapshots.

@@ -122,8 +122,9 @@ class LayerProvider:
         release = self._store.gc.lease()
         try:
             layer, result = self._store.layers.get(wanted.chain_id), STORED
-            if layer is None:
-                layer, result = await self._pull(wanted), PULLED
+            if layer is None or layer.outdated:
+                # An outdated tree is unpacked again.
+                layer, result = await self._pull(wanted, layer), PULLED
             if layer.parent != below:
                 raise _Declined("the layer below is another one in the store")
             await delay_cancellation(Deferred.fromCoroutine(self._record(layer, parent, labels)))
@@ -151,14 +152,16 @@ class LayerProvider:
             raise _OnTop("it has unpacked the layer below by itself")
         return below
 
-    async def _pull(self, wanted: WantedLayer) -> Layer:
+    async def _pull(self, wanted: WantedLayer, outdated: Layer | None) -> Layer:
         """
         Have a layer pulled.
 
+        @param outdated: the layer as an older xferd has unpacked it, if it is in the store.
         @raise _Declined: it cannot be.
         """
         if wanted.image is None:
-            raise _Declined("the store has no such layer, and the engine names no image to pull it with")
+            stored = "no such layer" if outdated is None else "an outdated tree of the layer"
+            raise _Declined(f"the store has {stored}, and the engine names no image to pull it with")
         brought = None if self._credentials is None else self._credentials.credentials_of(wanted.named)
         try:
             return await self._pulls.layer(wanted.image, wanted.chain_id, self._table.name, brought)
