@@ -248,7 +248,7 @@ class TroubleTests(FleetCase):
 
     def test_silent(self) -> None:
         """
-        Where no peer delivers a byte for more than 10 s, upstream is asked.
+        Where no peer answers, upstream is asked within seconds.
         """
         nodes = [self.node() for _ in range(4)]
         for node in nodes[:3]:
@@ -257,10 +257,25 @@ class TroubleTests(FleetCase):
         for node in nodes[:3]:
             self.network.freeze(node.address)
         pull = nodes[3].pull()
-        self.wait(9)
+        self.wait(4)
         self.assertEqual(self.requests(), [])
-        self.wait(10)
+        self.wait(4)
         self.check(nodes[3], pull)
+
+    def test_busy(self) -> None:
+        """
+        Where the only peer stays busy for more than 10 s, upstream is asked.
+        """
+        one, two = self.node(max_followers=0), self.node()
+        one.pull()
+        self.wait(3)
+        second = two.pull()
+        self.wait(9.5)
+        self.assertEqual(self.requests(), [0])
+        self.wait(3)
+        self.check(two, second)
+        self.assertEqual(self.requests(), [0, 0])
+        self.assertEqual(two.fleet.figures.takeovers, 0)
 
     def test_paused_upstream(self) -> None:
         """

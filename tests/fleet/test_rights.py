@@ -92,6 +92,18 @@ class MirrorTests(RightsCase):
             self.assertEqual(node.store.catalog.origins(self.digest), {PUBLIC})
         self.assertEqual(self.requests(), [0])
 
+    def test_frozen(self) -> None:
+        """
+        A client does not notice that a peer with the blob is frozen: upstream sends it in
+        time.
+        """
+        self.read(self.open(self.one, self.public))
+        self.network.freeze(self.one.address)
+        opening = self.open(self.two, self.public)
+        self.wait(4)
+        self.assertTrue(self.read(opening) == self.data)
+        self.assertEqual(self.requests(), [0, 0])
+
     def test_account(self) -> None:
         """
         So does what came with the daemon's account.  It is no public blob because of

@@ -39,9 +39,10 @@ from xferd.registry.transport.urls import Origin
 from xferd.registry.transport.zones import Zone
 
 PEER_TIMEOUTS: Final = Timeouts(
-    connect=3.0, tls=3.0, headers=5.0, silence=5.0, window=10.0, floor=1024.0, excerpt=1.0, close=2.0
+    connect=1.5, tls=1.5, headers=2.0, silence=5.0, window=10.0, floor=1024.0, excerpt=1.0, close=2.0
 )
-"""A peer that is silent for 5 s, or slower than 1 KiB/s, is left."""
+"""A peer that does not answer within 5 s in all, is silent for 5 s, or slower than 1 KiB/s,
+is left.  Clients of the registry wait for 10 s."""
 
 DEEPER: Final = 2.0
 """Seconds of silence more for each peer on the way: a node that loses the peer that
