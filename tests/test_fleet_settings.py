@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.config import Config
 from xferd.errors import ConfigError
-from xferd.fleet_settings import FleetFiles, FleetSettings, read_secret
+from xferd.fleet_settings import FleetSettings, read_secret
 
 NODE = FleetSettings(
     etcd=("http://127.0.0.1:2379",),
@@ -120,9 +120,9 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(self.read("").needing_restart(self.read(WHOLE)), ["fleet"])
 
 
-class FilesTests(SynchronousTestCase):
+class SecretTests(SynchronousTestCase):
     """
-    L{FleetFiles}.
+    L{read_secret}.
     """
 
     def write(self, data: bytes, mode: int = 0o600) -> str:
@@ -136,29 +136,9 @@ class FilesTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        The contents of all files are read; the secret has no line feed.
+        The secret has no space around it; a group may read it.
         """
-        certificate = b"-----BEGIN CERTIFICATE-----\n"
-        key = b"-----BEGIN PRIVATE KEY-----\n"
-        paths = self.write(certificate), self.write(key)
-        settings = evolve(
-            NODE,
-            secret_file=self.write(b"0123456789abcdef\n", 0o640),
-            etcd_user="u",
-            etcd_password_file=self.write("pass wörd\n".encode()),
-            etcd_ca=paths[0],
-            etcd_certificate=paths[0],
-            etcd_key=paths[1],
-            peer_certificate=paths[0],
-            peer_key=paths[1],
-        )
-        files = FleetFiles.read(settings)
-        self.assertEqual(files.secret, b"0123456789abcdef")
-        self.assertEqual(files.etcd_password, "pass wörd")
-        self.assertEqual((files.etcd_ca, files.etcd_client), (certificate, (certificate, key)))
-        self.assertEqual((files.peer_ca, files.peer_client), (b"", (certificate, key)))
-        self.assertNotIn("0123456789abcdef", repr(files))
-        self.assertNotIn("pass", repr(files).partition("etcd_password")[2])
+        self.assertEqual(read_secret(self.write(b" 0123456789abcdef\n", 0o640)), b"0123456789abcdef")
 
     def test_secret(self) -> None:
         """
@@ -172,22 +152,3 @@ class FilesTests(SynchronousTestCase):
             ("/dev/null", "/dev/null is not a file"),
         ):
             self.assertIn(reason, str(self.assertRaises(ConfigError, read_secret, path)))
-
-    def test_others(self) -> None:
-        """
-        So are certificates, keys and passwords that cannot be used.
-        """
-        secret = self.write(b"0123456789abcdef")
-        key, certificate = self.write(b"PRIVATE KEY-----"), self.write(b"-----BEGIN CERTIFICATE-----")
-        for changes, reason in (
-            ({"etcd_ca": secret}, "has no PEM certificates"),
-            ({"etcd_certificate": certificate, "etcd_key": secret}, "has no PEM key"),
-            ({"peer_certificate": secret, "peer_key": key}, "has no PEM certificates"),
-            (
-                {"peer_certificate": certificate, "peer_key": self.write(b"PRIVATE KEY-----", 0o644)},
-                "the key in",
-            ),
-            ({"etcd_user": "u", "etcd_password_file": self.write(b"\xff")}, "is not UTF-8"),
-        ):
-            settings = evolve(NODE, secret_file=secret, **changes)  # type: ignore[arg-type]
-            self.assertIn(reason, str(self.assertRaises(ConfigError, FleetFiles.read, settings)))

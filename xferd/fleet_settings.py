@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_fleet_settings -*-
 """
-The settings of the fleet, and the files that they name.
+The settings of the fleet, and its secret.
 
 They are beside the package C{xferd.fleet}: a daemon without C{[fleet]} imports nothing
 of it.
@@ -26,12 +26,9 @@ MIN_SECRET: Final = 16
 """The bytes of the shortest secret."""
 
 MAX_SECRET: Final = 4096
-"""The bytes of the longest secret and of the longest password."""
+"""The bytes of the longest secret."""
 
-MAX_FILE: Final = 1 << 20
-"""The bytes of the largest file with certificates."""
-
-_OPEN: Final = 0o037
+OPEN: Final = 0o037
 """The permissions that a file with a secret must not have: a group may read it, as in
 a volume of Kubernetes."""
 
@@ -172,43 +169,6 @@ class FleetSettings:
         return name
 
 
-@frozen
-class FleetFiles:
-    """
-    The contents of the files that the settings name.
-
-    @ivar secret: the secret of the fleet.
-    @ivar etcd_password: the password at etcd, or the empty string.
-    @ivar etcd_ca: certificates in PEM, or nothing.
-    @ivar etcd_client: a certificate and its key in PEM, or L{None}.
-    @ivar peer_ca: as C{etcd_ca}.
-    @ivar peer_client: as C{etcd_client}.
-    """
-
-    secret: bytes = field(repr=False)
-    etcd_password: str = field(default="", repr=False)
-    etcd_ca: bytes = b""
-    etcd_client: tuple[bytes, bytes] | None = field(default=None, repr=False)
-    peer_ca: bytes = b""
-    peer_client: tuple[bytes, bytes] | None = field(default=None, repr=False)
-
-    @classmethod
-    def read(cls, settings: FleetSettings) -> FleetFiles:
-        """
-        Read the files.
-
-        @raise ConfigError: one of them cannot be used.
-        """
-        return cls(
-            secret=read_secret(settings.secret_file),
-            etcd_password=_password(settings.etcd_password_file),
-            etcd_ca=_certificates(settings.etcd_ca),
-            etcd_client=_pair(settings.etcd_certificate, settings.etcd_key),
-            peer_ca=_certificates(settings.peer_ca),
-            peer_client=_pair(settings.peer_certificate, settings.peer_key),
-        )
-
-
 def read_secret(path: str) -> bytes:
     """
     Read the secret of the fleet.
@@ -216,7 +176,10 @@ def read_secret(path: str) -> bytes:
     @raise ConfigError: the file cannot be read, others can read it, or the secret is
         too short.
     """
-    secret = _private(path, "the secret of the fleet")
+    data, mode = _read(path)
+    if mode & OPEN:
+        raise ConfigError(f"the secret of the fleet in {path} is open to other users: run chmod 0600 {path}")
+    secret = data.strip()
     if len(secret) < MIN_SECRET:
         raise ConfigError(
             f"the secret of the fleet in {path} has {len(secret)} bytes, and needs {MIN_SECRET}: "
@@ -225,49 +188,9 @@ def read_secret(path: str) -> bytes:
     return secret
 
 
-def _password(path: str) -> str:
-    if not path:
-        return ""
-    try:
-        return _private(path, "the password for etcd").decode("utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(f"the password for etcd in {path} is not UTF-8") from None
-
-
-def _private(path: str, what: str) -> bytes:
+def _read(path: str) -> tuple[bytes, int]:
     """
-    Read a file that only its owner, and a group, may read, without the space around
-    its content.
-    """
-    data, mode = _read(path, what, MAX_SECRET)
-    if mode & _OPEN:
-        raise ConfigError(f"{what} in {path} is open to other users: run chmod 0600 {path}")
-    return data.strip()
-
-
-def _certificates(path: str) -> bytes:
-    if not path:
-        return b""
-    data, _ = _read(path, "the certificates", MAX_FILE)
-    if b"-----BEGIN CERTIFICATE-----" not in data:
-        raise ConfigError(f"{path} has no PEM certificates")
-    return data
-
-
-def _pair(certificate: str, key: str) -> tuple[bytes, bytes] | None:
-    if not certificate:
-        return None
-    data, mode = _read(key, "the key", MAX_FILE)
-    if b"PRIVATE KEY-----" not in data:
-        raise ConfigError(f"{key} has no PEM key")
-    if mode & _OPEN:
-        raise ConfigError(f"the key in {key} is open to other users: run chmod 0600 {key}")
-    return _certificates(certificate), data
-
-
-def _read(path: str, what: str, most: int) -> tuple[bytes, int]:
-    """
-    Read a file.
+    Read a file with a secret.
 
     @return: the content, and the permissions.
     """
@@ -276,11 +199,11 @@ def _read(path: str, what: str, most: int) -> tuple[bytes, int]:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigError(f"{path} is not a file")
-            data = file.read(most + 1)
+            data = file.read(MAX_SECRET + 1)
     except OSError as e:
-        raise ConfigError(f"cannot read {what} in {path}: {e.strerror}") from e
-    if len(data) > most:
-        raise ConfigError(f"{path} has more than {most} bytes")
+        raise ConfigError(f"cannot read the secret of the fleet in {path}: {e.strerror}") from e
+    if len(data) > MAX_SECRET:
+        raise ConfigError(f"{path} has more than {MAX_SECRET} bytes")
     return data, stat.S_IMODE(status.st_mode)
 
 

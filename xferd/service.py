@@ -9,7 +9,7 @@ import gc
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from secrets import token_hex
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from attrs import asdict
 from twisted.application.service import MultiService, Service
@@ -35,6 +35,7 @@ from xferd.errors import ConfigError, XferdError
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.engines import EngineContext
 from xferd.interfaces.reactor import IReactor, WallClock
+from xferd.interfaces.registry import IKeychain
 from xferd.jobs.isolation import ISOLATED
 from xferd.jobs.job import rfc3339
 from xferd.jobs.local.manifests import LocalManifests
@@ -62,6 +63,9 @@ from xferd.v2.rights.passwords import AT_ONCE
 from xferd.v2.rights.rights import Rights
 from xferd.web.app import Web
 from xferd.web.peer_trust import Trust
+
+if TYPE_CHECKING:
+    from xferd.fleet.fleet import Fleet
 
 STEP_LIMIT = 5.0
 """The time limit of one step of the shutdown, in seconds, besides the jobs' grace."""
@@ -170,6 +174,7 @@ class Daemon(Service):
             salt=lambda: self.store.journal.salt,
             via=via,
         )
+        self.fleet = self._make_fleet(keychain)
         manifests = LocalManifests(self.store, wall_clock)
         self._prefixes = config.registry.local
         registries = LocalRegistries(self.registries, self.store, manifests, lambda: self._prefixes, reactor)
@@ -185,6 +190,8 @@ class Daemon(Service):
             quota=config.store.quota,
             keep=config.registry.keep,
             hosts=self.hosts,
+            fleet=None if self.fleet is None else self.fleet.downloads,
+            tags=None if self.fleet is None else self.fleet.tags,
         )
         context = EngineContext(reactor, wall_clock, self.jobs, self.store, config.data_dir)
         self.engines = Engines(
@@ -207,6 +214,7 @@ class Daemon(Service):
             hosts=frozenset(config.hosts_allowed),
             page_port=next((listener.port for listener in listeners if listener.port), 0),
             public_metrics=config.metrics.public,
+            fleet=self.fleet,
             registry=lambda: describe(
                 self._registry_settings, config.registry.listen, urls, self.jobs.mirror.figures()
             ),
@@ -235,6 +243,7 @@ class Daemon(Service):
             clock=reactor,
             via=via,
             late_answers=self.engines.late_answers,
+            peers=None if self.fleet is None else self.fleet.connect(self.jobs, self.jobs.held),
         )
         self.listening = MultiService()
         self._background = Background()
@@ -258,6 +267,25 @@ class Daemon(Service):
                 raise ConfigError(f"{listener.description!r} is not an endpoint: {e}") from e
             child.setName(listener.description)
             child.setServiceParent(self.listening)
+
+    def _make_fleet(self, keychain: IKeychain) -> Fleet | None:
+        """
+        Make the fleet of the settings, and import its code only then.
+
+        @raise ConfigError: peers cannot reach this node.
+        """
+        config = self._config
+        if not config.fleet.is_configured:
+            return None
+        if not config.registry.listen:
+            raise ConfigError(
+                "[fleet] needs the registry, by which peers reach this node: set listen in [registry]"
+            )
+        from xferd.fleet.fleet import Fleet, FleetContext  # noqa: PLC0415
+
+        isolated = config.sharing == ISOLATED
+        context = FleetContext(self._reactor, self._wall_clock, __version__, keychain, self.hosts, isolated)
+        return Fleet(config.fleet, context)
 
     def privilegedStartService(self) -> None:
         """
@@ -354,6 +382,8 @@ class Daemon(Service):
             self.rights.start()
             await self.hosts.start()
             await self.jobs.start()
+            if self.fleet is not None:
+                self.fleet.start(self.store)
             await self.engines.start()
             if self.engines.engines:
                 self.jobs.image_uses.start()
@@ -415,6 +445,7 @@ class Daemon(Service):
             skews=self.registries.clock_skews,
             now=self._wall_clock(),
             engines=self.engines.problems,
+            fleet="" if self.fleet is None else self.fleet.trouble,
         )
 
     def stopService(self) -> Deferred[None]:
@@ -436,6 +467,7 @@ class Daemon(Service):
             ("listening", STEP_LIMIT, lambda: cast("Awaitable[object]", self.listening.stopService())),
             ("engines", STEP_LIMIT, self.engines.stop),
             ("jobs", grace + STEP_LIMIT, lambda: self.jobs.stop(grace)),
+            *([] if self.fleet is None else [("fleet", STEP_LIMIT, self.fleet.stop)]),
             ("web", STEP_LIMIT, self.web.stop),
             ("passwords", STEP_LIMIT, self.rights.stop),
             ("unpacker", STEP_LIMIT, self.unpacker.stop),

@@ -23,6 +23,7 @@ from xferd.doctor.files import (
     check_sockets,
     check_tokens,
 )
+from xferd.doctor.fleet import check_fleet
 from xferd.doctor.machine import check_disk, check_engines, check_limits, check_sandbox
 from xferd.doctor.network import (
     check_certificates,
@@ -102,6 +103,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "clock": check_clock,
     "disk": check_disk,
     "engines": check_engines,
+    "fleet": check_fleet,
     "limits": check_limits,
     "sandbox": check_sandbox,
 }

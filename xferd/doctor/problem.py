@@ -43,6 +43,7 @@ class Running:
     @ivar skews: seconds by which the clocks of registries are ahead, by host.
     @ivar now: seconds since the epoch.
     @ivar engines: the reasons why container engines are not served, by their names.
+    @ivar fleet: the reason why this node works without its fleet; empty if it does not.
     """
 
     config: Config
@@ -56,6 +57,7 @@ class Running:
     now: float
     served: Sequence[str] = ()
     engines: Mapping[str, str] = field(factory=dict)
+    fleet: str = ""
 
 
 Check = Callable[[Running], Iterator[Problem]]

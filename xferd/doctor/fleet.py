@@ -1,0 +1,77 @@
+# -*- test-case-name: tests.doctor.test_fleet -*-
+"""
+Checks of the fleet: its files, etcd, and the way from a peer to this node.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Final
+
+from xferd.doctor.files import check_access
+from xferd.doctor.problem import Problem, Running
+from xferd.errors import ConfigError
+from xferd.fleet_settings import OPEN, FleetSettings, read_secret
+from xferd.http_urls import split_url
+from xferd.names import Digest
+
+PATIENCE: Final = 3.0
+"""The time limit of the request to this node, in seconds."""
+
+_BLOB: Final = f"/v2/_xferd/blobs/{Digest.of(b'')}"
+
+
+def check_fleet(running: Running) -> Iterator[Problem]:
+    """
+    Check that the secret can be used, that etcd answers, and that this node answers at
+    its own URL.  The clocks of nodes may differ.
+    """
+    settings = running.config.fleet
+    if not settings.is_configured:
+        return
+    secret_problem = False
+    try:
+        read_secret(settings.secret_file)
+    except ConfigError as e:
+        secret_problem = True
+        yield Problem(str(e), "solve this, and restart xferd: it works alone")
+    for path in filter(None, (settings.etcd_key, settings.etcd_password_file, settings.peer_key)):
+        yield from check_access(path, OPEN)
+    if running.fleet and not secret_problem:
+        yield Problem(
+            f"this node works without its fleet: {running.fleet}",
+            "check etcd and the table [fleet]; pulls go on meanwhile",
+        )
+    if not running.fleet and running.config.sharing == "shared":
+        yield from _check_url(settings)
+
+
+def _check_url(settings: FleetSettings) -> Iterator[Problem]:
+    """
+    Make a request as a peer does, without a proof: this node demands one.
+    """
+    parts = split_url(settings.url)
+    host = parts.hostname or ""
+    connection: HTTPConnection
+    if parts.scheme == "https":
+        # Whether peers trust the certificate is for them to decide.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = HTTPSConnection(host, parts.port, timeout=PATIENCE, context=context)
+    else:
+        connection = HTTPConnection(host, parts.port, timeout=PATIENCE)
+    remedy = "set url in [fleet] to what peers reach the registry at"
+    try:
+        connection.request("GET", _BLOB)
+        response = connection.getresponse()
+        demanded = response.getheader("WWW-Authenticate", "")
+    except (OSError, HTTPException) as e:
+        yield Problem(f"this node does not answer at {settings.url}: {e}", remedy)
+    else:
+        if response.status != 401 or not demanded.startswith("Xferd-Peer "):
+            yield Problem(f"what answers at {settings.url} is no node of a fleet", remedy)
+    finally:
+        connection.close()
