@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from xferd.errors import ConfigError, CoordinationUnavailable
 from xferd.fleet.accounts import FleetAccounts
+from xferd.fleet.copies import FleetCopies
 from xferd.fleet.door import PeerDoor
 from xferd.fleet.downloads import FleetDownloads
 from xferd.fleet.etcd.client import EtcdClient
@@ -170,6 +171,7 @@ class Fleet:
         self._parts.pauses.start()
         if self.downloads is not None:
             self._parts.coordination.announce(shareable(store))
+            store.gc.use_copies(FleetCopies(self._parts.coordination, self._settings.keep_copies))
         self._report_load()
 
     async def stop(self) -> None:

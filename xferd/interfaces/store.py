@@ -5,7 +5,7 @@ The store, as jobs use it: trees, layers, images, free space, garbage collection
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Final
 
 from attrs import frozen
@@ -384,6 +384,24 @@ class KeptFor:
     by: tuple[str, ...] = ()
 
 
+class ICopies(Interface):
+    """
+    The copies of blobs on other machines.
+    """
+
+    def elsewhere(digests: Collection[Digest]) -> Deferred[Set[Digest]]:
+        """
+        Find out which blobs enough other machines have.
+
+        @return: fires within seconds, and without an error; cancelling ends the wait.
+        """
+
+    def removed(digests: Collection[Digest]) -> None:
+        """
+        Report that blobs are not here any more.
+        """
+
+
 class IGarbageCollector(Interface):
     """
     Removes content that nothing names or uses.
@@ -394,6 +412,12 @@ class IGarbageCollector(Interface):
         Keep what a user needs from now on.  Its layers stay without a name; an
         image stays at an eviction if its top layer, or one on top of that, is
         needed.  Idempotent.
+        """
+
+    def use_copies(copies: ICopies) -> None:
+        """
+        Remove at evictions, of what was not used for long, first what other machines
+        have, and report the blobs that are removed, from now on.
         """
 
     def used_by(chain_id: Digest | None) -> Sequence[str]:

@@ -14,6 +14,7 @@ from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
 from xferd.interfaces.store import (
     Evicted,
     Freed,
+    ICopies,
     IGarbageCollector,
     ILayerUser,
     KeptFor,
@@ -31,7 +32,7 @@ from xferd.testing.gate import Gate
 @implementer(IGarbageCollector)
 class FakeGarbageCollector:
     """
-    The garbage collector.
+    The garbage collector.  It evicts by last use alone, whoever has copies.
 
     @ivar kept: the digests that other tools use, for tests to change.
     """
@@ -55,9 +56,13 @@ class FakeGarbageCollector:
         self._leases = leases
         self._catalog = catalog
         self._users = LayerUsers()
+        self._copies: ICopies | None = None
 
     def add_user(self, user: ILayerUser) -> None:
         self._users.add(user)
+
+    def use_copies(self, copies: ICopies) -> None:
+        self._copies = copies
 
     def used_by(self, chain_id: Digest | None) -> Sequence[str]:
         return self._users.texts(chain_id)
@@ -175,6 +180,8 @@ class FakeGarbageCollector:
                 del self._trees.unpacked[digest]
             for digest in blobs:
                 del self._blobs.contents[digest]
+            if blobs and self._copies is not None:
+                self._copies.removed(blobs)
             for digest in partials:
                 del self._blobs.partials[digest]
         return freed

@@ -7,12 +7,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Collection, Set
 from sys import setprofile
 from types import FrameType
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from tests.store.conformance.gc import GarbageCollectorConformance
 from tests.store.support import (
@@ -26,12 +29,42 @@ from tests.store.support import (
     sample,
 )
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces.store import Freed
+from xferd.interfaces.fleet import MIN_SHARED
+from xferd.interfaces.store import Freed, ICopies
 from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference, chain_id
 from xferd.store.gc import collector
 from xferd.store.gc.survey import Survey, survey
 from xferd.store.store import PARTIAL_AGE
+
+
+@implementer(ICopies)
+class Copies:
+    """
+    Copies on other machines.
+
+    @ivar known: the blobs that these have.
+    @ivar asked: the questions.
+    @ivar gone: the blobs that were reported as removed.
+    """
+
+    def __init__(self) -> None:
+        self.known: set[Digest] = set()
+        self.asked: list[set[Digest]] = []
+        self.gone: set[Digest] = set()
+
+    def elsewhere(self, digests: Collection[Digest]) -> Deferred[Set[Digest]]:
+        """
+        The known ones.
+        """
+        self.asked.append(set(digests))
+        return succeed(self.known & set(digests))
+
+    def removed(self, digests: Collection[Digest]) -> None:
+        """
+        Note them.
+        """
+        self.gone.update(digests)
 
 
 class CollectionTests(GarbageCollectorConformance, StoreTestCase):
@@ -299,6 +332,26 @@ class CollectionTests(GarbageCollectorConformance, StoreTestCase):
         self.assertEqual(self.evict(10_000_000), [])
         patch.restore()
         self.assertEqual(self.evict(10_000_000), ["one", "two"])
+
+    def test_copies(self) -> None:
+        """
+        Of what was not used for long, that goes first which others have; what is removed is
+        reported.
+        """
+        copies = Copies()
+        self.assertTrue(verifyObject(ICopies, copies))
+        self.store.gc.use_copies(copies)
+        large = (b"%d" % number * MIN_SHARED for number in range(1, 4))
+        one, two, three = (self.pulled(f"i{n}", blob) for n, blob in enumerate(large, 1))
+        copies.known = {two.image.layers[0].digest}
+        self.assertEqual(self.evict(1_000_000), ["i2"])
+        (asked,) = copies.asked
+        self.assertEqual(asked, {each.image.layers[0].digest for each in (one, two, three)})
+        self.assertEqual(copies.gone, set())
+        self.collect()
+        self.assertIn(two.image.layers[0].digest, copies.gone)
+        self.assertNotIn(one.image.layers[0].digest, copies.gone)
+        self.assertEqual(self.evict(1), ["i1"])
 
     def test_many(self) -> None:
         """

@@ -25,13 +25,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces.catalog import ABANDONED_AFTER, LOCAL_HOST, CatalogManifest
+from xferd.interfaces.catalog import ABANDONED_AFTER, LOCAL_HOST
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.store import Evicted, Freed, IGarbageCollector, ILayerUser, Image, KeptFor
+from xferd.interfaces.store import Evicted, Freed, ICopies, IGarbageCollector, ILayerUser, Image, KeptFor
 from xferd.names import Digest, Reference, Repository
 from xferd.store.blobs.blobs import Blobs
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.disk.trash import Trash
+from xferd.store.gc.copies import Candidate, copied_first, questions
 from xferd.store.gc.survey import Survey, survey
 from xferd.store.gc.users import LayerUsers, reasons, shorten
 from xferd.store.images.images import Images
@@ -94,6 +95,7 @@ class GarbageCollector:
         self._lock = DeferredLock()
         self._open = False
         self._users = LayerUsers()
+        self._copies: ICopies | None = None
         self._named: Set[Digest] = frozenset()
         self._abandoned: Set[Digest] = frozenset()
         self._held: tuple[Set[Digest], Set[Digest]] | None = None
@@ -114,6 +116,9 @@ class GarbageCollector:
 
     def add_user(self, user: ILayerUser) -> None:
         self._users.add(user)
+
+    def use_copies(self, copies: ICopies) -> None:
+        self._copies = copies
 
     def used_by(self, chain_id: Digest | None) -> Sequence[str]:
         return self._users.texts(chain_id)
@@ -158,12 +163,13 @@ class GarbageCollector:
         async with self._lock:
             self._check()
             found = await self._survey()
+            copied = await self._copied(excess, keeps)
             await self._images.settled()
             self._check()
             used = self._chains(self._users.needed())
             images: list[Reference] = []
             manifests: list[tuple[Repository, Digest]] = []
-            for _, candidate in sorted(self._candidates(keeps), key=lambda each: each[0]):
+            for candidate in copied_first(self._in_order(keeps), excess, copied):
                 if excess <= 0:
                     break
                 if not isinstance(candidate, Image):
@@ -182,9 +188,22 @@ class GarbageCollector:
                 await removal
             return Evicted(tuple(images), tuple(manifests))
 
+    async def _copied(self, excess: int, keeps: Callable[[Repository, Digest], bool]) -> Set[Digest]:
+        """
+        Find out which blobs of an eviction's candidates other machines have.
+        """
+        wanted = questions(self._in_order(keeps), excess)
+        return await self._copies.elsewhere(wanted) if self._copies is not None and wanted else frozenset()
+
+    def _in_order(self, keeps: Callable[[Repository, Digest], bool]) -> list[Candidate]:
+        """
+        Everything that can be evicted, the least recently used first.
+        """
+        return [candidate for _, candidate in sorted(self._candidates(keeps), key=lambda each: each[0])]
+
     def _candidates(
         self, keeps: Callable[[Repository, Digest], bool]
-    ) -> Iterator[tuple[tuple[float, int], Image | tuple[Repository, CatalogManifest]]]:
+    ) -> Iterator[tuple[tuple[float, int], Candidate]]:
         """
         Everything that can be evicted, each with its last use.
         """
@@ -343,12 +362,18 @@ class GarbageCollector:
         @return: the bytes of each blob.
         """
         freed: list[int] = []
-        async for digest, size in self._paced(found.blobs):
-            if not self._is_wanted(digest, found) and not self._blobs.is_arriving(digest):
-                freed.append(size)
-                if not dry_run:
-                    self._blobs.forget(digest)
-                    self._catalog.forget_origins(digest)
+        gone: list[Digest] = []
+        try:
+            async for digest, size in self._paced(found.blobs):
+                if not self._is_wanted(digest, found) and not self._blobs.is_arriving(digest):
+                    freed.append(size)
+                    if not dry_run:
+                        self._blobs.forget(digest)
+                        self._catalog.forget_origins(digest)
+                        gone.append(digest)
+        finally:
+            if gone and self._copies is not None:
+                self._copies.removed(gone)
         return freed
 
     async def _free_partials(
