@@ -94,6 +94,9 @@ class Node:
             self.coordination,
             self.fleet.depths,
             clock=clock,
+            prefetch=lambda reference, platform, client: self.jobs.prefetch(reference, platform, client, 0)[
+                "id"
+            ],
             max_followers=max_followers,
         )
         settings = RegistrySettings(default=HOST, upstreams={HOST: UpstreamSettings(alias="up")})

@@ -51,6 +51,7 @@ class DoorCase(JobsCase):
             self.jobs.held,
             self.coordination,
             self.depths,
+            prefetch=lambda *_: "",
             clock=self.clock,
             max_followers=self.max_followers,
             upload_rate=self.upload_rate,

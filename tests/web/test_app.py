@@ -14,7 +14,15 @@ from zope.interface.verify import verifyObject
 from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World, image, job
 from xferd.credentials import Credentials, Secret
 from xferd.engines.former import FormerEngines
-from xferd.errors import BadInput, BadReference, ConfigError, EngineFailed, Interrupted, NotFound
+from xferd.errors import (
+    BadInput,
+    BadReference,
+    ConfigError,
+    CoordinationUnavailable,
+    EngineFailed,
+    Interrupted,
+    NotFound,
+)
 from xferd.interfaces.engines import EngineImageJSON, FilledJSON
 from xferd.interfaces.fleet_status import ALONE, NO_FLEET, IFleet
 from xferd.interfaces.jobs import IEventStream, IJobs
@@ -506,6 +514,24 @@ class StoreTests(SynchronousTestCase):
         verifyObject(IFleet, fleet)
         found = World(fleet=fleet).ask("GET", "/api/v1/fleet").json()
         self.assertEqual((found["state"], found["problem"]), ("alone", "etcd does not answer"))
+
+    def test_prefetch_in_fleet(self) -> None:
+        """
+        Other nodes prefetch an image; malformed requests, and those without a fleet, are a 400.
+        """
+        fleet = FakeFleet(begun=succeed([{"node": "n2", "job": "j2"}]))
+        world = World(fleet=fleet)
+        body = json.dumps({"reference": "alpine", "nodes": 2}).encode()
+        answer = world.ask("POST", "/api/v1/fleet/prefetch", body)
+        self.assertEqual((answer.status, answer.json()), (202, {"nodes": [{"node": "n2", "job": "j2"}]}))
+        self.assertEqual(fleet.calls, [("alpine", None, 2)])
+        self.assertEqual(self.world.ask("POST", "/api/v1/fleet/prefetch", body).status, 400)
+        for nodes in (0, 1001, "2", True, None):
+            wrong = json.dumps({"reference": "alpine", "nodes": nodes}).encode()
+            self.assertEqual(world.ask("POST", "/api/v1/fleet/prefetch", wrong).status, 400)
+        lost = World(fleet=FakeFleet(begun=fail(CoordinationUnavailable("etcd does not answer"))))
+        answer = lost.ask("POST", "/api/v1/fleet/prefetch", body)
+        self.assertEqual((answer.status, answer.json()["error"]["code"]), (503, "FLEET_UNAVAILABLE"))
 
     def test_forget(self) -> None:
         """

@@ -434,6 +434,17 @@ class Daemon:
                 raise ClientError("the daemon is of an older version, which has no fleet") from e
             raise
 
+    def prefetch_in_fleet(self, reference: str, platform: str | None, nodes: int) -> list[dict[str, Any]]:
+        """
+        Have other nodes of the fleet fetch an image.
+
+        @param nodes: their number.
+        @return: those that have begun, each with C{node} and C{job}.
+        """
+        body = {"reference": reference, "nodes": nodes} | ({} if platform is None else {"platform": platform})
+        begun = self._api.request_object("POST", "/fleet/prefetch", body).get("nodes")
+        return [each for each in begun if isinstance(each, dict)] if isinstance(begun, list) else []
+
     def fill(
         self, name: str, reference: str, namespace: str | None, headers: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, Any]]:

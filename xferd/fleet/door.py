@@ -5,7 +5,7 @@ What a node sends to its peers: to whom, which blobs, to how many at a time, how
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -43,10 +43,13 @@ class PeerDoor:
         depths: Mapping[Digest, int],
         *,
         clock: IReactorTime,
+        prefetch: Callable[[str, str | None, str], str],
         max_followers: int = 8,
         upload_rate: int = 0,
     ) -> None:
         """
+        @param prefetch: begins a prefetch, given a reference, a platform and a client's
+            name, and returns the ID of the job.
         @param coordination: is notified where a blob is gone that was announced.
         @param depths: how many peers the bytes of a running download pass.
         @param max_followers: the peers that get one blob at the same time.
@@ -56,18 +59,15 @@ class PeerDoor:
         self._held = held
         self._coordination = coordination
         self._depths = depths
+        self._prefetch = prefetch
         self._bandwidth = Bandwidth(upload_rate, clock)
         self.followers = Followers(max_followers, clock.seconds)
         self.sent = 0
 
     def answer(self, request: PeerRequest) -> PeerAnswer:
-        try:
-            proof = self._prover.check(request.method, request.path, request.authorization)
-        except ValueError as e:
-            if request.authorization:
-                self._log.warn("a request proves nothing: {why}", why=str(e))
-            headers = (("WWW-Authenticate", challenge(self._prover.challenge())),)
-            return PeerAnswer(401, headers, "only nodes of this fleet get blobs here")
+        proof = self._check(request.method, request.path, request.authorization)
+        if proof is None:
+            return self._refusal()
         nonce = ("Xferd-Nonce", self._prover.challenge())
         blob = self._held.open(request.digest)
         if blob is None:
@@ -79,6 +79,15 @@ class PeerDoor:
             blob.close()
         return answer
 
+    def admit(self, method: str, path: str, authorization: str) -> PeerAnswer:
+        proof = self._check(method, path, authorization)
+        if proof is None:
+            return self._refusal()
+        return PeerAnswer(200, (("Xferd-Nonce", self._prover.challenge()),), peer=proof.sender)
+
+    def prefetch(self, reference: str, platform: str | None, peer: Peer) -> str:
+        return self._prefetch(reference, platform, f"peer {peer.name}")
+
     def sending(self, digest: Digest, peer: Peer, start: int) -> IPeerSending:
         return _Sending(self, digest, self.followers.add(digest, peer, start))
 
@@ -88,6 +97,21 @@ class PeerDoor:
         """
         self.sent += size
         return self._bandwidth.take(size)
+
+    def _check(self, method: str, path: str, authorization: str) -> Proof | None:
+        """
+        Check the proof of a request.
+        """
+        try:
+            return self._prover.check(method, path, authorization)
+        except ValueError as e:
+            if authorization:
+                self._log.warn("a request proves nothing: {why}", why=str(e))
+            return None
+
+    def _refusal(self) -> PeerAnswer:
+        headers = (("WWW-Authenticate", challenge(self._prover.challenge())),)
+        return PeerAnswer(401, headers, "only nodes of this fleet get blobs here")
 
     def _send(
         self, request: PeerRequest, proof: Proof, nonce: tuple[str, str], blob: IHeldBlob

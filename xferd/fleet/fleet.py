@@ -10,12 +10,12 @@ from random import Random
 from typing import Final
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import ConfigError, CoordinationUnavailable
+from xferd.errors import BadInput, BadReference, ConfigError, CoordinationUnavailable
 from xferd.fleet.accounts import FleetAccounts
 from xferd.fleet.copies import FleetCopies
 from xferd.fleet.door import PeerDoor
@@ -25,6 +25,7 @@ from xferd.fleet.etcd.coordination import EtcdCoordination
 from xferd.fleet.etcd.settings import EtcdSettings
 from xferd.fleet.pauses import FleetPauses
 from xferd.fleet.peer_client import PeerClient
+from xferd.fleet.prefetch import Prefetches
 from xferd.fleet.proofs import Prover
 from xferd.fleet.tags import FleetTags
 from xferd.fleet_settings import FleetSettings, read_secret
@@ -42,6 +43,7 @@ from xferd.interfaces.fleet_status import (
     FleetJSON,
     FleetNodeJSON,
     IFleet,
+    PeerPrefetchJSON,
 )
 from xferd.interfaces.hosts import ISharedPauses
 from xferd.interfaces.jobs import IJobs
@@ -52,7 +54,7 @@ from xferd.interfaces.registry import IKeychain
 from xferd.interfaces.store import IStore
 from xferd.jobs.deferreds import gather
 from xferd.jobs.job import rfc3339
-from xferd.names import Digest
+from xferd.names import Digest, Reference
 from xferd.oci import Descriptor
 from xferd.registry.transport.networks import Networks
 from xferd.registry.transport.tls import read_ca, read_client
@@ -158,7 +160,7 @@ class Fleet:
         """
         self._jobs = jobs
         if self._parts is not None and self.downloads is not None:
-            self._door = self._parts.door(held, self._settings, self._context)
+            self._door = self._parts.door(jobs, held, self._settings, self._context)
         return self._door
 
     def start(self, store: IStore) -> None:
@@ -195,6 +197,15 @@ class Fleet:
 
     def describe(self) -> Deferred[FleetJSON]:
         return Deferred.fromCoroutine(self._describe())
+
+    def prefetch(self, reference: str, platform: str | None, nodes: int) -> Deferred[list[PeerPrefetchJSON]]:
+        try:
+            Reference.parse(reference)
+        except BadReference:
+            return fail()
+        if self._parts is None:
+            return fail(BadInput(f"this node is in no fleet: {self.problem}"))
+        return Deferred.fromCoroutine(self._parts.prefetches.begin(reference, platform, nodes))
 
     def counts(self) -> FleetCounts:
         parts = self._parts
@@ -263,6 +274,7 @@ class _Parts:
     downloads: FleetDownloads
     tags: FleetTags
     pauses: FleetPauses
+    prefetches: Prefetches
 
     @classmethod
     def make(
@@ -298,9 +310,10 @@ class _Parts:
             FleetDownloads(coordination, client, node.peer.name, clock=reactor),
             FleetTags(coordination, accounts),
             FleetPauses(coordination, accounts, context.pauses),
+            Prefetches(coordination, client, node.peer.name),
         )
 
-    def door(self, held: IHeldBlobs, settings: FleetSettings, context: FleetContext) -> PeerDoor:
+    def door(self, jobs: IJobs, held: IHeldBlobs, settings: FleetSettings, context: FleetContext) -> PeerDoor:
         """
         Make what decides about the requests of peers.
         """
@@ -310,6 +323,7 @@ class _Parts:
             self.coordination,
             self.downloads.depths,
             clock=context.reactor,
+            prefetch=lambda reference, platform, client: jobs.prefetch(reference, platform, client, 0)["id"],
             max_followers=settings.max_followers,
             upload_rate=settings.upload_rate,
         )

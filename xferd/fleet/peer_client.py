@@ -9,10 +9,12 @@ of the fleet.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
+from urllib.parse import urlencode
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
@@ -57,6 +59,9 @@ HOPS: Final = 4
 _NONCES: Final = 16
 """Unused nonces that are kept for one peer."""
 
+
+PREFETCH: Final = "/v2/_xferd/prefetch"
+"""The path at which a node is asked to fetch an image."""
 
 MOST_AVOIDED: Final = 16
 """The peers that are named in a request as unwanted, at most."""
@@ -179,6 +184,16 @@ class PeerClient:
         want = _Want(digest, offset, end, origin, " ".join(sorted(avoided)[:MOST_AVOIDED]), moved)
         return Deferred.fromCoroutine(self._open(peer, want))
 
+    def prefetch(self, peer: Peer, reference: str, platform: str | None) -> Deferred[str]:
+        """
+        Ask a peer to fetch an image for the clients of its registry.
+
+        @return: fires with the ID of the peer's job.
+        @raise NotAPeer: it is none.
+        @raise SourceError: it refuses, or does not answer.
+        """
+        return Deferred.fromCoroutine(self._prefetch(peer, reference, platform))
+
     def close(self) -> Deferred[None]:
         """
         Close all connections; fires within a bounded time.
@@ -192,7 +207,10 @@ class PeerClient:
             why = self.usable(peer)
             if why:
                 raise NotAPeer(why, host=host_of(peer.name))
-            response, proof = await self._ask(peer, want)
+            fields = {"Range": [range_from(want.offset, want.end)]}
+            if want.avoided:
+                fields["Xferd-Avoid"] = [want.avoided]
+            response, proof = await self._ask(peer, "GET", path_of(want.digest), fields)
             if response.code in (200, 206):
                 return self._body(peer, response, proof, want)
             text = await self._excerpt(response)
@@ -202,15 +220,36 @@ class PeerClient:
             if peer.name in asked or len(asked) > HOPS:
                 raise PeerBusy(f"{', '.join(asked)} are all busy", host=host_of(asked[0]))
 
-    async def _ask(self, peer: Peer, want: _Want) -> tuple[IResponse, Proof]:
+    async def _prefetch(self, peer: Peer, reference: str, platform: str | None) -> str:
+        host, why = host_of(peer.name), self.usable(peer)
+        if why:
+            raise NotAPeer(why, host=host)
+        asked = {"reference": reference} | ({} if platform is None else {"platform": platform})
+        response, _ = await self._ask(peer, "POST", f"{PREFETCH}?{urlencode(asked)}", {})
+        text = await self._excerpt(response)
+        try:
+            job = json.loads(text)["job"] if response.code == 202 else None
+        except (KeyError, TypeError, ValueError):
+            job = None
+        if not isinstance(job, str) or not job:
+            raise RegistryError(
+                f"{peer.name} answers {response.code}: {text}", host=host, status=response.code
+            )
+        return job
+
+    async def _ask(
+        self, peer: Peer, method: str, path: str, fields: Mapping[str, Sequence[str]]
+    ) -> tuple[IResponse, Proof]:
         """
         Make a request with a proof; the first one to a peer learns a nonce.
+
+        @param fields: its headers.
         """
-        path, host = path_of(want.digest), host_of(peer.name)
+        host = host_of(peer.name)
         nonce = self._take_nonce(peer)
         used_kept = nonce is not None
         if nonce is None:
-            response = await self._send(peer, path, Headers({}))
+            response = await self._send(peer, method, path, Headers({}))
             nonce = await self._challenge(response)
             if nonce is None:
                 raise NotAPeer(
@@ -218,11 +257,9 @@ class PeerClient:
                     host=host,
                 )
         while nonce is not None:
-            proof = self._prover.prove("GET", path, peer.name, nonce)
-            fields = {"Authorization": [str(proof)], "Range": [range_from(want.offset, want.end)]}
-            if want.avoided:
-                fields["Xferd-Avoid"] = [want.avoided]
-            response = await self._send(peer, path, Headers(fields))
+            proof = self._prover.prove(method, path, peer.name, nonce)
+            headers = Headers({"Authorization": [str(proof)], **fields})
+            response = await self._send(peer, method, path, headers)
             self._keep_nonce(peer, response)
             if response.code != 401:
                 return response, proof
@@ -240,9 +277,11 @@ class PeerClient:
         await self._excerpt(response)
         return challenged(header(response.headers, "WWW-Authenticate")) if response.code == 401 else None
 
-    async def _send(self, peer: Peer, path: str, headers: Headers) -> IResponse:
+    async def _send(self, peer: Peer, method: str, path: str, headers: Headers) -> IResponse:
         url = peer.url.rstrip("/") + path
-        return await self._exchange.request_once(b"GET", url, headers, host=host_of(peer.name))
+        return await self._exchange.request_once(
+            method.encode("ascii"), url, headers, host=host_of(peer.name)
+        )
 
     def _body(self, peer: Peer, response: IResponse, proof: Proof, want: _Want) -> PeerBody:
         """

@@ -51,6 +51,15 @@ class FleetClaimJSON(TypedDict):
     source: str
 
 
+class PeerPrefetchJSON(TypedDict):
+    """
+    A node that has begun to prefetch an image, and the ID of its job.
+    """
+
+    node: str
+    job: str
+
+
 class FleetJSON(TypedDict):
     """
     The fleet, as this node sees it.
@@ -116,6 +125,19 @@ class IFleet(Interface):
 
         @return: fires within seconds, and without an error: where the nodes cannot be
             listed, the reason is in C{problem}.  Cancelling ends the wait.
+        """
+
+    def prefetch(reference: str, platform: str | None, nodes: int) -> Deferred[list[PeerPrefetchJSON]]:
+        """
+        Have other nodes fetch an image for the clients of their registries.
+
+        @param platform: as for L{IJobs.prefetch<xferd.interfaces.jobs.IJobs.prefetch>}.
+        @param nodes: their number, without this one.
+        @return: fires with those that have begun; fewer if there are not so many.
+            Cancelling ends it; nodes that have begun continue.
+        @raise BadInput: this node is in no fleet.
+        @raise BadReference: C{reference} is not a reference.
+        @raise CoordinationUnavailable: the nodes cannot be listed.
         """
 
     def counts() -> FleetCounts:

@@ -207,6 +207,21 @@ class IPeerDoor(Interface):
         Decide about a request.
         """
 
+    def admit(method: str, path: str, authorization: str) -> PeerAnswer:
+        """
+        Check the proof of a request that is not for a blob.
+
+        @return: a refusal with the status 401, or C{peer} with the status 200.
+        """
+
+    def prefetch(reference: str, platform: str | None, peer: Peer) -> str:
+        """
+        Begin to prefetch an image for a peer, with the means of this node.
+
+        @return: the ID of the job.
+        @raise XferdError: as for L{IJobs.prefetch<xferd.interfaces.jobs.IJobs.prefetch>}.
+        """
+
     def sending(digest: Digest, peer: Peer, start: int) -> IPeerSending:
         """
         Report that a blob is being sent to a peer.

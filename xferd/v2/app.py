@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from werkzeug.exceptions import HTTPException
 
 from xferd.descriptors import own_limit
-from xferd.errors import BlobUnknown, PushRefused, RequestLoop, TooManyRequests
+from xferd.errors import BlobUnknown, NotFound, PushRefused, RequestLoop, TooManyRequests
 from xferd.interfaces.mirror import MirroredManifest
 from xferd.names import Digest
 from xferd.realms import PASS, unlisted
@@ -158,6 +158,15 @@ class Registry:
         if self._peers is None:
             raise BlobUnknown("this node is in no fleet")
         return await self._peers.respond(request, wanted)
+
+    @app.route("/v2/_xferd/prefetch", methods=["POST"])
+    def peer_prefetch(self, request: Request) -> bytes:
+        """
+        Prefetch an image for another node of the fleet.
+        """
+        if self._peers is None:
+            raise NotFound("this node is in no fleet")
+        return self._peers.prefetch(request)
 
     @app.route("/v2/<path:name>/manifests/<wanted>", methods=["GET"])
     @app.route("/<alias>/v2/<path:name>/manifests/<wanted>", methods=["GET"])

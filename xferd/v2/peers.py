@@ -1,8 +1,9 @@
 # -*- test-case-name: tests.v2.test_peers -*-
 """
-The route by which the nodes of a fleet send one another blobs.
+The routes by which the nodes of a fleet send one another blobs, and ask one another to
+prefetch images.
 
-No client uses it, and no download begins because of it.
+No client uses them, and no download begins because of a request for a blob.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from xferd.interfaces.peers import IPeerDoor, PeerAnswer, PeerRequest
+from xferd.json_encoding import encode
 from xferd.v2.blob_response import BlobResponse, Span
+from xferd.v2.request import query
 from xferd.v2.responses import respond_errors
 from xferd.web.request import header
 
@@ -73,6 +76,28 @@ class PeerRoute:
             return b""
         await self._send(request, answer, digest)
         return None
+
+    def prefetch(self, request: Request) -> bytes:
+        """
+        Begin to prefetch an image, or refuse.
+
+        @raise XferdError: the image or the platform is invalid, or the daemon refuses.
+        """
+        answer = self._door.admit(
+            request.method.decode("latin-1"),
+            request.uri.decode("latin-1"),
+            header(request, b"authorization") or "",
+        )
+        for name, value in answer.headers:
+            request.responseHeaders.addRawHeader(name.encode("ascii"), value.encode("utf-8"))
+        if answer.peer is None:
+            return respond_errors(request, answer.status, "UNAUTHORIZED", answer.reason)
+        job = self._door.prefetch(query(request, "reference") or "", query(request, "platform"), answer.peer)
+        body = encode({"job": job})
+        request.setResponseCode(202)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-length", b"%d" % len(body))
+        return body
 
     async def _send(self, request: Request, answer: PeerAnswer, digest: Digest) -> None:
         """

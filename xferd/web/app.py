@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from werkzeug.exceptions import ServiceUnavailable
 
 from xferd.descriptors import own_limit
-from xferd.errors import NotFound
+from xferd.errors import BadInput, NotFound
 from xferd.interfaces.fleet_status import NO_FLEET
 from xferd.interfaces.job_json import NO_REGISTRY, ImageJSON, RegistryJSON, RepositoryJSON
 from xferd.jobs.events.broker import image_json
@@ -39,7 +39,7 @@ from xferd.web.guard import Guard
 from xferd.web.idempotency import Idempotency
 from xferd.web.job_creation import JobCreation
 from xferd.web.job_list import page_of_jobs
-from xferd.web.job_request import FILL, read_collection, read_new_name, read_pin
+from xferd.web.job_request import FILL, FLEET_PREFETCH, read_collection, read_new_name, read_pin
 from xferd.web.known_hosts import KnownHosts
 from xferd.web.metrics import MEDIA_TYPE, Metrics, scene_of
 from xferd.web.openapi import document
@@ -478,6 +478,17 @@ class Web:
         Show the nodes that share downloads with this one.
         """
         return respond(request, NO_FLEET if self._fleet is None else await self._fleet.describe())
+
+    @app.route(f"{API}/fleet/prefetch", methods=["POST"])
+    async def prefetch_in_fleet(self, request: Request) -> bytes:
+        """
+        Have other nodes fetch an image for the clients of their registries.
+        """
+        asked = FLEET_PREFETCH.read(request)
+        if self._fleet is None:
+            raise BadInput("the settings have no [fleet]")
+        begun = await self._fleet.prefetch(asked["reference"], asked["platform"], asked["nodes"])
+        return respond(request, {"nodes": begun}, 202)
 
     @app.route(f"{API}/openapi.json", methods=["GET"])
     def show_openapi(self, request: Request) -> bytes:

@@ -241,6 +241,34 @@ FILL: Final = Body(
 )
 
 
+MOST_NODES: Final = 1000
+"""The nodes that can be asked to prefetch an image with one request."""
+
+
+def _read_nodes(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_NODES:
+        raise BadInput(f"{name!r} must be a whole number from 1 to {MOST_NODES}, not {quoted(value)}")
+    return value
+
+
+FLEET_PREFETCH: Final = Body(
+    "a prefetch by other nodes",
+    REFERENCE,
+    PLATFORM,
+    Field(
+        "nodes",
+        _read_nodes,
+        {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST_NODES,
+            "description": "How many other nodes fetch it.",
+        },
+        required=True,
+    ),
+)
+
+
 def read_job_request(request: Request) -> JobRequest:
     """
     Read the body of a request for a new job.

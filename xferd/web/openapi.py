@@ -483,6 +483,16 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("The fleet.", ref("Fleet"))},
         )
     },
+    "/api/v1/fleet/prefetch": {
+        "post": _operation(
+            "prefetch_in_fleet",
+            "Have other nodes of the fleet fetch an image for the clients of their registries.",
+            {202: _answer("The nodes that have begun.", ref("FleetPrefetch"))},
+            (503,),
+            [],
+            ref("FleetPrefetchAsked"),
+        )
+    },
     "/api/v1/openapi.json": {
         "get": _operation(
             "show_openapi",

@@ -17,7 +17,7 @@ from xferd.interfaces.store import Freed
 from xferd.jobs.limits import Limits
 from xferd.web.archive_request import ARCHIVE_END
 from xferd.web.fields import Schema
-from xferd.web.job_request import COLLECTION, FILL, KINDS_OF_JOBS, NEW_NAME, PIN
+from xferd.web.job_request import COLLECTION, FILL, FLEET_PREFETCH, KINDS_OF_JOBS, NEW_NAME, PIN
 from xferd.web.page_login import PAGE
 from xferd.web.pagination import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
 from xferd.web.registry_auth import LOGIN
@@ -247,6 +247,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "warnings": {
                 **array(TEXT),
                 "description": "The layers whose older trees remain in use, because unpacking failed.",
+            }
+        }
+    ),
+    "FleetPrefetchAsked": FLEET_PREFETCH.to_schema(),
+    "FleetPrefetch": _object(
+        {
+            "nodes": {
+                **array(_object({"node": TEXT, "job": {**TEXT, "description": "The ID of its job there."}})),
+                "description": "Those that have begun; fewer if the fleet has not so many.",
             }
         }
     ),

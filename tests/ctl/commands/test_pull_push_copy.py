@@ -43,6 +43,22 @@ class PullTests(DaemonTestCase):
         """
         return run(["--host", self.fake.url, "pull", "alpine", *argv])
 
+    def test_prefetch_nodes(self) -> None:
+        """
+        Other nodes of the fleet fetch it as well: all but this one.  Their names are on
+        stderr, and a warning if they are too few.
+        """
+        begun = [{"node": "n2", "job": "j2"}, {"node": "n\x1b3", "job": "j3"}]
+        self.fake.on("POST", "/fleet/prefetch", Answer({"nodes": begun}, 202))
+        self.fake.on("POST", "/jobs", Answer(push_job("queued"), 202))
+        for count, warning in ((3, ""), (4, "xferctl: warning: only 2 other nodes of the fleet fetch it\n")):
+            outcome = run(["--host", self.fake.url, "prefetch", "--nodes", str(count), "alpine", "--detach"])
+            self.assertEqual(outcome.err, f"also fetched by n2, n\\x1b3\n{warning}")
+            asked = [body for _, path, body in self.fake.requests if path == "/api/v1/fleet/prefetch"]
+            self.assertEqual(asked[-1], {"reference": "alpine", "nodes": count - 1})
+        for wrong in ("0", "1001", "x"):
+            self.assertEqual(run(["prefetch", "--nodes", wrong, "alpine"]).status, 2)
+
     def test_done(self) -> None:
         """
         A successful pull ends with status 0 and prints the digest.

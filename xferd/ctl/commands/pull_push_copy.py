@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.commands.arguments import (
     Command,
+    UsageError,
     add_image,
     add_no_credentials,
     add_output,
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from xferd.ctl.session import Session
+
+MOST_NODES: Final = 1000
+"""The nodes that fetch an image for one command, at most."""
 
 
 def _pull_arguments(parser: ArgumentParser) -> None:
@@ -76,6 +80,13 @@ def _copy_arguments(parser: ArgumentParser) -> None:
 def _prefetch_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REF", help="the image, index or artifact, as clients name it")
     add_platform(parser, "fetch this platform, OS/ARCH[/VARIANT], or 'all' (default: this machine's)")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="fetch it on N nodes of the fleet, this one and those with the fewest transfers",
+    )
     _add_job_options(parser, "fetched", own_credentials=False)
 
 
@@ -119,6 +130,15 @@ def prefetch(args: Namespace, session: Session) -> None:
     """
     Run C{xferctl prefetch}.
     """
+    if not 1 <= args.nodes <= MOST_NODES:
+        raise UsageError(f"--nodes must be from 1 to {MOST_NODES}, not {args.nodes}")
+    if args.nodes > 1:
+        begun = session.daemon.prefetch_in_fleet(args.reference, args.platform, args.nodes - 1)
+        names = ", ".join(clean(each.get("node")) for each in begun)
+        if names:
+            print(f"also fetched by {names}", file=session.stderr, flush=True)
+        if len(begun) < args.nodes - 1:
+            session.warn(f"only {len(begun)} other nodes of the fleet fetch it")
     _run(args, session, (), platform=args.platform)
 
 
@@ -205,6 +225,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         (
             "xferctl prefetch alpine:3.20",
             "xferctl prefetch --platform all ghcr.io/owner/app:1.2",
+            "xferctl prefetch --nodes 3 ghcr.io/owner/app:1.2",
         ),
     ),
 }

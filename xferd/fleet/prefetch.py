@@ -1,0 +1,80 @@
+# -*- test-case-name: tests.fleet.test_prefetch -*-
+"""
+Prefetches on several nodes of the fleet: each fetches with its own means what its
+registry's clients without credentials may pull.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from xferd.errors import XferdError
+from xferd.fleet.peer_client import PeerClient
+from xferd.interfaces.fleet import ICoordination, Node
+from xferd.interfaces.fleet_status import PeerPrefetchJSON
+
+_SPARE: Final = 8
+"""The nodes that are asked in the place of others that do not answer, at most."""
+
+
+class Prefetches:
+    """
+    Has other nodes prefetch images.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, coordination: ICoordination, client: PeerClient, own: str, random: Random | None = None
+    ) -> None:
+        """
+        @param own: the name of this node.
+        @param random: chooses among nodes that have equally much to do.
+        """
+        self._coordination = coordination
+        self._client = client
+        self._own = own
+        self._random = Random() if random is None else random  # noqa: S311
+
+    async def begin(self, reference: str, platform: str | None, nodes: int) -> list[PeerPrefetchJSON]:
+        """
+        Have nodes begin, those with the fewest transfers first.
+
+        @param nodes: their number.
+        @return: those that have begun; fewer if there are not so many.
+        @raise CoordinationUnavailable: the nodes cannot be listed.
+        """
+        found = [node for node in await self._coordination.nodes() if node.peer.name != self._own]
+        self._random.shuffle(found)
+        found.sort(key=lambda node: node.load)
+        begun: list[PeerPrefetchJSON] = []
+        for node in found[: nodes + _SPARE]:
+            if len(begun) == nodes:
+                break
+            job = await self._ask(node, reference, platform)
+            if job:
+                begun.append({"node": node.peer.name, "job": job})
+        return begun
+
+    async def _ask(self, node: Node, reference: str, platform: str | None) -> str:
+        """
+        Ask one node.
+
+        @return: the ID of its job; the empty string if it does not begin.
+        """
+        try:
+            return await self._client.prefetch(node.peer, reference, platform)
+        except CancelledError:
+            raise
+        except XferdError as e:
+            self._log.warn(
+                "{node} does not prefetch {reference}: {why}",
+                node=node.peer.name,
+                reference=reference,
+                why=str(e),
+            )
+            return ""
