@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.engines.grpc.wire import MemoryTransport, Outcome, Wire
 from xferd.engines.grpc.connection import MAX_STREAMS
 from xferd.engines.grpc.messages import MAX_MESSAGE, encode
-from xferd.engines.grpc.server import CANCEL_TIME, MAX_RESETS, MAX_RUNNING, GrpcFactory
+from xferd.engines.grpc.server import CANCEL_TIME, MAX_CONNECTIONS, MAX_RESETS, MAX_RUNNING, GrpcFactory
 from xferd.engines.grpc.service import Call, GrpcService, raw_streaming, raw_unary, streaming, unary
 from xferd.engines.grpc.status import GrpcError, Status
 from xferd.engines.proto.snapshots_pb2 import (
@@ -412,6 +412,15 @@ class LimitTests(ServerCase):
             wire = Wire(self.factory)
             self.assertEqual(wire.transport.connected, served)
             self.assertEqual(wire.server in self.factory.connections, served)
+
+    def test_connections(self) -> None:
+        """
+        Connections that are not closed do not use up the daemon's descriptors.
+        """
+        wires = [Wire(self.factory) for _ in range(MAX_CONNECTIONS - len(self.factory.connections))]
+        self.assertIsNone(self.factory.buildProtocol(None))
+        wires[0].lose()
+        self.assertTrue(Wire(self.factory).transport.connected)
 
     def test_rapid_reset(self) -> None:
         """

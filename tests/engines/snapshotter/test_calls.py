@@ -129,6 +129,16 @@ class CallTests(SnapshotterCase):
             self.prepare(str(number))
         self.assertEqual([len(part) for part in self.listed()], [PAGE, 1])
 
+    def test_large_list(self) -> None:
+        """
+        Images with many labels do not make a message that a client refuses.
+        """
+        labels = {f"containerd.io/snapshot/{n}": "x" * 4000 for n in range(200)}
+        for number in range(4):
+            self.prepare(str(number), **labels)
+        self.prepare("small")
+        self.assertEqual(self.listed(), [["0"], ["1"], ["2"], ["3", "small"]])
+
     def test_codes(self) -> None:
         """
         The codes by which containerd tells errors apart.

@@ -202,6 +202,15 @@ class OwnTests(SnapshotterCase):
         self.assertEqual(self.keys(), [key])
         self.assertEqual(self.directories(), ["1"])
         self.refuse(self.snapshotter.prepare("", "", {}), BadCall)
+        long = "x" * 4_000_000
+        for call in (
+            self.snapshotter.prepare(long, "", {}),
+            self.snapshotter.view(long, "", {}),
+            self.snapshotter.commit(long, key, {}, ""),
+        ):
+            self.assertLess(len(self.refuse(call, BadCall)), 200)
+        for call in (self.snapshotter.mounts(long), self.snapshotter.prepare("a", long, {})):
+            self.assertLess(len(self.refuse(call, SnapshotUnknown)), 200)
 
     def test_key_in_use(self) -> None:
         """

@@ -25,6 +25,10 @@ from xferd.peer_credentials import peer_uid
 CANCEL_TIME: Final = 5.0
 """Seconds that cancelled methods have to end when the server stops."""
 
+MAX_CONNECTIONS: Final = 100
+"""Connections at once: an engine has one or a few.  One that does not close its old ones
+takes no more descriptors from the daemon."""
+
 MAX_RUNNING: Final = 2 * MAX_STREAMS
 """Methods that work for one connection, those of calls that are gone included."""
 
@@ -67,6 +71,11 @@ class GrpcFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:  # type: ignore[override]  # noqa: ARG002
         if self._stopping is not None:
+            return None
+        if len(self.connections) >= MAX_CONNECTIONS:
+            self._log.warn(
+                "refused a client of an engine's socket: it has {most} connections", most=MAX_CONNECTIONS
+            )
             return None
         connection = ServerConnection(self)
         connection.factory = self

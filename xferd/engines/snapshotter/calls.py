@@ -25,6 +25,10 @@ SERVICE: Final = "containerd.services.snapshots.v1.Snapshots"
 PAGE: Final = 100
 """The most snapshots in one message of a list, as in containerd."""
 
+PAGE_SIZE: Final = 1024 * 1024
+"""The bytes of a message of a list, about: images can have megabytes of labels, and a
+client refuses a message that is too long, and the list with it."""
+
 
 def snapshots_service(snapshotter: ISnapshotter) -> GrpcService:
     """
@@ -93,8 +97,15 @@ class _Calls:
         self, request: messages.ListSnapshotsRequest, _: Call
     ) -> AsyncGenerator[messages.ListSnapshotsResponse, None]:
         found = await _result(self._snapshotter.all(list(request.filters)))
-        for at in range(0, len(found), PAGE):
-            yield messages.ListSnapshotsResponse(info=map(_info, found[at : at + PAGE]))
+        page, size = messages.ListSnapshotsResponse(), 0
+        for info in map(_info, found):
+            if size and (len(page.info) == PAGE or size + info.ByteSize() > PAGE_SIZE):
+                yield page
+                page, size = messages.ListSnapshotsResponse(), 0
+            page.info.append(info)
+            size += info.ByteSize()
+        if size:
+            yield page
 
     async def usage(self, request: messages.UsageRequest, _: Call) -> messages.UsageResponse:
         usage = await _result(self._snapshotter.usage(request.key))

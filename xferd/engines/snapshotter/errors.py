@@ -6,7 +6,10 @@ them apart.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+MAX_SHOWN: Final = 128
+"""Characters of a key in an error."""
 
 
 class SnapshotError(Exception):
@@ -35,7 +38,7 @@ class SnapshotUnknown(SnapshotError):
     code = 5
 
     def __init__(self, key: str, what: str = "snapshot") -> None:
-        super().__init__(f"{what} {key!r} does not exist")
+        super().__init__(f"{what} {key[:MAX_SHOWN]!r} does not exist")
 
 
 class SnapshotExists(SnapshotError):

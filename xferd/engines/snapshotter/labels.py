@@ -32,6 +32,9 @@ GID_MAP: Final = "containerd.io/snapshot/gidmapping"
 MAX_LABEL: Final = 4096
 """The most bytes of a label's key and value together, as in containerd."""
 
+MAX_KEY: Final = 4096
+"""The most bytes of a snapshot's key: containerd's have some hundred."""
+
 _MAX_ID: Final = 2**32 - 1
 
 
@@ -45,6 +48,18 @@ def checked(labels: Mapping[str, str]) -> dict[str, str]:
         if len(key.encode()) + len(value.encode()) > MAX_LABEL:
             raise BadCall(f"label key and value length exceeds the limit of {MAX_LABEL} bytes: {key[:64]}")
     return {key: value for key, value in labels.items() if value}
+
+
+def check_key(key: str) -> None:
+    """
+    Check the key of a new snapshot.
+
+    @raise BadCall: there is none, or it is too long.
+    """
+    if not key:
+        raise BadCall("a snapshot needs a key")
+    if len(key.encode()) > MAX_KEY:
+        raise BadCall(f"the key of a snapshot exceeds the limit of {MAX_KEY} bytes: {key[:64]}")
 
 
 def without_maps(labels: Mapping[str, str]) -> dict[str, str]:

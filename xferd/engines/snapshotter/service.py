@@ -24,7 +24,7 @@ from zope.interface import implementer
 from xferd.engines.snapshotter.directories import Directories
 from xferd.engines.snapshotter.errors import BadCall, NotPossible, SnapshotExists, SnapshotUnknown
 from xferd.engines.snapshotter.filters import parse_filters
-from xferd.engines.snapshotter.labels import checked, mapped_root, wanted_layer, without_maps
+from xferd.engines.snapshotter.labels import check_key, checked, mapped_root, wanted_layer, without_maps
 from xferd.engines.snapshotter.mounts import mount_of, needs_short_names
 from xferd.engines.snapshotter.provider import LayerProvider, nanoseconds
 from xferd.errors import StoreError
@@ -159,8 +159,7 @@ class Snapshotter:
             self._making.discard(number)
 
     async def _commit(self, name: str, key: str, labels: Mapping[str, str], parent: str) -> None:
-        if not name:
-            raise BadCall("a snapshot needs a name")
+        check_key(name)
         if self._table.get(name) is not None:
             raise SnapshotExists(name)
         snapshot = self._known(key)
@@ -276,8 +275,7 @@ class Snapshotter:
         """
         Check that a snapshot can be made.
         """
-        if not key:
-            raise BadCall("a snapshot needs a key")
+        check_key(key)
         if self._table.get(key) is not None:
             raise SnapshotExists(key)
         if parent and self._known(parent, "parent").kind is not Kind.COMMITTED:
