@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from tests.jobs.case import JobsCase
 from xferd.fleet.door import BEHIND, PeerDoor
 from xferd.fleet.memory import MemoryCluster
-from xferd.fleet.peer_client import answer_facts, path_of, redirect_facts
+from xferd.fleet.peer_client import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenged
 from xferd.interfaces.fleet import Peer
 from xferd.interfaces.peers import IPeerDoor, IPeerSending, PeerAnswer, PeerRequest
@@ -113,8 +113,8 @@ class DoorTests(DoorCase):
         self.assertEqual((answer.status, answer.start, answer.stop), (206, 1000, self.size))
         self.assertEqual(headers["Content-Range"], f"bytes 1000-{self.size - 1}/{self.size}")
         (origin,) = self.store.catalog.origins(self.digest)
-        self.assertEqual((headers["Xferd-Origin"], headers["Xferd-Depth"]), (origin, "0"))
-        facts = answer_facts(self.digest, 206, [headers["Content-Range"]], "0", [origin])
+        self.assertEqual((headers["Xferd-Origin"], headers["Xferd-Depth"]), (origin, WHOLE))
+        facts = answer_facts(self.digest, 206, [headers["Content-Range"]], WHOLE, [origin])
         self.assertTrue(self.asking.check_answer(proof, "n2", facts, headers["Xferd-Proof"]))
         again = self.asking.prove("GET", path_of(self.digest), "n2", headers["Xferd-Nonce"])
         answer = self.door.answer(PeerRequest("GET", path_of(self.digest), str(again), self.digest))

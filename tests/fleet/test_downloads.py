@@ -6,6 +6,7 @@ between nodes.
 from __future__ import annotations
 
 from tests.fleet.case import HOST, FleetCase, Node
+from xferd.fleet.downloads import AT_ONCE
 from xferd.interfaces.fleet import LEASE_SECONDS, Claim
 from xferd.jobs.blobs.fleet_attempts import LOOK
 from xferd.testing.images import sample_image
@@ -97,6 +98,30 @@ class SharedTests(FleetCase):
         self.check(one, first)
         self.assertEqual(self.requests(), [0])
 
+    def test_many(self) -> None:
+        """
+        However many blobs a node wants, peers send it a limited number at the same time,
+        and all of them in the end.
+        """
+        one, two = self.node(), self.node()
+        images = [sample_image(1, size=1_100_000, seed=seed) for seed in range(AT_ONCE + 4)]
+        for seed, image in enumerate(images):
+            self.registry.add(image, f"image{seed}")
+            one.pull(f"image{seed}")
+        self.wait(5)
+        before = len(self.registry.requests)
+        one.door._bandwidth.rate = 1
+        pulls = [two.pull(f"image{seed}") for seed in range(len(images))]
+        self.wait(0.5)
+        self.assertEqual(two.fleet.places.tokens, 0)
+        one.door._bandwidth.rate = 0
+        self.wait(5)
+        for pull in pulls:
+            self.assertEqual(self.state(two, pull), "done")
+        blobs = [r for r in self.registry.requests[before:] if r.kind == "blob"]
+        self.assertEqual(blobs, [])
+        self.assertEqual(two.fleet.places.tokens, AT_ONCE)
+
     def test_small(self) -> None:
         """
         Small blobs take no part in it.
@@ -185,6 +210,26 @@ class TroubleTests(FleetCase):
         third = two.pull("other")
         self.wait(5)
         self.assertEqual(two.sources(third), [(f"{HOST}/other", None)])
+
+    def test_wrong_bytes_passed_on(self) -> None:
+        """
+        A peer that passes wrong bytes on before it can verify them is not to blame.
+        """
+        one, two, three = (self.node(max_followers=1) for _ in range(3))
+        self.registry.stall(self.digest)
+        first = one.pull()
+        self.wait(1)
+        self.network.twist(one.address, lambda data: data.replace(self.data[5000:5100], bytes(100)))
+        second = two.pull()
+        self.wait(1)
+        third = three.pull()
+        self.wait(1)
+        self.assertEqual(three.fleet.depths[self.digest], 2)
+        self.registry.finish(self.digest)
+        self.wait(12)
+        for node, pull in ((one, first), (two, second), (three, third)):
+            self.check(node, pull)
+        self.assertNotIn("n2", three.fleet.figures.distrusted)
 
     def test_lie(self) -> None:
         """

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.fleet.followers import Follower, Followers
-from xferd.fleet.peer_client import answer_facts, path_of, redirect_facts
+from xferd.fleet.peer_client import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenge
 from xferd.interfaces.fleet import ICoordination, Peer
 from xferd.interfaces.peers import IHeldBlob, IHeldBlobs, IPeerDoor, IPeerSending, PeerAnswer, PeerRequest
@@ -128,7 +128,7 @@ class PeerDoor:
             return PeerAnswer(503, (nonce,), f"only {blob.here} bytes of it are here")
         if self.followers.is_full(digest, blob.here):
             return self._send_on(request, proof, nonce, blob.here)
-        depth = str(self._depths.get(digest, 0) if blob.growing else 0)
+        depth = str(self._depths.get(digest, 0)) if blob.growing else WHOLE
         origins = sorted(blob.origins)
         ranges = [f"bytes {start}-{stop - 1}/{blob.size}"] if request.partial else []
         status = 206 if request.partial else 200

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from random import Random
 from typing import Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -29,6 +29,10 @@ DOUBT: Final = 10.0
 """Seconds without a byte, after which a node asks the registry without regard to its
 peers: a client's progress comes before saving bytes."""
 
+AT_ONCE: Final = 16
+"""Blobs that peers send to this node at the same time, at most: a node accepts a limited
+number of connections of each other machine."""
+
 AGAIN: Final = 0.5
 """Seconds between two looks while all peers are busy."""
 
@@ -39,6 +43,7 @@ class FleetDownloads:
     The downloads of one node.
 
     @ivar figures: the counters of this node; those of sent bytes are not its.
+    @ivar places: what a download holds while peers send it.
     @ivar depths: how many peers the bytes of a running download pass, by digest.
     """
 
@@ -62,6 +67,7 @@ class FleetDownloads:
         self.random = Random() if random is None else random  # noqa: S311
         self.left_out = LeftOut(clock.seconds)
         self.depths: dict[Digest, int] = {}
+        self.places = DeferredSemaphore(AT_ONCE)
         self._received = 0
         self._takeovers = 0
 
@@ -110,6 +116,7 @@ class FleetDownload:
         self._failed: set[str] = set()
         self._moved = fleet.clock.seconds()
         self._left: float | None = None
+        self._placed = False
 
     # -------------------------------------------------------- IFleetDownload
 
@@ -136,6 +143,7 @@ class FleetDownload:
         if self._ended:
             return
         self._ended = True
+        self._leave_place()
         self._fleet.depths.pop(self._digest, None)
         coordination = self._fleet.coordination
         if whole:
@@ -182,14 +190,25 @@ class FleetDownload:
             # The registry's turn is no time without an answer of a peer.
             self._moved += self._fleet.clock.seconds() - self._left
             self._left = None
+        source = None
         try:
-            source = await self._find(registry)
-        except CancelledError:
-            self._left = self._fleet.clock.seconds()
-            raise
-        if source is None:
-            self._left = self._fleet.clock.seconds()
+            if not self._placed:
+                began = self._fleet.clock.seconds()
+                await self._fleet.places.acquire()
+                self._moved += self._fleet.clock.seconds() - began
+                self._placed = True
+            if not self._ended:
+                source = await self._find(registry)
+        finally:
+            if source is None:
+                self._left = self._fleet.clock.seconds()
+                self._leave_place()
         return source
+
+    def _leave_place(self) -> None:
+        if self._placed:
+            self._placed = False
+            self._fleet.places.release()
 
     async def _find(self, registry: IBlobSource) -> IPeerSource | None:
         while not self._alone:

@@ -24,12 +24,14 @@ class PeerBody:
     @ivar origin: see L{IPeerBody}.
     @ivar name: the peer that sends it, which may be another one than the one asked.
     @ivar depth: how many peers the bytes pass on their way to this node.
+    @ivar verified: whether the peer has verified them.
     """
 
     _body: IBlobBody
     origin: str
     name: str
     depth: int
+    verified: bool
     _moved: Callable[[int], None]
     start: int = field(init=False)
     total: int | None = field(init=False)

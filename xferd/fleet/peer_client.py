@@ -66,6 +66,9 @@ PREFETCH: Final = "/v2/_xferd/prefetch"
 MOST_AVOIDED: Final = 16
 """The peers that are named in a request as unwanted, at most."""
 
+WHOLE: Final = "whole"
+"""In place of a depth: the peer has the whole blob, and has verified it."""
+
 _PEER: Final = "peer "
 
 
@@ -315,7 +318,9 @@ class PeerClient:
         deep = min(int(depth), MOST_DEPTH) if re.fullmatch("[0-9]{1,4}", depth) else 0
         limits = evolve(self._timeouts, silence=self._timeouts.silence + DEEPER * deep)
         body = BlobBody(response, offset, total, length=length, host=host, clock=self._clock, timeouts=limits)
-        return PeerBody(body, choose_origin(origins, want.origin), peer.name, deep + 1, want.moved)
+        return PeerBody(
+            body, choose_origin(origins, want.origin), peer.name, deep + 1, depth == WHOLE, want.moved
+        )
 
     def _next(self, peer: Peer, digest: Digest, response: IResponse, proof: Proof) -> Peer:
         """

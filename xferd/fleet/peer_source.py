@@ -62,6 +62,7 @@ class PeerSource:
         self.registry = registry
         self.account: Hashable = None
         self.origin = ""
+        self._verified = False
         self._user = user
         self._client = client
 
@@ -93,7 +94,9 @@ class PeerSource:
         return self.registry.confirm(digest)
 
     def distrust(self, digest: Digest) -> None:  # noqa: ARG002 - one wrong blob is enough
-        self._user.wrong(self.sender)
+        # Others are to blame for bytes that the peer passed on before it could verify them.
+        if self._verified:
+            self._user.wrong(self.sender)
 
     async def _open(self, digest: Digest, offset: int, end: int | None) -> IBlobBody:
         user = self._user
@@ -110,6 +113,6 @@ class PeerSource:
         except SourceError as e:
             self.sender = peer_of(e.host) or self.sender
             raise
-        self.sender = body.name
+        self.sender, self._verified = body.name, body.verified
         user.began(body.depth)
         return body
