@@ -66,6 +66,7 @@ class GrpcFactory(Factory):
         self.connections: set[ServerConnection] = set()
         self._services = {service.name: service for service in services}
         self.running = 0
+        self._full = False
         self._stopping: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
 
@@ -73,9 +74,9 @@ class GrpcFactory(Factory):
         if self._stopping is not None:
             return None
         if len(self.connections) >= MAX_CONNECTIONS:
-            self._log.warn(
-                "refused a client of an engine's socket: it has {most} connections", most=MAX_CONNECTIONS
-            )
+            if not self._full:
+                self._full = True
+                self._log.warn("an engine has {most} connections, and gets no more", most=MAX_CONNECTIONS)
             return None
         connection = ServerConnection(self)
         connection.factory = self
@@ -117,6 +118,7 @@ class GrpcFactory(Factory):
         Forget a connection that is lost.
         """
         self.connections.discard(connection)
+        self._full = False
         self.check_stopped()
 
     def check_stopped(self) -> None:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.engines.snapshotter.test_service -*-
+# -*- test-case-name: tests.engines.snapshotter.test_service,tests.engines.snapshotter.test_concurrency -*-
 """
 The calls of containerd's snapshots service, for one engine.
 
@@ -13,7 +13,8 @@ wait for the answer: it lists and removes later what it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -65,7 +66,9 @@ class Snapshotter:
         self._directories = directories
         self._threads = threads
         self._wall_clock = wall_clock
-        self._making: set[int] = set()
+        # The numbers and the keys of what is being made, committed or removed.  Until that is on the
+        # disk, it may be undone, and other calls leave it alone.
+        self._changing: set[int | str] = set()
 
     async def start(self) -> None:
         """
@@ -140,7 +143,7 @@ class Snapshotter:
         number, now = self._table.number(), nanoseconds(self._wall_clock)
         snapshot = Snapshot(number, key, kind, parent, now, now, labels)
         writable = kind is Kind.ACTIVE
-        self._making.add(number)
+        self._changing.add(number)
         try:
             if writable or not parent:
                 top = self._files(self._known(parent)) if parent else None
@@ -149,50 +152,52 @@ class Snapshotter:
                 finally:
                     # Others may have come meanwhile, and the parent may have gone.
                     self._check_new(key, parent)
-            await self._table.put(snapshot)
+            with self._change(key):
+                await self._table.put(snapshot)
             return await self._mounts(snapshot)
         except BaseException:
             if self._table.get(key) is not snapshot:
                 self._discard(number)
             raise
         finally:
-            self._making.discard(number)
+            self._changing.discard(number)
 
     async def _commit(self, name: str, key: str, labels: Mapping[str, str], parent: str) -> None:
         check_key(name)
-        if self._table.get(name) is not None:
+        if self._table.get(name) is not None or name in self._changing:
             raise SnapshotExists(name)
-        snapshot = self._known(key)
+        snapshot = self._settled(key)
         if snapshot.kind is not Kind.ACTIVE:
             raise NotPossible(f"snapshot {key!r} is not active")
         if parent and snapshot.parent and parent != snapshot.parent:
             raise BadCall(f"cannot change the parent of snapshot {key!r}")
         below = parent or snapshot.parent
-        if below and self._known(below, "parent").kind is not Kind.COMMITTED:
+        if below and not self._is_committed(below):
             raise NotPossible(f"parent {below!r} is not committed")
         now = nanoseconds(self._wall_clock)
-        await self._table.put(
-            evolve(
-                snapshot,
-                key=name,
-                kind=Kind.COMMITTED,
-                parent=below,
-                created=now,
-                updated=now,
-                labels=checked(labels),
-            )
+        committed = evolve(
+            snapshot,
+            key=name,
+            kind=Kind.COMMITTED,
+            parent=below,
+            created=now,
+            updated=now,
+            labels=checked(labels),
         )
+        with self._change(name, key):
+            await self._table.put(committed)
 
     async def _remove(self, key: str) -> None:
-        snapshot = self._known(key)
+        snapshot = self._settled(key)
         if self._table.has_children(key):
             raise NotPossible(f"cannot remove snapshot {key!r}: it is the parent of another one")
-        await self._table.remove(snapshot)
+        with self._change(key, snapshot.number):
+            await self._table.remove(snapshot)
         if snapshot.chain_id is None:
             self._discard(snapshot.number)
 
     async def _update(self, key: str, labels: Mapping[str, str], paths: Sequence[str]) -> Snapshot:
-        snapshot = self._known(key)
+        snapshot = self._settled(key)
         fresh = dict(snapshot.labels)
         for path in paths or ("labels",):
             field, _, label = path.partition(".")
@@ -213,7 +218,8 @@ class Snapshotter:
         if snapshot.kind is Kind.VIEW:
             return Usage()
         usage = await self._threads.run(self._directories.usage, snapshot.number)
-        if snapshot.kind is Kind.COMMITTED and self._table.get(key) is snapshot:
+        is_settled = self._table.get(key) is snapshot and key not in self._changing
+        if snapshot.kind is Kind.COMMITTED and is_settled:
             # It never changes: counted once, when it is asked for, as a commit has to be quick.
             await self._table.put(evolve(snapshot, usage=usage))
         return usage
@@ -254,7 +260,7 @@ class Snapshotter:
         """
         directories, links = await self._threads.run(self._directories.present)
         # From now: what was made meanwhile is known, and numbers are never used again.
-        known = {str(number) for number in {*self._making, *(each.number for each in self._table.all())}}
+        known = {str(number) for number in {*self._changing, *(each.number for each in self._table.all())}}
         stray = [name for name in links if name.partition("-")[0] not in known]
         await self._threads.run(self._directories.remove_links, stray)
         for name in directories:
@@ -276,10 +282,38 @@ class Snapshotter:
         Check that a snapshot can be made.
         """
         check_key(key)
-        if self._table.get(key) is not None:
+        if self._table.get(key) is not None or key in self._changing:
             raise SnapshotExists(key)
-        if parent and self._known(parent, "parent").kind is not Kind.COMMITTED:
+        if parent and not self._is_committed(parent):
             raise BadCall(f"parent {parent!r} is not a committed snapshot")
+
+    def _is_committed(self, parent: str) -> bool:
+        """
+        Whether a snapshot is committed, on the disk.
+
+        @raise SnapshotUnknown: there is none.
+        """
+        return self._known(parent, "parent").kind is Kind.COMMITTED and parent not in self._changing
+
+    def _settled(self, key: str) -> Snapshot:
+        """
+        A snapshot that no other call is changing.
+        """
+        snapshot = self._known(key)
+        if key in self._changing:
+            raise NotPossible(f"snapshot {key!r} is being changed by another call")
+        return snapshot
+
+    @contextmanager
+    def _change(self, *keys: int | str) -> Iterator[None]:
+        """
+        Keep other calls from what is being changed.
+        """
+        self._changing.update(keys)
+        try:
+            yield
+        finally:
+            self._changing.difference_update(keys)
 
     def _known(self, key: str, what: str = "snapshot") -> Snapshot:
         snapshot = self._table.get(key)
