@@ -7,7 +7,14 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.fleet.left_out import BUSY_SECONDS, FAILED_SECONDS, WRONG_SECONDS, LeftOut
+from xferd.fleet.left_out import (
+    BUSY_SECONDS,
+    FAILED_SECONDS,
+    KNOWN_SECONDS,
+    MOST_REASONS,
+    WRONG_SECONDS,
+    LeftOut,
+)
 from xferd.names import Digest
 
 DIGEST = Digest.of(b"a blob")
@@ -30,7 +37,7 @@ class LeftOutTests(SynchronousTestCase):
         """
         A peer that failed is left out for one blob, for half a minute.
         """
-        self.out.failed("a", DIGEST)
+        self.out.failed("a", DIGEST, "it broke")
         self.assertTrue(self.out.is_out("a", DIGEST))
         self.assertFalse(self.out.is_out("a", OTHER))
         self.assertFalse(self.out.is_out("b", DIGEST))
@@ -59,3 +66,17 @@ class LeftOutTests(SynchronousTestCase):
         self.clock.advance(WRONG_SECONDS)
         self.assertFalse(self.out.is_out("a", DIGEST))
         self.assertEqual(self.out.distrusted(), ())
+
+    def test_reasons(self) -> None:
+        """
+        The newest reason of each peer is known for some minutes, of so many peers at most.
+        """
+        self.out.failed("a", DIGEST, "it broke")
+        self.out.failed("b", DIGEST, "it is slow")
+        self.out.failed("a", OTHER, "it is gone")
+        self.assertEqual(self.out.reasons(), {"b": "it is slow", "a": "it is gone"})
+        self.clock.advance(KNOWN_SECONDS)
+        self.assertEqual(self.out.reasons(), {})
+        for number in range(MOST_REASONS + 5):
+            self.out.failed(f"n{number}", DIGEST, "it broke")
+        self.assertEqual(len(self.out.reasons()), MOST_REASONS)

@@ -276,6 +276,7 @@ class PageTests(TestCase):
         fleet = FakeFleet()
         fleet.state["state"], fleet.state["problem"], fleet.state["name"] = ALONE, HOSTILE, "node-b"
         fleet.state["takeovers"], fleet.state["left_out"] = 2, ["node-x"]
+        fleet.state["troubles"] = [{"node": "node-d", "why": "it does not know this node"}]
         fleet.state["nodes"] = [
             {
                 "name": f"node-{letter}",
@@ -308,7 +309,7 @@ class PageTests(TestCase):
             "1.00 MB from registries · 7.00 MB from peers · 0 B from the store · 3.00 MB to peers",
             "2 downloads taken over",
             "and 3 more nodes",
-            "left out for an hour: node-x",
+            "left out for an hour: node-x; node-d: it does not know this node",
         ):
             self.assertIn(text, page)
 

@@ -132,7 +132,7 @@ class FleetDownload:
         if isinstance(error, PeerBusy):
             self._fleet.left_out.busy(name, self._digest)
         else:
-            self._fleet.left_out.failed(name, self._digest)
+            self._fleet.left_out.failed(name, self._digest, str(error))
         self._log.info("{peer} does not send {digest}: {why}", peer=name, digest=self._digest, why=str(error))
         return True
 
@@ -290,5 +290,5 @@ class FleetDownload:
         why = self._fleet.client.usable(peer)
         if why:
             self._log.warn("{why}", why=why)
-            self._fleet.left_out.failed(peer.name, self._digest)
+            self._fleet.left_out.failed(peer.name, self._digest, why)
         return not why

@@ -235,6 +235,8 @@ class Fleet:
         state["bytes"] = {UPSTREAM: 0, PEER: 0, STORE: 0, **counts.received, "sent": counts.sent}
         state["takeovers"] = counts.takeovers
         state["left_out"] = list(parts.downloads.figures.distrusted)
+        reasons = parts.downloads.left_out.reasons()
+        state["troubles"] = [{"node": name, "why": why} for name, why in reasons.items()]
         try:
             nodes, claims = await parts.coordination.nodes(), await parts.coordination.claims()
         except CancelledError:

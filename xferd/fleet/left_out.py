@@ -20,6 +20,12 @@ BUSY_SECONDS: Final = 1.0
 WRONG_SECONDS: Final = 3600.0
 """Seconds for which a peer that sent wrong bytes is asked for nothing."""
 
+KNOWN_SECONDS: Final = 600.0
+"""Seconds for which people see why a peer did not deliver."""
+
+MOST_REASONS: Final = 20
+"""The peers of which they see it, at most."""
+
 
 class LeftOut:
     """
@@ -34,11 +40,15 @@ class LeftOut:
         self._blobs: ExpiringDict[tuple[str, Digest], float] = ExpiringDict(clock, keep=FAILED_SECONDS * 2)
         self._busy: ExpiringDict[tuple[str, Digest], float] = ExpiringDict(clock, keep=BUSY_SECONDS * 2)
         self._wrong: dict[str, float] = {}
+        self._reasons: ExpiringDict[str, str] = ExpiringDict(clock, keep=KNOWN_SECONDS, most=MOST_REASONS)
 
-    def failed(self, name: str, digest: Digest) -> None:
+    def failed(self, name: str, digest: Digest, why: str) -> None:
         """
         A peer did not deliver a blob.
+
+        @param why: the reason, for people.
         """
+        self._reasons[name] = why
         self._blobs[name, digest] = self._clock() + FAILED_SECONDS
 
     def busy(self, name: str, digest: Digest) -> None:
@@ -66,6 +76,13 @@ class LeftOut:
         """
         now = self._clock()
         return (self._busy.get((name, digest)) or now) > now
+
+    def reasons(self) -> dict[str, str]:
+        """
+        Why peers did not deliver in the last minutes, by their names: the newest reason
+        of each.
+        """
+        return dict(self._reasons.items())
 
     def distrusted(self) -> tuple[str, ...]:
         """

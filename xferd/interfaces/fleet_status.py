@@ -51,6 +51,15 @@ class FleetClaimJSON(TypedDict):
     source: str
 
 
+class PeerTroubleJSON(TypedDict):
+    """
+    A peer that did not deliver in the last ten minutes, and the reason, a sentence.
+    """
+
+    node: str
+    why: str
+
+
 class PeerPrefetchJSON(TypedDict):
     """
     A node that has begun to prefetch an image, and the ID of its job.
@@ -79,6 +88,7 @@ class FleetJSON(TypedDict):
     bytes: dict[str, int]
     takeovers: int
     left_out: list[str]
+    troubles: list[PeerTroubleJSON]
 
 
 NO_FLEET: Final[FleetJSON] = {
@@ -91,6 +101,7 @@ NO_FLEET: Final[FleetJSON] = {
     "bytes": {UPSTREAM: 0, PEER: 0, STORE: 0, "sent": 0},
     "takeovers": 0,
     "left_out": [],
+    "troubles": [],
 }
 """What a daemon without a fleet reports."""
 

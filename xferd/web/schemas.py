@@ -506,6 +506,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             },
             "takeovers": {**COUNT, "description": "Downloads taken over from nodes that did not deliver."},
             "left_out": {**array(TEXT), "description": "The peers that sent wrong bytes in the last hour."},
+            "troubles": {
+                **array(_object({"node": TEXT, "why": TEXT})),
+                "description": "The peers that did not deliver in the last ten minutes.",
+            },
         }
     ),
     "Well": _object({"status": {"const": "ok"}}),

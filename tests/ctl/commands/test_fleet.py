@@ -31,6 +31,7 @@ FLEET = {
     "bytes": {"upstream": 1_000_000, "peer": 7_000_000, "store": 0, "sent": 3_000_000},
     "takeovers": 1,
     "left_out": ["c"],
+    "troubles": [],
 }
 
 
@@ -80,12 +81,19 @@ class FleetTests(DaemonTestCase):
         self.assertIn("fleet:           alone\nproblem:         etcd does not answer\n", outcome.out)
         self.assertNotIn("NODE", outcome.out)
 
+    def test_troubles(self) -> None:
+        """
+        The peers that did not deliver are named.
+        """
+        outcome = self.show(Answer({**FLEET, "troubles": [{"node": "b", "why": "it is silent"}]}))
+        self.assertIn("trouble with b:  it is silent\n", outcome.out)
+
     def test_off(self) -> None:
         """
         Without a fleet there is one line.
         """
         self.assertEqual(
-            self.show(Answer({"state": "off"})).out, "fleet:           none: the settings have no [fleet]\n"
+            self.show(Answer({"state": "off"})).out, "fleet: none: the settings have no [fleet]\n"
         )
 
     def test_json(self) -> None:

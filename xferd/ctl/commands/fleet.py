@@ -39,10 +39,14 @@ def fleet(_: Namespace, session: Session) -> None:
             ("from the store", size(count(sizes, "store"))),
             ("to peers", size(count(sizes, "sent"))),
             ("taken over", str(count(found, "takeovers"))),
+            *(
+                (f"trouble with {clean(each.get('node'))}", clean(each.get("why")))
+                for each in _objects(found, "troubles")
+            ),
             ("left out", ", ".join(map(clean, left_out)) if isinstance(left_out, list) else ""),
         ]
     nodes = _objects(found, "nodes")
-    if session.printer.facts(found, facts, width=17) and nodes:
+    if session.printer.facts(found, facts, width=max(len(name) for name, _ in facts) + 2) and nodes:
         print(file=session.stdout)
         claims = _objects(found, "claims")
         rows = [

@@ -9,6 +9,8 @@ const byId = (id) => document.getElementById(id);
 /** How many nodes are shown, those that fetch something first, and how many downloads of each. */
 const MOST = 20;
 const MOST_CLAIMS = 3;
+/** How many peers that did not deliver are named, those of the newest troubles. */
+const MOST_TROUBLES = 3;
 
 export class Fleet {
   constructor() {
@@ -28,7 +30,8 @@ export class Fleet {
     const moved = [`${bytes(upstream)} from registries`, `${bytes(peer)} from peers`, `${bytes(store)} from the store`, `${bytes(sent)} to peers`];
     text(byId("fleet-facts"), [...moved, taken].filter(Boolean).join(" · "));
     const left = fleet.left_out.length ? `sent wrong bytes, and left out for an hour: ${fleet.left_out.join(", ")}` : "";
-    optional(byId("fleet-why"), [fleet.problem, left].filter(Boolean).join("; "));
+    const troubles = fleet.troubles.slice(-MOST_TROUBLES).map(({ node, why }) => `${node}: ${why}`);
+    optional(byId("fleet-why"), [fleet.problem, left, ...troubles].filter(Boolean).join("; "));
     attribute(byId("fleet-section"), "data-state", fleet.state);
     const more = fleet.nodes.length - MOST;
     optional(byId("fleet-more"), more > 0 ? `and ${count(more, "more node")}` : "");
