@@ -85,7 +85,10 @@ class CoordinationConformance(_Base):
         async def is_so() -> bool:
             return bool(node.available is available)
 
-        await self.until(is_so, seconds)
+        try:
+            await self.until(is_so, seconds)
+        except self.failureException:
+            self.fail(f"after {seconds:g} s, the problem is {node.problem!r}")
 
     async def started(self, *names: str) -> list[Any]:
         """

@@ -36,12 +36,17 @@ class Etcd:
     """
 
     def __init__(
-        self, reactor: Any, directory: str, name: str = "etcd-0", authority: Authority | None = None
+        self,
+        reactor: Any,
+        directory: str,
+        name: str = "etcd-0",
+        authority: Authority | None = None,
+        client_certificates: bool = False,
     ) -> None:
         """
         @param directory: its own; is created.
-        @param authority: signs its certificate, and those of its clients, which it
-            requires; without, it uses plain HTTP.
+        @param authority: signs its certificate; without, it uses plain HTTP.
+        @param client_certificates: whether it requires certificates of its clients.
         """
         self._reactor = reactor
         self._directory = Path(directory).absolute()
@@ -60,8 +65,9 @@ class Etcd:
             Path(self.ca).write_bytes(authority.pem)
             Path(self.certificate).write_bytes(certificate)
             Path(self.key).write_bytes(key)
-            self.extra += [f"--trusted-ca-file={self.ca}", "--client-cert-auth"]
             self.extra += [f"--cert-file={self.certificate}", f"--key-file={self.key}"]
+            if client_certificates:
+                self.extra += [f"--trusted-ca-file={self.ca}", "--client-cert-auth"]
 
     async def start(self, members: Sequence[Etcd] = ()) -> None:
         """
@@ -119,6 +125,7 @@ class Etcd:
         """
         Require a login from now on, and let L{USER} use the keys of xferd.
         """
+        # Once a login is required, root's is.
         for command in (
             ["user", "add", "root:root"],
             ["user", "grant-role", "root", "root"],

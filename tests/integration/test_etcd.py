@@ -4,21 +4,29 @@ The coordination of a fleet by real etcd.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from random import Random
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.fleet.conformance import CoordinationConformance
-from tests.integration.etcds import Etcd, Line
+from tests.fleet.conformance import BLOB, OTHER, SIZE, CoordinationConformance
+from tests.integration.etcds import PASSWORD, USER, Etcd, Line, leader_of, start_cluster
+from tests.integration.peers import PeerFailed
+from xferd.errors import CoordinationUnavailable
 from xferd.fleet.etcd.client import EtcdClient
 from xferd.fleet.etcd.coordination import EtcdCoordination
 from xferd.fleet.etcd.settings import EtcdSettings
 from xferd.interfaces.fleet import Node, Peer
+from xferd.names import Digest
+from xferd.testing.certificates import Authority
 
 
 class EtcdCase(TestCase):
@@ -125,3 +133,383 @@ class OneMemberTests(CoordinationConformance, EtcdCase):
     """
     etcd with one member.
     """
+
+    async def test_same_millisecond(self) -> None:
+        """
+        Two nodes claim a blob in the same millisecond, two hundred times: exactly one gets
+        it each time.
+        """
+        nodes = await self.started("one", "two")
+        winners = set()
+        for n in range(200):
+            digest = Digest.of(b"round %d" % n)
+            order = nodes if n % 2 else nodes[::-1]
+            claims = await gatherResults([node.claim(digest, SIZE, "a") for node in order])
+            self.assertEqual(1, sum(claim.mine for claim in claims))
+            self.assertEqual(1, len({claim.owner for claim in claims}))
+            winners.add(claims[0].owner.name)
+        self.assertEqual({"one", "two"}, winners)
+
+    async def test_restarted(self) -> None:
+        """
+        etcd that is killed and started with its data knows what it knew; no node begins a
+        new lease.
+        """
+        one, two = nodes = await self.started("one", "two")
+        one.announce([BLOB])
+        await self.found(two, lambda found: len(found.holders) == 1)
+        mine = await one.claim(OTHER, SIZE, "a")
+        began = monotonic()
+        (member,) = self.members
+        await member.kill()
+        for node in nodes:
+            await self.is_available(node, False, 2.0)
+        self.assertLess(monotonic() - began, 2.0)
+        await member.start()
+        for node in nodes:
+            await self.is_available(node, seconds=6.0)
+        found = await two.look([BLOB, OTHER])
+        self.assertEqual(1, len(found[BLOB].holders))
+        self.assertEqual(mine.revision, found[OTHER].claim.revision)
+
+    async def test_frozen(self) -> None:
+        """
+        etcd that is frozen makes calls fail within two seconds.  When it is thawed,
+        everything is known again.
+        """
+        one, two = await self.started("one", "two")
+        one.announce([BLOB])
+        await self.found(two, lambda found: len(found.holders) == 1)
+        (member,) = self.members
+        member.freeze()
+        began = monotonic()
+        self.assertIn("did not answer", await self.refused(two.look([BLOB])))
+        self.assertLess(monotonic() - began, 2.5)
+        await self.passes(self.lease + 2)
+        member.thaw()
+        await self.is_available(one, seconds=8.0)
+        await self.is_available(two, seconds=8.0)
+        await self.found(two, lambda found: len(found.holders) == 1, 8.0)
+
+    async def test_full(self) -> None:
+        """
+        etcd that is full is read-only: nodes say so, and return when it has space again.
+        """
+        (member,) = self.members
+        await member.kill()
+        member.extra.append(f"--quota-backend-bytes={16 << 20}")
+        await member.start()
+        (node,) = await self.started("one")
+        large = "x" * 120_000
+        for n in range(200):
+            try:
+                await member.ctl("put", f"large-{n}", large)
+            except PeerFailed:
+                break
+        else:
+            self.fail("etcd does not become full")
+        node.announce([BLOB])
+        await self.is_available(node, False)
+        self.assertIn("is full and read-only", node.problem)
+        await self.passes(3.0)
+        self.assertFalse(node.available)
+        await member.ctl("del", "--prefix", "large")
+        status = await member.ctl("endpoint", "status", "--write-out=json")
+        await member.ctl("compact", str(json.loads(status)[0]["Status"]["header"]["revision"]))
+        await member.ctl("defrag")
+        await member.ctl("alarm", "disarm")
+
+        async def is_claimed() -> bool:
+            try:
+                return bool((await node.claim(BLOB, SIZE, "a")).mine)
+            except CoordinationUnavailable:
+                return False
+
+        await self.until(is_claimed, 10.0)
+
+    async def test_compacted(self) -> None:
+        """
+        A watch from a revision that etcd has forgotten begins anew.
+        """
+        one, two = await self.started("one", "two")
+        heard: list[str] = []
+        two.follow_pauses(lambda pause: heard.append(pause.host))
+        one.pause("first.example", "daemon", 60.0, "429")
+        one.announce([BLOB])
+        await self.found(two, lambda found: len(found.holders) == 1)
+        (member,) = self.members
+        status = await member.ctl("endpoint", "status", "--write-out=json")
+        await member.ctl("compact", str(json.loads(status)[0]["Status"]["header"]["revision"]))
+        two._pauses._revision = 1
+        self.heal(two)
+        await self.passes(2.5)
+        one.pause("second.example", "daemon", 60.0, "429")
+        await self.passes(0.5)
+        self.assertEqual(["first.example", "first.example", "second.example"], heard)
+        self.assertTrue(two.available)
+
+    async def test_same_name(self) -> None:
+        """
+        A second node with the name of another one is refused; the same node after a crash
+        is not, and what it had made known is gone.
+        """
+        (one,) = await self.started("one")
+        one.announce([BLOB])
+        await one.claim(OTHER, SIZE, "a")
+        (two,) = await self.started("two")
+        await self.found(two, lambda found: len(found.holders) == 1)
+        other = self.make("one", "http://other.example")
+        other.start()
+        await self.passes(1.0)
+        self.assertFalse(other.available)
+        self.assertIn("set fleet.name", other.problem)
+        await other.stop()
+        self.cut(one)
+        again = self.make("one")
+        again.start()
+        await self.is_available(again)
+        found = await two.look([BLOB, OTHER])
+        self.assertEqual(((), None), (found[BLOB].holders, found[OTHER].claim))
+
+    async def test_another_server(self) -> None:
+        """
+        A server that is not etcd is one sentence.
+        """
+        for answer, expected in (
+            (b"220 mail.example ESMTP\r\n", "not HTTP"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "something else than etcd's JSON"),
+            (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", "no JSON gateway"),
+            (b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"ID":"x"}', "what etcd does not"),
+            (b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (5 << 20), "more than"),
+            (b"HTTP/1.1 200 OK\r\n\r\n{", "did not answer"),
+        ):
+            server = Factory.forProtocol(Recorded)
+            server.noisy = False
+            server.answer = answer  # type: ignore[attr-defined]
+            listening = self.reactor.listenTCP(0, server, interface="127.0.0.1")
+            settings = EtcdSettings.read((f"http://127.0.0.1:{listening.getHost().port}",))
+            client = EtcdClient(self.reactor, settings)
+            node = EtcdCoordination(self.reactor, client, Node(Peer("one", "http://a"), "1", 0.0), Random(1))
+            node.start()
+
+            async def is_so(node: EtcdCoordination = node, expected: str = expected) -> bool:
+                return expected in node.problem
+
+            await self.until(is_so, 3.0)
+            self.assertFalse(node.available)
+            await node.stop()
+            await listening.stopListening()
+
+
+class Recorded(Protocol):
+    """
+    Answers whatever it receives with its factory's answer.
+    """
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Answer.
+        """
+        transport: Any = self.transport
+        transport.write(self.factory.answer)
+
+
+class LoginTests(CoordinationConformance, EtcdCase):
+    """
+    etcd with TLS and a login.
+    """
+
+    async def start_etcd(self) -> None:
+        """
+        Start one member.
+        """
+        member = Etcd(self.reactor, self.mktemp(), authority=Authority())
+        self.members = [member]
+        await member.start()
+        await member.require_login()
+        password = self.file(PASSWORD.encode())
+        self.options = {"ca": member.ca, "user": USER, "password_file": password}
+
+    async def _regain(self) -> None:
+        await super()._regain()
+        await self.members[0].require_login()
+
+    def file(self, content: bytes) -> str:
+        """
+        Write a file.
+        """
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(content)
+        return str(path)
+
+    async def problem(self, **options: str) -> str:
+        """
+        The problem of a node with other options.
+        """
+        kept, self.options = self.options, self.options | options
+        node = self.make("other")
+        self.options = kept
+        node.start()
+
+        async def has_problem() -> bool:
+            return "not asked yet" not in node.problem
+
+        await self.until(has_problem, 3.0)
+        self.assertFalse(node.available)
+        return str(node.problem)
+
+    async def test_wrong_password(self) -> None:
+        """
+        A wrong password is one sentence, and so is none.
+        """
+        problem = await self.problem(password_file=self.file(b"incorrect"))
+        self.assertIn("refuses the user of fleet.etcd_user", problem)
+        self.assertNotIn("incorrect", problem)
+        self.assertIn("wants a login", await self.problem(user="", password_file=""))
+
+    async def test_wrong_authority(self) -> None:
+        """
+        A server that another authority has signed is refused.
+        """
+        self.assertIn("certificate", await self.problem(ca=self.file(Authority().pem)))
+
+    async def test_token_lost(self) -> None:
+        """
+        A token that etcd has forgotten after a restart is renewed.
+        """
+        (node,) = await self.started("one")
+        (member,) = self.members
+        await member.kill()
+        await member.start()
+        await self.is_available(node, seconds=6.0)
+        self.assertTrue((await node.claim(BLOB, SIZE, "a")).mine)
+
+
+class CertificateTests(EtcdCase):
+    """
+    etcd that requires client certificates.
+    """
+
+    async def start_etcd(self) -> None:
+        """
+        Start one member.
+        """
+        member = Etcd(self.reactor, self.mktemp(), authority=Authority(), client_certificates=True)
+        self.members = [member]
+        self.options = {"ca": member.ca}
+        await member.start()
+
+    async def problem(self) -> str:
+        """
+        Start a node, and wait for an outcome.
+
+        @return: its problem, or the empty string.
+        """
+        node = self.make("one")
+        node.start()
+        until = monotonic() + 3
+        while not node.available and "not asked yet" in node.problem and monotonic() < until:
+            await self.passes(0.1)
+        return str(node.problem)
+
+    async def test_certificates(self) -> None:
+        """
+        A node with a certificate is accepted; one without is refused.  When a login is
+        required, too, etcd refuses certificates with a common name, and the node says so.
+        """
+        self.assertIn("etcd", await self.problem())
+        (member,) = self.members
+        self.options |= {"certificate": member.certificate, "key": member.key}
+        self.assertEqual("", await self.problem())
+        await member.require_login()
+        self.assertIn("refuses fleet.etcd_certificate, as it has a CommonName", await self.problem())
+
+
+class ClusterTests(CoordinationConformance, EtcdCase):
+    """
+    etcd with three members.
+    """
+
+    async def start_etcd(self) -> None:
+        """
+        Start three members.
+        """
+        self.members = await start_cluster(self.reactor, self.mktemp(), 3)
+
+    async def works(self, one: Any, two: Any, seconds: float, text: str) -> float:
+        """
+        Wait until a claim of one node is seen by another one.
+
+        @return: the seconds that it took.
+        """
+        digest = Digest.of(text.encode())
+        began = monotonic()
+
+        async def is_claimed() -> bool:
+            try:
+                return bool((await one.claim(digest, SIZE, "a")).mine)
+            except CoordinationUnavailable:
+                return False
+
+        await self.until(is_claimed, seconds)
+        await self.found(two, lambda found: found.claim is not None, seconds, digest)
+        return monotonic() - began
+
+    async def test_leader_killed(self) -> None:
+        """
+        When the leader is killed, the nodes continue with the others within seconds, and
+        nothing that they have made known is lost.
+        """
+        one, two = await self.started("one", "two")
+        one.announce([BLOB])
+        await self.found(two, lambda found: len(found.holders) == 1)
+        leader = await leader_of(self.members)
+        await leader.kill()
+        await self.works(one, two, 8.0, "after")
+        self.assertEqual(1, len((await two.look([BLOB]))[BLOB].holders))
+        await leader.start(self.members)
+        await self.works(two, one, 8.0, "again")
+
+    async def test_leader_frozen(self) -> None:
+        """
+        When the leader is frozen, the nodes continue with the others within seconds.
+        """
+        one, two = await self.started("one", "two")
+        leader = await leader_of(self.members)
+        leader.freeze()
+        await self.works(one, two, 10.0, "frozen")
+        leader.thaw()
+        await self.works(two, one, 8.0, "thawed")
+
+    async def test_follower_frozen(self) -> None:
+        """
+        When the member that a node uses is frozen, and is no leader, no call fails.
+        """
+        leader = await leader_of(self.members)
+        self.members.sort(key=lambda member: member is leader)
+        one, two = await self.started("one", "two")
+        self.members[0].freeze()
+        began = monotonic()
+        self.assertTrue((await one.claim(BLOB, SIZE, "a")).mine)
+        self.assertLess(monotonic() - began, 1.5)
+        began = monotonic()
+        self.assertTrue((await one.claim(OTHER, SIZE, "a")).mine)
+        self.assertLess(monotonic() - began, 0.5)
+        self.assertIsNotNone((await two.look([BLOB]))[BLOB].claim)
+        self.members[0].thaw()
+
+    async def test_quorum_lost(self) -> None:
+        """
+        A member that is left alone answers nothing: the nodes say so within two seconds of a
+        call, and return when the others do.
+        """
+        one, two = await self.started("one", "two")
+        for member in self.members[1:]:
+            await member.kill()
+        began = monotonic()
+        await self.refused(one.look([BLOB]))
+        self.assertLess(monotonic() - began, 2.5)
+        self.assertFalse(one.available)
+        starting = [Deferred.fromCoroutine(each.start(self.members)) for each in self.members[1:]]
+        await gatherResults(starting)
+        await self.works(one, two, 10.0, "again")

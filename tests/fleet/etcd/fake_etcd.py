@@ -33,6 +33,7 @@ class FakeEtcd:
 
     @ivar calls: the paths and messages of all calls.
     @ivar problem: the reason for which calls fail, or the empty string.
+    @ivar refuses_puts: whether it is full.
     @ivar answers: answers by path, in the place of its own.
     @ivar held: where it is a list, calls take effect only when they are made from it.
     """
@@ -40,6 +41,7 @@ class FakeEtcd:
     def __init__(self, clock: Clock) -> None:
         self.calls: list[tuple[str, Message]] = []
         self.problem = ""
+        self.refuses_puts = False
         self.answers: dict[str, Message] = {}
         self.held: list[Callable[[], None]] | None = None
         self.keys: dict[str, _Key] = {}
@@ -163,6 +165,8 @@ class FakeEtcd:
             return {"response_txn": {"header": {}, **self._transaction(what)}}
         key = b64decode(what["key"]).decode()
         if kind == "request_put":
+            if self.refuses_puts:
+                raise CoordinationUnavailable("full")
             lease = int(what["lease"])
             if lease not in self.leases:
                 raise LeaseGone("lease not found")

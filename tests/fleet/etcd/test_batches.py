@@ -100,6 +100,18 @@ class BatchTests(SynchronousTestCase):
         for each in results:
             self.failureResultOf(each, CoordinationUnavailable)
 
+    def test_stopped(self) -> None:
+        """
+        Operations without a response fail when the batches stop.
+        """
+        late = self.batches.add({"n": 0})
+        self.clock.advance(BATCH_SECONDS)
+        early = self.batches.add({"n": 1})
+        self.batches.stop()
+        self.failureResultOf(late, CancelledError)
+        self.failureResultOf(early, CoordinationUnavailable)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_cancelled(self) -> None:
         """
         An operation whose wait was cancelled is sent nevertheless, early and late.

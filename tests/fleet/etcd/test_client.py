@@ -237,6 +237,16 @@ class AnswerTests(ClientCase):
             self.agent.respond(body=body)
             self.assertIn("something else than etcd's JSON", self.problem(calling))
 
+    def test_common_name(self) -> None:
+        """
+        A certificate that etcd's gateway refuses is named.
+        """
+        calling = self.call()
+        self.agent.respond(
+            400, body=b"CommonName of client sending a request against gateway will be ignored\n"
+        )
+        self.assertIn("fleet.etcd_certificate", self.problem(calling))
+
     def test_long_error(self) -> None:
         """
         A long error is cut, and control characters are removed.
@@ -300,6 +310,21 @@ class UserTests(ClientCase):
                 {"error": "etcdserver: authentication failed, invalid user ID or password", "code": 3}, 400
             )
         return calling
+
+    def test_silent(self) -> None:
+        """
+        After a request without an answer, there is a new login: etcd that has lost its data does not
+        answer to old tokens.
+        """
+        calling = self.call()
+        self.answer({"token": "old"})
+        self.clock.advance(CALL_SECONDS)
+        self.assertIn("did not answer", self.problem(calling))
+        calling = self.call()
+        self.answer({"token": "new"})
+        self.answer({})
+        self.successResultOf(calling)
+        self.assertEqual("new", self.agent.last.header("Authorization"))
 
     def test_wrong_token(self) -> None:
         """

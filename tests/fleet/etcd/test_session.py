@@ -88,6 +88,18 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual((True, ""), (self.session.available, self.session.problem))
         self.assertEqual(([True, False], lease), (self.heard, self.session.lease))
 
+    def test_read_only(self) -> None:
+        """
+        etcd that keeps the lease alive and accepts no writing is not available.
+        """
+        self.etcd.refuses_puts = True
+        self.session.failed(CoordinationUnavailable("full"))
+        self.passes(20)
+        self.assertEqual((False, "full"), (self.session.available, self.session.problem))
+        self.etcd.refuses_puts = False
+        self.passes(6)
+        self.assertTrue(self.session.available)
+
     def test_lease_gone(self) -> None:
         """
         After an error that the lease has ended, a new one begins.

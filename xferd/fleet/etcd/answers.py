@@ -113,8 +113,14 @@ def parse(body: bytes, name: str, status: int) -> Message:
         message = None
     if isinstance(message, dict):
         return message
+    said = clean(body.decode("utf-8", "replace"))
     if status >= 500:
-        raise MemberFailed(f"etcd at {name} answers {status}: {clean(body.decode('utf-8', 'replace'))}")
+        raise MemberFailed(f"etcd at {name} answers {status}: {said}")
+    if status == 400 and said.startswith("CommonName of client"):
+        raise CoordinationUnavailable(
+            f"etcd at {name} refuses fleet.etcd_certificate, as it has a CommonName: with a login, "
+            "etcd's gateway accepts only client certificates without one"
+        )
     raise CoordinationUnavailable(f"etcd at {name} answers {status} with something else than etcd's JSON")
 
 

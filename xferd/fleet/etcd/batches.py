@@ -14,8 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from xferd.errors import CoordinationUnavailable
 from xferd.fleet.etcd.answers import bad_answer
 from xferd.fleet.etcd.messages import BadAnswer, Message, responses
+from xferd.transfer.eventual import Background
 
 BATCH_SECONDS: Final = 0.01
 """Seconds for which operations are collected."""
@@ -58,6 +60,19 @@ class Batches:
         self._queue: deque[_Pending] = deque()
         self._in_flight: set[str] = set()
         self._timer: IDelayedCall | None = None
+        self._background = Background()
+
+    def stop(self) -> None:
+        """
+        Fail the operations that have no response yet.
+        """
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        waiting, self._queue = self._queue, deque()
+        for pending in waiting:
+            if not pending.result.called:
+                pending.result.errback(CoordinationUnavailable("the node has stopped"))
+        _ = self._background.stop()
 
     def add(self, operation: Message, *, writes: str = "") -> Deferred[Message]:
         """
@@ -93,7 +108,8 @@ class Batches:
                 batch.append(self._queue.popleft())
             if not batch:
                 return
-            _ = Deferred.fromCoroutine(self._transact(batch)).addBoth(self._done, batch)
+            sending = Deferred.fromCoroutine(self._transact(batch))
+            self._background.spawn(sending.addBoth(self._done, batch), "while etcd was asked")
 
     async def _transact(self, batch: list[_Pending]) -> None:
         """

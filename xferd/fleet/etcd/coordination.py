@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -61,6 +60,7 @@ from xferd.interfaces.fleet import (
 from xferd.jobs.deferreds import gather
 from xferd.names import Digest
 from xferd.registry.transport.timeouts import within
+from xferd.transfer.eventual import Background
 
 T = TypeVar("T")
 
@@ -78,8 +78,6 @@ class EtcdCoordination:
 
     @ivar client: makes the requests.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -105,6 +103,7 @@ class EtcdCoordination:
         self._pauses = Pauses(clock, client, self._session, node.peer.name)
         self._tags = Tags(clock, client, self._batches)
         self._claims: dict[Digest, Claim] = {}
+        self._background = Background()
         self._session.on_available(self._available)
 
     @property
@@ -121,6 +120,8 @@ class EtcdCoordination:
     def stop(self) -> Deferred[None]:
         self._announcements.stop()
         self._pauses.stop()
+        self._batches.stop()
+        _ = self._background.stop()
         return self._session.stop().addCallback(lambda _: self.client.close())
 
     def look(self, digests: Collection[Digest]) -> Deferred[Mapping[Digest, Found]]:
@@ -196,12 +197,10 @@ class EtcdCoordination:
         def failed(failure: Failure) -> None:
             if failure.check(LeaseGone):
                 return  # That of a tag; the node's own is watched by the session.
-            if isinstance(failure.value, CoordinationUnavailable):
-                self._session.failed(failure.value)
-            elif not failure.check(CancelledError):
-                self._log.failure("while etcd was told", failure=failure)
+            failure.trap(CoordinationUnavailable)
+            self._session.failed(failure.value)
 
-        _ = Deferred.fromCoroutine(work).addErrback(failed)
+        self._background.spawn(Deferred.fromCoroutine(work).addErrback(failed), "while etcd was informed")
 
     # ---------------------------------------------------------------- blobs
 

@@ -5,9 +5,9 @@ Pauses of upstream hosts, which one node reports and all others follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
@@ -38,6 +38,7 @@ from xferd.fleet.etcd.messages import (
 from xferd.fleet.etcd.records import MAX_PAUSE, PAUSES, pause_key, pause_value, read_pause
 from xferd.fleet.etcd.session import Session
 from xferd.interfaces.fleet import FleetPause
+from xferd.transfer.eventual import Background
 
 MAX_PAUSES: Final = 100
 """Pauses that are read at most."""
@@ -74,6 +75,7 @@ class Pauses:
         self._following: Deferred[None] | None = None
         self._revision = 0
         self._events = 0
+        self._background = Background()
         session.on_available(self._available)
 
     def pause(self, host: str, account: str, seconds: float, reason: str) -> None:
@@ -101,21 +103,20 @@ class Pauses:
         """
         if self._following is not None:
             self._following.cancel()
+        _ = self._background.stop()
 
     # -------------------------------------------------------------- reports
 
-    def _spawn(self, work: object) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """
         Do what nobody waits for.
         """
 
         def failed(failure: Failure) -> None:
-            if isinstance(failure.value, CoordinationUnavailable):
-                self._session.failed(failure.value)
-            elif not failure.check(CancelledError):
-                self._log.failure("while a pause was shared", failure=failure)
+            failure.trap(CoordinationUnavailable)
+            self._session.failed(failure.value)
 
-        _ = Deferred.fromCoroutine(work).addErrback(failed)  # type: ignore[arg-type]
+        self._background.spawn(Deferred.fromCoroutine(work).addErrback(failed), "while a pause was shared")
 
     async def _report(self, pause: FleetPause) -> None:
         try:

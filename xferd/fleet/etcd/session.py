@@ -138,7 +138,7 @@ class Session:
             self._round = Deferred.fromCoroutine(self._keep())
             _ = self._round.addBoth(self._kept)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: object) -> None:
         """
         Note that a request has failed: etcd is not available until it answers.
         """
@@ -196,7 +196,8 @@ class Session:
             is_new = not self.lease
             if is_new:
                 self.lease = await self._begin()
-            elif self._load != self._node.load and self._clock.seconds() >= self._load_due:
+            elif not self.available or self._is_load_due():
+                # etcd that is full keeps leases alive, and accepts no writing.
                 self._note_load()
                 await self._client.call("/v3/kv/txn", {"success": [self._put_node(self.lease)]})
         except BadAnswer as e:
@@ -254,6 +255,9 @@ class Session:
             await self._client.call("/v3/lease/revoke", {"ID": str(lease)})
         except LeaseGone:
             pass  # It has just ended.
+
+    def _is_load_due(self) -> bool:
+        return self._load != self._node.load and self._load_due <= self._clock.seconds()
 
     def _note_load(self) -> None:
         self._node = evolve(self._node, load=self._load)
