@@ -239,6 +239,28 @@ class TroubleTests(FleetCase):
         await one.ctl("pull", f"{self.registry.host}/app:1")
         self.assert_whole(one)
 
+    async def test_flipped(self) -> None:
+        """
+        A node whose disk has flipped a bit is named and left out; the other one gets the
+        right bytes from upstream.
+        """
+        one, two = await self.start(), await self.start()
+        await one.ctl("pull", f"{self.registry.host}/app:1")
+        for blob in self.layers:
+            path = Path(one.data, "content", "blobs", blob.digest.algorithm, blob.digest.hex)
+            path.chmod(0o600)
+            with path.open("r+b") as file:
+                file.seek(5_000_000)
+                byte = file.read(1)
+                file.seek(5_000_000)
+                file.write(bytes([byte[0] ^ 1]))
+        await deferLater(reactor, 1.5)
+        await two.ctl("pull", f"{self.registry.host}/app:1")
+        self.assert_whole(two)
+        (fleet,) = await two.show("fleet")
+        self.assertEqual(fleet["left_out"], ["n1"])
+        self.assertIn("n1 sent wrong bytes", two.output)
+
     async def test_etcd_stops(self) -> None:
         """
         etcd ends in the middle: what is in transit goes on, and new pulls as well.
