@@ -174,7 +174,7 @@ class RegistryTests(FactsCase):
         _, errors, code = await one.try_ctl("prefetch", "--nodes", "3", f"{self.registry.host}/app:1")
         self.assertEqual(code, 0)
         self.assertIn("also fetched by n2\n", errors)
-        self.assertIn("only 1 other nodes of the fleet fetch it", errors)
+        self.assertIn("other nodes of the fleet that fetch it: 1, not 2", errors)
 
         async def is_done() -> bool:
             return [job["state"] for job in await two.show("jobs", "--all")] == ["done"]

@@ -51,11 +51,21 @@ class PullTests(DaemonTestCase):
         begun = [{"node": "n2", "job": "j2"}, {"node": "n\x1b3", "job": "j3"}]
         self.fake.on("POST", "/fleet/prefetch", Answer({"nodes": begun}, 202))
         self.fake.on("POST", "/jobs", Answer(push_job("queued"), 202))
-        for count, warning in ((3, ""), (4, "xferctl: warning: only 2 other nodes of the fleet fetch it\n")):
+        for count, warning in (
+            (3, ""),
+            (4, "xferctl: warning: other nodes of the fleet that fetch it: 2, not 3\n"),
+        ):
             outcome = run(["--host", self.fake.url, "prefetch", "--nodes", str(count), "alpine", "--detach"])
             self.assertEqual(outcome.err, f"also fetched by n2, n\\x1b3\n{warning}")
             asked = [body for _, path, body in self.fake.requests if path == "/api/v1/fleet/prefetch"]
             self.assertEqual(asked[-1], {"reference": "alpine", "nodes": count - 1})
+        self.fake.on("POST", "/fleet/prefetch", refusal(503, "FLEET_UNAVAILABLE", "etcd does not answer"))
+        outcome = run(["--host", self.fake.url, "prefetch", "--nodes", "2", "alpine", "--detach"])
+        self.assertEqual(outcome.status, 0)
+        self.assertIn("warning: no other node fetches it: ", outcome.err)
+        self.assertIn("etcd does not answer", outcome.err)
+        self.fake.on("POST", "/fleet/prefetch", refusal(400, "INVALID_REQUEST", "there is no [fleet]"))
+        self.assertEqual(run(["--host", self.fake.url, "prefetch", "--nodes", "2", "alpine"]).status, 1)
         for wrong in ("0", "1001", "x"):
             self.assertEqual(run(["prefetch", "--nodes", wrong, "alpine"]).status, 2)
 

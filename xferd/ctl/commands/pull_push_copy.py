@@ -18,6 +18,7 @@ from xferd.ctl.commands.arguments import (
 )
 from xferd.ctl.commands.follow import cancel_interrupted, follow
 from xferd.ctl.display.choose import choose_display
+from xferd.ctl.errors import Refused
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.text import clean, json_line
 from xferd.ctl.user_credentials import credentials_headers
@@ -133,13 +134,30 @@ def prefetch(args: Namespace, session: Session) -> None:
     if not 1 <= args.nodes <= MOST_NODES:
         raise UsageError(f"--nodes must be from 1 to {MOST_NODES}, not {args.nodes}")
     if args.nodes > 1:
-        begun = session.daemon.prefetch_in_fleet(args.reference, args.platform, args.nodes - 1)
-        names = ", ".join(clean(each.get("node")) for each in begun)
-        if names:
-            print(f"also fetched by {names}", file=session.stderr, flush=True)
-        if len(begun) < args.nodes - 1:
-            session.warn(f"only {len(begun)} other nodes of the fleet fetch it")
+        _prefetch_elsewhere(args, session)
     _run(args, session, (), platform=args.platform)
+
+
+def _prefetch_elsewhere(args: Namespace, session: Session) -> None:
+    """
+    Have other nodes fetch the image.  Where the fleet does not work, this one still
+    does.
+
+    @raise Refused: the daemon is in no fleet.
+    """
+    wanted = args.nodes - 1
+    try:
+        begun = session.daemon.prefetch_in_fleet(args.reference, args.platform, wanted)
+    except Refused as e:
+        if e.status != 503:
+            raise
+        session.warn(f"no other node fetches it: {e}")
+        return
+    names = ", ".join(clean(each.get("node")) for each in begun)
+    if names:
+        print(f"also fetched by {names}", file=session.stderr, flush=True)
+    if len(begun) < wanted:
+        session.warn(f"other nodes of the fleet that fetch it: {len(begun)}, not {wanted}")
 
 
 def _run(
