@@ -761,7 +761,7 @@ class FakeImages:
         """
         return self.named.get(reference)
 
-    def follow(self, changed: Callable[[], object]) -> None:
+    def follow(self, changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
         """
         xferd.web does not call this.
         """

@@ -271,14 +271,18 @@ class IImages(Interface):
         The image of a name, or None.
         """
 
-    def follow(changed: Callable[[], object]) -> None:
+    def follow(changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
         """
         Call C{changed} whenever names have changed, at once after that.
+
+        @param settled: called after it by L{put}, which waits for the result.  It never
+            fails.
         """
 
     def put(image: Image) -> Deferred[None]:
         """
         Set the name of an image, durably; another image of this name loses it.
+        It waits for those that L{follow} the names.
         A layer's blob may be missing if its layer is registered: a tree in the
         store is never fetched again.
 

@@ -35,7 +35,7 @@ class FakeImages:
     def __init__(self, blobs: FakeBlobs, layers: FakeLayers, gate: Gate, leases: FakeLeases) -> None:
         self._leases = leases
         self._named: dict[Reference, Image] = {}
-        self._followers: list[Callable[[], object]] = []
+        self._followers: list[tuple[Callable[[], object], Callable[[], Deferred[None]]]] = []
         self.used: dict[Reference, int] = {}
         self._numbers = count()
         self._blobs = blobs
@@ -70,8 +70,8 @@ class FakeImages:
             self.note(reference)
         return image
 
-    def follow(self, changed: Callable[[], object]) -> None:
-        self._followers.append(changed)
+    def follow(self, changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
+        self._followers.append((changed, settled))
 
     def put(self, image: Image) -> Deferred[None]:
         return Deferred.fromCoroutine(self._put(image))
@@ -111,7 +111,9 @@ class FakeImages:
         self._named[image.reference] = evolve(image, pinned=pinned)
         self.note(image.reference)
         self._report()
+        for _, settled in self._followers:
+            await settled()
 
     def _report(self) -> None:
-        for changed in self._followers:
+        for changed, _ in self._followers:
             changed()

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from tests.store.support import Sample, StoreTestCase, pull, sample
 from xferd.engines.containers_storage.identity import layer_ids
 from xferd.engines.containers_storage.needs import HELD
-from xferd.engines.containers_storage.view import FRESH, RETRY, StorageView, ViewUser
+from xferd.engines.containers_storage.view import FRESH, RETRY, SHOWN, StorageView, ViewUser
 from xferd.engines.engines import Engines, make_engines
 from xferd.engines.settings import ContainersStorageSettings, EnginesSettings
 from xferd.errors import StoreError
@@ -169,6 +169,27 @@ class ViewTests(StoreTestCase):
         self.assertEqual(self.shown(), {*self.one.diff_ids, *self.two.diff_ids})
         self.assertEqual(self.view.figures(), EngineFigures(layers=3))
         self.assertTrue(self.view.shows(cast(Digest, self.two.image.chain_id)))
+
+    def test_busy(self) -> None:
+        """
+        The end of a pull waits until the view has the image, for a short time.
+        """
+        self.start()
+        self.pull(self.one)
+        again = [evolve(self.one.image, reference=Reference.parse(f"x:{n}")) for n in (1, 2)]
+        self.pool.held = True
+        puts = [self.store.images.put(each) for each in again]
+        self.reactor.advance(SHOWN / 2)
+        for put in puts:
+            self.assertNoResult(put)
+        self.reactor.advance(SHOWN / 2)
+        for put in puts:
+            self.successResultOf(put)
+        self.assertEqual(self.names(), ["docker.io/library/one:latest"])
+        late = self.store.images.put(evolve(self.one.image, reference=Reference.parse("x:3")))
+        self.pool.release()
+        self.wait(late)
+        self.assertEqual(len(self.names()), 4)
 
     def test_names(self) -> None:
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, succeed
 
 from tests.store.conformance.base import Conformance
 from tests.store.support import fetch, layer_descriptor, plant, sample
@@ -145,10 +146,25 @@ class ImagesConformance(Conformance):
         """
         wanted = sample("alpine", b"one")
         images, seen = self.store.images, list[list[bool]]()
-        images.follow(lambda: seen.append([image.pinned for image in images.all()]))
+        images.follow(lambda: seen.append([image.pinned for image in images.all()]), lambda: succeed(None))
         self.do(self.prepare(wanted))
         self.assertEqual(seen, [])
         self.result(images.put(wanted.image))
         self.result(images.pin(wanted.image.reference, True))
         self.result(images.remove(wanted.image.reference))
         self.assertEqual(seen, [[False], [True], []])
+
+    def test_settled(self) -> None:
+        """
+        A name is set at once; who set it waits for the followers.
+        """
+        wanted = sample("alpine", b"one")
+        images = self.store.images
+        settled: Deferred[None] = Deferred()
+        images.follow(lambda: None, lambda: settled)
+        self.do(self.prepare(wanted))
+        put = images.put(wanted.image)
+        self.assertFalse(put.called)
+        self.assertIsNotNone(images.get(wanted.image.reference))
+        settled.callback(None)
+        self.result(put)

@@ -51,6 +51,9 @@ from xferd.store.disk.file_system import trying_to
 from xferd.store.threads import Pool, Threads
 from xferd.unpack.rights import Rights, own_rights
 
+SHOWN: Final = 2.0
+"""Seconds for which the end of a pull waits until the view has the image."""
+
 RETRY: Final = 30.0
 """Seconds after which a view is written again that could not be written."""
 
@@ -148,7 +151,7 @@ class StorageView:
                 )
             )
         self._serving = True
-        self._store.images.follow(self._changed)
+        self._store.images.follow(self._changed, self._settled)
         # What fails now may be mended, and is tried again.
         return self.refresh().addErrback(self._failed)
 
@@ -242,6 +245,14 @@ class StorageView:
         self._end_retry()
         if self._serving:
             _ = self.refresh().addErrback(self._failed)
+
+    def _settled(self) -> Deferred[None]:
+        """
+        Wait until the view has the newest names, so that an engine finds an image once
+        its pull has ended; for a short time if something holds that up.
+        """
+        updates = Deferred.fromCoroutine(self._updates.drain())
+        return updates.addTimeout(SHOWN, self._reactor).addErrback(lambda _: None)
 
     def _failed(self, failure: Failure) -> None:
         """

@@ -89,7 +89,7 @@ class Images:
         self._sorted: list[Image] = []
         self._lost: set[str] = set()
         self._roots: set[Digest] | None = None
-        self._followers: list[Callable[[], object]] = []
+        self._followers: list[tuple[Callable[[], object], Callable[[], Deferred[None]]]] = []
         self._writes: Batches[tuple[Reference, Image | bool | None]] = Batches(
             lambda batch: Deferred.fromCoroutine(self._write(batch))
         )
@@ -124,8 +124,8 @@ class Images:
             self._last_used.note(reference)
         return image
 
-    def follow(self, changed: Callable[[], object]) -> None:
-        self._followers.append(changed)
+    def follow(self, changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
+        self._followers.append((changed, settled))
 
     def put(self, image: Image) -> Deferred[None]:
         """
@@ -164,6 +164,8 @@ class Images:
     async def _put(self, image: Image) -> None:
         self._check(image)
         await self._writes.add((image.reference, image))
+        for _, settled in self._followers:
+            await settled()
 
     async def _pin(self, reference: Reference, pinned: bool) -> Image:
         await self._writes.add((reference, pinned))
@@ -205,7 +207,7 @@ class Images:
                 self._last_used.forget(reference)
             elif not isinstance(wanted, bool):
                 self._last_used.note(reference)
-        for changed in self._followers:
+        for changed, _ in self._followers:
             changed()
 
     def _set(self, reference: Reference, image: Image | None) -> None:
