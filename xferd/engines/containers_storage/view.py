@@ -20,12 +20,12 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from xferd.engines.containers_storage.contents import Contents, Selection, StoredLayer
+from xferd.engines.containers_storage.contents import Contents, Selection
 from xferd.engines.containers_storage.engine_records import read_all_uses
-from xferd.engines.containers_storage.identity import layer_id
 from xferd.engines.containers_storage.late_answers import LateAnswers
 from xferd.engines.containers_storage.needs import Needs
 from xferd.engines.containers_storage.records import ImageRecord
+from xferd.engines.containers_storage.store_layers import StoreLayers
 from xferd.engines.containers_storage.writer import DIFF, Writer
 from xferd.engines.settings import ContainersStorageSettings
 from xferd.errors import StoreError, XferdError
@@ -41,11 +41,10 @@ from xferd.interfaces.engines import (
     ILateAnswers,
     LeftOutJSON,
 )
-from xferd.interfaces.store import ILayerUser, Layer
+from xferd.interfaces.store import ILayerUser
 from xferd.jobs.job import rfc3339
 from xferd.names import Digest, Repository
 from xferd.oci import Document
-from xferd.owners import Owners
 from xferd.store.batches import Batches
 from xferd.store.disk.file_system import trying_to
 from xferd.store.threads import Pool, Threads
@@ -129,8 +128,7 @@ class StorageView:
         self._updates: Batches[None] = Batches(lambda _: Deferred.fromCoroutine(self._update()))
         self._contents = Contents()
         self._on_disk: Mapping[str, ImageRecord] | None = None
-        self._identities: dict[Digest, str] = {}
-        self._known_facts: dict[str, tuple[int, Owners]] = {}
+        self._layers = StoreLayers(self._store)
         self._begun = self._serving = False
         self._written = False
         self._read = 0.0
@@ -203,7 +201,7 @@ class StorageView:
         """
         Whether a layer is in the view.
         """
-        return self._identities.get(chain_id, "") in self._contents.layers
+        return self._layers.identity(chain_id) in self._contents.layers
 
     def describe(self) -> Deferred[EngineJSON]:
         return Deferred.fromCoroutine(self._describe())
@@ -305,7 +303,7 @@ class StorageView:
             self._try_later()
 
     async def _read_needs(self) -> None:
-        chains, before = self._chains(), self._unread
+        chains, before = self._layers.chains(), self._unread
         uses, self._unread = await self._threads.run(
             read_all_uses, self._roots, frozenset(chains), self._stop, before.keys()
         )
@@ -315,29 +313,14 @@ class StorageView:
         self.needs.recorded(uses, chains, tuple(self._unread))
         self._read = self._reactor.seconds()
 
-    def _chains(self) -> dict[str, Digest]:
-        """
-        The chain IDs of all layers in the store, by their IDs.
-        """
-        layers, known = self._store.layers, self._identities
-        for chain in layers.chain_ids() - known.keys():
-            below = ""
-            for layer in layers.stack(chain):
-                if layer.chain_id not in known:
-                    known[layer.chain_id] = layer_id(layer.diff_id, below)
-                below = known[layer.chain_id]
-        present = layers.chain_ids()
-        self._identities = {chain: identity for chain, identity in known.items() if chain in present}
-        return {identity: chain for chain, identity in self._identities.items()}
-
     async def _write(self) -> None:
-        selection, chains = Selection(self._trees), self._chains()
+        selection, chains = Selection(self._trees), self._layers.chains()
         on_disk = self._on_disk or {}
         for number, image in enumerate(self._store.images.all()):
             if number % _BATCH == _BATCH - 1:
                 await deferLater(self._reactor, 0, lambda: None)
             try:
-                stack = await self._stack(image.chain_id)
+                stack = await self._layers.stack(image.chain_id)
             except XferdError as e:
                 selection.leave_out(image, str(e))
             else:
@@ -356,15 +339,14 @@ class StorageView:
             record = on_disk[image_id]
             chain_id = chains.get(record.layer)
             if self._has_documents(record) and (chain_id is not None or not record.layer):
-                selection.keep_image(record, await self._stack(chain_id))
+                selection.keep_image(record, await self._layers.stack(chain_id))
         kept = self.needs.chains
         for chain in sorted(kept):
-            selection.add_layers(await self._stack(chain))
+            selection.add_layers(await self._layers.stack(chain))
         contents = selection.contents()
         await self._threads.run(self._write_files, contents, rfc3339(self._wall_clock()))
         self._contents, self._on_disk = contents, contents.images
-        paths = {f"{self._trees}/{layer.tree}/{DIFF}" for layer in contents.layers.values()}
-        self._known_facts = {path: known for path, known in self._known_facts.items() if path in paths}
+        self._layers.keep({f"{self._trees}/{layer.tree}/{DIFF}" for layer in contents.layers.values()})
         self.needs.shown(contents, kept)
 
     def _has_documents(self, image: ImageRecord) -> bool:
@@ -373,43 +355,3 @@ class StorageView:
     def _write_files(self, contents: Contents, now: str) -> None:
         with trying_to(f"write the view {self.path}"):
             self._writer.write(contents, now)
-
-    async def _stack(self, chain_id: Digest | None) -> list[StoredLayer]:
-        """
-        The layers of an image, each in a directory of its own; none if they are not all
-        registered.
-
-        @raise StoreError: the disk refuses.
-        """
-        layers, blobs = self._store.layers, self._store.blobs
-        found = []
-        for each in () if chain_id is None else layers.stack(chain_id):
-            layer = await layers.separate(each.chain_id)
-            size, owners = await self._facts(layer)
-            found.append(
-                StoredLayer(
-                    chain_id=layer.chain_id,
-                    diff_id=layer.diff_id,
-                    path=layer.path,
-                    tar_size=size,
-                    outdated=layer.outdated,
-                    uids=owners.users,
-                    gids=owners.groups,
-                    blobs=tuple(blob for blob in layers.blobs_of(layer.chain_id) if blobs.has(blob.digest)),
-                )
-            )
-        return found
-
-    async def _facts(self, layer: Layer) -> tuple[int, Owners]:
-        """
-        The bytes of a layer's tar, and the owners of its files.
-
-        @raise StoreError: its tree is gone, or cannot be read.
-        """
-        known = self._known_facts.get(layer.path)
-        if known is None:
-            size = self._store.trees.tar_size(layer.diff_id)
-            if size is None:
-                raise StoreError(f"the tree of the layer {layer.chain_id} is gone")
-            known = self._known_facts[layer.path] = size, await self._store.trees.owners(layer.diff_id)
-        return known
