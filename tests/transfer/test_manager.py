@@ -382,6 +382,23 @@ class StopTests(EngineTests):
             watcher.release()
         self.assert_idle()
 
+    def test_released_while_it_stops(self) -> None:
+        """
+        A watcher that is released while the work of a cancelled transfer ends changes
+        nothing: the work is left behind once.
+        """
+        stubborn = Steered(stubborn=True)
+        watcher = self.request("stubborn", stubborn)
+        result = watcher.result()
+        stopping = self.manager.stop()
+        self.turn()
+        self.failureResultOf(result, Interrupted)
+        watcher.release()
+        stubborn.ends[1].callback(None)
+        self.turn()
+        self.successResultOf(stopping)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_delivered_before_it_has_stopped(self) -> None:
         """
         Results are delivered before the manager has stopped.

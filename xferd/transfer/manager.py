@@ -203,6 +203,8 @@ class TransferManager(Owner[Transfer]):
         if self._current.get(transfer.key) is transfer:
             del self._current[transfer.key]
         self._end_use(transfer)
+        if transfer in self._dying:
+            return
         if transfer.state == "cancelled" and self._at_work.get(transfer.key) is transfer:
             self._dying[transfer] = self.clock.callLater(PATIENCE, self._leave_behind, transfer)
 
