@@ -184,3 +184,31 @@ class NetworkTests(SynchronousTestCase):
         ours.transport.abortConnection()
         self.clock.advance(0)
         self.assertEqual(calls[-1], "stop")
+
+    def test_slow(self) -> None:
+        """
+        A slow host sends at its rate, over all its connections.
+        """
+        one, two = self.pair(), self.pair()
+        self.network.slow("10.0.0.1", 1000)
+        for ours, _ in (one, two):
+            ours.transport.write(bytes(1000))
+        for _ in range(10):
+            self.clock.advance(0.1)
+        self.assertEqual(sum(len(theirs.heard) for _, theirs in (one, two)), 1000)
+        for _ in range(10):
+            self.clock.advance(0.1)
+        self.assertEqual([len(theirs.heard) for _, theirs in (one, two)], [1000, 1000])
+
+    def test_clocks(self) -> None:
+        """
+        A host with a clock of its own receives bytes only while that one goes on.
+        """
+        other = Clock()
+        self.network.reactor("10.0.0.2", other)
+        ours, theirs = self.pair()
+        ours.transport.write(b"question")
+        self.clock.advance(10)
+        self.assertEqual(theirs.heard, b"")
+        other.advance(0)
+        self.assertEqual(theirs.heard, b"question")

@@ -48,11 +48,14 @@ class MemoryNetwork:
         self.clock = clock
         self.tried: list[tuple[str, int]] = []
         self._factories: dict[tuple[str, int], Any] = {}
+        self._clocks: dict[str, IReactorTime] = {}
         self._ends: list[_End] = []
         self._frozen: set[str] = set()
         self._down: set[str] = set()
         self._split: Callable[[str, str], bool] = lambda *_: False
         self._twisters: dict[str, Callable[[bytes], bytes]] = {}
+        self._rates: dict[str, int] = {}
+        self._free: dict[str, float] = {}
 
     def listen(self, address: str, port: int, factory: Any) -> None:
         """
@@ -60,11 +63,20 @@ class MemoryNetwork:
         """
         self._factories[address, port] = factory
 
-    def reactor(self, address: str) -> HostReactor:
+    def reactor(self, address: str, clock: IReactorTime | None = None) -> HostReactor:
         """
         The reactor of a host.
+
+        @param clock: its clock; that of the network by default.
         """
-        return HostReactor(self, address)
+        self._clocks[address] = self.clock if clock is None else clock
+        return HostReactor(self, address, self._clocks[address])
+
+    def clock_of(self, address: str) -> IReactorTime:
+        """
+        The clock of a host.
+        """
+        return self._clocks.get(address, self.clock)
 
     # ------------------------------------------------------------------ faults
 
@@ -106,6 +118,14 @@ class MemoryNetwork:
         for end in list(self._ends):
             end.push()
 
+    def slow(self, address: str, rate: int) -> None:
+        """
+        Have a host send at a rate, over all its connections.
+
+        @param rate: bytes a second.
+        """
+        self._rates[address] = rate
+
     def twist(self, address: str, change: Callable[[bytes], bytes] | None) -> None:
         """
         Change all bytes that leave a host.
@@ -129,6 +149,18 @@ class MemoryNetwork:
         """
         change = self._twisters.get(address)
         return data if change is None else change(data)
+
+    def turn(self, address: str, size: int) -> tuple[int, float]:
+        """
+        How many of some bytes a host may send next, and in how many seconds they have
+        arrived.
+        """
+        rate = self._rates.get(address)
+        if rate is None:
+            return min(size, PIECE), 0.0
+        size, now = min(size, max(rate // 4, 1)), self.clock.seconds()
+        self._free[address] = max(self._free.get(address, now), now) + size / rate
+        return size, self._free[address] - now
 
     def connect(self, own: str, host: str, port: int, client: Any, connector: _Connector) -> None:
         """
@@ -267,17 +299,19 @@ class _End:
         """
         if not self._scheduled and not self._over and (self._buffer or self.disconnecting):
             self._scheduled = True
-            self._network.clock.callLater(0, self._deliver)
+            size, seconds = self._network.turn(self.address, len(self._buffer))
+            self._network.clock_of(self.other.address).callLater(seconds, self._deliver, size)
 
-    def _deliver(self) -> None:
+    def _deliver(self, size: int) -> None:
         self._scheduled = False
         if self._over or not self._network.passes(self.address, self.other.address):
             return
         if self._buffer:
             if not self.other.reading:
                 return
-            data = bytes(self._buffer[:PIECE])
-            del self._buffer[:PIECE]
+            size = max(size, 1)
+            data = bytes(self._buffer[:size])
+            del self._buffer[:size]
             self.other.protocol.dataReceived(self._network.twisted(self.address, data))
             if self._waits and len(self._buffer) < BUFFER // 2 and self._producer is not None:
                 self._waits = False
@@ -304,7 +338,7 @@ class _End:
                 producer.stopProducing()
             self.protocol.connectionLost(Failure(reason))
 
-        self._network.clock.callLater(0, lost)
+        self._network.clock_of(self.address).callLater(0, lost)
 
 
 class _Connector:
@@ -356,11 +390,12 @@ class HostReactor(ResolvingReactor):
     @ivar names: the address of each name.
     """
 
-    def __init__(self, network: MemoryNetwork, address: str) -> None:
-        super().__init__(network.clock, _Names(self))
+    def __init__(self, network: MemoryNetwork, address: str, clock: IReactorTime) -> None:
+        super().__init__(clock, _Names(self))
         self.names: dict[str, str] = {}
         self._network = network
         self._address = address
+        self._clock = clock
 
     def connectTCP(
         self,
@@ -373,7 +408,7 @@ class HostReactor(ResolvingReactor):
         """
         Connect to a host of the network.
         """
-        connector = _Connector(self._network.clock, factory, timeout)
+        connector = _Connector(self._clock, factory, timeout)
         factory.doStart()
         factory.startedConnecting(connector)
 
@@ -381,7 +416,7 @@ class HostReactor(ResolvingReactor):
             if not connector.over:
                 self._network.connect(self._address, host, port, factory, connector)
 
-        self._network.clock.callLater(0, connect)
+        self._clock.callLater(0, connect)
         return connector
 
 
