@@ -19,7 +19,7 @@ from xferd.fleet.downloads import FleetDownloads
 from xferd.fleet.memory import MemoryCluster
 from xferd.fleet.peer_client import PeerClient
 from xferd.fleet.proofs import Prover
-from xferd.interfaces.fleet import Peer
+from xferd.interfaces.fleet import MIN_SHARED, Peer
 from xferd.interfaces.job_json import AttemptJSON
 from xferd.jobs.local.manifests import LocalManifests
 from xferd.jobs.manager import Jobs
@@ -43,6 +43,7 @@ HOST = "registry.example"
 SECRET = b"the secret of all nodes"
 PORT = 5000
 SIZE = 4 * 1024 * 1024
+RETRY = RetryPolicy(attempts=3, jitter=0.0)
 
 
 class Node:
@@ -61,8 +62,11 @@ class Node:
         secret: bytes = SECRET,
         max_followers: int = 8,
         url: str | None = None,
+        smallest: int = MIN_SHARED,
+        retry: RetryPolicy = RETRY,
+        clock: Any = None,
     ) -> None:
-        clock: Any = network.clock
+        clock = network.clock if clock is None else clock
         self.name = f"n{number}"
         self.address = f"10.0.0.{number}"
         self.clock = clock
@@ -71,13 +75,18 @@ class Node:
         self.store = FakeStore(clock, path)
         wall_clock = FakeWallClock(clock)
         self.coordination = cluster.join(self.name, self.peer.url)
-        self.reactor = network.reactor(self.address)
+        self.reactor = network.reactor(self.address, clock)
         prover = Prover(secret, self.peer, clock.seconds)
         self.client = PeerClient(
             prover, Networks.parse(["10.0.0.0/24"]), clock=cast("IReactorTime", self.reactor)
         )
         self.fleet = FleetDownloads(
-            self.coordination, self.client, self.name, clock=clock, random=Random(number)
+            self.coordination,
+            self.client,
+            self.name,
+            clock=clock,
+            random=Random(number),
+            smallest=smallest,
         )
         self.jobs = Jobs(
             self.store,
@@ -85,7 +94,7 @@ class Node:
             FakeUnpacker(clock, self.store.blobs.open_path),
             clock=clock,
             wall_clock=wall_clock,
-            retry=RetryPolicy(attempts=3, jitter=0.0),
+            retry=retry,
             fleet=self.fleet,
         )
         self.door = PeerDoor(

@@ -322,6 +322,46 @@ class TroubleTests(FleetCase):
         self.assertEqual(self.requests(), [0, 0])
         self.assertEqual(two.fleet.figures.takeovers, 0)
 
+    def test_silent_owner(self) -> None:
+        """
+        Where the owner answers nobody from the start, one follower takes its claim over,
+        and the others follow that one: upstream sends the blob once.
+        """
+        one, *others = (self.node() for _ in range(6))
+        self.registry.stall(self.digest)
+        one.pull()
+        self.wait(1)
+        self.network.freeze(one.address)
+        one.coordination.freeze()
+        self.registry.finish(self.digest)
+        pulls = []
+        for node in others:
+            pulls.append(node.pull())
+            self.wait(1)
+        self.wait(20)
+        for node, pull in zip(others, pulls, strict=True):
+            self.check(node, pull)
+        self.assertEqual(self.requests(), [0, 0])
+
+    def test_thawed_owner(self) -> None:
+        """
+        An owner that was frozen until others have the blob takes the rest from them.
+        """
+        one, first, two, second = self.half()
+        self.network.freeze(one.address)
+        one.coordination.freeze()
+        self.wait(8)
+        self.assertEqual(self.requests(), [0, len(self.data) // 2])
+        self.registry._reading(self.digest)[-1].finish()
+        self.wait(1)
+        self.check(two, second)
+        one.coordination.thaw()
+        self.network.thaw(one.address)
+        self.wait(8)
+        self.check(one, first)
+        self.assertEqual(self.requests(), [0, len(self.data) // 2])
+        self.assertEqual(one.sources(first)[-1], ("peer n2", None))
+
     def test_paused_upstream(self) -> None:
         """
         A pause of upstream does not keep a node from its peers, and a peer's trouble

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -163,3 +163,46 @@ class FaultTests(SynchronousTestCase):
         self.look()
         self.one.announce([BLOB])
         self.assertEqual(before + 2, self.cluster.requests)
+
+
+class LatencyTests(SynchronousTestCase):
+    """
+    Calls that take their time.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a cluster of two nodes.
+        """
+        self.clock = Clock()
+        cluster = MemoryCluster(self.clock, latency=0.1)
+        self.one, self.two = (cluster.join(name, f"http://{name}.example:5000") for name in ("one", "two"))
+        self.one.start()
+        self.two.start()
+
+    def test_cancelled_claim(self) -> None:
+        """
+        A claim that nobody waits for any more is given back when it comes.
+        """
+        claiming = self.one.claim(BLOB, SIZE, "registry.example/app")
+        claiming.cancel()
+        self.failureResultOf(claiming, CancelledError)
+        self.clock.pump([0.1, 0.1])
+        claiming = self.two.claim(BLOB, SIZE, "registry.example/app")
+        self.clock.pump([0.1, 0.1])
+        self.assertTrue(self.successResultOf(claiming).mine)
+
+    def test_cancelled_again(self) -> None:
+        """
+        One that the node had before stays.
+        """
+        claiming = self.one.claim(BLOB, SIZE, "registry.example/app")
+        self.clock.pump([0.1, 0.1])
+        self.successResultOf(claiming)
+        again = self.one.claim(BLOB, SIZE, "registry.example/app")
+        again.cancel()
+        self.failureResultOf(again, CancelledError)
+        self.clock.pump([0.1, 0.1])
+        claiming = self.two.claim(BLOB, SIZE, "registry.example/app")
+        self.clock.pump([0.1, 0.1])
+        self.assertFalse(self.successResultOf(claiming).mine)

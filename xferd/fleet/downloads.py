@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import CoordinationUnavailable, SourceError
+from xferd.errors import ContentMismatch, CoordinationUnavailable, SourceError
 from xferd.fleet.left_out import LeftOut
 from xferd.fleet.peer_client import PeerBusy, PeerClient, peer_of
 from xferd.fleet.peer_source import PeerSource
@@ -55,15 +55,18 @@ class FleetDownloads:
         *,
         clock: IReactorTime,
         random: Random | None = None,
+        smallest: int = MIN_SHARED,
     ) -> None:
         """
         @param own: the name of this node.
         @param random: chooses among peers.
+        @param smallest: bytes of the smallest blob that is shared.
         """
         self.coordination = coordination
         self.client = client
         self.own = own
         self.clock = clock
+        self.smallest = smallest
         self.random = Random() if random is None else random  # noqa: S311
         self.left_out = LeftOut(clock.seconds)
         self.depths: dict[Digest, int] = {}
@@ -72,7 +75,7 @@ class FleetDownloads:
         self._takeovers = 0
 
     def begin(self, blob: Descriptor) -> IFleetDownload | None:
-        return FleetDownload(self, blob) if blob.size >= MIN_SHARED else None
+        return FleetDownload(self, blob) if blob.size >= self.smallest else None
 
     @property
     def figures(self) -> FleetFigures:
@@ -117,6 +120,9 @@ class FleetDownload:
         self._moved = fleet.clock.seconds()
         self._left: float | None = None
         self._placed = False
+        self._doubted = False
+        self._looked = self._moved
+        self._relays: set[str] = set()
 
     # -------------------------------------------------------- IFleetDownload
 
@@ -129,7 +135,7 @@ class FleetDownload:
         if not name:
             return False
         self._failed.add(name)
-        if isinstance(error, PeerBusy):
+        if isinstance(error, PeerBusy) or self._is_excused(source, error, name):
             self._fleet.left_out.busy(name, self._digest)
         else:
             self._fleet.left_out.failed(name, self._digest, str(error))
@@ -185,6 +191,17 @@ class FleetDownload:
 
     # --------------------------------------------------------------- inside
 
+    def _is_excused(self, source: IPeerSource, error: SourceError, name: str) -> bool:
+        """
+        Whether a peer may be asked again soon that sent wrong bytes, once: it passed on
+        what it received from another peer, and drops it as this node does.
+        """
+        passed_on = isinstance(error, ContentMismatch) and isinstance(source, PeerSource) and source.depth > 1
+        if not passed_on or name in self._relays:
+            return False
+        self._relays.add(name)
+        return True
+
     async def _peer(self, registry: IBlobSource) -> IPeerSource | None:
         if self._left is not None:
             # The registry's turn is no time without an answer of a peer.
@@ -212,21 +229,33 @@ class FleetDownload:
 
     async def _find(self, registry: IBlobSource) -> IPeerSource | None:
         while not self._alone:
-            if self._fleet.clock.seconds() - self._moved > DOUBT:
-                self._alone = True
-                self._log.warn("no peer sends {digest}: the registry is asked alone", digest=self._digest)
-                break
+            late = self._fleet.clock.seconds() - self._moved > DOUBT
             found = await self._look()
             if found is None:
                 break
             known = [peer for peer in self._peers(found) if self._is_usable(peer)]
             ready = [p for p in known if not self._fleet.left_out.is_busy(p.name, self._digest)]
+            if late and not self._second_chance(ready):
+                self._alone = True
+                self._log.warn("no peer sends {digest}: the registry is asked alone", digest=self._digest)
+                break
             if ready:
                 return PeerSource(self, self._fleet.client, self._fleet.random.choice(ready), registry)
             if not known:
                 break
             await deferLater(self._fleet.clock, AGAIN)
         return None
+
+    def _second_chance(self, peers: list[Peer]) -> bool:
+        """
+        Whether to go on with peers after L{DOUBT} seconds, once: if there is one that
+        was not asked yet.  It may have taken over from those that did not deliver, and
+        otherwise all of their followers would ask the registry at the same time.
+        """
+        if self._doubted or all(peer.name in self._failed for peer in peers):
+            return False
+        self._doubted, self._alone, self._moved = True, False, self._fleet.clock.seconds()
+        return True
 
     async def _may_ask(self, registry: IBlobSource) -> bool:
         """
@@ -236,15 +265,21 @@ class FleetDownload:
         if not fleet.coordination.available:
             return self._go_ahead()
         try:
-            claim = await fleet.coordination.claim(digest, self._blob.size, registry.label)
-            if not claim.mine and not self._alone:
-                if self._is_usable(claim.owner):
+            if fleet.clock.seconds() - self._looked > AGAIN and not self._alone:
+                # An earlier attempt failed, or a slot was waited for.
+                found = await self._look()
+                if found is not None and any(self._is_usable(peer) for peer in found.holders):
                     return False
-                claim = await fleet.coordination.take_over(claim)
+            claim = await fleet.coordination.claim(digest, self._blob.size, registry.label)
+            if not claim.mine:
+                if self._is_followed(claim.owner):
+                    return False
+                if not self._is_usable(claim.owner):
+                    claim = await fleet.coordination.take_over(claim)
                 if claim.mine:
                     fleet.took_over()
                     self._log.info("{digest} is fetched here from now on", digest=digest)
-                elif self._is_usable(claim.owner):
+                elif self._is_followed(claim.owner):
                     return False
         except CancelledError:
             raise
@@ -255,6 +290,12 @@ class FleetDownload:
             if self._ended:
                 fleet.coordination.release(claim)
         return self._go_ahead()
+
+    def _is_followed(self, owner: Peer) -> bool:
+        """
+        Whether this node follows the owner of a claim, instead of asking the registry.
+        """
+        return self._is_usable(owner) and (not self._alone or self._second_chance([owner]))
 
     def _go_ahead(self) -> bool:
         self._fleet.depths[self._digest] = 0
@@ -267,6 +308,7 @@ class FleetDownload:
         @return: L{None} if there is no answer.
         """
         coordination = self._fleet.coordination
+        self._looked = self._fleet.clock.seconds()
         if not coordination.available:
             return None
         try:

@@ -265,11 +265,12 @@ class MemoryCoordination:
         self._write(lambda _: self._remove_holders(digests))
 
     def claim(self, digest: Digest, size: int, source: str) -> Deferred[Claim]:
-        return self._call(lambda lease: self._put_claim(digest, size, source, 0, lease))
+        return self._claiming(digest, lambda lease: self._put_claim(digest, size, source, 0, lease))
 
     def take_over(self, claim: Claim) -> Deferred[Claim]:
-        return self._call(
-            lambda lease: self._put_claim(claim.digest, claim.size, claim.source, claim.revision, lease)
+        return self._claiming(
+            claim.digest,
+            lambda lease: self._put_claim(claim.digest, claim.size, claim.source, claim.revision, lease),
         )
 
     def release(self, claim: Claim) -> None:
@@ -452,29 +453,47 @@ class MemoryCoordination:
         elif lasting:
             self._missed.append(effect)
 
-    def _call(self, effect: Callable[[_Lease], T]) -> Deferred[T]:
+    def _claiming(self, digest: Digest, effect: Callable[[_Lease], Claim]) -> Deferred[Claim]:
+        """
+        Claim a blob; where nobody waits for the result any more, give it back.
+        """
+        had = digest in self._claims
+        return self._call(effect, lambda claim: None if had or not claim.mine else self.release(claim))
+
+    def _call(
+        self, effect: Callable[[_Lease], T], undo: Callable[[T], object] = lambda _: None
+    ) -> Deferred[T]:
         """
         Make a call, which fails where the cluster is out of reach.
+
+        @param undo: called with the result if the call was cancelled meanwhile.
         """
         if not self.available:
             return fail(CoordinationUnavailable(self.problem))
         result: Deferred[T] = Deferred()  # needs no canceller: a late result of it is dropped
         self._cluster.requests += 1
-        self._after(self._cluster.latency, lambda: self._make(effect, result))
+        self._after(self._cluster.latency, lambda: self._make(effect, undo, result))
         return result
 
-    def _make(self, effect: Callable[[_Lease], T], result: Deferred[T]) -> None:
+    def _make(self, effect: Callable[[_Lease], T], undo: Callable[[T], object], result: Deferred[T]) -> None:
         """
         Let a call take effect, and deliver its result.
         """
         if self._frozen:
-            self._waiting.append(lambda: self._make(effect, result))
+            self._waiting.append(lambda: self._make(effect, undo, result))
         elif self._is_cut or self._lease is None:
             late = CoordinationUnavailable(f"the cluster did not answer within {CALL_SECONDS:g} s")
             self._clock.callLater(CALL_SECONDS - self._cluster.latency, result.errback, late)
         else:
             value = effect(self._lease)
-            self._after(self._cluster.latency, lambda: result.callback(value))
+
+            def answer() -> None:
+                if result.called:
+                    undo(value)
+                else:
+                    result.callback(value)
+
+            self._after(self._cluster.latency, answer)
 
     def _after(self, seconds: float, call: Callable[[], object]) -> None:
         """

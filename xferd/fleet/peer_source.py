@@ -54,6 +54,8 @@ class PeerSource:
 
     @ivar peer: the peer that is asked.
     @ivar sender: the name of the one that answers.
+    @ivar depth: how many peers its bytes pass on their way to this node; 0 before it
+        answers.
     """
 
     def __init__(self, user: PeerUser, client: PeerClient, peer: Peer, registry: IBlobSource) -> None:
@@ -62,6 +64,7 @@ class PeerSource:
         self.registry = registry
         self.account: Hashable = None
         self.origin = ""
+        self.depth = 0
         self._verified = False
         self._user = user
         self._client = client
@@ -113,6 +116,6 @@ class PeerSource:
         except SourceError as e:
             self.sender = peer_of(e.host) or self.sender
             raise
-        self.sender, self._verified = body.name, body.verified
+        self.sender, self.depth, self._verified = body.name, body.depth, body.verified
         user.began(body.depth)
         return body

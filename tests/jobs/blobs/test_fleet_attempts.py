@@ -16,6 +16,7 @@ from tests.jobs.case import HOST, JobsCase
 from xferd.errors import ConnectionFailed, DiskFull, SourceError
 from xferd.interfaces.peers import IFleetDownload, IFleetDownloads, IPeerBody, IPeerSource
 from xferd.interfaces.registry import IBlobBody, IBlobSource
+from xferd.jobs.blobs.fleet_attempts import STALL
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest
 from xferd.oci import Descriptor
@@ -303,6 +304,55 @@ class FleetAttemptsTests(FleetAttemptsCase):
         self.assert_done(pull)
         self.assertEqual(self.fleet.calls.count(f"claim for {HOST}/app"), 2)
         self.assertEqual(self.fleet.calls[-1], "end True")
+
+    def test_registry_stalls(self) -> None:
+        """
+        Where the registry sends nothing for a while, a peer that has the blob by now
+        sends the rest; without one, the registry's attempt goes on.
+        """
+        self.registry.stall(self.digest)
+        pull = self.pull()
+        self.settle()
+        self.registry.feed(self.digest, 100_000)
+        self.wait(STALL * 2)
+        self.assertEqual(len(self.registry.open_bodies(self.digest)), 1)
+        peer = self.peer("a")
+        self.wait(STALL + 2)
+        self.assert_done(pull)
+        self.assertEqual(peer.offsets, [100_000])
+        self.assertEqual(self.gets(self.digest), 1)
+
+    def test_frozen(self) -> None:
+        """
+        After a time in which the process was frozen, a peer is looked for at once,
+        though bytes of the registry arrived just before.
+        """
+        self.registry.stall(self.digest)
+        pull = self.pull()
+        self.settle()
+        self.wait(1)
+        self.registry.feed(self.digest, 100_000)
+        peer = self.peer("a")
+        self.clock.advance(4)
+        self.settle()
+        self.assert_done(pull)
+        self.assertEqual(peer.offsets, [100_000])
+
+    def test_moving(self) -> None:
+        """
+        While the registry sends, no peer is looked for.
+        """
+        self.registry.stall(self.digest)
+        pull = self.pull()
+        self.settle()
+        self.peer("a")
+        for _ in range(20):
+            self.registry.feed(self.digest, 1000)
+            self.wait(1)
+        self.registry.finish(self.digest)
+        self.wait(1)
+        self.assert_done(pull)
+        self.assertEqual(len(self.fleet.peers), 1)
 
     def test_cancelled(self) -> None:
         """

@@ -28,6 +28,17 @@ LOOK: Final = 10.0
 """Seconds between two looks for a peer, while a download waits for the registry: for a
 slot, for the end of a pause or for the next attempt."""
 
+STALL: Final = 5.0
+"""Seconds without a byte from the registry, after which a node looks for a peer: its
+followers have taken the claim over by then."""
+
+_STEP: Final = 2.5
+"""Seconds between two looks at the state of a download and at its bytes."""
+
+_LATE: Final = 1.0
+"""Seconds of delay of such a look after which the process is taken to have been frozen:
+followers may have taken the claim over."""
+
 
 class FleetAttempts:
     """
@@ -107,12 +118,20 @@ class FleetAttempts:
         """
         Look for a peer from time to time, and end the attempts when there is one.
         """
+        transfer, now = self._transfer, self._clock.seconds
+        before = (transfer.state, transfer.bytes_done)
+        since = stepped = now()
         while self._found is None:
-            await deferLater(self._clock, LOOK)
-            if self._transfer.state in ("queued", "backing-off", "waiting"):
+            await deferLater(self._clock, _STEP)
+            frozen, stepped = now() - stepped >= _STEP + _LATE, now()
+            seen = (transfer.state, transfer.bytes_done)
+            if seen != before or transfer.bytes_done == transfer.bytes_total:
+                before, since = seen, stepped
+            if frozen or stepped - since >= (STALL if transfer.state == "running" else LOOK):
+                since = stepped
                 found = await self._next_peer()
-                # The registry's turn may have come meanwhile.
-                if self._transfer.state in ("queued", "backing-off", "waiting"):
+                # The registry's turn, or its bytes, may have come meanwhile.
+                if frozen or (transfer.state, transfer.bytes_done) == before:
                     self._found = found
         attempts.cancel()
 
