@@ -121,12 +121,12 @@ class FleetTests(FleetCase):
         """
         verifyObject(IFleet, self.start())
         self.other.claim(LARGE, 5_000_000, "docker.io/library/golang")  # type: ignore[unused-awaitable]
-        self.other.report_load(3)
+        self.other.report_load(3, 7)
         self.reactor.advance(61)
         found = self.describe()
         self.assertEqual((found["state"], found["problem"], found["name"]), (SHARING, None, "node"))
         self.assertEqual([node["name"] for node in found["nodes"]], ["node", "other"])
-        self.assertEqual(found["nodes"][1]["load"], 3)
+        self.assertEqual((found["nodes"][1]["load"], found["nodes"][1]["saved"]), (3, 7))
         claim = {
             "digest": str(LARGE),
             "size": 5_000_000,

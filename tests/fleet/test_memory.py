@@ -149,11 +149,12 @@ class FaultTests(SynchronousTestCase):
 
     def test_load(self) -> None:
         """
-        The number of running transfers is known when the lease is kept alive.
+        What a node reports of itself is known when the lease is kept alive.
         """
-        self.one.report_load(7)
+        self.one.report_load(7, 1000)
         self.clock.pump([1.0] * LEASE_SECONDS)
-        self.assertEqual([7, 0], [node.load for node in self.successResultOf(self.two.nodes())])
+        nodes = self.successResultOf(self.two.nodes())
+        self.assertEqual([(7, 1000), (0, 0)], [(node.load, node.saved) for node in nodes])
 
     def test_counted(self) -> None:
         """

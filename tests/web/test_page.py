@@ -284,6 +284,7 @@ class PageTests(TestCase):
                 "version": HOSTILE,
                 "since": "2026-01-01T00:00:00Z",
                 "load": number,
+                "saved": 1_000_000 * number,
             }
             for number, letter in enumerate("abcdefghijklmnopqrstuvw")
         ]
@@ -300,13 +301,14 @@ class PageTests(TestCase):
             ">node-b<",
             ">this node<",
             "http://10.0.0.1:5000 · &lt;img src=x onerror",
-            "1 transfer<",
+            "1 transfer · 1.00 MB from peers<",
         ):
             self.assertIn(text, rows[0])
         for text in (">node-c<", "fetches docker.io/library/golang sha256:", "(5.00 MB)", "and 2 more"):
             self.assertIn(text, rows[1])
         for text in (
             "1.00 MB from registries · 7.00 MB from peers · 0 B from the store · 3.00 MB to peers",
+            "253 MB from peers on all nodes",
             "2 downloads taken over",
             "and 3 more nodes",
             "left out for an hour: node-x; node-d: it does not know this node",

@@ -254,12 +254,12 @@ class Fleet:
 
     def _report_load(self) -> None:
         """
-        Report the number of running transfers now and then.
+        Report the number of running transfers, and the bytes from peers, now and then.
         """
         if self._parts is not None and self._jobs is not None:
             running = self._jobs.figures().transfers
             load = sum(number for (_, state), number in running.items() if state == "running")
-            self._parts.coordination.report_load(load)
+            self._parts.coordination.report_load(load, self._parts.downloads.figures.received)
         self._timer = self._context.reactor.callLater(LOAD_SECONDS, self._report_load)
 
 
@@ -362,6 +362,7 @@ def _node_json(node: Node) -> FleetNodeJSON:
         "version": node.version,
         "since": since,
         "load": node.load,
+        "saved": node.saved,
     }
 
 

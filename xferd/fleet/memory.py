@@ -190,6 +190,7 @@ class MemoryCoordination:
         self._started = False
         self._since = 0.0
         self._load = 0
+        self._saved = 0
         self._held: dict[Digest, None] = {}
         self._claims: dict[Digest, Claim] = {}
         self._missed: list[Callable[[_Lease], object]] = []
@@ -305,8 +306,8 @@ class MemoryCoordination:
             self._repeat_pauses([callback])
         return lambda: self._callbacks.remove(callback)
 
-    def report_load(self, load: int) -> None:
-        self._load = load
+    def report_load(self, load: int, saved: int = 0) -> None:
+        self._load, self._saved = load, saved
 
     def nodes(self) -> Deferred[Sequence[Node]]:
         def find(_: _Lease) -> Sequence[Node]:
@@ -347,7 +348,7 @@ class MemoryCoordination:
                 lost = True
             self._cluster.put(
                 ("node", self._peer.name),
-                Node(self._peer, self._version, self._since, self._load),
+                Node(self._peer, self._version, self._since, self._load, self._saved),
                 self._lease,
             )
             self.available, self.problem = True, ""

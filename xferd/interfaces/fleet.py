@@ -117,12 +117,14 @@ class Node:
     @ivar version: its version of xferd.
     @ivar since: when it started, in seconds since the epoch, by its own clock.
     @ivar load: the number of its running transfers, at most a minute ago.
+    @ivar saved: the bytes that it got from peers since its start, at most a minute ago.
     """
 
     peer: Peer
     version: str
     since: float
     load: int = field(default=0, validator=ge(0))
+    saved: int = field(default=0, validator=ge(0))
 
 
 @frozen
@@ -262,9 +264,10 @@ class ICoordination(Interface):
         @return: ends that.
         """
 
-    def report_load(load: int) -> None:
+    def report_load(load: int, saved: int = 0) -> None:
         """
-        Make known the number of running transfers, within a minute.
+        Make known the number of running transfers, and the bytes that came from peers,
+        within a minute.
         """
 
     def nodes() -> Deferred[Sequence[Node]]:

@@ -28,8 +28,9 @@ STORE: Final = "store"
 
 class FleetNodeJSON(TypedDict):
     """
-    A node: its name, its URL, its version of xferd, when it started by its own clock, and
-    the number of its running transfers, at most a minute ago.
+    A node: its name, its URL, its version of xferd, when it started by its own clock, and,
+    at most some minutes ago, the number of its running transfers and the bytes that it got
+    from peers since its start.
     """
 
     name: str
@@ -37,6 +38,7 @@ class FleetNodeJSON(TypedDict):
     version: str
     since: str
     load: int
+    saved: int
 
 
 class FleetClaimJSON(TypedDict):

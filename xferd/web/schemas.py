@@ -492,7 +492,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                         "url": TEXT,
                         "version": {**TEXT, "description": "Its version of xferd."},
                         "since": {**TIME, "description": "When it started, by its own clock."},
-                        "load": {**COUNT, "description": "Its running transfers, at most a minute ago."},
+                        "load": {**COUNT, "description": "Its running transfers, some minutes ago."},
+                        "saved": {**COUNT, "description": "Bytes from peers, some minutes ago."},
                     }
                 )
             ),

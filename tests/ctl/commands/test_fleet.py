@@ -17,6 +17,7 @@ NODES = [
         "version": "1.2.3",
         "since": "2026-01-02T03:04:05Z",
         "load": 2,
+        "saved": 7_000_000,
     }
     for name in ("a", "b\x1b")
 ]
@@ -54,20 +55,21 @@ class FleetTests(DaemonTestCase):
         outcome = self.show(Answer(FLEET))
         self.assertEqual((outcome.status, outcome.err), (0, ""))
         for line in (
-            "fleet:           sharing\n",
-            "this node:       a\n",
-            "from registries: 1.0 MB\n",
-            "from peers:      7.0 MB, saved at registries\n",
-            "to peers:        3.0 MB\n",
-            "taken over:      1\n",
-            "left out:        c\n",
+            "fleet:              sharing\n",
+            "this node:          a\n",
+            "from registries:    1.0 MB\n",
+            "from peers:         7.0 MB\n",
+            "saved by all nodes: 14.0 MB\n",
+            "to peers:           3.0 MB\n",
+            "taken over:         1\n",
+            "left out:           c\n",
         ):
             self.assertIn(line, outcome.out)
         self.assertNotIn("problem", outcome.out)
         heads, first, second = outcome.out.splitlines()[-3:]
-        self.assertRegex(heads, "^NODE +URL +VERSION +UP SINCE +TRANSFERS +FETCHES FOR ALL$")
+        self.assertRegex(heads, "^NODE +URL +VERSION +UP SINCE +SAVED +TRANSFERS +FETCHES FOR ALL$")
         self.assertRegex(
-            first, "^a +http://a:5000 +1.2.3 .* 2 +[0-9a-f]+ of docker.io/library/golang, .* 2 more$"
+            first, "^a +http://a:5000 +1.2.3 .* 7.0 MB +2 +[0-9a-f]+ of docker.io/library/golang, .* 2 more$"
         )
         self.assertIn("b\\x1b", second)
 
@@ -78,7 +80,7 @@ class FleetTests(DaemonTestCase):
         outcome = self.show(
             Answer({**FLEET, "state": "alone", "problem": "etcd does not answer", "nodes": []})
         )
-        self.assertIn("fleet:           alone\nproblem:         etcd does not answer\n", outcome.out)
+        self.assertIn("fleet:              alone\nproblem:            etcd does not answer\n", outcome.out)
         self.assertNotIn("NODE", outcome.out)
 
     def test_troubles(self) -> None:
@@ -86,7 +88,7 @@ class FleetTests(DaemonTestCase):
         The peers that did not deliver are named.
         """
         outcome = self.show(Answer({**FLEET, "troubles": [{"node": "b", "why": "it is silent"}]}))
-        self.assertIn("trouble with b:  it is silent\n", outcome.out)
+        self.assertIn("trouble with b:     it is silent\n", outcome.out)
 
     def test_off(self) -> None:
         """

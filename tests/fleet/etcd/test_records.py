@@ -66,6 +66,8 @@ class RecordTests(SynchronousTestCase):
             ("since", True),
             ("load", -1),
             ("load", "3"),
+            ("saved", -1),
+            ("saved", "3"),
         ):
             record = KeyValue(records.node_key("one"), json.dumps(node | {name: value}).encode(), 0, 0)
             self.assertIsNone(records.read_node(record), name)

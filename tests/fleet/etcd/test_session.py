@@ -155,8 +155,11 @@ class SessionTests(SynchronousTestCase):
         The load is reported at most once a minute, and only when it has changed.
         """
         self.etcd.paths()
-        self.session.report_load(1)
-        self.session.report_load(2)
+        self.session.report_load(1, 0)
+        self.session.report_load(2, 9)
+        self.passes(LOAD_SECONDS + 10)
+        self.assertEqual(1, self.etcd.paths().count("/v3/kv/txn"))
+        self.session.report_load(2, 10)
         self.passes(LOAD_SECONDS + 10)
         self.assertEqual(1, self.etcd.paths().count("/v3/kv/txn"))
         self.passes(LOAD_SECONDS + 10)

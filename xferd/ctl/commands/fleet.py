@@ -35,7 +35,8 @@ def fleet(_: Namespace, session: Session) -> None:
             ("problem", clean(found.get("problem") or "")),
             ("this node", clean(found.get("name"))),
             ("from registries", size(count(sizes, "upstream"))),
-            ("from peers", f"{size(count(sizes, 'peer'))}, saved at registries"),
+            ("from peers", size(count(sizes, "peer"))),
+            ("saved by all nodes", size(sum(count(each, "saved") for each in _objects(found, "nodes")))),
             ("from the store", size(count(sizes, "store"))),
             ("to peers", size(count(sizes, "sent"))),
             ("taken over", str(count(found, "takeovers"))),
@@ -53,8 +54,8 @@ def fleet(_: Namespace, session: Session) -> None:
             _row(node, session, [each for each in claims if each.get("node") == node.get("name")])
             for node in nodes
         ]
-        heads = ("NODE", "URL", "VERSION", "UP SINCE", "TRANSFERS", "FETCHES FOR ALL")
-        session.printer.rows(nodes, heads, rows, ("TRANSFERS",))
+        heads = ("NODE", "URL", "VERSION", "UP SINCE", "SAVED", "TRANSFERS", "FETCHES FOR ALL")
+        session.printer.rows(nodes, heads, rows, ("SAVED", "TRANSFERS"))
 
 
 def _row(node: dict[str, Any], session: Session, claims: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -68,6 +69,7 @@ def _row(node: dict[str, Any], session: Session, claims: list[dict[str, Any]]) -
         clean(node.get("url")),
         clean(node.get("version")),
         session.printer.ago(node.get("since")),
+        size(count(node, "saved")),
         str(count(node, "load")),
         ", ".join(fetched),
     )
@@ -87,7 +89,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "",
         add_json,
         fleet,
-        "The bytes are those of this node since its start.  FETCHES FOR ALL are the blobs that a node "
-        "fetches from a registry, and the others from it.",
+        "The bytes are those of this node since its start.  SAVED are those that a node got from peers in "
+        "place of a registry.  FETCHES FOR ALL are the blobs that a node fetches from a registry, and the "
+        "others from it.",
     )
 }

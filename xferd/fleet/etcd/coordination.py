@@ -156,8 +156,8 @@ class EtcdCoordination:
     def follow_pauses(self, callback: Callable[[FleetPause], None]) -> Callable[[], None]:
         return self._pauses.follow(callback)
 
-    def report_load(self, load: int) -> None:
-        self._session.report_load(load)
+    def report_load(self, load: int, saved: int = 0) -> None:
+        self._session.report_load(load, saved)
 
     def nodes(self) -> Deferred[Sequence[Node]]:
         return self._call(self._nodes)

@@ -93,7 +93,13 @@ def node_value(node: Node) -> bytes:
     The record of a node.
     """
     return encode(
-        {"url": node.peer.url, "version": node.version, "since": round(node.since), "load": node.load}
+        {
+            "url": node.peer.url,
+            "version": node.version,
+            "since": round(node.since),
+            "load": node.load,
+            "saved": node.saved,
+        }
     )
 
 
@@ -102,11 +108,13 @@ def read_node(found: KeyValue) -> Node | None:
     A node, or L{None} where the record cannot be read.
     """
     record = _read(found.value)
-    since, load = _number(record, "since", 1e12), record.get("load")
+    since, load, saved = _number(record, "since", 1e12), record.get("load"), record.get("saved", 0)
     peer = _peer(found.key.removeprefix(NODES), record)
     if peer is None or since is None or not isinstance(load, int) or not 0 <= load < 1e9:
         return None
-    return Node(peer, _text(record, "version"), since, load)
+    if not isinstance(saved, int) or not 0 <= saved < 1e18:
+        return None
+    return Node(peer, _text(record, "version"), since, load, saved)
 
 
 def holder_value(peer: Peer) -> bytes:

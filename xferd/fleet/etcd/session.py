@@ -85,7 +85,7 @@ class Session:
         self._failures = 0
         self._since = 0.0
         self._started = False
-        self._load = node.load
+        self._load, self._saved = node.load, node.saved
         self._load_due = 0.0
         self.available = False
         self.problem = "etcd was not asked yet"
@@ -123,11 +123,11 @@ class Session:
         # The lease ends by itself, too.
         return within(self._clock, CALL_SECONDS, ending, CoordinationUnavailable).addBoth(lambda _: None)
 
-    def report_load(self, load: int) -> None:
+    def report_load(self, load: int, saved: int) -> None:
         """
         Make the load known, within L{LOAD_SECONDS}.
         """
-        self._load = load
+        self._load, self._saved = load, saved
 
     def check(self) -> None:
         """
@@ -257,10 +257,11 @@ class Session:
             pass  # It has just ended.
 
     def _is_load_due(self) -> bool:
-        return self._load != self._node.load and self._load_due <= self._clock.seconds()
+        known = self._node.load, self._node.saved
+        return known != (self._load, self._saved) and self._load_due <= self._clock.seconds()
 
     def _note_load(self) -> None:
-        self._node = evolve(self._node, load=self._load)
+        self._node = evolve(self._node, load=self._load, saved=self._saved)
         self._load_due = self._clock.seconds() + LOAD_SECONDS
 
     def _put_node(self, lease: int) -> Message:

@@ -26,9 +26,11 @@ export class Fleet {
     this.rows.set(nodes.slice(0, MOST), ({ node }) => node.name);
     text(byId("fleet-count"), fleet.nodes.length || "");
     const { upstream, peer, store, sent } = fleet.bytes;
+    const saved = fleet.nodes.reduce((sum, node) => sum + node.saved, 0);
+    const all = saved > 0 && `${bytes(saved)} from peers on all nodes`;
     const taken = fleet.takeovers > 0 && count(fleet.takeovers, "download") + " taken over";
     const moved = [`${bytes(upstream)} from registries`, `${bytes(peer)} from peers`, `${bytes(store)} from the store`, `${bytes(sent)} to peers`];
-    text(byId("fleet-facts"), [...moved, taken].filter(Boolean).join(" · "));
+    text(byId("fleet-facts"), [...moved, all, taken].filter(Boolean).join(" · "));
     const left = fleet.left_out.length ? `sent wrong bytes, and left out for an hour: ${fleet.left_out.join(", ")}` : "";
     const troubles = fleet.troubles.slice(-MOST_TROUBLES).map(({ node, why }) => `${node}: ${why}`);
     optional(byId("fleet-why"), [fleet.problem, left, ...troubles].filter(Boolean).join("; "));
@@ -43,7 +45,7 @@ function show(row, { node, own, claims }) {
   text(row.name, node.name);
   attribute(row.name, "title", node.url);
   optional(row.state, own ? "this node" : "");
-  text(row.facts, [node.url, node.version, count(node.load, "transfer")].join(" · "));
+  text(row.facts, [node.url, node.version, count(node.load, "transfer"), node.saved > 0 && `${bytes(node.saved)} from peers`].filter(Boolean).join(" · "));
   const fetched = claims.slice(0, MOST_CLAIMS).map((claim) => `${claim.source} ${claim.digest.slice(0, 19)} (${bytes(claim.size)})`);
   const others = claims.length > MOST_CLAIMS ? ` and ${claims.length - MOST_CLAIMS} more` : "";
   optional(row.fetches, claims.length ? `fetches ${fetched.join(", ")}${others}` : "");
