@@ -18,13 +18,13 @@ from zope.interface.verify import verifyObject
 
 from tests.web.fakes import FakeJobs
 from xferd.config import Config
-from xferd.errors import ConfigError
+from xferd.errors import BadInput, BadReference, ConfigError
 from xferd.fleet.fleet import ISOLATED, Fleet, FleetContext, coordinate, shareable
 from xferd.fleet.memory import MemoryCluster, MemoryCoordination
 from xferd.fleet_settings import FleetSettings
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.catalog import CatalogManifest
-from xferd.interfaces.fleet import MIN_SHARED, Node
+from xferd.interfaces.fleet import MIN_SHARED, Node, Peer
 from xferd.interfaces.fleet_status import ALONE, SHARING, FleetJSON, IFleet
 from xferd.interfaces.peers import IHeldBlobs
 from xferd.media_types import OCI_MANIFEST
@@ -182,6 +182,17 @@ class FleetTests(FleetCase):
         self.reactor.advance(1)
         self.assertEqual(self.successResultOf(looking)[LARGE].holders, ())
 
+    def test_prefetch(self) -> None:
+        """
+        A peer's prefetch is a job of this node; those of peers need a reference.
+        """
+        fleet = self.start()
+        assert self.door is not None
+        self.assertEqual(self.door.prefetch("alpine", None, Peer("other", "http://10.0.0.2:5000")), "j1")
+        self.failureResultOf(fleet.prefetch("UPPER", None, 1), BadReference)
+        self.successResultOf(self.other.stop())
+        self.assertEqual(self.successResultOf(fleet.prefetch("alpine", None, 1)), [])
+
     def test_stop(self) -> None:
         """
         It stops once, also without a start, and leaves no timer.
@@ -225,6 +236,7 @@ class ProblemsTests(FleetCase):
         self.assertIn("is open to other users", found["problem"] or "")
         self.assertEqual(fleet.trouble, found["problem"])
         self.assertFalse(fleet.counts().available)
+        self.failureResultOf(fleet.prefetch("alpine", None, 1), BadInput)
         self.stop()
 
     def test_files(self) -> None:
