@@ -145,6 +145,29 @@ class BatchesTests(SynchronousTestCase):
         for done in waiting:
             self.successResultOf(done)
 
+    def test_flush(self) -> None:
+        """
+        The rounds of all present items can be waited for, without those of later ones.
+        """
+        self.successResultOf(Deferred.fromCoroutine(self.batches.flush()))
+        waiting = [self.batches.add("a")]
+        first = Deferred.fromCoroutine(self.batches.flush())
+        waiting.append(self.batches.add("b"))
+        second = Deferred.fromCoroutine(self.batches.flush())
+        left = Deferred.fromCoroutine(self.batches.flush())
+        left.cancel()
+        self.failureResultOf(left, CancelledError)
+        self.end()
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        waiting.append(self.batches.add("c"))
+        self.end(Failure(StoreError("no")))
+        self.successResultOf(second)
+        self.failureResultOf(waiting[1], StoreError)
+        self.end()
+        for done in (waiting[0], waiting[2]):
+            self.successResultOf(done)
+
     def test_more_while_telling(self) -> None:
         """
         A drain also waits for items that are added by the callbacks of others.

@@ -38,6 +38,8 @@ class Batches(Generic[Item]):
         self._busy = self._wanted = False
         self._timer: IDelayedCall | None = None
         self._idle: list[Deferred[None]] = []
+        self._rounds = 0
+        self._ending: list[Deferred[None]] = []
 
     def add(self, item: Item, lag: float = 0.0) -> Deferred[None]:
         """
@@ -75,6 +77,18 @@ class Batches(Generic[Item]):
             await waiter
             self.hurry()
 
+    async def flush(self) -> None:
+        """
+        Wait until the rounds of all present items have ended, well or not.
+        """
+        self.hurry()
+        last = self._rounds + self._busy + self._wanted
+        while self._rounds < last:
+            # No canceller: the round tells all of its waiters.
+            waiter: Deferred[None] = Deferred()
+            self._ending.append(waiter)
+            await waiter
+
     def _begin(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
@@ -86,10 +100,14 @@ class Batches(Generic[Item]):
 
     def _end(self, result: Failure | None, waiters: list[Deferred[None]]) -> None:
         self._busy = False
+        self._rounds += 1
         if self._wanted:
             self._begin()
+        ending, self._ending = self._ending, []
         for waiter in waiters:
             waiter.callback(result)
+        for waiter in ending:
+            waiter.callback(None)
         if not self._busy:
             idle, self._idle = self._idle, []
             for waiter in idle:

@@ -191,6 +191,26 @@ class ViewTests(StoreTestCase):
         self.wait(late)
         self.assertEqual(len(self.names()), 4)
 
+    def test_busy_with_others(self) -> None:
+        """
+        The end of a pull does not wait for the images of later ones.
+        """
+        self.start()
+        self.pull(self.one)
+        again = [evolve(self.one.image, reference=Reference.parse(f"x:{n}")) for n in (1, 2)]
+        self.pool.held = True
+        first = self.store.images.put(again[0])
+        self.reactor.advance(0)
+        second = self.store.images.put(again[1])
+        while not first.called:
+            self.assertTrue(self.pool.waiting)
+            self.pool.step()
+            self.reactor.advance(0)
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.pool.release()
+        self.wait(second)
+
     def test_names(self) -> None:
         """
         A further name joins the record, and leaves it.

@@ -25,8 +25,9 @@ MAX_RECORDS: Final = 64 * 1024 * 1024
 """Bytes of one file of records: 100,000 layers have less."""
 
 
-SHORT_PATIENCE: Final = 1.0
-"""Seconds for which a lock is waited for that was not released in time before."""
+SHORT_PATIENCE: Final = 0.1
+"""Seconds for which a lock is waited for that was not released in time before: as long, the
+ends of pulls wait for the view."""
 
 
 @frozen

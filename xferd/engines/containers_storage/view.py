@@ -249,7 +249,7 @@ class StorageView:
         Wait until the view has the newest names, so that an engine finds an image once
         its pull has ended; for a short time if something holds that up.
         """
-        updates = Deferred.fromCoroutine(self._updates.drain())
+        updates = Deferred.fromCoroutine(self._updates.flush())
         return updates.addTimeout(SHOWN, self._reactor).addErrback(lambda _: None)
 
     def _failed(self, failure: Failure) -> None:
