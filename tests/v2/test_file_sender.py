@@ -260,17 +260,18 @@ class SenderTests(TestCase):
     async def test_cold(self) -> None:
         """
         What the kernel has not in memory is read by a thread first, several windows
-        at once.
+        at once; nothing is where it cannot tell.
         """
         client = await self.connect()
         file = os.open(self.resource.path, os.O_RDONLY)
         os.fsync(file)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        tells = tells_cached(file)
         os.close(file)
         client.get()
         self.assertIs(await self.resource.ended, True)
         # The kernel may read more than it was asked for.
-        self.assertEqual(self.resource.preloaded[0], (0, AHEAD))
+        self.assertEqual(self.resource.preloaded[:1], [(0, AHEAD)] if tells else [])
         starts = [start for start, _ in self.resource.preloaded]
         self.assertTrue(all(after - before >= AHEAD for before, after in pairwise(starts)), starts)
         await client.until(client.head() + SIZE)
