@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import os
 import stat
+from threading import Event
 from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.store.disk.test_file_system import nest
 from xferd.engines.snapshotter import directories
-from xferd.engines.snapshotter.directories import Directories, file_system_of
+from xferd.engines.snapshotter.directories import DEPTH, Directories, file_system_of
 from xferd.errors import StoreError
+from xferd.store.disk.file_system import remove
 
 
 class DirectoryTests(SynchronousTestCase):
@@ -124,6 +127,16 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual(usage.inodes, 6)
         self.assertTrue(100_000 <= usage.size < 200_000, usage.size)
         self.assertEqual(self.made.usage(2).inodes, 0)
+
+    def test_usage_of_a_deep_tree(self) -> None:
+        """
+        A container that makes directories within each other without end does not break the
+        measurement: the first ones are counted.
+        """
+        self.made.make(1, True, None, None)
+        nest(f"{self.made.of(1)}/fs", "n", 3000)
+        self.assertEqual(self.made.usage(1).inodes, DEPTH + 2)
+        remove(self.made.of(1), Event())
 
     def test_bad_path(self) -> None:
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import stat
 import tempfile
 from collections.abc import Callable
@@ -32,6 +33,19 @@ def become_nobody(case: SynchronousTestCase) -> str:
         os.seteuid(65534)
         case.addCleanup(os.seteuid, 0)
     return directory
+
+
+def nest(path: str, name: str, depth: int) -> None:
+    """
+    Make directories within each other.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=fd)
+        inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
 
 
 class Recorder:
@@ -225,13 +239,19 @@ class RemoveTests(SynchronousTestCase):
         A tree is removed whose paths the system would not take.
         """
         os.mkdir(self.path)
-        fd = os.open(self.path, os.O_RDONLY)
-        for _ in range(30):
-            os.mkdir("n" * 200, dir_fd=fd)
-            inner = os.open("n" * 200, os.O_RDONLY, dir_fd=fd)
-            os.close(fd)
-            fd = inner
-        os.close(fd)
+        nest(self.path, "n" * 200, 30)
+        remove(self.path, Event())
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_deeper_than_calls_may_be(self) -> None:
+        """
+        A tree of thousands of directories within each other is removed, with few descriptors.
+        """
+        os.makedirs(os.path.join(self.path, "beside"))
+        nest(self.path, "n", 3000)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 200, before[1]))
         remove(self.path, Event())
         self.assertFalse(os.path.exists(self.path))
 

@@ -12,6 +12,7 @@ Blocking, for threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,10 +24,14 @@ from attrs import frozen
 
 from xferd.errors import StoreError
 from xferd.interfaces.snapshots import Usage
-from xferd.store.disk.file_system import make_directory, sync_directory, trying_to
+from xferd.store.disk.file_system import DIRECTORY, make_directory, sync_directory, trying_to
 
 BLOCK: Final = 512
 """The unit of C{st_blocks}."""
+
+DEPTH: Final = 64
+"""Directories within directories that are open at once.  What is deeper is not counted:
+containers can make trees of any depth."""
 
 
 @frozen
@@ -148,31 +153,48 @@ class Directories:
         What the files of a snapshot take: each inode once.
         """
         with trying_to(f"measure {self.of(number)}"):
-            blocks = {
-                (found.st_dev, found.st_ino): found.st_blocks
-                for found in _entries(os.path.join(self.of(number), "fs"))
-            }
+            fd = _open_directory(os.path.join(self.of(number), "fs"))
+            if fd is None:
+                return Usage()
+            try:
+                top = os.fstat(fd)
+                blocks = {(found.st_dev, found.st_ino): found.st_blocks for found in (top, *_entries(fd))}
+            finally:
+                os.close(fd)
         return Usage(sum(blocks.values()) * BLOCK, len(blocks))
 
 
-def _entries(path: str) -> Iterator[os.stat_result]:
+def _entries(fd: int, depth: int = 0) -> Iterator[os.stat_result]:
     """
-    A directory and everything in it.  What is removed meanwhile is left out.
+    Everything in a directory, by descriptors: a container may replace any directory by a
+    link meanwhile.  What is removed meanwhile is left out, and so is what is deeper than
+    L{DEPTH}.
+    """
+    with os.scandir(fd) as listing:
+        entries = list(listing)
+    for entry in entries:
+        with suppress(FileNotFoundError):
+            found = entry.stat(follow_symlinks=False)
+            yield found
+            if stat.S_ISDIR(found.st_mode) and depth < DEPTH:
+                inner = _open_directory(entry.name, fd)
+                if inner is not None:
+                    try:
+                        yield from _entries(inner, depth + 1)
+                    finally:
+                        os.close(inner)
+
+
+def _open_directory(name: str, parent: int | None = None) -> int | None:
+    """
+    Open a directory; L{None} if there is none, or something else.
     """
     try:
-        yield os.lstat(path)
-        with os.scandir(path) as listing:
-            entries = list(listing)
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(entry.path)
-            continue
-        try:
-            yield entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
+        return os.open(name, DIRECTORY, dir_fd=parent)
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
 
 
 def file_system_of(path: str, mounts: str = "/proc/self/mountinfo") -> str:

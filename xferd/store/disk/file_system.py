@@ -14,8 +14,10 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from secrets import token_hex
 from tempfile import mkstemp
 from threading import Event
+from typing import Final
 
 from xferd.errors import DiskFull, StoreError
 
@@ -139,6 +141,10 @@ def write_file(path: str, data: bytes, staging: str) -> None:
         raise
 
 
+_DEPTH: Final = 64
+"""Directories within directories that are open at once."""
+
+
 def remove(path: str, stop: Event) -> None:
     """
     Remove a file, or a directory with all its entries, if it exists.
@@ -153,19 +159,25 @@ def remove(path: str, stop: Event) -> None:
         fd = _open_to_empty(path, None)
         try:
             emptied = _empty(fd, stop)
+            while emptied and os.listdir(fd):
+                # What was too deep.
+                emptied = _empty(fd, stop)
         finally:
             os.close(fd)
         if emptied:
             os.rmdir(path)
 
 
-def _empty(fd: int, stop: Event) -> bool:
+def _empty(fd: int, stop: Event, top: int | None = None, depth: int = 0) -> bool:
     """
     Remove the entries of a directory, by descriptors: paths in a tree may be
-    longer than the system accepts.
+    longer than the system accepts.  Directories that are deeper than descriptors suffice
+    for are moved to the top: containers can make trees of any depth.
 
-    @return: whether the directory is empty.
+    @param top: the topmost directory.
+    @return: whether the directory is empty, but for what was moved there.
     """
+    top = fd if top is None else top
     with os.scandir(fd) as listing:
         entries = list(listing)
     for entry in entries:
@@ -176,7 +188,10 @@ def _empty(fd: int, stop: Event) -> bool:
             continue
         inner = _open_to_empty(entry.name, fd)
         try:
-            emptied = _empty(inner, stop)
+            if depth == _DEPTH:
+                os.rename(entry.name, f"deep-{token_hex(16)}", src_dir_fd=fd, dst_dir_fd=top)
+                continue
+            emptied = _empty(inner, stop, top, depth + 1)
         finally:
             os.close(inner)
         if not emptied:
