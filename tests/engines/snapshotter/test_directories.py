@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tracemalloc
 from threading import Event
 from unittest import SkipTest
 
@@ -137,6 +138,19 @@ class DirectoryTests(SynchronousTestCase):
         nest(f"{self.made.of(1)}/fs", "n", 3000)
         self.assertEqual(self.made.usage(1).inodes, DEPTH + 2)
         remove(self.made.of(1), Event())
+
+    def test_usage_of_many_files(self) -> None:
+        """
+        The measurement of many files does not keep them all in memory.
+        """
+        self.made.make(1, True, None, None)
+        top = f"{self.made.of(1)}/fs"
+        for number in range(20_000):
+            os.symlink("x", f"{top}/{number}")
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.assertEqual(self.made.usage(1).inodes, 20_001)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 1_000_000)
 
     def test_bad_path(self) -> None:
         """

@@ -157,11 +157,16 @@ class Directories:
             if fd is None:
                 return Usage()
             try:
-                top = os.fstat(fd)
-                blocks = {(found.st_dev, found.st_ino): found.st_blocks for found in (top, *_entries(fd))}
+                blocks, inodes, linked = 0, 0, set[int]()
+                for found in chain([os.fstat(fd)], _entries(fd)):
+                    if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                        if found.st_ino in linked:
+                            continue
+                        linked.add(found.st_ino)
+                    blocks, inodes = blocks + found.st_blocks, inodes + 1
             finally:
                 os.close(fd)
-        return Usage(sum(blocks.values()) * BLOCK, len(blocks))
+        return Usage(blocks * BLOCK, inodes)
 
 
 def _entries(fd: int, depth: int = 0) -> Iterator[os.stat_result]:
@@ -170,19 +175,23 @@ def _entries(fd: int, depth: int = 0) -> Iterator[os.stat_result]:
     link meanwhile.  What is removed meanwhile is left out, and so is what is deeper than
     L{DEPTH}.
     """
+    directories = []
     with os.scandir(fd) as listing:
-        entries = list(listing)
-    for entry in entries:
-        with suppress(FileNotFoundError):
-            found = entry.stat(follow_symlinks=False)
+        for entry in listing:
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
             yield found
             if stat.S_ISDIR(found.st_mode) and depth < DEPTH:
-                inner = _open_directory(entry.name, fd)
-                if inner is not None:
-                    try:
-                        yield from _entries(inner, depth + 1)
-                    finally:
-                        os.close(inner)
+                directories.append(entry.name)
+    for name in directories:
+        inner = _open_directory(name, fd)
+        if inner is not None:
+            try:
+                yield from _entries(inner, depth + 1)
+            finally:
+                os.close(inner)
 
 
 def _open_directory(name: str, parent: int | None = None) -> int | None:
