@@ -81,7 +81,12 @@ class EtcdCase(TestCase):
         client = EtcdClient(self.reactor, EtcdSettings.read(urls, **self.options))
         peer = Peer(name, url or f"http://{name}.example:5000")
         node = EtcdCoordination(
-            self.reactor, client, Node(peer, "1.0", 1e9), Random(1), lease_seconds=int(self.lease)
+            self.reactor,
+            client,
+            Node(peer, "1.0", 1e9),
+            Random(1),
+            lease_seconds=int(self.lease),
+            collect_seconds=0.2,
         )
         self.lines[node] = lines
         return node

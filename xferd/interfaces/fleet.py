@@ -192,8 +192,8 @@ class ICoordination(Interface):
         each.  Where L{MAX_HOLDERS} others have announced one, nothing is made
         known of it.
 
-        Returns at once and never fails: blobs are announced within a second, or
-        when the service is available again.
+        Returns at once and never fails: blobs are announced within some seconds,
+        or when the service is available again.
         """
 
     def withdraw(digests: Iterable[Digest]) -> None:

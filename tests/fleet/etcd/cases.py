@@ -16,6 +16,9 @@ from xferd.fleet.etcd.coordination import EtcdCoordination
 from xferd.interfaces.fleet import Found, Node, Peer
 from xferd.names import Digest
 
+COLLECT_SECONDS = 0.2
+"""How long announcements are collected here."""
+
 BLOB = Digest.of(b"a layer")
 OTHER = Digest.of(b"another layer")
 
@@ -42,7 +45,10 @@ class CoordinationCase(SynchronousTestCase):
         Make a node.
         """
         peer = Peer(name, f"http://{name}.example")
-        return EtcdCoordination(self.clock, cast(Any, self.etcd), Node(peer, "1", 5.0), Random(1))
+        client = cast(Any, self.etcd)
+        return EtcdCoordination(
+            self.clock, client, Node(peer, "1", 5.0), Random(1), collect_seconds=COLLECT_SECONDS
+        )
 
     def passes(self, seconds: float) -> None:
         """

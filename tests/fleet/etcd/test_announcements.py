@@ -4,8 +4,7 @@ Tests for L{xferd.fleet.etcd.announcements}.
 
 from __future__ import annotations
 
-from tests.fleet.etcd.cases import BLOB, OTHER, CoordinationCase
-from xferd.fleet.etcd.announcements import COLLECT_SECONDS
+from tests.fleet.etcd.cases import BLOB, COLLECT_SECONDS, OTHER, CoordinationCase
 from xferd.names import Digest
 
 
@@ -40,6 +39,18 @@ class AnnouncementTests(CoordinationCase):
         self.one.announce([BLOB, OTHER])
         self.passes(COLLECT_SECONDS + 0.1)
         self.assertEqual(0, self.requests())
+
+    def test_joined(self) -> None:
+        """
+        Announcements go along with another request, if the number of holders is known.
+        """
+        self.result(self.one.look([BLOB]))
+        self.one.announce([BLOB])
+        self.requests()
+        self.result(self.one.look([OTHER]))
+        self.passes(COLLECT_SECONDS + 0.1)
+        self.assertEqual(1, self.requests())
+        self.assertEqual(1, len(self.look().holders))
 
     def test_taken_back(self) -> None:
         """
@@ -91,7 +102,7 @@ class AnnouncementTests(CoordinationCase):
         for lease in list(self.etcd.leases):
             self.etcd.end_lease(lease)
         self.assertEqual({}, self.etcd.keys)
-        self.passes(2.95)
+        self.passes(5.45)
         known = [0]
         for _ in range(20):
             self.passes(0.05)

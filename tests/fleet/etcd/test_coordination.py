@@ -116,7 +116,7 @@ class CoordinationTests(CoordinationCase):
         self.result(self.one.claim(OTHER, 1, "a"))
         self.etcd.end_lease(min(self.etcd.leases))
         self.result(self.two.claim(OTHER, 2, "b"))
-        self.passes(5.5)
+        self.passes(8)
         found = self.look().claim
         assert found is not None
         self.assertEqual("one", found.owner.name)

@@ -26,11 +26,15 @@ from xferd.interfaces.fleet import MAX_HOLDERS, Peer
 from xferd.jobs.deferreds import gather
 from xferd.names import Digest
 
-COLLECT_SECONDS: Final = 0.2
-"""Seconds for which announcements are collected."""
+COLLECT_SECONDS: Final = 2.0
+"""Seconds for which announcements are collected: those of one image are one request or two.
+Until then, the claim of a blob leads to its node."""
 
 KNOWN_SECONDS: Final = 60.0
 """Seconds for which the number of a blob's holders, by a look, is believed."""
+
+MAX_JOINING: Final = 30
+"""Blobs whose announcements join other operations at most."""
 
 NODES_A_SECOND: Final = 100
 """How many nodes of a fleet announce a part of their blobs again in one second, after
@@ -52,13 +56,25 @@ class Announcements:
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, batches: Batches, session: Session, peer: Peer, random: Random
+        self,
+        clock: IReactorTime,
+        batches: Batches,
+        session: Session,
+        peer: Peer,
+        random: Random,
+        *,
+        collect_seconds: float = COLLECT_SECONDS,
     ) -> None:
+        """
+        @param peer: this node.
+        @param collect_seconds: how long announcements are collected.
+        """
         self._clock = clock
         self._batches = batches
         self._session = session
         self._peer = peer
         self._random = random
+        self._collect_seconds = collect_seconds
         self._held: dict[Digest, None] = {}
         # Under the present lease: those that etcd knows, and those that it may know.
         self._announced: set[Digest] = set()
@@ -71,6 +87,7 @@ class Announcements:
         self._pacer: IDelayedCall | None = None
         self._sending: Deferred[None] | None = None
         session.on_available(self._available)
+        batches.before_send(self._join)
 
     def announce(self, digests: Iterable[Digest]) -> None:
         """
@@ -162,7 +179,17 @@ class Announcements:
     def _schedule(self) -> None:
         is_wanted = bool(self._changed or self._released) and self._session.available
         if is_wanted and self._timer is None and self._sending is None:
-            self._timer = self._clock.callLater(COLLECT_SECONDS, self._start)
+            self._timer = self._clock.callLater(self._collect_seconds, self._start)
+
+    def _join(self) -> None:
+        """
+        Send what waits with other operations, if nothing has to be counted first.
+        """
+        if self._timer is None or not self._session.available or len(self._changed) > MAX_JOINING:
+            return
+        if all(d in self._counts or d in self._announced or d not in self._held for d in self._changed):
+            self._timer.cancel()
+            self._start()
 
     def _start(self) -> None:
         self._timer = None

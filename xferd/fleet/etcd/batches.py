@@ -60,7 +60,15 @@ class Batches:
         self._queue: deque[_Pending] = deque()
         self._in_flight: set[str] = set()
         self._timer: IDelayedCall | None = None
+        self._joining: list[Callable[[], object]] = []
         self._background = Background()
+
+    def before_send(self, join: Callable[[], object]) -> None:
+        """
+        Call a function before a transaction is sent, so that operations which wait
+        elsewhere can join it.
+        """
+        self._joining.append(join)
 
     def stop(self) -> None:
         """
@@ -97,6 +105,13 @@ class Batches:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
+        if self._queue:
+            for join in self._joining:
+                join()
+            # They have joined, and wait no longer.
+            if self._timer is not None and self._timer.active():
+                self._timer.cancel()
+            self._timer = None
         while self._queue:
             batch: list[_Pending] = []
             while self._queue and len(batch) < MAX_OPERATIONS:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.errors import CoordinationUnavailable
-from xferd.fleet.etcd.announcements import Announcements
+from xferd.fleet.etcd.announcements import COLLECT_SECONDS, Announcements
 from xferd.fleet.etcd.answers import LeaseGone, bad_answer
 from xferd.fleet.etcd.batches import Batches
 from xferd.fleet.etcd.client import EtcdClient
@@ -87,11 +87,13 @@ class EtcdCoordination:
         random: Random,
         *,
         lease_seconds: int = LEASE_SECONDS,
+        collect_seconds: float = COLLECT_SECONDS,
     ) -> None:
         """
         @param node: this node.
         @param random: chooses among the holders of a blob, and spreads requests.
         @param lease_seconds: the length of the node's lease.
+        @param collect_seconds: how long announcements are collected.
         """
         self.client = client
         self._clock = clock
@@ -99,7 +101,9 @@ class EtcdCoordination:
         self._random = random
         self._session = Session(clock, client, node, random, lease_seconds=lease_seconds)
         self._batches = Batches(clock, client.call)
-        self._announcements = Announcements(clock, self._batches, self._session, node.peer, random)
+        self._announcements = Announcements(
+            clock, self._batches, self._session, node.peer, random, collect_seconds=collect_seconds
+        )
         self._pauses = Pauses(clock, client, self._session, node.peer.name)
         self._tags = Tags(clock, client, self._batches)
         self._claims: dict[Digest, Claim] = {}

@@ -41,6 +41,10 @@ from xferd.transfer.retry import RetryPolicy
 LOAD_SECONDS: Final = 60.0
 """Seconds between two reports of the load."""
 
+KEPT_IN_A_LEASE: Final = 2
+"""How often a lease is kept alive in its time.  A failure is followed by others at once, three in
+the time that is left; a thousand nodes make 133 requests a second."""
+
 _STABLE_SECONDS: Final = 10.0
 """Seconds of availability after which earlier failures no longer count."""
 
@@ -181,7 +185,7 @@ class Session:
                 else CoordinationUnavailable("the lease at etcd could not be kept alive; see the log")
             )
         elif self.available:
-            self._schedule(self._lease_seconds / 3)
+            self._schedule(self._lease_seconds / KEPT_IN_A_LEASE)
         else:
             # A request has failed meanwhile.
             self._schedule(_RETRY.delay(max(self._failures, 1), self._random))
