@@ -75,7 +75,7 @@ class Pulls:
                 self._node.tag_checked(tag, Digest.of(b"%d" % image), TAG_SECONDS)
             blobs = [Digest.of(b"%d %d" % (image, n)) for n in range(BLOBS)]
             lanes = [Deferred.fromCoroutine(self._fetch(blobs[n::AT_ONCE])) for n in range(AT_ONCE)]
-            await gatherResults(lanes)
+            await gatherResults(lanes, consumeErrors=True)
         except Exception as e:
             self.failed += 1
             print(f"failed: {e}", file=sys.stderr)
