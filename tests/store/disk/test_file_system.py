@@ -17,6 +17,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from xferd.errors import DiskFull, StoreError
+from xferd.store.disk import file_system
 from xferd.store.disk.file_system import make_directory, move, remove, sync_file_system, trying_to, write_file
 
 
@@ -252,6 +253,18 @@ class RemoveTests(SynchronousTestCase):
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 200, before[1]))
+        remove(self.path, Event())
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_many_entries(self) -> None:
+        """
+        Directories with more entries than are in memory at once are removed, too.
+        """
+        self.patch(file_system, "_BATCH", 3)
+        for name in ("a", "b", "c", "d"):
+            os.makedirs(os.path.join(self.path, name, "inner"))
+            for number in range(10):
+                os.symlink("x", os.path.join(self.path, name, str(number)))
         remove(self.path, Event())
         self.assertFalse(os.path.exists(self.path))
 

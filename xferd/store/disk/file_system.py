@@ -14,6 +14,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from secrets import token_hex
 from tempfile import mkstemp
 from threading import Event
@@ -144,6 +145,9 @@ def write_file(path: str, data: bytes, staging: str) -> None:
 _DEPTH: Final = 64
 """Directories within directories that are open at once."""
 
+_BATCH: Final = 10_000
+"""Entries of a directory that are in memory at once."""
+
 
 def remove(path: str, stop: Event) -> None:
     """
@@ -159,9 +163,6 @@ def remove(path: str, stop: Event) -> None:
         fd = _open_to_empty(path, None)
         try:
             emptied = _empty(fd, stop)
-            while emptied and os.listdir(fd):
-                # What was too deep.
-                emptied = _empty(fd, stop)
         finally:
             os.close(fd)
         if emptied:
@@ -175,29 +176,31 @@ def _empty(fd: int, stop: Event, top: int | None = None, depth: int = 0) -> bool
     for are moved to the top: containers can make trees of any depth.
 
     @param top: the topmost directory.
-    @return: whether the directory is empty, but for what was moved there.
+    @return: whether the directory is empty.
     """
     top = fd if top is None else top
-    with os.scandir(fd) as listing:
-        entries = list(listing)
-    for entry in entries:
-        if stop.is_set():
-            return False
-        if not entry.is_dir(follow_symlinks=False):
-            os.unlink(entry.name, dir_fd=fd)
-            continue
-        inner = _open_to_empty(entry.name, fd)
-        try:
-            if depth == _DEPTH:
-                os.rename(entry.name, f"deep-{token_hex(16)}", src_dir_fd=fd, dst_dir_fd=top)
+    while True:
+        with os.scandir(fd) as listing:
+            entries = list(islice(listing, _BATCH))
+        if not entries:
+            return True
+        for entry in entries:
+            if stop.is_set():
+                return False
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=fd)
                 continue
-            emptied = _empty(inner, stop, top, depth + 1)
-        finally:
-            os.close(inner)
-        if not emptied:
-            return False
-        os.rmdir(entry.name, dir_fd=fd)
-    return True
+            inner = _open_to_empty(entry.name, fd)
+            try:
+                if depth == _DEPTH:
+                    os.rename(entry.name, f"deep-{token_hex(16)}", src_dir_fd=fd, dst_dir_fd=top)
+                    continue
+                emptied = _empty(inner, stop, top, depth + 1)
+            finally:
+                os.close(inner)
+            if not emptied:
+                return False
+            os.rmdir(entry.name, dir_fd=fd)
 
 
 def _open_to_empty(name: str, parent: int | None) -> int:
