@@ -98,7 +98,8 @@ class CoordinationConformance(_Base):
         for node in nodes:
             node.start()
         for node in nodes:
-            await self.is_available(node)
+            # Logins of many nodes at once are slow: etcd computes bcrypt for each.
+            await self.is_available(node, seconds=20.0)
         return nodes
 
     async def found(
