@@ -18,6 +18,7 @@ from xferd.names import Digest
 from xferd.testing.images import sample_image
 
 SECRET = b"0123456789abcdef"
+TWO = Peer("n2", "http://10.0.0.2:5000")
 
 
 class DoorCase(JobsCase):
@@ -47,7 +48,7 @@ class DoorCase(JobsCase):
         self.asking = Prover(SECRET, Peer("n1", "http://10.0.0.1:5000"), Clock().seconds)
         self.depths: dict[Digest, int] = {}
         self.door = PeerDoor(
-            Prover(SECRET, Peer("n2", "http://10.0.0.2:5000"), self.clock.seconds),
+            Prover(SECRET, TWO, self.clock.seconds),
             self.jobs.held,
             self.coordination,
             self.depths,
@@ -74,7 +75,7 @@ class DoorCase(JobsCase):
         challenge = self.door.answer(PeerRequest("GET", path, "", digest))
         nonce = challenged(dict(challenge.headers)["WWW-Authenticate"])
         assert nonce is not None
-        proof = self.asking.prove("GET", path, "n2", nonce)
+        proof = self.asking.prove("GET", path, TWO, nonce)
         answer = self.door.answer(PeerRequest("GET", path, str(proof), digest, start, stop, partial, avoided))
         if answer.blob is not None:
             self.addCleanup(answer.blob.close)
@@ -116,7 +117,7 @@ class DoorTests(DoorCase):
         self.assertEqual((headers["Xferd-Origin"], headers["Xferd-Depth"]), (origin, WHOLE))
         facts = answer_facts(self.digest, 206, [headers["Content-Range"]], WHOLE, [origin])
         self.assertTrue(self.asking.check_answer(proof, "n2", facts, headers["Xferd-Proof"]))
-        again = self.asking.prove("GET", path_of(self.digest), "n2", headers["Xferd-Nonce"])
+        again = self.asking.prove("GET", path_of(self.digest), TWO, headers["Xferd-Nonce"])
         answer = self.door.answer(PeerRequest("GET", path_of(self.digest), str(again), self.digest))
         self.assertEqual((answer.status, answer.start, answer.stop), (200, 0, self.size))
         assert answer.blob is not None

@@ -357,10 +357,23 @@ class URLTests(ClientCase):
         before = len(self.network.tried)
         self.refuse(self.begin(peer=Peer("evil", "http://evil.example:5000")), ConnectionFailed)
         self.assertEqual(self.network.tried[before:], [])
-        self.two.reactor.names["good.example"] = self.one.address
-        opening = self.begin(peer=Peer("n1", f"http://good.example:{PORT}"))
+        three = self.node(url=f"http://good.example:{PORT}")
+        three.pull()
+        self.wait(3)
+        self.two.reactor.names["good.example"] = three.address
+        opening = self.begin(peer=three.peer)
         self.settle()
         self.assertTrue(self.read(self.successResultOf(opening)) == self.data)
+
+    def test_relayed(self) -> None:
+        """
+        Where a wrong record leads to a server that passes requests on to the node that it
+        names, this node sends nothing.
+        """
+        self.two.reactor.names["relay.example"] = self.one.address
+        opening = self.begin(peer=Peer("n1", f"http://relay.example:{PORT}"))
+        self.refuse(opening, NotAPeer, "secret_file, name and url have to be right on both")
+        self.assertEqual(self.one.door.sent, 0)
 
 
 class OriginTests(SynchronousTestCase):

@@ -134,7 +134,7 @@ class RequestTests(FleetCase):
             self.assertEqual(first.status, 401)
             nonce = challenged(first.headers["www-authenticate"])
             assert nonce is not None
-            proof = str(prover.prove("POST", wanted, node.name, nonce))
+            proof = str(prover.prove("POST", wanted, node.peer, nonce))
             self.assertEqual(request(Authorization=proof).status, status)
             self.assertEqual(request(Authorization=proof).status, 401)
         self.assertEqual(len(node.jobs.all()), 1)

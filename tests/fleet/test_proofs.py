@@ -15,6 +15,7 @@ from xferd.interfaces.fleet import Peer
 
 SECRET = b"0123456789abcdef"
 PATH = "/v2/_xferd/blobs/sha256:aa"
+TWO = Peer("n2", "http://10.0.0.2:5000")
 
 
 class ProverTests(SynchronousTestCase):
@@ -29,13 +30,13 @@ class ProverTests(SynchronousTestCase):
         self.early, self.late = Clock(), Clock()
         self.late.advance(86400.0)
         self.asking = Prover(SECRET, Peer("n1", "http://10.0.0.1:5000"), self.early.seconds)
-        self.answering = Prover(SECRET, Peer("n2", "http://10.0.0.2:5000"), self.late.seconds)
+        self.answering = Prover(SECRET, TWO, self.late.seconds)
 
     def proof(self, nonce: str | None = None) -> Proof:
         """
         The proof of a request.
         """
-        return self.asking.prove("GET", PATH, "n2", nonce or self.answering.challenge())
+        return self.asking.prove("GET", PATH, TWO, nonce or self.answering.challenge())
 
     def refused(self, text: str, why: str, method: str = "GET", path: str = PATH) -> None:
         """
@@ -81,13 +82,24 @@ class ProverTests(SynchronousTestCase):
         # None of these has used the nonce.
         self.answering.check("GET", PATH, text)
 
+    def test_relayed(self) -> None:
+        """
+        It is for one URL: a server in between, to which a wrong record led the asking node,
+        cannot use it at the node itself.
+        """
+        nonce = self.answering.challenge()
+        relay = Peer("n2", "http://10.0.0.66:5000")
+        self.refused(str(self.asking.prove("GET", PATH, relay, nonce)), "another request")
+        slash = Peer("n2", TWO.url + "/")
+        self.answering.check("GET", PATH, str(self.asking.prove("GET", PATH, slash, nonce)))
+
     def test_other_secret(self) -> None:
         """
         A node with another secret proves nothing, and uses no nonce.
         """
         stranger = Prover(b"another secret..", Peer("n1", "http://10.0.0.1:5000"), self.early.seconds)
         nonce = self.answering.challenge()
-        self.refused(str(stranger.prove("GET", PATH, "n2", nonce)), "secrets of the two nodes differ")
+        self.refused(str(stranger.prove("GET", PATH, TWO, nonce)), "secrets of the two nodes differ")
         self.answering.check("GET", PATH, str(self.proof(nonce)))
 
     def test_own_nonce(self) -> None:

@@ -179,7 +179,9 @@ class PullTests(FleetCase):
         await deferLater(reactor, 1.5)
         await two.ctl("pull", f"{self.registry.host}/app:1")
         self.assert_whole(two)
-        self.assertIn("n1 does not know this node: secret_file and name have to be right on both", two.output)
+        self.assertIn(
+            "n1 does not know this node: secret_file, name and url have to be right on both", two.output
+        )
         (fleet,) = await two.show("fleet")
         self.assertEqual(fleet["bytes"]["peer"], 0)
 

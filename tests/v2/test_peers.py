@@ -55,7 +55,7 @@ class RouteTests(FleetCase):
             self.settle()
             nonce = challenged(connection.answer().headers["www-authenticate"])
             assert nonce is not None
-            headers["Authorization"] = str(self.asking.prove(method, path, node.name, nonce))
+            headers["Authorization"] = str(self.asking.prove(method, path, node.peer, nonce))
         connection.send(method, path, headers)
         self.wait(1)
         return connection.answer()
@@ -121,7 +121,7 @@ class RouteTests(FleetCase):
         self.settle()
         nonce = challenged(connection.answer().headers["www-authenticate"])
         assert nonce is not None
-        proof = str(self.asking.prove("GET", path, "n2", nonce))
+        proof = str(self.asking.prove("GET", path, two.peer, nonce))
         connection.send("GET", path, {"Host": "n2", "Authorization": proof})
         self.settle()
         self.assertEqual(connection.answer().status, 200)

@@ -260,7 +260,7 @@ class PeerClient:
                     host=host,
                 )
         while nonce is not None:
-            proof = self._prover.prove(method, path, peer.name, nonce)
+            proof = self._prover.prove(method, path, peer, nonce)
             headers = Headers({"Authorization": [str(proof)], **fields})
             response = await self._send(peer, method, path, headers)
             self._keep_nonce(peer, response)
@@ -270,7 +270,8 @@ class PeerClient:
             nonce = await self._challenge(response) if used_kept else None
             used_kept = False
         raise NotAPeer(
-            f"{peer.name} does not know this node: secret_file and name have to be right on both", host=host
+            f"{peer.name} does not know this node: secret_file, name and url have to be right on both",
+            host=host,
         )
 
     async def _challenge(self, response: IResponse) -> str | None:

@@ -3,8 +3,9 @@
 The proofs by which the nodes of a fleet know each other.
 
 All nodes have one secret.  A request has an HMAC-SHA256 (RFC 2104) over its method and
-path, the names of both nodes, and a nonce that the answering node has issued: it can be
-neither replayed nor used at another node.  The answer has one over the asking node's
+path, the names and URLs of both nodes, and a nonce that the answering node has issued:
+it can be neither replayed, nor used at another node, nor passed on by a server at
+another URL.  The answer has one over the asking node's
 own nonce.  No wall clocks are compared, so they may differ by hours.
 
 The proofs do not hide anything and do not protect the bytes, which are verified by
@@ -155,11 +156,11 @@ class Prover:
         self._secret = secret
         self._nonces = Nonces(clock)
 
-    def prove(self, method: str, path: str, target: str, nonce: str) -> Proof:
+    def prove(self, method: str, path: str, target: Peer, nonce: str) -> Proof:
         """
         Make the proof of a request to a peer.
 
-        @param target: the peer's name.
+        @param target: the peer, with the URL at which it is asked.
         @param nonce: what the peer has issued.
         """
         own = token_urlsafe(16)
@@ -172,7 +173,7 @@ class Prover:
         @raise ValueError: it proves nothing.
         """
         proof = Proof.parse(authorization)
-        right = self._request(method, path, self.own.name, proof.sender, proof.nonce, proof.own)
+        right = self._request(method, path, self.own, proof.sender, proof.nonce, proof.own)
         if not compare_digest(right.encode(), proof.tag.encode("utf-8", "replace")):
             raise ValueError("the secrets of the two nodes differ, or it was made for another request")
         if not self._nonces.use(proof.nonce):
@@ -201,8 +202,9 @@ class Prover:
         right = self._tag("answer", target, proof.sender.name, proof.own, *facts)
         return compare_digest(right.encode(), tag.encode("utf-8", "replace"))
 
-    def _request(self, method: str, path: str, target: str, sender: Peer, nonce: str, own: str) -> str:
-        return self._tag("request", method, path, target, sender.name, sender.url, nonce, own)
+    def _request(self, method: str, path: str, target: Peer, sender: Peer, nonce: str, own: str) -> str:
+        url = target.url.rstrip("/")
+        return self._tag("request", method, path, target.name, url, sender.name, sender.url, nonce, own)
 
     def _tag(self, *parts: str) -> str:
         text = "\n".join(("xferd-fleet-1", *parts))
