@@ -281,6 +281,26 @@ class RedirectTests(ClientCase):
         error = self.refuse(self.begin(), PeerBusy, "n1, n3 are all busy")
         self.assertEqual(error.host, "peer n1")
 
+    def test_slow(self) -> None:
+        """
+        The time limit is for all peers on the way together; the last one is to blame.
+        """
+        three = self.chain(1)[1]
+        self.read(self.open(0, 100))
+        self.network.freeze(self.one.address)
+        opening = self.begin()
+        self.wait(4)
+        self.network.freeze(three.address)
+        self.network.thaw(self.one.address)
+        self.wait(0.75)
+        self.assertNoResult(opening)
+        self.wait(0.5)
+        error = self.failureResultOf(opening, TimedOut).value
+        self.assertEqual(error.host, "peer n3")
+        self.network.thaw(three.address)
+        self.settle()
+        self.assertEqual(three.door.followers.counts(), {})
+
     def test_outside(self) -> None:
         """
         One outside of the peers' networks gets no request.

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from xferd.errors import BlobUnknown, RegistryError, RegistryUnavailable, SourceError
+from xferd.errors import BlobUnknown, RegistryError, RegistryUnavailable, SourceError, TimedOut
 from xferd.fleet.peer_body import PeerBody
 from xferd.fleet.proofs import NONCE_SECONDS, Proof, Prover, challenged, is_nonce
 from xferd.interfaces.fleet import Peer, is_node_name
@@ -35,7 +35,7 @@ from xferd.registry.transport.exchange import Exchange
 from xferd.registry.transport.networks import Networks
 from xferd.registry.transport.ranges import check_rest, parse_content_range, range_from
 from xferd.registry.transport.response_body import BlobBody, discard, length_of, read_excerpt
-from xferd.registry.transport.timeouts import Timeouts
+from xferd.registry.transport.timeouts import Timeouts, within
 from xferd.registry.transport.tls import TLSConfig
 from xferd.registry.transport.urls import Origin
 from xferd.registry.transport.zones import Zone
@@ -185,7 +185,17 @@ class PeerClient:
             <xferd.interfaces.registry.IBlobSource.open>}.
         """
         want = _Want(digest, offset, end, origin, " ".join(sorted(avoided)[:MOST_AVOIDED]), moved)
-        return Deferred.fromCoroutine(self._open(peer, want))
+        asked = [peer.name]
+        limits = self._timeouts
+        seconds = limits.connect + limits.tls + limits.headers
+
+        def late() -> TimedOut:
+            text = f"{', '.join(asked)} gave no answer within {seconds:g} s"
+            return TimedOut(text, phase="headers", host=host_of(asked[-1]))
+
+        # A peer may want a proof first, or send us on, to one that is slow in turn.
+        opening = Deferred.fromCoroutine(self._open(peer, want, asked))
+        return within(self._clock, seconds, opening, late, PeerBody.abandon)
 
     def prefetch(self, peer: Peer, reference: str, platform: str | None) -> Deferred[str]:
         """
@@ -203,10 +213,13 @@ class PeerClient:
         """
         return self._connections.close()
 
-    async def _open(self, peer: Peer, want: _Want) -> PeerBody:
-        asked: list[str] = []
+    async def _open(self, peer: Peer, want: _Want, asked: list[str]) -> PeerBody:
+        """
+        See L{open}.
+
+        @param asked: the name of the peer, to which those of others are added.
+        """
         while True:
-            asked.append(peer.name)
             why = self.usable(peer)
             if why:
                 raise NotAPeer(why, host=host_of(peer.name))
@@ -222,6 +235,7 @@ class PeerClient:
             peer = self._next(peer, want.digest, response, proof)
             if peer.name in asked or len(asked) > HOPS:
                 raise PeerBusy(f"{', '.join(asked)} are all busy", host=host_of(asked[0]))
+            asked.append(peer.name)
 
     async def _prefetch(self, peer: Peer, reference: str, platform: str | None) -> str:
         host, why = host_of(peer.name), self.usable(peer)
