@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import capped, pulls, pushes, shared, store
+from benchmarks import capped, fleet, pulls, pushes, shared, store
 from benchmarks.engines import ENGINE
 from benchmarks.figures import Outcome
 from benchmarks.images import KINDS, Image, put
@@ -50,6 +50,8 @@ BENCHMARKS: Mapping[str, str] = {
     "engine-pull": "pull each image by container engines, in their own way and on xferd",
     "engine-again": "pull an image that xferd has into an engine's empty store",
     "engine-prepares": "prepare the snapshots of 20 containers at once",
+    "fleet-pull": "pull on 8 nodes of a fleet at once over a link of 40 Mbit/s, and on one more later",
+    "fleet-coordination": "look up, claim and announce blobs at etcd",
 }
 """What each is for."""
 
@@ -57,10 +59,11 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "many": (*MANY, "clients"),
     "mirror": tuple(MIRROR),
     "engines": tuple(ENGINE),
+    "fleet": ("fleet-pull", *fleet.FLEET),
 }
 """
 Several benchmarks under one name: how cost grows with blobs, jobs and event streams,
-xferd as a registry, and container engines on its store.
+xferd as a registry, container engines on its store, and nodes of a fleet.
 """
 
 _OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
@@ -73,6 +76,7 @@ _OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
     "link": pulls.slow,
     "stop": pulls.stop,
     "pause": shared.pause,
+    "fleet-pull": fleet.pull,
     **ENGINE,
 }
 
@@ -206,6 +210,7 @@ def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
         "capped": capped.pull,
         **MANY,
         **MIRROR,
+        **fleet.FLEET,
     }
     if not set(args.names) <= set(alone):
         for name in args.image:

@@ -397,6 +397,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual((args.names, args.beside), ([*MANY, "clients"], Path("/old")))
         self.assertEqual(parse(["mirror", "queue"]).names, ["hits", "misses", "connections", "queue"])
         self.assertEqual(parse(["engines"]).names, ["engine-pull", "engine-again", "engine-prepares"])
+        self.assertEqual(parse(["fleet"]).names, ["fleet-pull", "fleet-coordination"])
 
     def test_wrong(self) -> None:
         """
