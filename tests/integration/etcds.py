@@ -42,20 +42,25 @@ class Etcd:
         name: str = "etcd-0",
         authority: Authority | None = None,
         client_certificates: bool = False,
+        address: str = "127.0.0.1",
+        before: Sequence[str] = (),
     ) -> None:
         """
         @param directory: its own; is created.
         @param authority: signs its certificate; without, it uses plain HTTP.
         @param client_certificates: whether it requires certificates of its clients.
+        @param address: where it listens for clients.
+        @param before: a program that runs the rest of its command line.
         """
         self._reactor = reactor
         self._directory = Path(directory).absolute()
         self._directory.mkdir(parents=True)
         self._program: Program | None = None
         self.name = name
+        self._before = before
         self.port = free_port()
         scheme = "http" if authority is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://{address}:{self.port}"
         self.peer_url = f"http://127.0.0.1:{free_port()}"
         self.extra: list[str] = []
         if authority is not None:
@@ -76,7 +81,7 @@ class Etcd:
         @param members: all members of its cluster; by default it is alone.
         """
         cluster = ",".join(f"{each.name}={each.peer_url}" for each in members or [self])
-        argv = ["etcd", "--name", self.name, "--data-dir", str(self._directory / "data")]
+        argv = [*self._before, "etcd", "--name", self.name, "--data-dir", str(self._directory / "data")]
         argv += ["--listen-client-urls", self.url, "--advertise-client-urls", self.url]
         argv += ["--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url]
         argv += ["--initial-cluster", cluster, *self.extra]

@@ -93,6 +93,7 @@ async def push(
     reference: str,
     directory: str,
     *options: str,
+    before: Sequence[str] = (),
 ) -> None:
     """
     Push an image with skopeo.
@@ -100,12 +101,13 @@ async def push(
     @param reference: C{host:port/repository:tag}; plain HTTP or TLS.
     @param directory: a scratch directory; the image's layout stays there.
     @param options: further options of skopeo, C{--dest-creds} for example.
+    @param before: a program that runs the rest of its command line.
     """
     write_layout(directory, {"pushed": image})
     argv = ["skopeo", "--insecure-policy", "copy", "--all", "--quiet", *options]
     if not any(option.startswith("--dest-cert-dir") for option in options):
         argv.append("--dest-tls-verify=false")
-    await run(reactor, [*argv, f"oci:{directory}:pushed", f"docker://{reference}"])
+    await run(reactor, [*before, *argv, f"oci:{directory}:pushed", f"docker://{reference}"])
 
 
 class DockerRegistry(ProcessProtocol):
@@ -132,6 +134,8 @@ class DockerRegistry(ProcessProtocol):
         htpasswd: bool = False,
         remote: str = "",
         tokens: SigningTokenServer | None = None,
+        address: str = "127.0.0.1",
+        before: Sequence[str] = (),
     ) -> None:
         """
         @param directory: is created, for its storage and its configuration.
@@ -139,6 +143,8 @@ class DockerRegistry(ProcessProtocol):
         @param htpasswd: whether it admits only L{USER} with L{PASSWORD}.
         @param remote: the URL of the registry that it is a mirror of.
         @param tokens: the token server that it trusts, which listens already.
+        @param address: where it listens.
+        @param before: a program that runs the rest of its command line.
         """
         self.host = ""
         self.log: list[tuple[str, str, int]] = []
@@ -148,6 +154,8 @@ class DockerRegistry(ProcessProtocol):
         self._htpasswd = htpasswd
         self._remote = remote
         self._tokens = tokens
+        self._address = address
+        self._before = before
         self._output = self._errors = b""
         self._process: IProcessTransport | None = None
         self._started: Deferred[None] = Deferred(lambda _: self._kill())
@@ -160,9 +168,8 @@ class DockerRegistry(ProcessProtocol):
         @raise SkipTest: as L{require}.
         @raise PeerFailed: it ended at once; with its output.
         """
-        program = require(self.program)
-        argv = [program, "serve", self._configure()]
-        self._process = self._reactor.spawnProcess(self, program, argv, os.environ)
+        argv = [*self._before, require(self.program), "serve", self._configure()]
+        self._process = self._reactor.spawnProcess(self, require(argv[0]), argv, os.environ)
         await self._started
 
     async def stop(self) -> None:
@@ -213,7 +220,7 @@ class DockerRegistry(ProcessProtocol):
         for line in lines:
             text = line.decode(errors="replace")
             answered = re.search(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ', text)
-            listening = re.search(r"listening on (127\.0\.0\.1:[0-9]+)", text)
+            listening = re.search(r"listening on ([0-9.]+:[0-9]+)", text)
             if answered is not None and not text.startswith("{"):
                 self.log.append((answered[1], answered[2], int(answered[3])))
             elif listening is not None and not self._started.called:
@@ -246,7 +253,7 @@ class DockerRegistry(ProcessProtocol):
         self._directory.mkdir(parents=True)
         certs = Path(self.certificates)
         certs.mkdir()
-        http: dict[str, object] = {"addr": "127.0.0.1:0", "secret": "not one"}
+        http: dict[str, object] = {"addr": f"{self._address}:0", "secret": "not one"}
         value: dict[str, object] = {
             "version": 0.1,
             "log": {"level": "info", "formatter": "json"},
