@@ -362,6 +362,25 @@ class TroubleTests(FleetCase):
         self.assertEqual(self.requests(), [0, len(self.data) // 2])
         self.assertEqual(one.sources(first)[-1], ("peer n2", None))
 
+    def test_got_meanwhile(self) -> None:
+        """
+        A node that looked before another one claimed the blob, and claims it when that
+        one has it and has released its claim, does not ask upstream.
+        """
+        one, two = self.node(), self.node()
+        download = two.fleet.begin(self.blob.descriptor)
+        assert download is not None
+        repository = self.registry.repository("app")
+        self.assertIsNone(self.successResultOf(self.now(download.peer(repository))))
+        first = one.pull()
+        self.wait(3)
+        self.check(one, first)
+        self.assertIs(self.successResultOf(self.now(download.claim(repository))), False)
+        self.assertIsNotNone(self.successResultOf(self.now(download.peer(repository))))
+        download.end(False)
+        self.wait(2)
+        self.assertEqual(self.successResultOf(self.now(one.coordination.claims())), [])
+
     def test_paused_upstream(self) -> None:
         """
         A pause of upstream does not keep a node from its peers, and a peer's trouble

@@ -121,7 +121,6 @@ class FleetDownload:
         self._left: float | None = None
         self._placed = False
         self._doubted = False
-        self._looked = self._moved
         self._relays: set[str] = set()
 
     # -------------------------------------------------------- IFleetDownload
@@ -265,11 +264,6 @@ class FleetDownload:
         if not fleet.coordination.available:
             return self._go_ahead()
         try:
-            if fleet.clock.seconds() - self._looked > AGAIN and not self._alone:
-                # An earlier attempt failed, or a slot was waited for.
-                found = await self._look()
-                if found is not None and any(self._is_usable(peer) for peer in found.holders):
-                    return False
             claim = await fleet.coordination.claim(digest, self._blob.size, registry.label)
             if not claim.mine:
                 if self._is_followed(claim.owner):
@@ -281,15 +275,26 @@ class FleetDownload:
                     self._log.info("{digest} is fetched here from now on", digest=digest)
                 elif self._is_followed(claim.owner):
                     return False
+            if claim.mine:
+                self._claim = claim
+                if self._ended:
+                    fleet.coordination.release(claim)
+                elif not self._alone and await self._is_held():
+                    fleet.coordination.release(claim)
+                    return False
         except CancelledError:
             raise
         except CoordinationUnavailable:
-            return self._go_ahead()
-        if claim.mine:
-            self._claim = claim
-            if self._ended:
-                fleet.coordination.release(claim)
+            pass
         return self._go_ahead()
+
+    async def _is_held(self) -> bool:
+        """
+        Whether a peer has the whole blob.  It may have got it since the last look, and
+        released its claim: what it announced before is known by then.
+        """
+        found = await self._look()
+        return found is not None and any(self._is_usable(peer) for peer in found.holders)
 
     def _is_followed(self, owner: Peer) -> bool:
         """
@@ -308,7 +313,6 @@ class FleetDownload:
         @return: L{None} if there is no answer.
         """
         coordination = self._fleet.coordination
-        self._looked = self._fleet.clock.seconds()
         if not coordination.available:
             return None
         try:
