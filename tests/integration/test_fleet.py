@@ -68,7 +68,7 @@ class FleetCase(TestCase):
         )
         self.addCleanup(self.registry.stop)
         await self.registry.start()
-        self.image: SampleImage = sample_image(self.layers, self.size, compression="tar")
+        self.image: SampleImage = sample_image(self.layers, self.size)
         self.reference = f"{self.registry.host}/app:1"
         await push(reactor, self.image, self.reference, f"{self.place}/image", before=upstream.within)
         await upstream.limit(self.mbit)
