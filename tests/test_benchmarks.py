@@ -20,6 +20,7 @@ from benchmarks import peers
 from benchmarks.__main__ import parse
 from benchmarks.engines import ENGINE, with_own
 from benchmarks.figures import Outcome, Row, Series, digits, with_ratios
+from benchmarks.fleet import FLEET
 from benchmarks.images import MB, Package, choose
 from benchmarks.many import MANY
 from benchmarks.memory import ticks
@@ -376,7 +377,7 @@ class ParseTests(SynchronousTestCase):
         args = parse([])
         moves = ["pull", "again", "push", "there", "copy"]
         alone = ["clients", "link", "capped", "stop", "queue", "names", "records", "pause"]
-        self.assertEqual(args.names, [*moves, *alone, *MANY, *MIRROR, *ENGINE])
+        self.assertEqual(args.names, [*moves, *alone, *MANY, *MIRROR, *ENGINE, "fleet-pull", *FLEET])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
         self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "containerd-2", "skopeo"])
         self.assertEqual((args.runs, args.json), (5, False))
