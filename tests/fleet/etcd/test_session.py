@@ -33,11 +33,11 @@ class SessionTests(SynchronousTestCase):
         self.session.on_available(self.heard.append)
         self.session.start()
 
-    def make(self, url: str) -> Session:
+    def make(self, url: str, since: float = 5.0) -> Session:
         """
         Make a session.
         """
-        return Session(self.clock, cast(Any, self.etcd), Node(Peer("one", url), "1", 5.0), Random(1))
+        return Session(self.clock, cast(Any, self.etcd), Node(Peer("one", url), "1", since), Random(1))
 
     def passes(self, seconds: float) -> None:
         """
@@ -149,6 +149,23 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual([], self.successResultOf(self.session.stop()) or [])
         self.passes(6)
         self.assertTrue(other.available)
+
+    def test_same_name_and_url(self) -> None:
+        """
+        Of two nodes with the same name and URL the later one takes part: they do not end
+        each other's leases in turn.
+        """
+        other = self.make("http://one.example", since=9.0)
+        other.start()
+        self.assertTrue(other.available)
+        self.passes(60)
+        self.assertTrue(other.available)
+        self.assertFalse(self.session.available)
+        self.assertIn("another daemon has the name and the URL of this one", self.session.problem)
+        self.assertEqual([other.lease], list(self.etcd.leases))
+        _ = other.stop()
+        self.passes(6)
+        self.assertTrue(self.session.available)
 
     def test_load(self) -> None:
         """

@@ -91,6 +91,7 @@ class Session:
         self._started = False
         self._load, self._saved = node.load, node.saved
         self._load_due = 0.0
+        self._was_registered = False
         self.available = False
         self.problem = "etcd was not asked yet"
         self.lease = 0
@@ -240,6 +241,7 @@ class Session:
             self.nodes = max(counted(counting), 1)
             done, other = branch(registered)
             if done:
+                self._was_registered = True
                 return lease
             for found in key_values(other, key, 1):
                 node = read_node(found)
@@ -249,6 +251,12 @@ class Session:
                     raise CoordinationUnavailable(
                         f"another node of the fleet is named {self._node.peer.name}, too, at {url}: "
                         "set fleet.name to a name of this node's own"
+                    )
+                if self._was_registered and node is not None and node.since != round(self._node.since):
+                    await self._revoke(lease)
+                    raise CoordinationUnavailable(
+                        "another daemon has the name and the URL of this one in the fleet: "
+                        "set fleet.name and fleet.url of each to its own"
                     )
                 # It is this node before it was restarted: with its lease ends what it had made known.
                 await self._revoke(found.lease)
