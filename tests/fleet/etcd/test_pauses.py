@@ -103,6 +103,19 @@ class PauseTests(CoordinationCase):
             self.assertTrue(self.one.available and self.two.available)
         self.assertEqual([], self.heard)
 
+    def test_flood(self) -> None:
+        """
+        So do more messages than etcd sends in some minutes, also if they have no pauses.
+        """
+        each, ending = self.etcd.watches[-1]
+        for _ in range(1000):
+            each({"result": {}})
+        try:
+            each({"result": {}})
+        except Exception as e:
+            ending.errback(e)
+        self.assertFalse(self.one.available and self.two.available)
+
     def test_unreadable(self) -> None:
         """
         A pause that cannot be read is ignored.

@@ -81,14 +81,17 @@ class Lines:
         """
         Receive a piece of the stream.
         """
-        self._buffer += piece
-        *lines, rest = self._buffer.split(b"\n")
-        if len(rest) > _MAX_LINE:
+        *lines, rest = piece.split(b"\n")
+        if lines:
+            # What is held is looked through once, however small the pieces are.
+            lines[0] = bytes(self._buffer) + lines[0]
+            self._buffer.clear()
+        self._buffer += rest
+        if len(self._buffer) > _MAX_LINE:
             raise CoordinationUnavailable(f"etcd at {self._name} sends a message without an end")
-        self._buffer = bytearray(rest)
         for line in lines:
             if line.strip():
-                message = parse(bytes(line), self._name, 200)
+                message = parse(line, self._name, 200)
                 if message.get("error") is not None:
                     raise refusal(message, self._name, 200)
                 self._each(message)

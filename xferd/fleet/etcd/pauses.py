@@ -181,9 +181,9 @@ class Pauses:
         if flag(result, "canceled"):
             raise CoordinationUnavailable(f"etcd ended a watch: {text(result, 'cancel_reason')[:100]}")
         events = members(result, "events", _MAX_EVENTS)
-        self._events += len(events)
+        self._events += max(1, len(events))
         if self._events > _MAX_EVENTS:
-            raise BadAnswer(f"there are more than {_MAX_EVENTS} pauses in some minutes")
+            raise BadAnswer(f"there are more than {_MAX_EVENTS} pauses or other events in some minutes")
         for event in events:
             found = key_value(member(event, "kv"), PAUSES)
             self._revision = max(self._revision, found.revision)
