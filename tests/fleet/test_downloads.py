@@ -5,10 +5,14 @@ between nodes.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
 from tests.fleet.case import HOST, FleetCase, Node
-from xferd.fleet.downloads import AT_ONCE
-from xferd.interfaces.fleet import LEASE_SECONDS, Claim
+from xferd.fleet.downloads import AT_ONCE, DOUBT
+from xferd.interfaces.fleet import LEASE_SECONDS, Claim, Peer
 from xferd.jobs.blobs.fleet_attempts import LOOK
+from xferd.names import Digest
 from xferd.testing.images import sample_image
 
 UPSTREAM = f"{HOST}/app"
@@ -321,6 +325,25 @@ class TroubleTests(FleetCase):
         self.check(two, second)
         self.assertEqual(self.requests(), [0, 0])
         self.assertEqual(two.fleet.figures.takeovers, 0)
+
+    def test_contradiction(self) -> None:
+        """
+        Where what is claimed is never found, however long each claim takes, upstream is
+        asked after twice the time of doubt: there might have been one peer more.
+        """
+        two = self.node()
+        claimed: list[float] = []
+
+        def claim(digest: Digest, size: int, source: str) -> Deferred[Claim]:
+            claimed.append(self.clock.seconds())
+            owner = Peer(f"nobody{len(claimed)}", "http://10.0.0.77:5000")
+            return deferLater(self.clock, 1.5, lambda: Claim(digest, owner, source, size, 1, False))
+
+        two.coordination.claim = claim  # type: ignore[method-assign]
+        pull = two.pull()
+        self.wait(2 * DOUBT + 6)
+        self.check(two, pull)
+        self.assertEqual(self.requests(), [0])
 
     def test_silent_owner(self) -> None:
         """

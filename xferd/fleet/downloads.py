@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
@@ -24,6 +24,8 @@ from xferd.interfaces.peers import FleetFigures, IFleetDownload, IFleetDownloads
 from xferd.interfaces.registry import IBlobSource
 from xferd.names import Digest
 from xferd.oci import Descriptor
+
+T = TypeVar("T")
 
 DOUBT: Final = 10.0
 """Seconds without a byte, after which a node asks the registry without regard to its
@@ -142,7 +144,15 @@ class FleetDownload:
         return True
 
     def claim(self, registry: IBlobSource) -> Deferred[bool]:
-        return Deferred.fromCoroutine(self._may_ask(registry))
+        began = self._fleet.clock.seconds()
+
+        def ended(result: T) -> T:
+            if self._left is not None:
+                # This is no turn of the registry.
+                self._left += self._fleet.clock.seconds() - began
+            return result
+
+        return Deferred.fromCoroutine(self._may_ask(registry)).addBoth(ended)
 
     def end(self, whole: bool) -> None:
         if self._ended:
