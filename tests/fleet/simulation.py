@@ -2,15 +2,16 @@
 A fleet of twenty nodes with faults, on one simulated clock, from a seed.
 
 The nodes are real up to the disk and to the sockets.  C{python -m tests.fleet.simulation
-SEED...} runs some seeds alone, and prints what happens in each.
+SEED} runs one seed and prints what happens; without a seed, all L{SCHEDULES} run.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from tempfile import mkdtemp
 from typing import Any, Final
@@ -29,6 +30,9 @@ from xferd.testing.images import SampleImage, sample_image
 from xferd.testing.memory_network import MemoryNetwork
 from xferd.testing.simulated_time import SimulatedTime
 from xferd.transfer.retry import RetryPolicy
+
+SCHEDULES: Final = 500
+"""The number of schedules that C{.ci/run} runs."""
 
 SMALLEST: Final = 8 * 1024
 """Bytes of the smallest shared blob: here large ones are small, so that it is fast."""
@@ -434,14 +438,37 @@ def run(seed: int, say: Callable[[str], object] = lambda _: None) -> list[str]:
     return [f"{each} [python -m tests.fleet.simulation {seed}]" for each in wrong]
 
 
+def run_all(seeds: Iterable[int]) -> list[str]:
+    """
+    Run the schedules of some seeds.
+
+    @return: what is wrong.
+    """
+    wrong: list[str] = []
+    # All garbage is left by whole runs.
+    gc.disable()
+    try:
+        for number, seed in enumerate(seeds, 1):
+            wrong += run(seed)
+            if number % 5 == 0:
+                gc.collect()
+    finally:
+        gc.enable()
+    return wrong
+
+
 def main(argv: list[str]) -> int:
     """
-    Run some seeds.
+    Run one seed, or all.
 
     @return: the exit status: 1 if something is wrong.
     """
-    wrong = [each for seed in argv for each in run(int(seed), print)]
-    print(*wrong, sep="\n")
+    if argv:
+        wrong, number = run(int(argv[0]), print), 1
+    else:
+        wrong, number = run_all(range(SCHEDULES)), SCHEDULES
+    print(*wrong, sep="\n", end="\n" if wrong else "")
+    print(f"{number} schedules: {'FAILED' if wrong else 'PASSED'}")
     return 1 if wrong else 0
 
 
