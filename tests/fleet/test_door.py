@@ -5,10 +5,11 @@ Tests for L{xferd.fleet.door}.
 from __future__ import annotations
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from tests.jobs.case import JobsCase
-from xferd.fleet.door import BEHIND, PeerDoor
+from xferd.fleet.door import BEHIND, WARN_SECONDS, PeerDoor
 from xferd.fleet.memory import MemoryCluster
 from xferd.fleet.peer_client import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenged
@@ -103,6 +104,21 @@ class DoorTests(DoorCase):
                 answer = self.door.answer(PeerRequest("GET", path_of(digest), proof, digest))
                 self.assertEqual((answer.status, answer.blob), (401, None))
                 self.assertEqual(len(answer.headers), 1)
+
+    def test_warned(self) -> None:
+        """
+        Whoever sends wrong proofs does not fill the log: it has each reason once a minute.
+        """
+        stranger = Prover(b"another secret..", Peer("n1", "http://10.0.0.1:5000"), self.clock.seconds)
+        path = path_of(self.digest)
+        wrong = str(stranger.prove("GET", path, TWO, "n" * 32))
+        with capturedLogs() as events:
+            for proof in ("Basic YTpi", wrong) * 50:
+                self.assertEqual(self.door.answer(PeerRequest("GET", path, proof, self.digest)).status, 401)
+            self.assertEqual(len(events), 2)
+            self.clock.advance(WARN_SECONDS)
+            self.door.answer(PeerRequest("GET", path, wrong, self.digest))
+            self.assertEqual(len(events), 3)
 
     def test_stored(self) -> None:
         """

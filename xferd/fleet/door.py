@@ -24,6 +24,10 @@ from xferd.transfer.bandwidth import Bandwidth
 BEHIND: Final = 8 * 1024 * 1024
 """Bytes that a peer may be ahead of this node, and wait for it to catch up."""
 
+WARN_SECONDS: Final = 60.0
+"""Seconds for which a reason to refuse a proof is not logged again: any client of the
+registry can send wrong ones."""
+
 
 @implementer(IPeerDoor)
 class PeerDoor:
@@ -61,6 +65,9 @@ class PeerDoor:
         self._depths = depths
         self._prefetch = prefetch
         self._bandwidth = Bandwidth(upload_rate, clock)
+        self._clock = clock
+        # When each reason to refuse a proof may be logged again; there are few.
+        self._warned: dict[str, float] = {}
         self.followers = Followers(max_followers, clock.seconds)
         self.sent = 0
 
@@ -105,8 +112,10 @@ class PeerDoor:
         try:
             return self._prover.check(method, path, authorization)
         except ValueError as e:
-            if authorization:
-                self._log.warn("a request proves nothing: {why}", why=str(e))
+            why, now = str(e), self._clock.seconds()
+            if authorization and self._warned.get(why, now) <= now:
+                self._warned[why] = now + WARN_SECONDS
+                self._log.warn("a request proves nothing: {why}", why=why)
             return None
 
     def _refusal(self) -> PeerAnswer:
