@@ -29,6 +29,7 @@ from tests.test_errors import ours
 from xferd.config import Config, key_of
 from xferd.ctl.commands.arguments import Parser, add_common, command_parser
 from xferd.ctl.commands.table import MODULES, load_command
+from xferd.engines.settings import EnginesSettings
 from xferd.interfaces.store import Freed
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
@@ -204,12 +205,12 @@ class ContributingTests(SynchronousTestCase):
 
     def test_questions(self) -> None:
         """
-        The modules that answer ten questions can be imported.
+        The modules that answer the questions can be imported.
         """
         questions = re.findall(
             r"^(?:How|What|When|Where|Which) .*\? +(``.*)$", read("CONTRIBUTING.rst"), re.MULTILINE
         )
-        self.assertEqual(len(questions), 10)
+        self.assertEqual(len(questions), 13)
         for answer in questions:
             for path in re.findall(r"``(\S+)\.py``", answer):
                 import_module(path.replace("/", "."))
@@ -384,7 +385,7 @@ class SettingsTests(SynchronousTestCase):
         for path in (whole, DOCS / "xferd.toml"):
             config = ROOTS.with_file(str(path))
             self.assertEqual(dict(settings(Config, config)), SETTINGS)
-        self.assertFalse(ROOTS.with_file(str(DOCS / "xferd.toml")).engines.are_configured)
+        self.assertEqual(ROOTS.with_file(str(DOCS / "xferd.toml")).engines, EnginesSettings())
 
 
 class CommandLineTests(SynchronousTestCase):

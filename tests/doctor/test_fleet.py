@@ -138,4 +138,4 @@ class FleetTests(TestCase):
         self.assertIn("this node does not answer at https://127.0.0.1:1: ", problem.message)
         other = self.listen(b"Basic realm=x")
         (problem,) = await self.problems(self.with_fleet(url=other))
-        self.assertEqual(problem.message, f"what answers at {other} is no node of a fleet")
+        self.assertEqual(problem.message, f"what answers at {other} is not a node of a fleet")

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.config import Config
-from xferd.engines.settings import ContainerdSettings, socket_of
+from xferd.engines.settings import ContainerdSettings, EnginesSettings, socket_of
 from xferd.errors import ConfigError
 
 
@@ -36,15 +36,14 @@ class SettingsTests(SynchronousTestCase):
         """
         No engine is served without a table.
         """
-        self.assertFalse(self.read("").engines.are_configured)
-        self.assertFalse(self.read("[engines.containers-storage]\n").engines.are_configured)
+        self.assertEqual(self.read("").engines, EnginesSettings())
+        self.assertEqual(self.read("[engines.containers-storage]\n").engines, EnginesSettings())
 
     def test_containerd(self) -> None:
         """
         A table without settings is enough: the socket is in the runtime directory.
         """
         config = self.read("[engines.containerd.node]\n[engines.containerd.k3s]\nsocket = '/s'")
-        self.assertTrue(config.engines.are_configured)
         found = {n: socket_of(n, s, config.runtime_dir) for n, s in config.engines.containerd.items()}
         self.assertEqual(found, {"node": "/run/xferd/engines/node.sock", "k3s": "/s"})
 
@@ -54,7 +53,6 @@ class SettingsTests(SynchronousTestCase):
         """
         config = self.read("[engines.containers-storage]\npath = '/v'")
         self.assertEqual(config.engines.containers_storage.path, "/v")
-        self.assertTrue(config.engines.are_configured)
 
     def test_no_socket(self) -> None:
         """

@@ -216,7 +216,7 @@ class OpenTests(ClientCase):
         A server that is no node gets no proof.
         """
         self.one.v2._peers = None
-        self.refuse(self.begin(), NotAPeer, "no node of this fleet: it answers 404")
+        self.refuse(self.begin(), NotAPeer, "not a node of this fleet: it answers 404")
         self.assertEqual(self.statuses, [])
 
     def test_other_range(self) -> None:
@@ -318,7 +318,7 @@ class RedirectTests(ClientCase):
         nodes = self.chain(1)
         self.one.door._prover.prove_answer = lambda *_: "0" * 64  # type: ignore[method-assign]
         before = len(self.network.tried)
-        self.refuse(self.begin(), NotAPeer, "the redirect of n1 is not by a node")
+        self.refuse(self.begin(), NotAPeer, "the redirect of n1 does not come from a node")
         self.assertNotIn(nodes[1].address, [host for host, _ in self.network.tried[before:]])
 
     def test_busy(self) -> None:
@@ -392,7 +392,7 @@ class URLTests(ClientCase):
         """
         self.two.reactor.names["relay.example"] = self.one.address
         opening = self.begin(peer=Peer("n1", f"http://relay.example:{PORT}"))
-        self.refuse(opening, NotAPeer, "secret_file, name and url have to be right on both")
+        self.refuse(opening, NotAPeer, "secret_file must be the same on both")
         self.assertEqual(self.one.door.sent, 0)
 
 

@@ -368,7 +368,7 @@ class NewestTests(ContainerdCase):
 
     async def test_denied(self) -> None:
         """
-        If xferd may not have an image, containerd pulls it by itself with its user's
+        If xferd may not have an image, containerd pulls it itself with its user's
         credentials.
         """
         image = runnable_image()
@@ -378,7 +378,7 @@ class NewestTests(ContainerdCase):
         guarded.add(image, "app", "1")
         reference = f"{guarded.host}/app:1"
         await self.containerd.pull(reference, "--user", "ann:secret")
-        self.assertIn("by itself", self.daemon.output)
+        self.assertIn("fetches and unpacks", self.daemon.output)
         output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
         self.assertEqual(output.encode(), OS_RELEASE)
 

@@ -180,7 +180,7 @@ class PullTests(FleetCase):
         await two.ctl("pull", f"{self.registry.host}/app:1")
         self.assert_whole(two)
         self.assertIn(
-            "n1 does not know this node: secret_file, name and url have to be right on both", two.output
+            "n1 refuses this node: secret_file must be the same on both, and name and url correct", two.output
         )
         (fleet,) = await two.show("fleet")
         self.assertEqual(fleet["bytes"]["peer"], 0)

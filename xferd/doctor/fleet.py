@@ -36,13 +36,13 @@ def check_fleet(running: Running) -> Iterator[Problem]:
         read_secret(settings.secret_file)
     except ConfigError as e:
         secret_problem = True
-        yield Problem(str(e), "solve this, and restart xferd: it works alone")
+        yield Problem(str(e), "correct this and restart xferd; until then it works without a fleet")
     for path in filter(None, (settings.etcd_key, settings.etcd_password_file, settings.peer_key)):
         yield from check_access(path, OPEN)
     if running.fleet and not secret_problem:
         yield Problem(
             f"this node works without its fleet: {running.fleet}",
-            "check etcd and the table [fleet]; pulls go on meanwhile",
+            "check etcd and the table [fleet]; pulls continue meanwhile",
         )
     if not running.fleet and running.config.sharing == "shared":
         yield from _check_url(settings)
@@ -63,7 +63,7 @@ def _check_url(settings: FleetSettings) -> Iterator[Problem]:
         connection = HTTPSConnection(host, parts.port, timeout=PATIENCE, context=context)
     else:
         connection = HTTPConnection(host, parts.port, timeout=PATIENCE)
-    remedy = "set url in [fleet] to what peers reach the registry at"
+    remedy = "set url in [fleet] to the URL by which peers reach the registry"
     try:
         connection.request("GET", _BLOB)
         response = connection.getresponse()
@@ -72,6 +72,6 @@ def _check_url(settings: FleetSettings) -> Iterator[Problem]:
         yield Problem(f"this node does not answer at {settings.url}: {e}", remedy)
     else:
         if response.status != 401 or not demanded.startswith("Xferd-Peer "):
-            yield Problem(f"what answers at {settings.url} is no node of a fleet", remedy)
+            yield Problem(f"what answers at {settings.url} is not a node of a fleet", remedy)
     finally:
         connection.close()

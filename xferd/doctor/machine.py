@@ -66,7 +66,7 @@ def check_engines(running: Running) -> Iterator[Problem]:
     Check that the container engines of the settings are served.
     """
     for name, why in running.engines.items():
-        yield Problem(f"{name} is not served: {why}", "solve this, and restart xferd")
+        yield Problem(f"{name} is not served: {why}", "correct this and restart xferd")
 
 
 def check_limits(running: Running) -> Iterator[Problem]:

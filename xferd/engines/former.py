@@ -60,7 +60,7 @@ class FormerEngines:
         """
         if name in self._named:
             raise BadInput(
-                f"the settings name {name}: remove its containers and images by containerd, which tells xferd"
+                f"the settings name {name}: remove its containers and images with a client of containerd"
             )
         if name not in self.names():
             raise NotFound(f"xferd has no snapshots of a containerd {name}")

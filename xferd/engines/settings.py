@@ -116,13 +116,6 @@ class EnginesSettings:
             if sockets.count(socket) > 1:
                 raise ValueError(f"'containerd' must have a socket for each engine: two have {socket!r}")
 
-    @property
-    def are_configured(self) -> bool:
-        """
-        Whether any engine is served.
-        """
-        return bool(self.containerd or self.containers_storage.path)
-
 
 def socket_of(name: str, settings: ContainerdSettings, directory: str) -> str:
     """

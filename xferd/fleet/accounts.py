@@ -19,8 +19,8 @@ _DIGITS: Final = 32
 
 class FleetAccounts:
     """
-    Names accounts.  Who has not the secret of the fleet can neither compute a password
-    from a name nor test a guess.
+    Names accounts.  A name is an HMAC: without the secret of the fleet, a password can
+    neither be computed from it nor guessed by it.
     """
 
     def __init__(self, secret: bytes, keychain: IKeychain) -> None:

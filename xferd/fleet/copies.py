@@ -24,7 +24,8 @@ class FleetCopies:
 
     def __init__(self, coordination: ICoordination, least: int) -> None:
         """
-        @param least: on how many other nodes a blob has to be; 0 for no difference.
+        @param least: the number of other nodes from which on a blob is removed first; 0
+            ignores other nodes.
         """
         self._coordination = coordination
         self._least = least

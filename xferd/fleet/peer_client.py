@@ -94,7 +94,7 @@ class PeerBusy(RegistryUnavailable):
 
 class NotAPeer(RegistryError):
     """
-    A server is no node of this fleet, or may not be asked.
+    A server is not a node of this fleet, or its address is not permitted.
     """
 
 
@@ -270,7 +270,7 @@ class PeerClient:
             nonce = await self._challenge(response)
             if nonce is None:
                 raise NotAPeer(
-                    f"{peer.name} at {peer.url} is no node of this fleet: it answers {response.code}",
+                    f"{peer.name} at {peer.url} is not a node of this fleet: it answers {response.code}",
                     host=host,
                 )
         while nonce is not None:
@@ -284,7 +284,7 @@ class PeerClient:
             nonce = await self._challenge(response) if used_kept else None
             used_kept = False
         raise NotAPeer(
-            f"{peer.name} does not know this node: secret_file, name and url have to be right on both",
+            f"{peer.name} refuses this node: secret_file must be the same on both, and name and url correct",
             host=host,
         )
 
@@ -316,7 +316,7 @@ class PeerClient:
         if not self._prover.check_answer(proof, peer.name, facts, tag):
             discard(response)
             raise NotAPeer(
-                f"the answer of {peer.name} at {peer.url} is not by a node of this fleet", host=host
+                f"the answer of {peer.name} at {peer.url} does not come from a node of this fleet", host=host
             )
         try:
             if response.code == 206:
@@ -345,11 +345,12 @@ class PeerClient:
         facts = redirect_facts(digest, location, name)
         if not self._prover.check_answer(proof, peer.name, facts, header(response.headers, "Xferd-Proof")):
             raise NotAPeer(
-                f"the redirect of {peer.name} is not by a node of this fleet", host=host_of(peer.name)
+                f"the redirect of {peer.name} does not come from a node of this fleet",
+                host=host_of(peer.name),
             )
         url = location.removesuffix(path_of(digest))
         if url == location or not is_node_name(name):
-            raise NotAPeer(f"{peer.name} sends requests on to what is no node", host=host_of(peer.name))
+            raise NotAPeer(f"{peer.name} redirects to a server that is not a node", host=host_of(peer.name))
         return Peer(name, url)
 
     def _refusal(self, peer: Peer, digest: Digest, status: int, text: str) -> SourceError:
@@ -390,7 +391,7 @@ class PeerClient:
 
 def host_of(name: str) -> str:
     """
-    A peer as a source's host: it is none of a registry.
+    The host of a peer as a source, in a form that no registry has.
     """
     return f"{_PEER}{name}"
 

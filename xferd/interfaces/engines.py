@@ -90,7 +90,7 @@ class EngineFigures:
     @ivar layers: the layers of the store that it uses.
     @ivar prepares: the layers that the engine asked for, by result: C{stored}, the
         layer was in the store; C{pulled}, it was fetched; C{declined}, the engine fetches
-        it by itself.
+        it itself.
     """
 
     snapshots: int = 0
@@ -136,8 +136,8 @@ class IEngines(Interface):
         progress: Callable[[int, int], object] = lambda *_: None,
     ) -> Deferred[FilledJSON]:
         """
-        Give a containerd the blobs of an image that it lacks, so that it can export and
-        push the image.  Blobs that the store lacks are fetched.
+        Write the blobs of an image that a containerd lacks into it, so that it can export
+        and push the image.  Blobs that the store lacks are fetched.
 
         @param name: the engine's.
         @param namespace: the only namespace to look in; all of them by default.

@@ -153,8 +153,8 @@ class ICoordination(Interface):
 
     Life cycle: made, started, stopped.  While started it is available or not.
     It becomes unavailable when the coordinating service is lost, and available
-    again by itself: then all that the node has announced and claims is
-    announced again.
+    again when it returns: then the announcements and claims of the node are
+    made again.
 
     All that a node makes known is bound to a lease of L{LEASE_SECONDS}: it
     vanishes when the node does.
@@ -212,7 +212,7 @@ class ICoordination(Interface):
         @return: fires with the claim that holds: this node's own, or the one that
             another node has.
         @raise CoordinationUnavailable: there is no answer.  The blob may be claimed
-            nevertheless; that claim is given back by itself.
+            nevertheless; that claim is then released.
         """
 
     def take_over(claim: Claim) -> Deferred[Claim]:

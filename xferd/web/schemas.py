@@ -255,7 +255,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "nodes": {
                 **array(_object({"node": TEXT, "job": {**TEXT, "description": "The ID of its job there."}})),
-                "description": "Those that have begun; fewer if the fleet has not so many.",
+                "description": "The nodes that have begun; fewer if the fleet has fewer.",
             }
         }
     ),
@@ -266,7 +266,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 **COUNT,
                 "description": "The bytes that the engine has by now of those that were missing.",
             },
-            "size": {**COUNT, "description": "The bytes of all of these."},
+            "size": {**COUNT, "description": "The total of these bytes."},
         }
     ),
     "Filled": _object(
@@ -274,11 +274,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "image": {**TEXT, "description": "The full name of the image."},
             "namespaces": {**array(TEXT), "description": "The namespaces of the engine that have it."},
             "blobs": {**COUNT, "description": "The blobs that it needs in all of these."},
-            "written": {**COUNT, "description": "Those that were missing."},
+            "written": {**COUNT, "description": "The number of blobs that were missing."},
             "bytes": {**COUNT, "description": "The bytes that were sent."},
         }
     ),
-    "EngineForgotten": _object({"name": TEXT, "snapshots": {**COUNT, "description": "Those that it had."}}),
+    "EngineForgotten": _object(
+        {"name": TEXT, "snapshots": {**COUNT, "description": "The number of its snapshots."}}
+    ),
     "TagAsked": NEW_NAME.to_schema(),
     "PinAsked": PIN.to_schema(),
     "Removed": _object(
@@ -292,10 +294,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Collected": _object({"dry_run": FLAG, "freed": ref("Freed"), "kept": array(ref("KeptFor"))}),
     "KeptFor": _object(
         {
-            "user": {**TEXT, "description": "A container engine on this host, or something like it."},
+            "user": {**TEXT, "description": "A container engine on this host, or its view of the store."},
             "layers": {**COUNT, "description": "The layers that it needs, with all their parents."},
             "bytes": {**COUNT, "description": "The bytes in their trees."},
-            "by": {**array(TEXT), "description": "What of it needs them; many are cut short."},
+            "by": {
+                **array(TEXT),
+                "description": "The containers, images and snapshots that need them, the first ones of many.",
+            },
         }
     ),
     "Freed": _object({field.name: COUNT for field in fields(Freed)}),

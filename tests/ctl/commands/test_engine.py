@@ -199,7 +199,7 @@ class ListTests(CommandCase):
         """
         outcome = run(["engine", "ls", "podman", "--host", self.fake.url])
         self.assertEqual(outcome.status, 2)
-        self.assertIn("'ls' has no arguments but --engine and --json", outcome.err)
+        self.assertIn("'ls' takes no arguments but --engine and --json", outcome.err)
 
 
 class FillTests(CommandCase):
@@ -325,4 +325,4 @@ class ForgetTests(CommandCase):
         for arguments in (("forget",), ("forget", "a", "b"), ("forget", "a", "--engine", "b")):
             outcome = run(["engine", *arguments, "--host", self.fake.url])
             self.assertEqual(outcome.status, 2, arguments)
-            self.assertIn("'forget' has one argument", outcome.err)
+            self.assertIn("'forget' takes the argument NAME", outcome.err)

@@ -180,12 +180,13 @@ class CollectTests(DaemonTestCase):
 
     def test_kept(self) -> None:
         """
-        A dry run lists what is kept for each engine.
+        A dry run lists what is kept for each engine, without those that need nothing.
         """
         by = ["container a", "image b"]
         kept: list[dict[str, object]] = [
             {"user": "podman", "layers": 3, "bytes": 2000, "by": by},
             {"user": "cri-o", "layers": 1, "bytes": 0},
+            {"user": "containerd node", "layers": 0, "bytes": 0, "by": []},
         ]
         self.fake.on("POST", "/gc", Answer({"dry_run": True, "freed": FREED, "kept": kept}))
         outcome = run(["gc", "--dry-run", "--host", self.fake.url])

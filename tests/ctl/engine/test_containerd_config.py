@@ -67,7 +67,7 @@ class ContainerdConfigTests(ToolCase):
             file, tables = self.made(version)
             self.assertEqual(tables["version"], 2)
             self.assertEqual(tables["plugins"], {"io.containerd.grpc.v1.cri": {"containerd": CRI}})
-            self.assertIn("ctr of containerd 1 fetches layers without xferd", file.note)
+            self.assertIn("ctr of containerd 1 fetches layers without it", file.note)
 
     def test_present(self) -> None:
         """

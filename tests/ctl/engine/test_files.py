@@ -92,7 +92,7 @@ class FilesTests(ToolCase):
         for version in ("1.30.9", "1.31.5", "1.32.1"):
             file = self.files("k3s", self.machine({"k3s": version}))[f"{K3S}/config.toml.tmpl"]
             self.assertEqual(set(tomllib.loads(file.text.partition("\n")[2])), {"proxy_plugins"})
-            self.assertIn("only for images that are in its store before", file.note)
+            self.assertIn("only for images that are already in its store", file.note)
 
     def test_docker(self) -> None:
         """
@@ -136,7 +136,7 @@ class FilesTests(ToolCase):
         for nerdctl, other in (("1.7.6", "2.1"), ("2.0", "1.7")):
             machine = self.machine({"nerdctl": nerdctl, "containerd": other})
             note = self.files("nerdctl", machine)["/etc/nerdctl/nerdctl.toml"].note
-            self.assertIn("only for images that are in its store before", note)
+            self.assertIn("only for images that are already in its store", note)
 
     def test_podman(self) -> None:
         """

@@ -12,6 +12,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from xferd.engines.containers_storage.contents import StoredLayer
+from xferd.engines.containers_storage.identity import layer_id
 from xferd.interfaces.store import Image
 from xferd.media_types import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from xferd.names import Digest, Reference, chain_id
@@ -25,6 +26,16 @@ def descriptor(data: bytes, media_type: str = GZIP) -> Descriptor:
     The descriptor of some bytes.
     """
     return Descriptor(media_type, Digest.of(data), len(data))
+
+
+def layer_ids(diff_ids: Sequence[Digest]) -> list[str]:
+    """
+    The IDs of a stack of layers, the bottom one first.
+    """
+    found: list[str] = []
+    for diff_id in diff_ids:
+        found.append(layer_id(diff_id, found[-1] if found else ""))
+    return found
 
 
 @frozen

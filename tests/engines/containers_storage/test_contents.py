@@ -7,9 +7,8 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.engines.containers_storage.samples import descriptor, sample
+from tests.engines.containers_storage.samples import descriptor, layer_ids, sample
 from xferd.engines.containers_storage.contents import Selection, StoredLayer
-from xferd.engines.containers_storage.identity import layer_ids
 from xferd.names import Digest, Reference
 
 

@@ -8,10 +8,9 @@ from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.engines.containers_storage.samples import sample
+from tests.engines.containers_storage.samples import layer_ids, sample
 from xferd.engines.containers_storage.contents import Contents, Selection
 from xferd.engines.containers_storage.engine_records import LayerUse
-from xferd.engines.containers_storage.identity import layer_ids
 from xferd.engines.containers_storage.needs import HELD, Needs
 
 

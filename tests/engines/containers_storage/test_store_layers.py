@@ -10,8 +10,8 @@ from typing import cast
 
 from twisted.internet.defer import Deferred
 
+from tests.engines.containers_storage.samples import layer_ids
 from tests.store.support import StoreTestCase, layer_descriptor, pull, sample
-from xferd.engines.containers_storage.identity import layer_ids
 from xferd.engines.containers_storage.store_layers import StoreLayers
 from xferd.names import Digest
 

@@ -13,8 +13,8 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from tests.engines.containers_storage.samples import layer_ids
 from tests.store.support import Sample, StoreTestCase, pull, sample
-from xferd.engines.containers_storage.identity import layer_ids
 from xferd.engines.containers_storage.needs import HELD
 from xferd.engines.containers_storage.view import FRESH, RETRY, SHOWN, StorageView, ViewUser
 from xferd.engines.engines import Engines, make_engines

@@ -17,9 +17,9 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.engines.containers_storage.samples import Sample, sample, write
+from tests.engines.containers_storage.samples import Sample, layer_ids, sample, write
 from xferd.engines.containers_storage.contents import Contents, Selection
-from xferd.engines.containers_storage.identity import big_data_file, layer_ids, link_of
+from xferd.engines.containers_storage.identity import big_data_file, link_of
 from xferd.engines.containers_storage.writer import Writer
 from xferd.errors import StoreError
 

@@ -40,12 +40,12 @@ class Pipe:
         return pipe
 
     @staticmethod
-    def refuse(reactor: MemoryReactorClock) -> None:
+    def refuse(reactor: MemoryReactorClock, error: int | None = None) -> None:
         """
-        Refuse it.
+        Refuse it, with an error of the system if one is given.
         """
         _, factory, _, _ = reactor.unixClients.pop()
-        factory.clientConnectionFailed(None, Failure(ConnectError(string="no server")))
+        factory.clientConnectionFailed(None, Failure(ConnectError(error, "no server")))
 
     def lose(self) -> None:
         """

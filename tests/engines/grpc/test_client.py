@@ -5,6 +5,7 @@ Tests for L{xferd.engines.grpc.client} and C{client_stream}.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from errno import ENOENT
 from typing import Any
 
 from h2.errors import ErrorCodes
@@ -353,6 +354,14 @@ class ConnectTests(ClientCase):
         self.connect()
         self.exchange()
         self.assertEqual([self.successResultOf(call).name for call in calls], ["a", "a"])
+
+    def test_system_error(self) -> None:
+        """
+        An error of the system is reported by its text.
+        """
+        call = self._call()
+        Pipe.refuse(self.reactor, ENOENT)
+        self.assertEqual(self.error(call)[1], "cannot connect to /run/a.sock: No such file or directory")
 
     def test_refused(self) -> None:
         """

@@ -215,8 +215,8 @@ class LayerTests(SnapshotterCase):
         (message,) = messages
         self.assertEqual(
             message,
-            f"containerd main unpacks {self.name(0)} of an image by itself: the store has no such layer, "
-            "and the engine names no image to pull it with",
+            f"containerd main fetches and unpacks {self.name(0)} of an image itself: the store has no such "
+            "layer, and the engine names no image to pull it with",
         )
 
     def logged(self) -> list[str]:

@@ -408,4 +408,4 @@ class StreamTests(ClientCase):
         for _ in range(17):
             if not streaming.called:
                 response.send(b"x" * 65536)
-        self.assertIn("without an end", self.problem(streaming))
+        self.assertIn("too long", self.problem(streaming))

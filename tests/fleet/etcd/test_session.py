@@ -197,7 +197,7 @@ class SessionTests(SynchronousTestCase):
                 self.etcd.end_lease(self.session.lease)
             self.session.check()
             self.assertFalse(self.session.available, path)
-            self.assertIn("what etcd does not", self.session.problem)
+            self.assertIn("an unexpected answer", self.session.problem)
             self.etcd.answers = {}
             self.passes(10)
             self.assertTrue(self.session.available)

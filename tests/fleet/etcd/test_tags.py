@@ -53,7 +53,7 @@ class TagTests(CoordinationCase):
         """
         self.etcd.answers = {"/v3/lease/grant": {"ID": []}}
         self.one.tag_checked("a", BLOB, 60.0)
-        self.assertIn("what etcd does not", self.one.problem)
+        self.assertIn("an unexpected answer", self.one.problem)
         self.etcd.answers = {"/v3/kv/txn": {"responses": [{"response_range": 5}]}}
         reading = self.two.fresh_tag("a")
         self.passes(0.05)

@@ -41,9 +41,9 @@ def _arguments(parser: ArgumentParser) -> None:
         "action",
         metavar="ACTION",
         choices=("show", "check", "ls", "fill", "forget"),
-        help="show: print configuration files; check: pull an image by a tool, and see who fetched it; "
-        "ls: list engines with the images that they use; fill: give an engine the blobs of an image; "
-        "forget: remove the containers of an engine that is not in the daemon's settings",
+        help="show: print configuration files; check: pull an image by a tool, and report whether xferd "
+        "fetched it; ls: list engines with the images that they use; fill: write the blobs of an image into "
+        "a containerd; forget: remove the containers of a containerd that is not in the daemon's settings",
     )
     parser.add_argument(
         "tools",
@@ -52,7 +52,7 @@ def _arguments(parser: ArgumentParser) -> None:
         help=f"for show and check: {_TOOLS}; for fill: the engine's NAME and the image; for forget: NAME",
     )
     parser.add_argument(
-        "--engine", metavar="NAME", help="the engine in the daemon's settings, if there are several"
+        "--engine", metavar="NAME", help="the engine in the daemon's settings; required if there are several"
     )
     parser.add_argument(
         "--for",
@@ -85,13 +85,13 @@ def engine(args: Namespace, session: Session) -> None:
     """
     if args.action == "ls":
         if args.tools or args.versions:
-            raise UsageError("'ls' has no arguments but --engine and --json")
+            raise UsageError("'ls' takes no arguments but --engine and --json")
     elif args.action == "fill":
         if len(args.tools) != 2 or args.versions or args.engine is not None:
-            raise UsageError("'fill' has two arguments, NAME and REF, and no --engine and --for")
+            raise UsageError("'fill' takes the arguments NAME and REF, and neither --engine nor --for")
     elif args.action == "forget":
         if len(args.tools) != 1 or args.versions or args.engine is not None:
-            raise UsageError("'forget' has one argument, NAME, and no --engine and --for")
+            raise UsageError("'forget' takes the argument NAME, and neither --engine nor --for")
     elif not args.tools:
         raise UsageError(f"a tool is required: {_TOOLS}")
     if args.output is not None and args.action != "show":
@@ -279,11 +279,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "ACTION [TOOL]... | fill NAME REF | forget NAME",
         _arguments,
         engine,
-        "An engine that is named in the daemon's configuration file runs images from the store, without a "
-        "download or an unpacking of its own.  'show' prints the files by which a tool uses it, for the "
+        "An engine that is named in the daemon's configuration file runs images from the store, without "
+        "downloading or unpacking them itself.  'show' prints the files that make a tool use it, for the "
         "version of the tool on this machine.  'check' pulls an image by a tool, and fails unless xferd "
         "fetched its layers.  'ls' lists the engines with the images that they use.  'fill' writes the blobs "
-        "of an image into a containerd, which needs them to export or push the image.",
+        "of an image into a containerd, which needs them to export or push the image.  'forget' removes what "
+        "the daemon keeps for a containerd that its configuration file does not name any more.",
         (
             "xferctl engine show containerd",
             "xferctl engine show podman --output /",

@@ -89,8 +89,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "",
         add_json,
         fleet,
-        "The bytes are those of this node since its start.  SAVED are those that a node got from peers in "
-        "place of a registry.  FETCHES FOR ALL are the blobs that a node fetches from a registry, and the "
-        "others from it.",
+        "The bytes are those of this node since its start.  SAVED counts those that a node got from "
+        "peers instead of a registry.  FETCHES FOR ALL lists the blobs that a node fetches from a registry "
+        "for the others.",
     )
 }

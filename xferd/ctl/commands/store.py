@@ -176,7 +176,7 @@ def collect(args: Namespace, session: Session) -> None:
     answer = session.daemon.collect(args.dry_run, args.partials)
     facts = [("would free" if args.dry_run else "freed", _freed(answer))]
     if args.dry_run:
-        facts += [("kept for", _kept(each)) for each in answer.get("kept") or ()]
+        facts += [("kept for", _kept(each)) for each in answer.get("kept") or () if count(each, "layers")]
     session.printer.facts(answer, facts)
 
 

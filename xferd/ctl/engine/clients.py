@@ -78,7 +78,7 @@ class Client(NamedTuple):
         variables = {**dict(self.environ), **environ}
         path = which(self.name, path=":".join(filter(None, (environ.get("PATH"), PATHS))))
         if path is None:
-            raise Unavailable(f"{self.name} is not installed, by which the engine would pull an image")
+            raise Unavailable(f"{self.name} is not installed; the check needs it to pull an image")
         try:
             done = subprocess.run(  # noqa: S603 - the commands are constants
                 [path, *command[1:], reference],

@@ -37,9 +37,9 @@ def containerd(engine: Engine, machine: Machine, platform: str) -> list[ConfigFi
     C{config.toml} for Kubernetes and C{ctr}.
     """
     if machine.version("containerd").major >= 2:
-        note = f"Kubernetes then uses it by itself, ctr with: ctr images pull --snapshotter {SNAPSHOTTER} REF"
+        note = f"Kubernetes then uses xferd; so does: ctr images pull --snapshotter {SNAPSHOTTER} REF"
     else:
-        note = "Kubernetes then uses it by itself.  ctr of containerd 1 fetches layers without xferd."
+        note = "Kubernetes then uses xferd.  ctr of containerd 1 fetches layers without it."
     files = [
         containerd_config(engine, machine, platform, with_transfer=True, with_cri=True, note=note),
         _after_xferd("containerd"),
@@ -67,7 +67,7 @@ def k3s(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
         note += "\nIt fetches images by xferd with containerd 2.1 or newer: k3s ctr version"
     else:
         note += (
-            f"\nThe containerd of k3s {version} uses xferd only for images that are in its store before: "
+            f"\nThe containerd of k3s {version} uses xferd only for images that are already in its store: "
             "xferctl pull REF"
         )
     settings = f"snapshotter: {SNAPSHOTTER}\n"
@@ -122,8 +122,8 @@ def nerdctl(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]
     note = ""
     if version.major < 2 or running.major < 2:
         note = (
-            f"nerdctl {version} with containerd {running} uses xferd only for images that are in its store "
-            "before: xferctl pull REF\nBoth need version 2 to fetch them by xferd."
+            f"nerdctl {version} with containerd {running} uses xferd only for images that are already in its "
+            "store: xferctl pull REF\nBoth need version 2 to fetch them by xferd."
         )
     path, text = "/etc/nerdctl/nerdctl.toml", f"snapshotter = {json.dumps(SNAPSHOTTER)}\n"
     return [
@@ -140,7 +140,7 @@ def podman(engine: Engine, machine: Machine, _: str) -> list[ConfigFile]:
     C{storage.conf} for podman, buildah and skopeo.
     """
     version = machine.version("podman")
-    note = "For podman, buildah and skopeo; nothing has to be restarted but 'podman system service'."
+    note = "For podman, buildah and skopeo; only 'podman system service' needs a restart."
     if version < Version(5, 0):
         note += f"\npodman {version} cannot mount images of more than 60 layers from this store."
     return [_storage(engine, machine, note)]

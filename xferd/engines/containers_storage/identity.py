@@ -8,7 +8,6 @@ Pure.
 from __future__ import annotations
 
 from base64 import b32encode, b64encode
-from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -27,16 +26,6 @@ def layer_id(diff_id: Digest, parent: str = "") -> str:
     @param parent: the ID of the layer below; empty for a bottom layer.
     """
     return sha256(f"{parent}+{diff_id.hex}".encode()).hexdigest() if parent else diff_id.hex
-
-
-def layer_ids(diff_ids: Sequence[Digest]) -> list[str]:
-    """
-    The IDs of a stack of layers, the bottom one first.
-    """
-    found: list[str] = []
-    for diff_id in diff_ids:
-        found.append(layer_id(diff_id, found[-1] if found else ""))
-    return found
 
 
 def link_of(layer: str) -> str:

@@ -58,7 +58,7 @@ class LateAnswers:
     The manifests that wait for the view.
 
     @ivar answers: counts layers: C{stored} were in the store, C{pulled} were fetched,
-        C{declined} the engine fetches by itself.
+        C{declined} the engine fetches itself.
     """
 
     _log = Logger()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from os import strerror
 from typing import Final
 
 from attrs import frozen
@@ -252,4 +253,5 @@ def _reason(error: Exception) -> str:
     """
     Why a connection failed.
     """
-    return str(getattr(error, "osError", None) or error) or type(error).__name__
+    number = getattr(error, "osError", None)
+    return strerror(number) if isinstance(number, int) else str(number or error) or type(error).__name__

@@ -36,7 +36,7 @@ class _Declined(Exception):
 
 class _OnTop(_Declined):
     """
-    The engine has unpacked the layer below by itself.
+    The engine has unpacked the layer below itself.
     """
 
 
@@ -85,14 +85,14 @@ class LayerProvider:
 
     async def provide(self, wanted: WantedLayer, parent: str, labels: Mapping[str, str]) -> bool:
         """
-        Make a layer a committed snapshot, and obtain it before if the store lacks it.
+        Obtain a layer if the store lacks it, and record it as a committed snapshot.
 
         Cancelling ends the wait for the layer; a snapshot that is being recorded is
         recorded.
 
         @param parent: the key of the snapshot below, which exists, or the empty string.
         @return: whether there is such a snapshot now, on the disk.  If not, the engine has to
-            unpack the layer by itself, and the log says why.
+            unpack the layer itself, and the log has the reason.
         """
         try:
             self.prepares[await self._provide(wanted, parent, labels)] += 1
@@ -101,7 +101,7 @@ class LayerProvider:
             self._log.emit(
                 # One sentence for each image.
                 LogLevel.debug if isinstance(e, _OnTop) else LogLevel.info,
-                "{name} unpacks {layer} of {image} by itself: {why}",
+                "{name} fetches and unpacks {layer} of {image} itself: {why}",
                 name=self._table.name,
                 layer=wanted.chain_id,
                 image=wanted.named or "an image",
@@ -149,7 +149,7 @@ class LayerProvider:
         snapshot = self._table.get(parent)
         below = None if snapshot is None else snapshot.chain_id
         if below is None:
-            raise _OnTop("it has unpacked the layer below by itself")
+            raise _OnTop("it has unpacked the layer below itself")
         return below
 
     async def _pull(self, wanted: WantedLayer, outdated: Layer | None) -> Layer:

@@ -31,7 +31,7 @@ brought is kept: engines ask for one layer after the other.
 ANSWERED_WITHIN: Final = 15.0
 """
 Seconds within which a registry has to answer xferd with the manifest, which the engine
-has just got from it.  Otherwise the engine fetches the layers by itself, instead of waiting
+has just got from it.  Otherwise the engine fetches the layers itself, instead of waiting
 for all attempts of xferd's.
 """
 
@@ -139,7 +139,7 @@ class LayerPulls:
 
     def _check_answer(self, flight: _Flight) -> None:
         """
-        The registry has had time enough.
+        End the pull if the registry has not answered yet.
         """
         if not flight.done and not self._jobs.get(flight.job_id)["layers_total"]:
             self._give_up(flight, f"its registry has not answered xferd within {ANSWERED_WITHIN:.0f} s")
@@ -216,7 +216,7 @@ class LayerPulls:
 
     def _unwanted(self, flight: _Flight) -> None:
         """
-        No engine has asked for long.
+        End a pull, or release its layers, as no engine has requested one for some time.
         """
         self._close(flight)
         self._cancel_job(flight)

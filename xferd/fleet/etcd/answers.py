@@ -88,7 +88,7 @@ class Lines:
             self._buffer.clear()
         self._buffer += rest
         if len(self._buffer) > _MAX_LINE:
-            raise CoordinationUnavailable(f"etcd at {self._name} sends a message without an end")
+            raise CoordinationUnavailable(f"etcd at {self._name} sends a message that is too long")
         for line in lines:
             if line.strip():
                 message = parse(line, self._name, 200)
@@ -167,4 +167,4 @@ def bad_answer(error: BadAnswer) -> CoordinationUnavailable:
     """
     The error of an answer that etcd does not send.
     """
-    return CoordinationUnavailable(f"etcd answers what etcd does not: {error}")
+    return CoordinationUnavailable(f"etcd sent an unexpected answer: {error}")

@@ -250,7 +250,7 @@ class Session:
                     url = "another URL" if node is None else node.peer.url
                     raise CoordinationUnavailable(
                         f"another node of the fleet is named {self._node.peer.name}, too, at {url}: "
-                        "set fleet.name to a name of this node's own"
+                        "set fleet.name to a unique name"
                     )
                 if self._was_registered and node is not None and node.since != round(self._node.since):
                     await self._revoke(lease)

@@ -24,8 +24,8 @@ little shorter than they might be."""
 
 class Tags:
     """
-    Digests of tags, each known until its time is over.  That it is known is that it is
-    fresh: no clocks are compared.
+    The digests of tags.  Each is bound to a lease of the time for which it holds, so that
+    etcd has only fresh ones, and no clocks are compared.
     """
 
     def __init__(self, clock: IReactorTime, client: EtcdClient, batches: Batches) -> None:

@@ -50,10 +50,10 @@ FAR: Final = 8 * 1024 * 1024
 """A range that begins so many bytes behind those that are here is not waited for."""
 
 SHORT: Final = 16 * 1024 * 1024
-"""The bytes of a range of which any number are fetched by themselves: they are fetched twice."""
+"""The bytes of a short range: any number of these are requested separately, and fetched twice."""
 
 MOST_LONG: Final = 2
-"""The longer ranges of one blob that are fetched by themselves at the same time; others wait."""
+"""The longer ranges of one blob that are requested separately at the same time; others wait."""
 
 CONFIRMED: Final = 60.0
 """Seconds for which it is remembered that an upstream has a blob that no manifest names."""

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.store.gc.test_copies -*-
 """
-The order of an eviction: of what was not used for long, that goes first which other
-machines have as well.
+The order of an eviction: of the content that was not used for long, the blobs that
+other nodes have are removed first.
 
 Pure.
 """
