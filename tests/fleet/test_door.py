@@ -9,7 +9,7 @@ from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from tests.jobs.case import JobsCase
-from xferd.fleet.door import BEHIND, WARN_SECONDS, PeerDoor
+from xferd.fleet.door import BEHIND, LEAST_WINDOW, WARN_SECONDS, PeerDoor
 from xferd.fleet.memory import MemoryCluster
 from xferd.fleet.peer_client import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenged
@@ -213,6 +213,17 @@ class RateTests(DoorCase):
     """
 
     upload_rate = 1000
+
+    def test_window(self) -> None:
+        """
+        The bytes that are sent at once are few, where the rate is limited.
+        """
+        peer = Peer("a", "http://10.0.0.8:5000/")
+        self.assertEqual(self.door.sending(self.digest, peer, 0).window, LEAST_WINDOW)
+        self.door._bandwidth.rate = 64_000_000
+        self.assertEqual(self.door.sending(self.digest, peer, 0).window, 1_000_000)
+        self.door._bandwidth.rate = 0
+        self.assertGreater(self.door.sending(self.digest, peer, 0).window, 1 << 40)
 
     def test_paid(self) -> None:
         """

@@ -345,6 +345,22 @@ class TroubleTests(FleetCase):
         self.check(two, pull)
         self.assertEqual(self.requests(), [0])
 
+    def test_slow_uplink(self) -> None:
+        """
+        Where a node sends slowly by its settings, all peers that get bytes get some often:
+        none takes it for a silent one.
+        """
+        one, *others = (self.node() for _ in range(7))
+        one.pull()
+        self.wait(3)
+        one.door._bandwidth.rate = 600_000
+        pulls = [node.pull() for node in others]
+        self.wait(len(others) * len(self.data) / 600_000 + 5, step=0.1)
+        for node, pull in zip(others, pulls, strict=True):
+            self.check(node, pull)
+            self.assertEqual(node.sources(pull), [("peer n1", None)])
+        self.assertEqual(self.requests(), [0])
+
     def test_silent_owner(self) -> None:
         """
         Where the owner answers nobody from the start, one follower takes its claim over,

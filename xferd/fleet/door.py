@@ -5,6 +5,7 @@ What a node sends to its peers: to whom, which blobs, to how many at a time, how
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -23,6 +24,13 @@ from xferd.transfer.bandwidth import Bandwidth
 
 BEHIND: Final = 8 * 1024 * 1024
 """Bytes that a peer may be ahead of this node, and wait for it to catch up."""
+
+SHARES: Final = 64
+"""Into how many parts the bytes of one second are divided, where the rate is limited: so
+many peers get some in a second.  They leave a node that is silent for five."""
+
+LEAST_WINDOW: Final = 4096
+"""Bytes of the smallest of these parts."""
 
 WARN_SECONDS: Final = 60.0
 """Seconds for which a reason to refuse a proof is not logged again: any client of the
@@ -97,6 +105,14 @@ class PeerDoor:
 
     def sending(self, digest: Digest, peer: Peer, start: int) -> IPeerSending:
         return _Sending(self, digest, self.followers.add(digest, peer, start))
+
+    @property
+    def window(self) -> int:
+        """
+        See L{IPeerSending.window}.
+        """
+        rate = self._bandwidth.rate
+        return max(rate // SHARES, LEAST_WINDOW) if rate else sys.maxsize
 
     def count(self, size: int) -> Deferred[None] | None:
         """
@@ -175,6 +191,7 @@ class _Sending:
         self._door = door
         self._digest = digest
         self._follower = follower
+        self.window = door.window
 
     def sent(self, size: int) -> Deferred[None] | None:
         self._door.followers.moved(self._follower, size)

@@ -184,6 +184,11 @@ class IPeerSending(Interface):
     A blob that is being sent to a peer.
     """
 
+    window: int = Attribute(
+        "The bytes to send between two calls of C{sent}, at most.  Where the rate is limited they are few, "
+        "so that each peer gets some every second: none of them waits for long at a silent node."
+    )
+
     def sent(size: int) -> Deferred[None] | None:
         """
         Count bytes that the peer has taken.

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from xferd.errors import StoreError, XferdError
 from xferd.interfaces.mirror import IFileReader
-from xferd.v2.file_sender import FileSender
+from xferd.v2.file_sender import WINDOW, FileSender
 from xferd.web.backpressure import Backpressure
 
 if TYPE_CHECKING:
@@ -99,12 +99,15 @@ class BlobResponse:
         *,
         stall: float = STALL,
         pace: Callable[[int], Deferred[None] | None] = lambda _: None,
+        window: int = WINDOW,
     ) -> None:
         """
         @param preload: see L{FileSender}.
         @param stall: seconds after which a client that reads nothing is dropped.
         @param pace: see L{FileSender}; not called for bytes that have no file.
+        @param window: see L{FileSender}.
         """
+        self._window = window
         self._flow = Backpressure(request, clock, stall=stall, noun="blob")
         self._pace = pace
         self._request = request
@@ -172,9 +175,7 @@ class BlobResponse:
             # Only this response closes it; the file stays the same when the blob is complete.
             self._file = os.dup(part.file)
         end = min(part.stop, stop)
-        await FileSender(self._request, self._flow, self._file, None, self._clock, self._pace).send(
-            start, end
-        )
+        await self._sender(self._file, None).send(start, end)
         return end
 
     async def _send_file(self, path: str, start: int, stop: int) -> None:
@@ -186,8 +187,9 @@ class BlobResponse:
         except OSError as e:
             raise StoreError(f"cannot open {path}: {e.strerror}") from e
         try:
-            await FileSender(self._request, self._flow, file, self._preload, self._clock, self._pace).send(
-                start, stop
-            )
+            await self._sender(file, self._preload).send(start, stop)
         finally:
             os.close(file)
+
+    def _sender(self, file: int, preload: Callable[[int, int], Deferred[None]] | None) -> FileSender:
+        return FileSender(self._request, self._flow, file, preload, self._clock, self._pace, self._window)

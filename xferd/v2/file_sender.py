@@ -51,6 +51,7 @@ class FileSender:
         preload: Callable[[int, int], Deferred[None]] | None,
         clock: IReactorTime,
         pace: Callable[[int], Deferred[None] | None] = lambda _: None,
+        window: int = WINDOW,
     ) -> None:
         """
         @param flow: the request's producer, which has begun.
@@ -60,7 +61,9 @@ class FileSender:
             ago, so that the kernel has them there.
         @param pace: called with the number of bytes that were sent; where it returns a
             Deferred, no more are sent until it fires.
+        @param window: the bytes between two calls of C{pace}, at most.
         """
+        self._window = min(window, WINDOW)
         self._pace = pace
         self._request = request
         self._flow = flow
@@ -78,7 +81,7 @@ class FileSender:
         # Writes the head of the response, if nothing else has.
         self._flow.write(b"")
         while start < stop:
-            size = min(WINDOW, stop - start)
+            size = min(self._window, stop - start)
             if self._preload is not None and not is_cached(self._file, start, size):
                 await self._preload(start, min(AHEAD, stop - start))
             before = start

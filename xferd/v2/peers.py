@@ -118,6 +118,7 @@ class PeerRoute:
                 partial(self._store.blobs.preload, digest),
                 stall=STALL,
                 pace=sending.sent,
+                window=sending.window,
             ).run()
         finally:
             sending.end()
