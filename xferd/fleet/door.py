@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.fleet.test_door -*-
 """
-What a node sends to its peers: to whom, which blobs, to how many at a time, how fast.
+The answers to requests of peers: which peers get which blobs, how many at a time, and
+how fast.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.fleet.test_pauses -*-
 """
-The pauses that registries ask for: what one node is told, all nodes obey that have the
-same account.
+The pauses that registries ask for: a pause that one node receives holds for all nodes
+with the same account.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.engines.test_engines -*-
 """
-A container engine that the daemon serves with the trees of the store.
+The container engines that the daemon serves with the trees of the store.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def locked(path: str, *, exclusive: bool, stop: Event, patience: float = PATIENC
 
 def open_file(path: str, flags: int) -> int:
     """
-    Open a regular file alone: the storage of an engine may be an ordinary user's, and a pipe
-    or a device in place of a file would block, or worse.
+    Open a file only if it is a regular one: the storage of an engine may be an ordinary
+    user's, and a pipe or a device in place of a file could block.
 
     @raise OSError: it cannot be opened, or is something else.
     """

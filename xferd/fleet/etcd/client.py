@@ -186,8 +186,8 @@ class EtcdClient:
     # -------------------------------------------------------- the members
 
     def _late(self) -> Exception:
-        # etcd that has lost its data waits with a token of its earlier life until it has made as
-        # many changes again: it never refuses it.
+        # An etcd that has lost its data does not refuse a token that it issued before: it waits
+        # until it has made as many changes again.
         self._token = ""
         names = ", ".join(each.name for each in self._settings.endpoints)
         return CoordinationUnavailable(f"etcd at {names} did not answer within {CALL_SECONDS:g} s")
