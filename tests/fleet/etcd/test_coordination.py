@@ -127,6 +127,28 @@ class CoordinationTests(CoordinationCase):
         self.passes(0.5)
         self.assertIsNotNone(self.look(OTHER).claim)
 
+    def test_released_while_claimed_again(self) -> None:
+        """
+        A claim that is released while it is made again is not made once more with the next
+        lease.
+        """
+        claim = self.result(self.one.claim(BLOB, 1, "a"))
+        leases: list[int] = []
+
+        def began(_: bool) -> None:
+            leases.append(self.one._session.lease)
+            if len(leases) == 1:
+                self.one.release(claim)
+
+        self.one._session.on_available(began)
+        self.etcd.end_lease(self.one._session.lease)
+        self.passes(8)
+        self.assertIsNone(self.look().claim)
+        self.etcd.end_lease(self.one._session.lease)
+        self.passes(8)
+        self.assertEqual(len(leases), 2)
+        self.assertIsNone(self.look().claim)
+
     def test_lists(self) -> None:
         """
         Records that cannot be read are not listed.

@@ -242,11 +242,15 @@ class EtcdCoordination:
         found = key_values(response, key, 1)
         return read_claim(found[0], self._session.lease) if found and found[0].key == key else None
 
-    async def _claim(self, digest: Digest, size: int, source: str, seen: int) -> Claim:
+    async def _claim(
+        self, digest: Digest, size: int, source: str, seen: int, *, is_again: bool = False
+    ) -> Claim:
         """
         Claim a blob.
 
         @param seen: the revision of the claim that this one takes over; 0 for none.
+        @param is_again: whether the node has the claim already; it may be released
+            meanwhile.
         """
         self._announcements.keep_claim(digest)
         lease, key = self._session.lease, claim_key(digest)
@@ -275,7 +279,7 @@ class EtcdCoordination:
             raise
         if claim is None:
             raise CoordinationUnavailable(f"etcd has a claim of {digest.short} that cannot be read")
-        if claim.mine:
+        if claim.mine and (digest in self._claims or not is_again):
             self._claims[digest] = claim
         else:
             self._claims.pop(digest, None)
@@ -287,7 +291,7 @@ class EtcdCoordination:
         """
         if is_new:
             for digest, claim in list(self._claims.items()):
-                self._spawn(self._claim(digest, claim.size, claim.source, 0))
+                self._spawn(self._claim(digest, claim.size, claim.source, 0, is_again=True))
 
     # ---------------------------------------------------------------- lists
 
