@@ -35,13 +35,14 @@ _LIMIT: Final = "90"
 
 
 NOT_IN_DEBIAN: Final = ("crane", "crio", "oras", "registry", "regctl")
-"""Programs that only a machine with Go, or with other packages than Debian's, has."""
+"""Programs that no package of Debian's has."""
 
 
 def require(name: str) -> str:
     """
     Find a program that a test needs.
 
+    @param name: its name, or the path of one that is not Debian's.
     @return: its path.
     @raise SkipTest: it is not installed.
     @raise AssertionError: it is not installed, is one of Debian's, and
@@ -49,7 +50,7 @@ def require(name: str) -> str:
     """
     path = shutil.which(name)
     if path is None:
-        if name in NOT_IN_DEBIAN:
+        if name in NOT_IN_DEBIAN or "/" in name:
             raise SkipTest(f"{name} is not installed")
         reason = f"{name} is not installed; see .ci/run for the packages that the integration tests need"
         if os.environ.get("XFERD_REQUIRE_PEERS") == "1":
