@@ -34,10 +34,12 @@ class EtcdCase(TestCase):
     Nodes of a fleet, each with a line of its own to each member of etcd.
 
     @ivar members: the members.
+    @ivar since: when the next node started, by its clock.
     """
 
     timeout = 110
     lease = 3.0
+    since = 1e9
     members: list[Etcd]
     options: dict[str, str]
 
@@ -83,7 +85,7 @@ class EtcdCase(TestCase):
         node = EtcdCoordination(
             self.reactor,
             client,
-            Node(peer, "1.0", 1e9),
+            Node(peer, "1.0", self.since),
             Random(1),
             lease_seconds=int(self.lease),
             collect_seconds=0.2,
@@ -275,6 +277,21 @@ class OneMemberTests(CoordinationConformance, EtcdCase):
         await self.is_available(again)
         found = await two.look([BLOB, OTHER])
         self.assertEqual(((), None), (found[BLOB].holders, found[OTHER].claim))
+
+    async def test_same_name_and_url(self) -> None:
+        """
+        Of two nodes with the same name and URL the earlier one notices the later one, and
+        does not end its lease.
+        """
+        (one,) = await self.started("one")
+        self.since = 2e9
+        again = self.make("one")
+        again.start()
+        await self.is_available(again)
+        await self.passes(self.lease)
+        self.assertIn("another daemon has the name and the URL of this one", one.problem)
+        self.assertEqual((one.available, again.available), (False, True))
+        self.assertEqual([node.since for node in await again.nodes()], [2e9])
 
     async def test_another_server(self) -> None:
         """
