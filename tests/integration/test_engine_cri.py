@@ -11,7 +11,8 @@ from typing import cast
 
 from twisted.internet import reactor as installed
 
-from tests.integration.peers import PeerFailed
+from tests.integration.containerds import NEWEST
+from tests.integration.peers import PeerFailed, require
 from tests.integration.test_engine_containerd import ContainerdCase, runnable_image
 from xferd.engines.grpc.client import GrpcClient
 from xferd.engines.proto.cri_pb2 import AuthConfig, ImageSpec, PullImageRequest, PullImageResponse
@@ -60,6 +61,7 @@ class NewestTests(ContainerdCase):
         """
         Without credentials, and with wrong ones, the pull fails as containerd's own does.
         """
+        require(f"{NEWEST}/crictl")
         reference = self.add(runnable_image())
         for more in ((), ("--creds", "ann:wrong")):
             with self.assertRaises(PeerFailed) as caught:
