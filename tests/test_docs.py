@@ -30,7 +30,7 @@ from xferd.config import Config, key_of
 from xferd.ctl.commands.arguments import Parser, add_common, command_parser
 from xferd.ctl.commands.table import MODULES, load_command
 from xferd.engines.settings import EnginesSettings
-from xferd.interfaces.store import Freed
+from xferd.interfaces.collection import Freed
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.limits import bounds

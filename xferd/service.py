@@ -1,6 +1,8 @@
 # -*- test-case-name: tests.test_tap -*-
 """
 The daemon: assembles all packages, and starts and stops them in order.
+
+The module is long because it knows every package.
 """
 
 from __future__ import annotations

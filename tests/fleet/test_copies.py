@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from xferd.fleet.copies import FleetCopies
 from xferd.fleet.memory import MemoryCluster
-from xferd.interfaces.store import ICopies
+from xferd.interfaces.collection import ICopies
 from xferd.names import Digest
 
 BLOB, OTHER = Digest.of(b"blob"), Digest.of(b"other")

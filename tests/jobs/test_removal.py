@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
-from xferd.interfaces.store import Freed
+from xferd.interfaces.collection import Freed
 from xferd.names import Digest
 from xferd.platforms import Platform
 from xferd.testing.images import image_of, index_of, sample_image, sample_layer

@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from xferd.interfaces.blobs import IFollower, IPartial
+from xferd.interfaces.collection import ILayerUser
 from xferd.interfaces.reactor import IReactor
-from xferd.interfaces.store import UNPACK_RULES, ILayerUser, Image, IStore, Unpacked
+from xferd.interfaces.store import UNPACK_RULES, Image, IStore, Unpacked
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST
 from xferd.names import Digest, Reference, chain_id

@@ -37,8 +37,8 @@ from tests.store.support import (
 )
 from xferd.errors import UploadUnknown
 from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
+from xferd.interfaces.collection import Freed
 from xferd.interfaces.reactor import IReactor
-from xferd.interfaces.store import Freed
 from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Repository, chain_id
 from xferd.oci import Descriptor

@@ -9,8 +9,8 @@ from zope.interface.verify import verifyObject
 
 from tests.store.support import StoreTestCase, pull, sample
 from xferd.errors import StoreError
+from xferd.interfaces.collection import Freed, ILayerUser
 from xferd.interfaces.snapshots import ISnapshotTable, ISnapshotTables, Kind, Snapshot, Usage
-from xferd.interfaces.store import Freed, ILayerUser
 from xferd.names import Digest
 
 LABELS = {"containerd.io/snapshot/cri.image-ref": "docker.io/library/app:1", "a": "ä"}

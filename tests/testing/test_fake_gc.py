@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from tests.store.conformance.base import DIGEST
 from tests.store.conformance.gc import GarbageCollectorConformance
 from xferd.errors import StoreError
-from xferd.interfaces.store import Freed, IGarbageCollector
+from xferd.interfaces.collection import Freed, IGarbageCollector
 from xferd.testing.fake_store import FakeStore
 
 T = TypeVar("T")

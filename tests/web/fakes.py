@@ -29,6 +29,7 @@ from xferd.engines.engines import Engines
 from xferd.engines.former import FormerEngines
 from xferd.errors import BadInput, NotFound, StoreError, WrongOffset, XferdError
 from xferd.hosts.memory import HostMemory
+from xferd.interfaces.collection import Freed, KeptFor
 from xferd.interfaces.engines import IEngine
 from xferd.interfaces.fleet_status import IFleet
 from xferd.interfaces.job_json import (
@@ -43,7 +44,7 @@ from xferd.interfaces.job_json import (
 )
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
 from xferd.interfaces.mirror import IBlobReader
-from xferd.interfaces.store import Freed, IImages, Image, IStore, KeptFor, Layer
+from xferd.interfaces.store import IImages, Image, IStore, Layer
 from xferd.jobs.job import ENDED
 from xferd.jobs.limits import Limits
 from xferd.media_types import OCI_CONFIG, OCI_MANIFEST

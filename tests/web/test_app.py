@@ -23,11 +23,12 @@ from xferd.errors import (
     Interrupted,
     NotFound,
 )
+from xferd.interfaces.collection import KeptFor
 from xferd.interfaces.engines import EngineImageJSON, FilledJSON
 from xferd.interfaces.fleet_status import ALONE, NO_FLEET, IFleet
 from xferd.interfaces.jobs import IEventStream, IJobs
 from xferd.interfaces.snapshots import Kind, Snapshot
-from xferd.interfaces.store import IImages, IStore, KeptFor
+from xferd.interfaces.store import IImages, IStore
 from xferd.testing.fake_engine import FakeEngine
 from xferd.testing.fake_fleet import FakeFleet
 from xferd.testing.fake_store import FakeStore

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.ctl.test_client -*-
 """
-The daemon as commands see it: one method for each route of its API.
+The daemon as commands see it: one method for each route of its API,
+which makes the module long.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from zope.interface import implementer
 
 from xferd.errors import CoordinationUnavailable
+from xferd.interfaces.collection import ICopies
 from xferd.interfaces.fleet import ICoordination
-from xferd.interfaces.store import ICopies
 from xferd.names import Digest
 
 

@@ -2,6 +2,8 @@
 """
 The coordination of nodes in memory, for tests and simulations: several nodes
 share one cluster, on one clock.
+
+The module is long because it stands for a whole etcd.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 # -*- test-case-name: tests.test_interfaces -*-
 """
 Jobs, as the API and the page use them.
+
+The module is long because all requests of clients meet in L{IJobs}.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from xferd.credentials import Credentials
+from xferd.interfaces.collection import Freed
 from xferd.interfaces.job_json import (
     AttemptJSON,
     JobDetailsJSON,
@@ -23,7 +26,7 @@ from xferd.interfaces.job_json import (
     TransferJSON,
 )
 from xferd.interfaces.mirror import IBlobReader, UpstreamFigures
-from xferd.interfaces.store import Freed, Image
+from xferd.interfaces.store import Image
 from xferd.json_encoding import encode
 from xferd.names import Repository
 from xferd.oci import Descriptor

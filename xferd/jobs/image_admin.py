@@ -13,9 +13,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BadReference, Interrupted, NotFound, StoreError
+from xferd.interfaces.collection import Freed
 from xferd.interfaces.jobs import IImageAdmin
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.store import Freed, Image, IStore
+from xferd.interfaces.store import Image, IStore
 from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.images.naming import Naming

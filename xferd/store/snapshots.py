@@ -17,8 +17,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from xferd.interfaces.collection import ILayerUser
 from xferd.interfaces.snapshots import ISnapshotTable, ISnapshotTables, Kind, Snapshot, Usage
-from xferd.interfaces.store import ILayerUser
 from xferd.names import Digest
 from xferd.store.journal import Statement
 
@@ -56,7 +56,7 @@ class Database(Protocol):
 
 class AddUser(Protocol):
     """
-    As L{IGarbageCollector.add_user<xferd.interfaces.store.IGarbageCollector.add_user>}.
+    As L{IGarbageCollector.add_user<xferd.interfaces.collection.IGarbageCollector.add_user>}.
     """
 
     def __call__(self, user: ILayerUser) -> None:

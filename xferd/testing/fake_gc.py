@@ -11,14 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest
-from xferd.interfaces.store import (
-    Evicted,
-    Freed,
-    ICopies,
-    IGarbageCollector,
-    ILayerUser,
-    KeptFor,
-)
+from xferd.interfaces.collection import Evicted, Freed, ICopies, IGarbageCollector, ILayerUser, KeptFor
 from xferd.names import Digest, Reference, Repository
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.gc.users import LayerUsers, reasons

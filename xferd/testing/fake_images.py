@@ -13,10 +13,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import NotFound, StoreError
-from xferd.interfaces.store import (
-    IImages,
-    Image,
-)
+from xferd.interfaces.store import IImages, Image
 from xferd.names import Reference
 from xferd.testing.fake_blobs import FakeBlobs
 from xferd.testing.fake_leases import FakeLeases

@@ -25,9 +25,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from xferd.interfaces.store import (
-    IStore,
-)
+from xferd.interfaces.store import IStore
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.catalog.records import Change, OriginChange, Recorded
 from xferd.store.disk.file_system import trying_to

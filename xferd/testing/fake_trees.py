@@ -12,12 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from xferd.errors import StoreError
-from xferd.interfaces.store import (
-    ILayers,
-    ITrees,
-    Layer,
-    Unpacked,
-)
+from xferd.interfaces.store import ILayers, ITrees, Layer, Unpacked
 from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
 from xferd.owners import Owners

@@ -1,6 +1,8 @@
 # -*- test-case-name: tests.web.test_app -*-
 """
 The routes of the HTTP API and the status page.
+
+One class has all routes, as Klein wants it, which makes the module long.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 """
 The description of the HTTP API (OpenAPI 3.1), which tests hold against the
 routes and against every answer.
+
+The module is long because it lists every route.
 """
 
 from __future__ import annotations

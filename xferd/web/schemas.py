@@ -1,6 +1,8 @@
 # -*- test-case-name: tests.web.test_openapi -*-
 """
 The JSON Schemas (2020-12) of requests and responses.
+
+The module is long because it lists every field.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ from typing import Any, Final
 
 from attrs import fields
 
+from xferd.interfaces.collection import Freed
 from xferd.interfaces.engines import CONTAINERD, CONTAINERS_STORAGE, FAILED, SERVING, STOPPED
 from xferd.interfaces.fleet_status import ALONE, OFF, PEER, SHARING, STORE, UPSTREAM
 from xferd.interfaces.hosts import Availability
-from xferd.interfaces.store import Freed
 from xferd.jobs.limits import Limits
 from xferd.web.archive_request import ARCHIVE_END
 from xferd.web.fields import Schema

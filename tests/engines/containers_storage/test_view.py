@@ -20,10 +20,10 @@ from xferd.engines.containers_storage.view import FRESH, RETRY, SHOWN, StorageVi
 from xferd.engines.engines import Engines, make_engines
 from xferd.engines.settings import ContainersStorageSettings, EnginesSettings
 from xferd.errors import StoreError
+from xferd.interfaces.collection import Freed, ILayerUser
 from xferd.interfaces.engines import EngineContext, EngineFigures, EngineJSON, IEngine, ILateAnswers
 from xferd.interfaces.jobs import IJobs
 from xferd.interfaces.reactor import IReactor
-from xferd.interfaces.store import Freed, ILayerUser
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Document
 from xferd.testing.inline_threads import InlinePool

@@ -12,7 +12,7 @@ from tests.store.support import LayerUser, Sample, pull, sample
 from xferd.errors import StoreError
 from xferd.interfaces.blobs import IPartial
 from xferd.interfaces.catalog import CatalogManifest
-from xferd.interfaces.store import Freed, KeptFor
+from xferd.interfaces.collection import Freed, KeptFor
 from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference, Repository, chain_id
 from xferd.oci import Descriptor

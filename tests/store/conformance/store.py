@@ -8,8 +8,9 @@ from zope.interface.verify import verifyObject
 
 from tests.store.conformance.base import Conformance
 from xferd.interfaces.blobs import IBlobs
+from xferd.interfaces.collection import IGarbageCollector
 from xferd.interfaces.journal import IJournal
-from xferd.interfaces.store import IGarbageCollector, IImages, ILayers, IStore, ITrees
+from xferd.interfaces.store import IImages, ILayers, IStore, ITrees
 
 
 class StoreConformance(Conformance):

@@ -29,8 +29,8 @@ from tests.store.support import (
     sample,
 )
 from xferd.errors import DiskFull, StoreError
+from xferd.interfaces.collection import Freed, ICopies
 from xferd.interfaces.fleet import MIN_SHARED
-from xferd.interfaces.store import Freed, ICopies
 from xferd.media_types import OCI_MANIFEST
 from xferd.names import Digest, Reference, chain_id
 from xferd.store.gc import collector

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.store.support import LayerUser
-from xferd.interfaces.store import ILayerUser
+from xferd.interfaces.collection import ILayerUser
 from xferd.names import Digest
 from xferd.store.gc.users import LayerUsers
 

@@ -122,7 +122,7 @@ class Needs:
 
     def used(self) -> Mapping[Digest, Sequence[str]]:
         """
-        See L{ILayerUser.used<xferd.interfaces.store.ILayerUser.used>}.  Blobs of layers
+        See L{ILayerUser.used<xferd.interfaces.collection.ILayerUser.used>}.  Blobs of layers
         that the view shows stay, too: engines push and save layers by them.
         """
         self._expire()

@@ -29,6 +29,7 @@ from xferd.engines.containers_storage.store_layers import StoreLayers
 from xferd.engines.containers_storage.writer import DIFF, Writer
 from xferd.engines.settings import ContainersStorageSettings
 from xferd.errors import StoreError, XferdError
+from xferd.interfaces.collection import ILayerUser
 from xferd.interfaces.engines import (
     CONTAINERS_STORAGE,
     FAILED,
@@ -41,7 +42,6 @@ from xferd.interfaces.engines import (
     ILateAnswers,
     LeftOutJSON,
 )
-from xferd.interfaces.store import ILayerUser
 from xferd.jobs.job import rfc3339
 from xferd.names import Digest, Repository
 from xferd.oci import Document

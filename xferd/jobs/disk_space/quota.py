@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces.store import Evicted, IStore
+from xferd.interfaces.collection import Evicted
+from xferd.interfaces.store import IStore
 from xferd.jobs.deferreds import then_cancelled
 from xferd.jobs.disk_space.sizes import in_words
 from xferd.names import Digest, Reference, Repository

@@ -26,8 +26,9 @@ from zope.interface import implementer
 
 from xferd.errors import StoreError
 from xferd.interfaces.catalog import ABANDONED_AFTER, LOCAL_HOST
+from xferd.interfaces.collection import Evicted, Freed, ICopies, IGarbageCollector, ILayerUser, KeptFor
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.store import Evicted, Freed, ICopies, IGarbageCollector, ILayerUser, Image, KeptFor
+from xferd.interfaces.store import Image
 from xferd.names import Digest, Reference, Repository
 from xferd.store.blobs.blobs import Blobs
 from xferd.store.catalog.catalog import Catalog

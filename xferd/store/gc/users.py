@@ -12,7 +12,7 @@ from typing import Final
 from twisted.internet.defer import CancelledError
 
 from xferd.errors import StoreError
-from xferd.interfaces.store import ILayerUser
+from xferd.interfaces.collection import ILayerUser
 from xferd.names import Digest
 
 _MOST: Final = 10
