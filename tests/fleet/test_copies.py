@@ -78,7 +78,7 @@ class CopiesTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """
-        Where it makes no difference, nobody is asked.
+        Where it makes no difference, etcd gets no request.
         """
         requests = self.cluster.requests
         self.assertEqual(self.successResultOf(FleetCopies(self.nodes[0], 0).elsewhere([BLOB])), frozenset())

@@ -107,7 +107,7 @@ class RequestTests(FleetCase):
 
     def test_refused(self) -> None:
         """
-        A reference that is none is refused; a node outside of the networks is not asked.
+        A malformed reference is refused; a node outside of the networks is not asked.
         """
         self.node()
         two = self.node()

@@ -236,7 +236,7 @@ class OneMemberTests(CoordinationConformance, EtcdCase):
 
     async def test_compacted(self) -> None:
         """
-        A watch from a revision that etcd has forgotten begins anew.
+        A watch from a revision that etcd has forgotten begins again.
         """
         one, two = await self.started("one", "two")
         heard: list[str] = []
@@ -382,7 +382,7 @@ class LoginTests(CoordinationConformance, EtcdCase):
 
     async def test_wrong_password(self) -> None:
         """
-        A wrong password is one sentence, and so is none.
+        A wrong password gives one sentence, and so does a missing one.
         """
         problem = await self.problem(password_file=self.file(b"incorrect"))
         self.assertIn("refuses the user of fleet.etcd_user", problem)

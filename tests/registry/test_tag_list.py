@@ -70,7 +70,7 @@ class TagListTests(ManifestCase):
 
     def test_odd(self) -> None:
         """
-        Null is none, and texts that are no tags are left out; other documents are
+        Null is an empty list, and texts that are no tags are left out; other documents are
         refused.
         """
         self.plant_page(Instead(as_json({"name": "team/a", "tags": None})))

@@ -130,7 +130,7 @@ class NamesTests(SynchronousTestCase):
 
     def test_malformed(self) -> None:
         """
-        A name that is none is refused, wherever it stands.
+        A malformed name is refused, wherever it stands.
         """
         for arguments in (
             ("A/b",),

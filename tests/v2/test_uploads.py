@@ -284,7 +284,7 @@ class RefusalTests(UploadCase):
 
     def test_range_invalid(self) -> None:
         """
-        A range that is none, or not the body's, is refused.
+        A malformed range, or one that does not fit the body, is refused.
         """
         url = self.begin()
         for content_range in ("x", "0", "-5", "0-3", "0-900", "3-0", "0-" + "9" * 40):
@@ -306,7 +306,7 @@ class RefusalTests(UploadCase):
 
     def test_unknown(self) -> None:
         """
-        An upload of another repository, or one that is none, is unknown.
+        An upload of another repository, or with a malformed ID, is unknown.
         """
         name = self.begin().rpartition("/")[2]
         for url in (f"/v2/local/other/blobs/uploads/{name}", UPLOADS + "..", UPLOADS + "0"):

@@ -180,7 +180,7 @@ class PeerClient:
         @param moved: called with the size of each piece that arrives.
         @raise PeerBusy: it may send it later.
         @raise BlobUnknown: it does not have it.
-        @raise NotAPeer: it is none.
+        @raise NotAPeer: the server is not an xferd with the same secret.
         @raise SourceError: as for L{IBlobSource.open
             <xferd.interfaces.registry.IBlobSource.open>}.
         """
@@ -202,7 +202,7 @@ class PeerClient:
         Ask a peer to fetch an image for the clients of its registry.
 
         @return: fires with the ID of the peer's job.
-        @raise NotAPeer: it is none.
+        @raise NotAPeer: the server is not an xferd with the same secret.
         @raise SourceError: it refuses, or does not answer.
         """
         return Deferred.fromCoroutine(self._prefetch(peer, reference, platform))

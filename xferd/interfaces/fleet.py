@@ -25,7 +25,7 @@ MIN_SHARED: Final = 1 << 20
 more to look up than to fetch."""
 
 MAX_HOLDERS: Final = 16
-"""The nodes that announce one blob, at most: more help nobody."""
+"""The most nodes that announce one blob: more would not help."""
 
 CALL_SECONDS: Final = 2.0
 """Seconds after which a call fails, and the node goes on alone."""
@@ -52,7 +52,7 @@ def _check_name(_: object, attribute: AttrsAttribute[str], value: str) -> None:
     """
     Refuse a text that is not the name of a node.
 
-    @raise ValueError: it is none.
+    @raise ValueError: it is malformed.
     """
     if not is_node_name(value):
         raise ValueError(f"{attribute.name!r} is not the name of a node")

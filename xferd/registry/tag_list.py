@@ -58,7 +58,7 @@ class TagList:
 
 def _tags(data: bytes, resource: Resource) -> list[str]:
     """
-    The tags of one page; null is none, as Go writes it.  Texts that are no tags are
+    The tags of one page; null is an empty list, as Go writes it.  Texts that are no tags are
     left out.
 
     @raise RegistryError: it is no list of tags.

@@ -110,7 +110,7 @@ class Listing:
         end-12); of a mirrored one, those that its upstream lists, too.
 
         @param source: the repository.
-        @raise BadDigest: C{digest} is none.
+        @raise BadDigest: C{digest} is malformed.
         """
         subject, kind = Digest.parse(digest), query(request, "artifactType")
         known = {each.digest: each for each in self._store.catalog.referrers(target.repository, subject)}

@@ -112,7 +112,7 @@ class Uploads:
         Begin an upload, or mount a blob (end-4a, end-4b, end-4c, end-11).  The
         client's right to push has been checked.
 
-        @raise BadDigest: a digest in the query is none.
+        @raise BadDigest: a digest in the query is malformed.
         @raise TooManyUploads: too many are unfinished.
         @raise StoreError: the disk refuses.
         """

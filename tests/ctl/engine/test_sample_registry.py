@@ -87,7 +87,7 @@ class RegistryTests(SynchronousTestCase):
 
     def test_head(self) -> None:
         """
-        A question for a header is answered, and is none for content.
+        A HEAD request is answered, and does not count as a request for content.
         """
         self.assertEqual(self.ask("xferd-check/manifests/1", method="HEAD"), b"")
         self.assertEqual(self.registry.asked, [])

@@ -53,7 +53,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_former(self) -> None:
         """
-        An engine that the settings do not name any more is none to configure a tool for.
+        No tool is configured for an engine that the settings do not name any more.
         """
         items = [found(NODE), found(NODE, name="old", path="", state="stopped", problem="no settings")]
         self.assertEqual(read_engines(items, STATUS), [NODE])

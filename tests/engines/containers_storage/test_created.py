@@ -31,7 +31,7 @@ class CreatedTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """
-        What is not a time, or is none that engines can read, is not passed on.
+        A text that is not a time, or not one that engines can read, is not passed on.
         """
         for config in (
             b"{}",

@@ -311,7 +311,7 @@ class WriterTests(SynchronousTestCase):
 
     def test_damaged(self) -> None:
         """
-        Records that are damaged are written anew.
+        Damaged records are written again.
         """
         contents = self.contents(self.one)
         self.writer.write(contents, NOW)
@@ -324,7 +324,7 @@ class WriterTests(SynchronousTestCase):
 
     def test_changed_by_others(self) -> None:
         """
-        A view that someone has removed or changed is made anew with the next change.
+        A view that was removed or changed from outside is written again with the next change.
         """
         both, one = self.contents(self.one, self.two), self.contents(self.one)
         self.writer.write(both, NOW)

@@ -198,7 +198,7 @@ class ImageServiceTests(SynchronousTestCase):
 
     def test_pull_malformed(self) -> None:
         """
-        A request that is none is containerd's to refuse.
+        A malformed request is forwarded, and containerd refuses it.
         """
         self.call("PullImage", b"\x0a\xff")
         self.assertEqual((self.containerd.calls[0][1], self.containerd.users), (b"\x0a\xff", []))

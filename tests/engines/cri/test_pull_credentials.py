@@ -43,7 +43,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        Empty and malformed ones are none.
+        Empty and malformed credentials are ignored.
         """
         long = "x" * (MAX_SECRET + 1)
         self.assertIsNone(self.read())
@@ -138,7 +138,7 @@ class PullCredentialsTests(SynchronousTestCase):
 
     def test_without(self) -> None:
         """
-        Pulls without credentials, and those of names that are none, keep nothing.
+        Pulls without credentials, and those of malformed names, keep nothing.
         """
         self.kept.keep(f"{HOST}/app:1", AuthConfig())()
         self.kept.keep("NO REFERENCE", ANN)()

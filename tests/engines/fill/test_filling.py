@@ -252,7 +252,7 @@ class FillingTests(JobsCase):
 
     def test_wrong_document(self) -> None:
         """
-        A manifest that differs from its digest, and one that is none.
+        A manifest that differs from its digest, and a malformed one.
         """
         self.space.content[str(self.image.digest)] += b" "
         self.error(XferdError)

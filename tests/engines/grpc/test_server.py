@@ -287,7 +287,7 @@ class RequestTests(ServerCase):
 
     def test_malformed(self) -> None:
         """
-        A message that is none, one that is cut, none at all and two of them.
+        A malformed message, a truncated one, no message, and two messages.
         """
         for body in (encode(b"\x0a\xff"), b"\0\0\0\0\2a", b"", encode(b"") * 2):
             self.assertEqual(self._refused(body).status, 13, body)
@@ -306,7 +306,7 @@ class RequestTests(ServerCase):
 
     def test_timeout_malformed(self) -> None:
         """
-        A time that is none is INVALID_ARGUMENT.
+        A malformed time is INVALID_ARGUMENT.
         """
         self.assertEqual(self.call("a", ("grpc-timeout", "soon")).status, 3)
 

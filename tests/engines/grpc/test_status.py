@@ -114,6 +114,6 @@ class TimeoutTests(SynchronousTestCase):
 
     def test_bounds(self) -> None:
         """
-        A time that is over is none, and one that is too long is cut.
+        No time is left after the deadline, and a time that is too long is limited.
         """
         self.assertEqual([format_timeout(x) for x in (-1.0, 1e9)], ["0m", "99999999m"])

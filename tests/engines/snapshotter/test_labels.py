@@ -42,7 +42,7 @@ class LabelTests(SynchronousTestCase):
 
     def test_empty_values(self) -> None:
         """
-        A label without a value is none.
+        A label without a value counts as absent.
         """
         self.assertEqual(checked({"a": "", "b": "c"}), {"b": "c"})
 

@@ -109,7 +109,7 @@ class LayerPullsTests(PullsCase):
 
     def test_nobody_waits(self) -> None:
         """
-        A pull goes on for a while after an answer, and is cancelled if nobody asks again.
+        A pull goes on for a while after an answer, and is cancelled without a further request.
         """
         self.registry.gate.hold("open", self.blob(1))
         wanted = self.want(0)
@@ -180,7 +180,7 @@ class LayerPullsTests(PullsCase):
 
     def test_cancelled_by_another(self) -> None:
         """
-        The same if somebody cancels the job.
+        The same if a client cancels the job.
         """
         self.registry.gate.hold("open", self.blob(0))
         wanted = self.want(0)

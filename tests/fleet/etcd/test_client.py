@@ -328,7 +328,7 @@ class UserTests(ClientCase):
 
     def test_wrong_token(self) -> None:
         """
-        A token that is none is refused.
+        A malformed token is refused.
         """
         for token in ("", 5, "a\r\nb", "\u00e4", None):
             calling = self.call()

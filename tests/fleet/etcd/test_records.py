@@ -55,7 +55,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """
-        A record with a wrong member is none.
+        A record with a wrong member is ignored.
         """
         node = json.loads(records.node_value(Node(PEER, "1.2", 1e9, 3)))
         for name, value in (
@@ -132,7 +132,7 @@ class RecordTests(SynchronousTestCase):
     )
     def test_hostile(self, value: Any) -> None:
         """
-        Whatever is under a key is read, or is none.
+        Whatever is under a key is read or ignored.
         """
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
         records.read_node(KeyValue(records.node_key("one"), data, 0, 0))

@@ -293,7 +293,7 @@ class FleetAttemptsTests(FleetAttemptsCase):
 
     def test_registry_retries(self) -> None:
         """
-        The registry's attempts have their delays, and claim anew.
+        The registry's attempts have their delays, and each claims the blob.
         """
         self.registry.stall(self.digest)
         pull = self.pull()

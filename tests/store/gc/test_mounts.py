@@ -90,7 +90,7 @@ class MountsTests(SynchronousTestCase):
 
     def test_other_overlays(self) -> None:
         """
-        Whatever only resembles a tree is none: upper directories, names of another
+        What only resembles a tree does not count: upper directories, names of another
         form, other file systems.
         """
         for options in (

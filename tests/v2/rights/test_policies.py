@@ -395,7 +395,7 @@ class PassTests(PolicyCase):
 
     def test_malformed(self) -> None:
         """
-        Malformed credentials are none.
+        Malformed credentials are ignored.
         """
         self.assert_refused({"Authorization": "Basic x"}, 401)
         self.assertEqual(self.ask(f"/v2/secret/blobs/{Digest.of(b'x')}", ANN).status, 404)

@@ -166,7 +166,7 @@ def _host_of(name: str) -> str:
     """
     The host of a registry that the user named.
 
-    @raise ClientError: it is none.
+    @raise ClientError: it is malformed.
     """
     try:
         # A host without a dot, such as "myregistry", would be the path of an image.

@@ -47,7 +47,7 @@ def locked(path: str, *, exclusive: bool, stop: Event, patience: float = PATIENC
     @param patience: seconds to wait, about.
     @return: the descriptor of the lock file.
     @raise StoreError: an engine holds the lock for longer, or C{stop} was set.
-    @raise OSError: the file cannot be opened, or is none.
+    @raise OSError: the file cannot be opened, or is not a regular file.
     """
     fd = open_file(path, os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY)
     try:
@@ -68,7 +68,7 @@ def open_file(path: str, flags: int) -> int:
     fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "it is no regular file", path)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
     return fd
 
 

@@ -137,7 +137,7 @@ def _reference(image: str) -> Reference:
     """
     A reference as containerd passes it on: of a tag and a digest the digest counts.
 
-    @raise BadReference: it is none.
+    @raise BadReference: it is malformed.
     """
     found = Reference.parse(image)
     return found if found.digest is None else Reference(found.repository, None, found.digest)

@@ -138,7 +138,7 @@ class LayerProvider:
         """
         The layer of the store that a parent is.
 
-        @raise _Declined: it is none, or no layer can be provided.
+        @raise _Declined: it is not one of them, or no layer can be provided.
         """
         if self._stopping:
             raise _Declined("xferd is stopping")

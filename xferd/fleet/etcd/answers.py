@@ -108,7 +108,7 @@ def parse(body: bytes, name: str, status: int) -> Message:
     """
     Read a JSON object.
 
-    @raise CoordinationUnavailable: it is none.
+    @raise CoordinationUnavailable: it is malformed.
     """
     try:
         message = json.loads(body)

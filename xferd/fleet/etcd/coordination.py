@@ -195,7 +195,7 @@ class EtcdCoordination:
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """
-        Do what nobody waits for.
+        Run work in the background.
         """
 
         def failed(failure: Failure) -> None:

@@ -109,7 +109,7 @@ class Pauses:
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """
-        Do what nobody waits for.
+        Run work in the background.
         """
 
         def failed(failure: Failure) -> None:

@@ -9,8 +9,8 @@ What etcd knows of a fleet: the keys, and the JSON under them.
     - C{pauses/<sha256>}: an upstream host that asked for a pause.
 
 All begin with L{PREFIX}, whose number changes when they do.  Members that are not
-known are ignored, and a record that cannot be read is none: another version, or
-somebody else, may have written it.
+known are ignored, and a record that cannot be read is ignored: another version, or
+another program, may have written it.
 
 Pure.
 """
@@ -213,7 +213,7 @@ def _read(value: bytes) -> dict[str, Any]:
 
 def _text(record: dict[str, Any], name: str) -> str:
     """
-    A short text for people or for a comparison; an empty one if it is none.
+    A short text for people or for a comparison; empty if the member is something else.
     """
     value = record.get(name)
     return value if isinstance(value, str) and len(value) <= _MAX_TEXT and value.isprintable() else ""
@@ -221,7 +221,7 @@ def _text(record: dict[str, Any], name: str) -> str:
 
 def _number(record: dict[str, Any], name: str, most: float) -> float | None:
     """
-    A number from 0 up to C{most}, or L{None} if it is none.
+    A number from 0 up to C{most}, or L{None} if the member is something else.
     """
     value = record.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool):

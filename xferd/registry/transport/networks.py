@@ -34,7 +34,7 @@ class Networks:
         """
         Read networks, C{10.0.0.0/8} or C{2001:db8::/32}, and single addresses.
 
-        @raise ValueError: one of them is none.
+        @raise ValueError: one of them is malformed.
         """
         return cls(tuple(ip_network(text) for text in texts))
 
