@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import struct
 import sys
 from collections.abc import Sequence
@@ -598,6 +599,8 @@ class RootlessTests(PodmanCase):
         if os.geteuid() != 0:
             raise SkipTest("only root can make a user")
         require("newuidmap")
+        if any(not path.stat().st_mode & stat.S_IXOTH for path in Path(sys.prefix).parents):
+            raise SkipTest(f"no other user can use {sys.prefix}")
         self.user = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.user, ignore_errors=True)
         for name, line in (("passwd", f"joe:x:{JOE}:{JOE}::/:/bin/sh\n"), ("group", f"joe:x:{JOE}:\n")):
