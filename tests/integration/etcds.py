@@ -105,10 +105,13 @@ class Etcd:
 
     def freeze(self) -> None:
         """
-        Stop it as by a debugger.
+        Stop it as by a debugger, with all of its threads.
         """
         assert self._program is not None
         os.kill(self._program.pid, signal.SIGSTOP)
+        threads = Path(f"/proc/{self._program.pid}/task")
+        while any("State:\tT" not in (each / "status").read_text() for each in threads.iterdir()):
+            pass
 
     def thaw(self) -> None:
         """
