@@ -317,7 +317,7 @@ class OneMemberTests(CoordinationConformance, EtcdCase):
             async def is_so(node: EtcdCoordination = node, expected: str = expected) -> bool:
                 return expected in node.problem
 
-            await self.until(is_so, 10.0)
+            await self.until(is_so, 3.0)
             self.assertFalse(node.available)
             await node.stop()
             await listening.stopListening()

@@ -220,7 +220,7 @@ class SocketTests(PullsCase, TestCase):
 
     async def test_reset(self) -> None:
         """
-        A client that resets its call ends the job that nobody else waits for.
+        A client that resets its call ends the job, if no other call waits for it.
         """
         await self.engine.start()
         self.registry.gate.hold("open", self.blob(0))

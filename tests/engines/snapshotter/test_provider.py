@@ -182,7 +182,7 @@ class LayerTests(SnapshotterCase):
 
     def test_answered_when_recorded(self) -> None:
         """
-        Nobody is told of a snapshot that is not on the disk yet.
+        A snapshot is reported only once it is on the disk.
         """
         self.store.gate.hold("snapshots.write")
         asked = [self.ask(0, key=f"k{n}") for n in range(2)]
