@@ -24,6 +24,7 @@ from benchmarks.places import in_memory
 from benchmarks.processes import Failed
 from benchmarks.registry import Registry
 from benchmarks.rounds import Setting
+from benchmarks.through import through
 
 BENCHMARKS: Mapping[str, str] = {
     "pull": "pull each image into an empty store",
@@ -47,6 +48,7 @@ BENCHMARKS: Mapping[str, str] = {
     "hits": "serve a blob from the store to 1 and 64 clients, beside other servers",
     "misses": "serve a blob that arrives over a link of 40 Mbit/s",
     "connections": "find the memory that 200 connections and a huge blob cost",
+    "through": "pull each image by container engines through xferd, and straight from the registry",
     "engine-pull": "pull each image by container engines, in their own way and on xferd",
     "engine-again": "pull an image that xferd has into an engine's empty store",
     "engine-prepares": "prepare the snapshots of 20 containers at once",
@@ -57,7 +59,7 @@ BENCHMARKS: Mapping[str, str] = {
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "many": (*MANY, "clients"),
-    "mirror": tuple(MIRROR),
+    "mirror": (*MIRROR, "through"),
     "engines": tuple(ENGINE),
     "fleet": ("fleet-pull", *fleet.FLEET),
 }
@@ -77,10 +79,11 @@ _OF_IMAGES: Mapping[str, Callable[[Setting, Image], Outcome]] = {
     "stop": pulls.stop,
     "pause": shared.pause,
     "fleet-pull": fleet.pull,
+    "through": through,
     **ENGINE,
 }
 
-_OF_EACH_IMAGE = ("pull", "engine-pull")
+_OF_EACH_IMAGE = ("pull", "engine-pull", "through")
 """Those that take each image; the others take the smallest."""
 
 
@@ -102,8 +105,8 @@ def parse(argv: Sequence[str]) -> Namespace:
         action="append",
         metavar="KIND|REF",
         help=f"one of {', '.join(KINDS)}, made of this machine's Debian packages, or the reference of an "
-        "image in a registry, which skopeo copies; 'pull' and 'engine-pull' take each, the others the "
-        "smallest; default: golang-like and wordpress-like",
+        "image in a registry, which skopeo copies; 'pull', 'engine-pull' and 'through' take each, the others "
+        "the smallest; default: golang-like and wordpress-like",
     )
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="how often to time; default: 5")
     parser.add_argument(

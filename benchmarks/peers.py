@@ -207,6 +207,12 @@ class Xferd(Peer):
         """
         return self._xferctl("pull", reference)
 
+    def prefetch(self, reference: str) -> Program:
+        """
+        Begin to fetch an image without unpacking it.
+        """
+        return self._run(self._xferctl("prefetch", reference))
+
     def push_command(self, reference: str, target: str) -> Sequence[str]:
         """
         C{xferctl push}.
@@ -262,9 +268,16 @@ class Docker(Peer):
             f"--pidfile={self._place}/pid",
             f"--host={self._host}",
             f"--insecure-registry={self._registry}",
+            *self._options(),
         ]
         self.daemon = self._program(argv, "daemon")
         self.daemon.ready("API listen on")
+
+    def _options(self) -> Sequence[str]:
+        """
+        More options of the daemon.
+        """
+        return ()
 
     @property
     def _host(self) -> str:

@@ -37,9 +37,13 @@ class Server(Protocol):
 
 class Mirror(Xferd):
     """
-    xferd as a mirror of the registry.
+    xferd as a mirror of the registry, which is also its default.
+
+    @ivar url: where it is, without a path.
     """
 
+    alias = "bench"
+    """What stands for the registry in the names of images."""
     tls = False
     """Whether clients reach it by TLS."""
 
@@ -60,7 +64,7 @@ class Mirror(Xferd):
         self.settings = (
             f'{self.settings}[registry]\ndefault = "{self._registry}"\n'
             f'listen = ["{kind}:{port}:interface=127.0.0.1{options}"]\n'
-            f'[registry.upstreams."{self._registry}"]\n'
+            f'[registry.upstreams."{self._registry}"]\nalias = "{self.alias}"\n'
         )
         super().start()
 

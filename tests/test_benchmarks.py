@@ -28,6 +28,7 @@ from benchmarks.mirror import MIRROR, hit_rows, miss_row
 from benchmarks.peers import Containerd, Containerd2
 from benchmarks.processes import Failed
 from benchmarks.readers import Reading, read
+from benchmarks.through import through_rows
 
 
 def row(who: str, *values: float, **facts: float) -> Row:
@@ -365,6 +366,29 @@ class EngineTests(SynchronousTestCase):
         )
 
 
+class ThroughTests(SynchronousTestCase):
+    """
+    Tests for what the benchmark of pulls through xferd computes.
+    """
+
+    def test_direct(self) -> None:
+        """
+        A pull through xferd is compared with the same engine's direct one, where that was
+        measured.
+        """
+        values = {"docker": [4.0], "docker, cold": [5.0], "docker, warm": [3.0], "podman, warm": [2.0]}
+        rows = through_rows(values, {"docker, cold": [1.0, 2.0], "docker, warm": [0.5]})
+        self.assertEqual(
+            [(row.who, row.unit, row.series.median, row.facts) for row in rows],
+            [
+                ("docker", "s", 4.0, {}),
+                ("docker, cold", "s", 5.0, {"it / direct": 1.25, "CPU s of xferd": 1.5}),
+                ("docker, warm", "s", 3.0, {"it / direct": 0.75, "CPU s of xferd": 0.5}),
+                ("podman, warm", "s", 2.0, {}),
+            ],
+        )
+
+
 class ParseTests(SynchronousTestCase):
     """
     Tests for the command line.
@@ -377,7 +401,8 @@ class ParseTests(SynchronousTestCase):
         args = parse([])
         moves = ["pull", "again", "push", "there", "copy"]
         alone = ["clients", "link", "capped", "stop", "queue", "names", "records", "pause"]
-        self.assertEqual(args.names, [*moves, *alone, *MANY, *MIRROR, *ENGINE, "fleet-pull", *FLEET])
+        groups = [*MANY, *MIRROR, "through", *ENGINE, "fleet-pull", *FLEET]
+        self.assertEqual(args.names, [*moves, *alone, *groups])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
         self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "containerd-2", "skopeo"])
         self.assertEqual((args.runs, args.json), (5, False))
@@ -396,7 +421,7 @@ class ParseTests(SynchronousTestCase):
         """
         args = parse(["many", "--beside", "/old"])
         self.assertEqual((args.names, args.beside), ([*MANY, "clients"], Path("/old")))
-        self.assertEqual(parse(["mirror", "queue"]).names, ["hits", "misses", "connections", "queue"])
+        self.assertEqual(parse(["mirror", "queue"]).names, [*MIRROR, "through", "queue"])
         self.assertEqual(parse(["engines"]).names, ["engine-pull", "engine-again", "engine-prepares"])
         self.assertEqual(parse(["fleet"]).names, ["fleet-pull", "fleet-coordination"])
 
