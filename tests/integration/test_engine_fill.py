@@ -139,7 +139,7 @@ class NewestTests(ContainerdCase):
         await self.containerd.stop()
         with self.assertRaises(PeerFailed) as caught:
             await self.daemon.ctl("engine", "fill", "main", "a")
-        self.assertIn(f"cannot connect to {self.place}/c/s", str(caught.exception))
+        self.assertIn(f"containerd main: cannot connect to {self.place}/c/s: ", str(caught.exception))
 
 
 class DebiansTests(NewestTests):

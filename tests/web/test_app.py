@@ -610,7 +610,7 @@ class StoreTests(SynchronousTestCase):
             ("node", {"reference": "a", "namespace": "x" * 77}, 400, "BAD_INPUT"),
             ("node", {"reference": "a"}, 502, "ENGINE_FAILED"),
         ):
-            node = FakeEngine("node", filled=fail(EngineFailed("containerd at /s: no")))
+            node = FakeEngine("node", filled=fail(EngineFailed("containerd node: no")))
             world = World(engines=[node])
             answer = world.ask("POST", f"/api/v1/engines/{name}/fill", json.dumps(body).encode())
             self.assertEqual((answer.status, answer.json()["error"]["code"]), (status, code), body)

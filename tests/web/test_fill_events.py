@@ -67,8 +67,8 @@ class FillEventsTests(SynchronousTestCase):
         """
         The last event has the error, with its code.
         """
-        self.work.errback(EngineFailed("containerd at /s: no"))
-        error = {"code": "ENGINE_FAILED", "message": "containerd at /s: no", "detail": {"retryable": False}}
+        self.work.errback(EngineFailed("containerd node: no"))
+        error = {"code": "ENGINE_FAILED", "message": "containerd node: no", "detail": {"retryable": False}}
         self.assertEqual(self.read(), [({"error": error}, True)])
         self.assertEqual(self.read(), [])
 

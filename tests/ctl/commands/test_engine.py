@@ -262,12 +262,12 @@ class FillTests(CommandCase):
         """
         A fill that fails later, and one whose events break off.
         """
-        error = {"error": {"code": "ENGINE_FAILED", "message": "containerd at /s: no", "detail": None}}
+        error = {"error": {"code": "ENGINE_FAILED", "message": "containerd node: no", "detail": None}}
         headers = {"Content-Type": "application/x-ndjson"}
         for lines, why in (
             (
                 [json_line({"kind": "fill", "data": error, "final": True}).encode() + b"\n"],
-                "containerd at /s: no",
+                "containerd node: no",
             ),
             ([b"\n"], "ended the work early"),
         ):

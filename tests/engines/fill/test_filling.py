@@ -99,7 +99,7 @@ class FillingTests(JobsCase):
             self.store.path,
         )
         if self.filling is None or jobs is not None:
-            self.filling = Filling(cast(GrpcClient, self.containerd), "/c.sock", context)
+            self.filling = Filling(cast(GrpcClient, self.containerd), "main", context)
         self.seen: list[tuple[int, int]] = []
         filling = self.filling.fill(
             Reference.parse(name), namespace, "ann", None, lambda done, size: self.seen.append((done, size))
@@ -219,17 +219,17 @@ class FillingTests(JobsCase):
         """
         self.assertEqual(
             self.error(NotFound, name="app"),
-            "containerd at /c.sock has no image docker.io/library/app:latest",
+            "containerd main has no image docker.io/library/app:latest",
         )
         self.assertIn("in namespace 'x'", self.error(NotFound, namespace="x"))
 
     def test_containerd_fails(self) -> None:
         """
-        containerd's error is named with its socket.
+        The engine that failed is named.
         """
         for self.containerd.failing in ("", "Images", "Content", "Leases"):
             self.containerd.failure = GrpcError(Status.UNAVAILABLE, "cannot connect")
-            self.assertEqual(self.error(EngineFailed), "containerd at /c.sock: cannot connect")
+            self.assertEqual(self.error(EngineFailed), "containerd main: cannot connect")
 
     def test_large_document(self) -> None:
         """

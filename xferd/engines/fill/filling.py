@@ -28,12 +28,12 @@ class Filling:
     Fills images of one containerd, one after the other.
     """
 
-    def __init__(self, client: GrpcClient, address: str, context: EngineContext) -> None:
+    def __init__(self, client: GrpcClient, name: str, context: EngineContext) -> None:
         """
-        @param address: containerd's socket, for errors.
+        @param name: the engine's, for errors.
         """
         self._client = client
-        self._address = address
+        self._name = name
         self._context = context
         # containerd refuses two writers of one blob.
         self._lock = DeferredLock()
@@ -57,7 +57,7 @@ class Filling:
             async with self._lock:
                 return await self._fill(reference, namespace, client, credentials, progress)
         except GrpcError as e:
-            raise EngineFailed(f"containerd at {self._address}: {e.message}") from e
+            raise EngineFailed(f"containerd {self._name}: {e.message}") from e
         finally:
             release()
 
@@ -83,7 +83,7 @@ class Filling:
             missing.append((each, [blob for blob in blobs if not await each.has(blob.digest)]))
         if not missing:
             where = "" if namespace is None else f" in namespace {namespace!r}"
-            raise NotFound(f"containerd at {self._address} has no image {reference}{where}")
+            raise NotFound(f"containerd {self._name} has no image {reference}{where}")
         done, total = 0, sum(blob.size for _, blobs in missing for blob in blobs)
         progress(done, total)
         for each, blobs in missing:

@@ -80,7 +80,7 @@ class ContainerdEngine:
         self._client = GrpcClient(settings.address, context.reactor, MAX_ANSWER)
         credentials = PullCredentials()
         images = ImageService(self._client, credentials)
-        self._filling = Filling(self._client, settings.address, context)
+        self._filling = Filling(self._client, name, context)
         if pool is None:
             pool = ThreadPool(0, THREADS, f"engine {name}")
         self._threads = Threads(context.reactor, pool, "xferd is stopping")
