@@ -295,7 +295,7 @@ class WriterTests(SynchronousTestCase):
             left = [after]
 
             def audit(event: str, _: object) -> None:
-                if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink"):
+                if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink"):
                     left[0] -= 1
                     if left[0] < 0:
                         os._exit(9)
@@ -308,6 +308,24 @@ class WriterTests(SynchronousTestCase):
             finally:
                 os._exit(0)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def test_cut_short(self) -> None:
+        """
+        Files that a killed daemon has left empty are written again.
+        """
+        contents = self.contents(self.one)
+        self.writer.write(contents, NOW)
+        expected, emptied = self.entries(), 0
+        for layer in contents.layers:
+            places = (self.path / "overlay" / layer, self.path / "additional" / layer)
+            names = ("link", "lower", "additionallayer", "info")
+            for file in (place / name for place in places for name in names):
+                if file.exists():
+                    file.write_bytes(b"")
+                    emptied += 1
+        self.assertGreater(emptied, 3)
+        self.make_writer().write(contents, NOW)
+        self.assertEqual(self.entries(), expected)
 
     def test_damaged(self) -> None:
         """

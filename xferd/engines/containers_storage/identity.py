@@ -8,6 +8,7 @@ Pure.
 from __future__ import annotations
 
 from base64 import b32encode, b64encode
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -28,6 +29,7 @@ def layer_id(diff_id: Digest, parent: str = "") -> str:
     return sha256(f"{parent}+{diff_id.hex}".encode()).hexdigest() if parent else diff_id.hex
 
 
+@lru_cache(maxsize=4096)
 def link_of(layer: str) -> str:
     """
     The short name of a layer, 26 characters, which options of mounts contain.

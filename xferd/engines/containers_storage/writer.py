@@ -202,7 +202,7 @@ class Writer:
         for name in ("", _LAYERS, _IMAGES, _ADDITIONAL):
             (self._path / name).mkdir(mode=0o700, exist_ok=True)
         (self._trees / _LINKS).mkdir(mode=0o700, exist_ok=True)
-        _link(str(self._trees), self._path / _OVERLAY)
+        _link(str(self._trees), str(self._path / _OVERLAY))
 
     def _read(self, directory: str, name: str) -> Entries:
         """
@@ -233,7 +233,8 @@ class Writer:
             str(place / f"{name}.lock"), exclusive=True, stop=self._stop, patience=self._patience
         ) as lock:
             mark_changed(lock)
-            _write(place / f"{name}.json", data, durable=True)
+            _replace(f"{place}/{name}.json", data, durable=True)
+            sync_directory(str(place))
 
     def _layer_entry(self, layer: LayerRecord, old: Entries, now: str) -> dict[str, Any]:
         return layer.to_json(str(old.get(layer.id, {}).get("created", now)))
@@ -242,14 +243,14 @@ class Writer:
         """
         Write what is beside a tree, then the links to it.
         """
-        place = self._trees / layer.tree
+        trees = str(self._trees)
+        place, link = f"{trees}/{layer.tree}", link_of(layer.id)
         below = [f"{_LINKS}/{link_of(each.id)}" for each in _below(layer, layers)]
-        link = link_of(layer.id)
-        _write(place / "link", link.encode())
-        _write_or_remove(place / "lower", ":".join(below).encode())
-        _write_or_remove(place / "additionallayer", self._write_additional(layer))
-        _link(f"../{layer.id}/{DIFF}", self._trees / _LINKS / link)
-        _link(layer.tree, self._trees / layer.id)
+        _write(f"{place}/link", link.encode())
+        _write_or_remove(f"{place}/lower", ":".join(below).encode())
+        _write_or_remove(f"{place}/additionallayer", self._write_additional(layer))
+        _link(f"../{layer.id}/{DIFF}", f"{trees}/{_LINKS}/{link}")
+        _link(layer.tree, f"{trees}/{layer.id}")
 
     def _write_additional(self, layer: LayerRecord) -> bytes:
         """
@@ -260,16 +261,17 @@ class Writer:
 
         @return: the path; empty if the blob is not in the store.
         """
-        place = self._path / _ADDITIONAL / layer.id
+        parent = f"{self._path}/{_ADDITIONAL}"
+        place = f"{parent}/{layer.id}"
         if layer.content is None:
             shutil.rmtree(place, ignore_errors=True)
             return b""
-        place.mkdir(mode=0o700, exist_ok=True)
-        _link(str(self._trees / layer.tree / DIFF), place / DIFF)
-        _link(self._blob(layer.content.digest), place / "blob")
-        _link("-/use", place / "use")
-        _write(place / "info", json.dumps(layer.to_json("1970-01-01T00:00:00Z")).encode())
-        return os.fsencode(f"{place.parent}/-/../{layer.id}")
+        _make_directory(place)
+        _link(f"{self._trees}/{layer.tree}/{DIFF}", f"{place}/{DIFF}")
+        _link(self._blob(layer.content.digest), f"{place}/blob")
+        _link("-/use", f"{place}/use")
+        _write(f"{place}/info", json.dumps(layer.to_json("1970-01-01T00:00:00Z")).encode())
+        return os.fsencode(f"{parent}/-/../{layer.id}")
 
     def _remove_layer(self, identity: str) -> None:
         """
@@ -286,11 +288,11 @@ class Writer:
 
         @return: the entry of the image.
         """
-        place = self._path / _IMAGES / image.id
-        place.mkdir(mode=0o700, exist_ok=True)
+        place = f"{self._path}/{_IMAGES}/{image.id}"
+        _make_directory(place)
         documents = image.big_data()
         for key, digest in documents.items():
-            _link(self._blob(digest), place / big_data_file(key))
+            _link(self._blob(digest), f"{place}/{big_data_file(key)}")
         sizes = {digest: os.stat(self._blob(digest)).st_size for digest in documents.values()}
         created = created_of(Path(self._blob(image.config)).read_bytes())
         return image.to_json(created, sizes)
@@ -331,46 +333,78 @@ def _below(layer: LayerRecord, layers: Mapping[str, LayerRecord]) -> Sequence[La
     return found
 
 
-def _write(path: Path, data: bytes, *, durable: bool = False) -> None:
+def _make_directory(path: str) -> None:
     """
-    Replace a file, unless it has this content.
+    Make a directory, unless it is there.
     """
     try:
-        if not durable and path.read_bytes() == data:
-            return
-    except FileNotFoundError:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
         pass
-    temporary = path.with_name(f".{path.name}.new")
+
+
+def _write(path: str, data: bytes) -> None:
+    """
+    Write a file, unless it has this content.  Nothing refers yet to one that is new, so
+    that it is not replaced as a whole.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        with open(path, "rb") as file:
+            same = file.read() == data
+        if not same:
+            _replace(path, data)
+    else:
+        with open(fd, "wb", buffering=0) as file:
+            file.write(data)
+
+
+def _replace(path: str, data: bytes, *, durable: bool = False) -> None:
+    """
+    Replace a file.
+
+    @param durable: whether its content, but not yet its name, is on the disk then.
+    """
+    temporary = _temporary(path)
     with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(data)
         if durable:
             file.flush()
             os.fsync(file.fileno())
     os.rename(temporary, path)
-    if durable:
-        sync_directory(str(path.parent))
 
 
-def _write_or_remove(path: Path, data: bytes) -> None:
+def _write_or_remove(path: str, data: bytes) -> None:
     """
-    Replace a file, or remove it if it has no content.
+    Write a file, or remove it if it has no content.
     """
     if data:
         _write(path, data)
     else:
-        path.unlink(missing_ok=True)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
 
 
-def _link(target: str, path: Path) -> None:
+def _link(target: str, path: str) -> None:
     """
-    Replace a symbolic link, unless it has this target.
+    Make a symbolic link, unless it has this target.
     """
     try:
-        if os.readlink(path) == target:
-            return
-    except FileNotFoundError:
-        pass
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    os.rename(temporary, path)
+        os.symlink(target, path)
+    except FileExistsError:
+        if os.readlink(path) != target:
+            temporary = _temporary(path)
+            Path(temporary).unlink(missing_ok=True)
+            os.symlink(target, temporary)
+            os.rename(temporary, path)
+
+
+def _temporary(path: str) -> str:
+    """
+    The name of a file until it replaces another one.
+    """
+    directory, name = os.path.split(path)
+    return f"{directory}/.{name}.new"
