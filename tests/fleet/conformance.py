@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 
 from xferd.errors import CoordinationUnavailable
 from xferd.interfaces.fleet import MAX_HOLDERS, Claim, FleetPause, Found, ICoordination, Peer
+from xferd.interfaces.hosts import Quota
 from xferd.names import Digest
 
 if TYPE_CHECKING:
@@ -477,7 +478,7 @@ class CoordinationConformance(_Base):
 
     async def test_pauses(self) -> None:
         """
-        A pause is reported to the nodes that follow, to those that begin later
+        A pause or a quota is reported to the nodes that follow, to those that begin later
         with the rest of it, and not to its own node.
         """
         one, two, three = await self.started("one", "two", "three")
@@ -486,7 +487,8 @@ class CoordinationConformance(_Base):
         one.follow_pauses(own.append)
         end = two.follow_pauses(heard.append)
         await self.passes(0.5)
-        one.pause("registry.example", "daemon", 30.0, "429 Too Many Requests")
+        quota = Quota(3, 100, 21600.0, 60.0)
+        one.pause("registry.example", "daemon", 30.0, "429 Too Many Requests", quota)
 
         async def is_heard() -> bool:
             return bool(heard)
@@ -497,6 +499,7 @@ class CoordinationConformance(_Base):
             ("registry.example", "daemon", "429 Too Many Requests", "one"),
             (pause.host, pause.account, pause.reason, pause.node),
         )
+        self.assertEqual((quota, 0), (pause.quota, pause.age))
         self.assertTrue(27 < pause.seconds <= 30, pause.seconds)
         await self.passes(2.0)
         late: list[FleetPause] = []
@@ -507,6 +510,8 @@ class CoordinationConformance(_Base):
 
         await self.until(is_late, 3.0)
         self.assertTrue(24 < late[0].seconds < 28.5, late[0].seconds)
+        self.assertAlmostEqual(30, late[0].seconds + late[0].age)
+        self.assertEqual(quota, late[0].quota)
         end()
         one.pause("registry.example", "daemon", 40.0, "again")
         await self.passes(1.0)

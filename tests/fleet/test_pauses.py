@@ -13,6 +13,7 @@ from xferd.fleet.accounts import FleetAccounts
 from xferd.fleet.memory import MemoryCluster, MemoryCoordination
 from xferd.fleet.pauses import MOST, FleetPauses
 from xferd.hosts.memory import HostMemory
+from xferd.interfaces.hosts import Quota
 from xferd.interfaces.transfer import HostAccount
 from xferd.testing.fake_keychain import FakeKeychain
 from xferd.testing.fakes import FakeWallClock
@@ -33,7 +34,7 @@ class Node:
     member: MemoryCoordination
 
 
-class PausesTests(SynchronousTestCase):
+class PausesCase(SynchronousTestCase):
     """
     Nodes of a fleet that share an account.
     """
@@ -54,13 +55,14 @@ class PausesTests(SynchronousTestCase):
         """
         documents = Pauses(self.clock)
         memory = HostMemory(self.clock, wall_clock=FakeWallClock(self.clock))
-        memory.join("document", documents)
+        memory.join("document", documents, metered=True)
         if known:
             memory.answered("docker.io", None, None)
         keychain = FakeKeychain(lambda: Credentials.of(user, "x") if user else None)
         member = self.cluster.join(name, f"http://{name}:5000")
         member.start()
-        shared = FleetPauses(member, FleetAccounts(b"0123456789abcdef", keychain), memory)
+        accounts = FleetAccounts(b"0123456789abcdef", keychain)
+        shared = FleetPauses(member, accounts, memory, self.clock.seconds)
         shared.start()
         self.pump()
         return Node(documents, memory, shared, member)
@@ -77,6 +79,12 @@ class PausesTests(SynchronousTestCase):
         The seconds left of the pause on each node, rounded to tens.
         """
         return [round(node.documents.left(HUB), -1) for node in nodes]  # type: ignore[misc]
+
+
+class PausesTests(PausesCase):
+    """
+    Pauses that a registry asks for.
+    """
 
     def test_shared(self) -> None:
         """
@@ -147,5 +155,138 @@ class PausesTests(SynchronousTestCase):
         """
         self.one.member.pause("docker.io", "document/0000", 60.0, "forged")
         self.one.member.pause("docker.io", "document", 60.0, "forged")
+        self.one.member.pause("docker.io", "quota/0000", 60.0, "forged", Quota(0, 100))
         self.pump()
         self.assertEqual(self.left(self.two), [0])
+        self.assertTrue(self.two.memory.state("docker.io").ok)
+
+    def test_many_pauses(self) -> None:
+        """
+        A registry that asks for a pause again and again makes one report in some seconds;
+        one that is much longer is reported at once.
+        """
+        self.pump(6)
+        requests = self.cluster.requests
+        for n in range(100):
+            self.one.documents.pause(HUB, 2.0 + n / 10)
+            self.clock.advance(0.02)
+        self.assertEqual(self.cluster.requests - requests, 1)
+        self.one.documents.pause(HUB, 300.0)
+        self.pump()
+        self.assertEqual(self.left(self.one, self.two), [300, 300])
+
+
+class QuotaTests(PausesCase):
+    """
+    Quotas of an account that nodes of a fleet share.
+    """
+
+    def setUp(self) -> None:
+        """
+        Let some time pass, in which responses come.
+        """
+        super().setUp()
+        self.nodes = [self.one, self.two]
+        self.answer(100)
+        self.requests = self.cluster.requests
+
+    def answer(self, remaining: int, node: Node | None = None, reset: float = 3600.0) -> None:
+        """
+        The registry answers one node.
+        """
+        one = self.one if node is None else node
+        one.memory.answered("docker.io", None, Quota(remaining, 100, 3600.0, reset))
+        self.pump()
+
+    def states(self) -> list[str]:
+        """
+        Whether each node makes requests that it can do without.
+        """
+        return [node.memory.admit("docker.io").availability.value for node in self.nodes]
+
+    def waits(self) -> list[float]:
+        """
+        The seconds until each node begins the next request but one.
+        """
+        for node in self.nodes:
+            node.documents.started(HUB)
+        return [node.documents.before_start(HUB) for node in self.nodes]
+
+    def test_floor(self) -> None:
+        """
+        At the floor, all nodes with the account slow down together, also those that come
+        later; others do not.
+        """
+        self.assertEqual(self.states(), ["ok", "ok"])
+        self.assertEqual(self.waits(), [0.0, 0.0])
+        self.answer(10)
+        self.nodes = [self.one, self.two, self.node("late")]
+        self.assertEqual(self.states(), ["quota-low"] * 3)
+        self.assertEqual(self.waits(), [10.0] * 3)
+        self.nodes = [self.node("other", "eve"), self.node("anonymous", "")]
+        self.assertEqual(self.states(), ["ok", "ok"])
+
+    def test_whole(self) -> None:
+        """
+        A node that learns that the quota is whole again informs the others.
+        """
+        self.answer(10)
+        self.pump(6)
+        self.answer(99, self.two)
+        self.assertEqual(self.states(), ["ok", "ok"])
+        self.assertEqual(self.waits(), [0.0, 0.0])
+
+    def test_newer(self) -> None:
+        """
+        A node's own response that is newer than what the fleet knows is believed.
+        """
+        self.answer(10)
+        self.pump(8)
+        self.two.member.cut()
+        self.answer(60, self.two)
+        self.two.member.heal()
+        self.pump(3)
+        self.assertEqual(self.states(), ["quota-low", "ok"])
+
+    def test_ends(self) -> None:
+        """
+        What another node reports ends with its window, and is believed for some minutes
+        only.
+        """
+        self.answer(0, reset=120.0)
+        self.assertEqual(self.states(), ["quota-low"] * 2)
+        self.pump(120)
+        self.assertEqual(self.states(), ["ok", "ok"])
+        self.answer(5, reset=50_000.0)
+        self.assertEqual(self.states(), ["quota-low"] * 2)
+        self.pump(MOST)
+        self.assertEqual(self.states(), ["quota-low", "ok"])
+
+    def test_writes(self) -> None:
+        """
+        The writes are few: above the floor none; below it one for each fourth that was
+        used, by whichever node, and one in some seconds at most.
+        """
+        for remaining in range(99, 10, -1):
+            self.answer(remaining, self.nodes[remaining % 2])
+        self.assertEqual(self.cluster.requests, self.requests)
+        for remaining in range(10, -1, -1):
+            self.pump(5)
+            self.answer(remaining, self.nodes[remaining % 2])
+        self.assertEqual(self.cluster.requests - self.requests, 7)
+        self.pump(6)
+        before = self.cluster.requests
+        for n in range(100):
+            self.one.memory.answered("docker.io", None, Quota(99 * (n % 2), 100, 3600.0, 3600.0))
+            self.clock.advance(0.02)
+        self.assertEqual(self.cluster.requests - before, 1)
+
+    def test_others(self) -> None:
+        """
+        Quotas of clients and of anonymous daemons stay here.
+        """
+        anonymous = self.node("anonymous", "")
+        for memory, account in ((self.one.memory, "c0ffee"), (anonymous.memory, None)):
+            memory.answered("docker.io", account, Quota(1, 100, 3600.0))
+        self.pump()
+        self.assertEqual(self.states(), ["ok", "ok"])

@@ -143,6 +143,51 @@ class SharedPausesTests(MemoryCase):
         self.assertEqual(self.told, [])
 
 
+class SharedQuotasTests(MemoryCase):
+    """
+    Quotas that are shared with other nodes of a fleet.
+    """
+
+    def test_told(self) -> None:
+        """
+        A response that shows a low quota is reported, and the one after which it is not.
+        """
+        told: list[tuple[HostAccount, Quota, bool]] = []
+        self.memory.follow_quotas(lambda *quota: told.append(quota))
+        high = evolve(LOW, remaining=50)
+        for quota in (high, LOW, None, high, high):
+            self.memory.answered(HUB, "alice", quota)
+        self.assertEqual(told, [(ALICE, LOW, True), (ALICE, high, False)])
+
+    def test_adopted(self) -> None:
+        """
+        An adopted quota is in force, is not reported, and ends after its time or with a
+        response.  The next daemon does not know it.
+        """
+        told: list[HostAccount] = []
+        self.memory.follow_quotas(lambda account, *_: told.append(account))
+        self.assertTrue(self.memory.adopt_quota(ALICE, LOW, 20.0, 60.0))
+        self.assertEqual(self.availability("alice"), Availability.QUOTA_LOW)
+        self.assertEqual(self.memory.state(HUB, "alice").seconds, 21580.0)
+        self.assertEqual(self.documents.before_start(ALICE), 10.0)
+        self.clock.advance(60)
+        self.assertEqual(self.availability("alice"), Availability.OK)
+        self.memory.adopt_quota(ALICE, LOW, 0.0, 60.0)
+        self.assertEqual(told, [])
+        self.restart()
+        self.assertEqual(self.availability("alice"), Availability.OK)
+
+    def test_older(self) -> None:
+        """
+        A quota of an older response than the last one here is not adopted.
+        """
+        self.memory.answered(HUB, "alice", evolve(LOW, remaining=50))
+        self.clock.advance(10)
+        self.assertFalse(self.memory.adopt_quota(ALICE, LOW, 11.0, 60.0))
+        self.assertEqual(self.availability("alice"), Availability.OK)
+        self.assertTrue(self.memory.adopt_quota(ALICE, LOW, 9.0, 60.0))
+
+
 class StateTests(MemoryCase):
     """
     Whether a host serves an account.

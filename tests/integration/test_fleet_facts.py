@@ -21,6 +21,7 @@ from tests.integration.http_client import Client
 from tests.integration.peers import DockerRegistry, push, require
 from tests.integration.places import free_port
 from tests.integration.programs import Xferd
+from tests.integration.test_rate_limits import Limit
 from xferd.interfaces.fleet import MIN_SHARED
 from xferd.media_types import ACCEPT
 from xferd.testing.faults import too_many_requests
@@ -247,32 +248,55 @@ class PausesTests(FactsCase):
     Nodes that share an account at a registry that limits requests.
     """
 
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start the registry, and two nodes that have pulled from it.
+        """
+        await super().setUp()
+        tokens = TokenServer(reactor, users={"ann": "of ann"}, anonymous=False)
+        await tokens.listen(reactor)
+        self.addCleanup(tokens.stop)
+        self.registry = registry = Registry(reactor, guard=tokens)
+        await registry.listen(reactor)
+        self.addCleanup(registry.stop)
+        registry.add(sample_image(1, 1000), "team/app", "1")
+        self.auth = auth = Path(self.place, "auth.json")
+        auth.write_text(json.dumps({"auths": {registry.host: {"auth": "YW5uOm9mIGFubg=="}}}))
+        auth.chmod(0o600)
+        self.nodes = [await self.start(registry.host, "", "--auth-file", str(auth)) for _ in range(2)]
+        self.pull = ("pull", "--no-credentials", f"{registry.host}/team/app:1")
+        for node in self.nodes:
+            await node.ctl(*self.pull)
+
+    async def is_second(self, state: str) -> bool:
+        """
+        Whether the account has a state at the second node.
+        """
+        (host,) = await self.nodes[1].show("hosts")
+        return [account["state"] for account in host["accounts"]] == [state]
+
     async def test_pause(self) -> None:
         """
         What the registry asks of one node, the other one obeys.
         """
-        tokens = TokenServer(reactor, users={"ann": "of ann"}, anonymous=False)
-        await tokens.listen(reactor)
-        self.addCleanup(tokens.stop)
-        registry = Registry(reactor, guard=tokens)
-        await registry.listen(reactor)
-        self.addCleanup(registry.stop)
-        registry.add(sample_image(1, 1000), "team/app", "1")
-        auth = Path(self.place, "auth.json")
-        auth.write_text(json.dumps({"auths": {registry.host: {"auth": "YW5uOm9mIGFubg=="}}}))
-        auth.chmod(0o600)
-        nodes = [await self.start(registry.host, "", "--auth-file", str(auth)) for _ in range(2)]
-        pull = ("pull", "--no-credentials", f"{registry.host}/team/app:1")
-        for node in nodes:
-            await node.ctl(*pull)
-        registry.faults.plant(too_many_requests("60"), "/manifests/")
-        await nodes[0].ctl(*pull, "--detach")
-
-        async def is_paused() -> bool:
-            (host,) = await nodes[1].show("hosts")
-            return [account["state"] for account in host["accounts"]] == ["paused"]
-
-        await self.until(is_paused)
-        self.assertEqual([entry.status for entry in registry.log].count(429), 1)
+        self.registry.faults.plant(too_many_requests("60"), "/manifests/")
+        await self.nodes[0].ctl(*self.pull, "--detach")
+        await self.until(lambda: self.is_second("paused"))
+        self.assertEqual([entry.status for entry in self.registry.log].count(429), 1)
         self.assertNotIn("ann", await self.etcd.ctl("get", "--prefix", "/xferd/"))
-        self.assertEqual(os.stat(auth).st_mode & 0o777, 0o600)
+        self.assertEqual(os.stat(self.auth).st_mode & 0o777, 0o600)
+
+    async def test_quota(self) -> None:
+        """
+        When one node learns that few requests are left, the other one slows down, and
+        returns with it when they are whole again.
+        """
+        limit = Limit(11, 100)
+        self.registry.faults.plant(limit, "/manifests/", times=1000)
+        await self.nodes[0].ctl(*self.pull)
+        await self.until(lambda: self.is_second("quota-low"))
+        self.assertNotIn("ann", await self.etcd.ctl("get", "--prefix", "/xferd/"))
+        limit.left = 90
+        await deferLater(reactor, 6)
+        await self.nodes[0].ctl(*self.pull)
+        await self.until(lambda: self.is_second("ok"))

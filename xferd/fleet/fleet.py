@@ -311,7 +311,7 @@ class _Parts:
             client,
             FleetDownloads(coordination, client, node.peer.name, clock=reactor),
             FleetTags(coordination, accounts),
-            FleetPauses(coordination, accounts, context.pauses),
+            FleetPauses(coordination, accounts, context.pauses, reactor.seconds),
             Prefetches(coordination, client, node.peer.name),
         )
 

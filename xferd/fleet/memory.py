@@ -29,6 +29,7 @@ from xferd.interfaces.fleet import (
     Node,
     Peer,
 )
+from xferd.interfaces.hosts import Quota
 from xferd.names import Digest
 
 T = TypeVar("T")
@@ -293,8 +294,8 @@ class MemoryCoordination:
             lambda _: self._cluster.put(("tag", key), digest, self._cluster.grant(ttl)), lasting=False
         )
 
-    def pause(self, host: str, account: str, seconds: float, reason: str) -> None:
-        pause = FleetPause(host, account, seconds, reason, self._peer.name)
+    def pause(self, host: str, account: str, seconds: float, reason: str, quota: Quota | None = None) -> None:
+        pause = FleetPause(host, account, seconds, reason, self._peer.name, quota)
 
         def put(_: _Lease) -> None:
             self._cluster.put(("pause", host, account), pause, self._cluster.grant(seconds))
@@ -437,10 +438,12 @@ class MemoryCoordination:
 
     def _repeat_pauses(self, callbacks: Iterable[Callable[[FleetPause], None]]) -> None:
         for _, record in self._cluster.find("pause"):
-            left = evolve(record.value, seconds=record.lease.expires - self._clock.seconds())
+            pause: FleetPause = record.value
+            left = record.lease.expires - self._clock.seconds()
+            pause = evolve(pause, seconds=left, age=max(pause.seconds - left, 0.0))
             for callback in list(callbacks):
-                if left.node != self._peer.name:
-                    callback(left)
+                if pause.node != self._peer.name:
+                    callback(pause)
 
     # --------------------------------------------------------------- calls
 

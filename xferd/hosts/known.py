@@ -10,6 +10,7 @@ epoch.  L{Now} converts them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Final
 
 from attrs import asdict, define, field, frozen
@@ -84,6 +85,7 @@ class Account:
     @ivar used: when it last got a response, in seconds since the epoch.
     @ivar quota: the newest quota.
     @ivar noted: when its response came.
+    @ivar until: when the quota is no longer believed, as another node reported it.
     @ivar checked: when a request that its caller can do without was last
         admitted, though the quota was low.
     @ivar spaced: whether its requests start at intervals.
@@ -92,14 +94,21 @@ class Account:
     used: float
     quota: Quota | None = None
     noted: float = 0.0
+    until: float = inf
     checked: float = 0.0
     spaced: bool = False
+
+    def believed(self, now: float) -> Quota | None:
+        """
+        The quota, unless it is known only from another node, and for too long.
+        """
+        return self.quota if now < self.until else None
 
     def facts(self, now: Now) -> dict[str, Any]:
         """
         The facts for the journal.
         """
-        if self.quota is None:
+        if self.quota is None or self.until != inf:
             return {}
         return {"quota": asdict(self.quota), "noted": now.to_wall(self.noted)}
 

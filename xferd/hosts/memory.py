@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -82,6 +83,7 @@ class HostMemory:
         self._metered: list[PauseTable] = []
         self._followers: list[Callable[[str], object]] = []
         self._pause_followers: list[Callable[[str, HostAccount, float], object]] = []
+        self._quota_followers: list[Callable[[HostAccount, Quota, bool], object]] = []
         # When pauses end that no registry has asked for here.
         self._adopted: ExpiringDict[tuple[str, str | HostAccount], float] = ExpiringDict(clock.seconds)
         self._changed: set[tuple[str, str]] = set()
@@ -126,22 +128,23 @@ class HostMemory:
     def state(self, host: str, account: Hashable = None) -> HostState:
         now, known = self._now(), self._hosts.get(host)
         found = None if known is None else known.accounts.get(_text(account))
+        believed = None if found is None else found.believed(now.clock)
         quota = None
-        if found is not None and found.quota is not None:
-            quota = self._policy.at(found.quota, now.clock - found.noted)
+        if found is not None and believed is not None:
+            quota = self._policy.at(believed, now.clock - found.noted)
         paused = max(self._left(host), self._left(HostAccount(host, account)))
         if paused:
             return HostState(Availability.PAUSED, f"{host} asked to wait", paused, quota)
         down = self._down(host, known, now)
         if down is not None:
             return HostState(Availability.DOWN, down.why, down.seconds, quota)
-        if found is None or found.quota is None or quota is None:
+        if found is None or believed is None or quota is None:
             return HostState()
         age = now.clock - found.noted
-        if self._policy.is_low(found.quota, age):
+        if self._policy.is_low(believed, age):
             of = "" if quota.limit is None else f" of {quota.limit}"
             why = f"{quota.remaining}{of} requests to {host} are left"
-            return HostState(Availability.QUOTA_LOW, why, self._policy.left(found.quota, age), quota)
+            return HostState(Availability.QUOTA_LOW, why, self._policy.left(believed, age), quota)
         return HostState(quota=quota)
 
     def admit(self, host: str, account: Hashable = None) -> HostState:
@@ -182,25 +185,43 @@ class HostMemory:
         return pause
 
     def answered(self, host: str, account: Hashable, quota: Quota | None) -> None:
-        now, known, name = self._now(), self._host(host), _text(account)
+        now, name, whom = self._now(), _text(account), HostAccount(host, account)
+        found = self._account(whom, now)
+        found.used = now.wall
+        if quota is not None:
+            was_low = self._is_low(found, now)
+            found.quota = _completed(quota, found.quota)
+            found.noted, found.until = now.clock, inf
+            self._note(host, name)
+            is_low = self._is_low(found, now)
+            if is_low or was_low:
+                for follower in self._quota_followers:
+                    follower(whom, found.quota, is_low)
+        self._space(whom, found, now)
+
+    def _account(self, whom: HostAccount, now: Now) -> Account:
+        """
+        The record of an account, whose host is used now.
+        """
+        known, name = self._host(whom.host), _text(whom.account)
         found = known.accounts.get(name)
         if found is None:
             found = known.accounts[name] = Account(now.wall)
             _bound(known.accounts)
-        found.used = now.wall
-        if quota is not None:
-            found.quota, found.noted = _completed(quota, found.quota), now.clock
-            self._note(host, name)
-        self._space(HostAccount(host, account), found, now)
+        return found
+
+    def _is_low(self, known: Account, now: Now) -> bool:
+        quota = known.believed(now.clock)
+        return quota is not None and self._policy.is_low(quota, now.clock - known.noted)
 
     def _space(self, account: HostAccount, known: Account, now: Now) -> None:
         """
         Let requests that count against an account's quota start at the
         intervals that the policy wants.
         """
-        interval = 0.0
-        if known.quota is not None:
-            interval = self._policy.interval(known.quota, now.clock - known.noted)
+        interval, quota = 0.0, known.believed(now.clock)
+        if quota is not None:
+            interval = self._policy.interval(quota, now.clock - known.noted)
         if interval or known.spaced:
             known.spaced = bool(interval)
             for pauses in self._metered:
@@ -242,6 +263,18 @@ class HostMemory:
     def adopt(self, kind: str, account: HostAccount, seconds: float) -> None:
         if kind in self._tables and seconds > self._tables[kind].left(account):
             self._adopt(kind, account, seconds)
+
+    def follow_quotas(self, follower: Callable[[HostAccount, Quota, bool], object]) -> None:
+        self._quota_followers.append(follower)
+
+    def adopt_quota(self, account: HostAccount, quota: Quota, age: float, seconds: float) -> bool:
+        now = self._now()
+        found = self._account(account, now)
+        noted = now.clock - age
+        if found.quota is None or noted >= found.noted:
+            found.quota, found.noted, found.until = _completed(quota, found.quota), noted, now.clock + seconds
+            self._space(account, found, now)
+        return self._is_low(found, now)
 
     def _adopt(self, kind: str, whom: str | HostAccount, seconds: float) -> None:
         """
@@ -331,10 +364,9 @@ class HostMemory:
         name, account = (whom, _ALL) if isinstance(whom, str) else (whom.host, _text(whom.account))
         if not name:
             return
-        host = self._host(name)
-        if account != _ALL and account not in host.accounts:
-            host.accounts[account] = Account(host.used)
-            _bound(host.accounts)
+        self._host(name)
+        if not isinstance(whom, str):
+            self._account(whom, self._now())
         self._note(name, account, 0.0 if self._left(whom) else DELAY)
         left = self._tables[kind].left(whom)
         new = self._clock.seconds() + left - (self._adopted.get((kind, whom)) or 0.0) > _SAME

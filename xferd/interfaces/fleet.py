@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_interfaces, tests.fleet.test_memory -*-
 """
 What the nodes of a fleet know of one another: who has a blob, who fetches it,
-which tags were checked, and which upstream hosts asked for a pause.
+which tags were checked, and what upstream hosts permit: pauses and quotas.
 
 Nothing of it is needed for a pull: without it each node goes on alone.
 """
@@ -18,6 +18,7 @@ from attrs.validators import ge
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from xferd.interfaces.hosts import Quota
 from xferd.names import Digest
 
 MIN_SHARED: Final = 1 << 20
@@ -130,14 +131,16 @@ class Node:
 @frozen
 class FleetPause:
     """
-    That an upstream host asked for a pause.
+    That an upstream host asked for a pause, or how many requests it permits.
 
     @ivar host: the host.
     @ivar account: the account that the pause belongs to, in a form without
         secrets; equal on all nodes that share the account.
-    @ivar seconds: how long it still lasts.
+    @ivar seconds: how long it still lasts, or how long the quota is believed.
     @ivar reason: why, for people.
     @ivar node: the name of the node that reports it.
+    @ivar quota: the requests that are left, as the host named them; L{None} for a pause.
+    @ivar age: seconds since it was reported.
     """
 
     host: str
@@ -145,6 +148,8 @@ class FleetPause:
     seconds: float = field(validator=ge(0.0))
     reason: str
     node: str
+    quota: Quota | None = None
+    age: float = field(default=0.0, validator=ge(0.0))
 
 
 class ICoordination(Interface):
@@ -250,16 +255,17 @@ class ICoordination(Interface):
         @param ttl: seconds for which the answer holds.
         """
 
-    def pause(host: str, account: str, seconds: float, reason: str) -> None:
+    def pause(host: str, account: str, seconds: float, reason: str, quota: Quota | None = None) -> None:
         """
-        Make known that an upstream host asked for a pause; see L{FleetPause}.  As
+        Make known that an upstream host asked for a pause, or how many requests are left;
+        see L{FleetPause}.  It replaces what was known of the account there.  As
         L{tag_checked}, it is lost where the service is not available.
         """
 
     def follow_pauses(callback: Callable[[FleetPause], None]) -> Callable[[], None]:
         """
-        Report each pause that another node makes known, and those that are known
-        already, once for each time that the service becomes available.
+        Report each pause and each quota that another node makes known, and those that
+        are known already, once for each time that the service becomes available.
 
         @return: ends that.
         """

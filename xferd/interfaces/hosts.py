@@ -153,7 +153,7 @@ class PauseTable(Protocol):
 
 class ISharedPauses(Interface):
     """
-    The pauses of this daemon, for the other nodes of a fleet.
+    The pauses and quotas of this daemon, for the other nodes of a fleet.
     """
 
     def knows(host: str) -> bool:
@@ -173,6 +173,22 @@ class ISharedPauses(Interface):
         Pause an account as a registry asked another node.  It never shortens a pause.
 
         @param kind: the kind of the transfers; others are not paused.
+        """
+
+    def follow_quotas(follower: Callable[[HostAccount, Quota, bool], object]) -> None:
+        """
+        Call C{follower} with the quota in each response of an account whose quota is
+        low, or was low before that response, and whether it is low.
+        """
+
+    def adopt_quota(account: HostAccount, quota: Quota, age: float, seconds: float) -> bool:
+        """
+        Believe in a quota that a registry named to another node, until this one gets a
+        response.  A newer quota here is kept.
+
+        @param age: seconds since that response.
+        @param seconds: how long to believe in it.
+        @return: whether it is low.
         """
 
 

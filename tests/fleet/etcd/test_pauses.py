@@ -105,16 +105,24 @@ class PauseTests(CoordinationCase):
 
     def test_flood(self) -> None:
         """
-        So do more messages than etcd sends in some minutes, also if they have no pauses.
+        More messages than a fleet makes in some minutes, also if they have no pauses, end
+        the watch for a while, and nothing else.  Then all that is known is read.
         """
-        each, ending = self.etcd.watches[-1]
+        each, ending = self.etcd.watches[1]
         for _ in range(1000):
             each({"result": {}})
         try:
             each({"result": {}})
         except Exception as e:
             ending.errback(e)
-        self.assertFalse(self.one.available and self.two.available)
+        self.assertEqual(1, len(self.etcd.watches))
+        self.one.pause("h", "daemon", 60.0, "429")
+        self.passes(29)
+        self.assertEqual([], self.heard)
+        self.passes(2)
+        self.assertEqual([29], [int(pause.seconds) for pause in self.heard])
+        self.assertEqual(2, len(self.etcd.watches))
+        self.assertTrue(self.one.available and self.two.available)
 
     def test_unreadable(self) -> None:
         """

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.fleet.etcd import records
 from xferd.fleet.etcd.messages import KeyValue
 from xferd.interfaces.fleet import MAX_URL, Claim, FleetPause, Node, Peer
+from xferd.interfaces.hosts import Quota
 from xferd.names import Digest
 
 BLOB = Digest.of(b"a layer")
@@ -43,6 +44,10 @@ class RecordTests(SynchronousTestCase):
         pause = FleetPause("h", "a", 3.0, "429", "one")
         key = KeyValue(records.pause_key("h", "a"), records.pause_value(pause), 5, 6)
         self.assertEqual(pause, records.read_pause(key))
+        for quota in (Quota(3), Quota(0, 100, 21600.0), Quota(7, 5000, 604800.0, 0.5)):
+            counted = evolve(pause, quota=quota)
+            key = evolve(key, value=records.pause_value(counted))
+            self.assertEqual(counted, records.read_pause(key))
 
     def test_other_members(self) -> None:
         """
@@ -82,6 +87,24 @@ class RecordTests(SynchronousTestCase):
         pause = FleetPause("h", "a", 3.0, "429", "one")
         moved = KeyValue(records.pause_key("h", "b"), records.pause_value(pause), 5, 6)
         self.assertIsNone(records.read_pause(moved))
+        right = KeyValue(records.pause_key("h", "a"), moved.value, 5, 6)
+        wrong: Any
+        for wrong in (
+            None,
+            7,
+            [],
+            {},
+            {"remaining": None},
+            {"remaining": -1},
+            {"remaining": 1e300},
+            {"remaining": True},
+            {"remaining": 3, "limit": 0},
+            {"remaining": 3, "limit": "100"},
+            {"remaining": 3, "window": -1},
+            {"remaining": 3, "reset": float("inf")},
+        ):
+            data = json.dumps(json.loads(moved.value) | {"quota": wrong}).encode()
+            self.assertIsNone(records.read_pause(evolve(right, value=data)), wrong)
         self.assertIsNone(records.read_tag(KeyValue(records.tag_key("t"), b'{"digest":"md5:1"}', 0, 0)))
         self.assertIsNone(records.read_tag(KeyValue(records.tag_key("t"), b"[" * 5000, 0, 0)))
         self.assertIsNone(records.read_tag(KeyValue(records.tag_key("t"), b" " * 9000, 0, 0)))

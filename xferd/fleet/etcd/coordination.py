@@ -36,6 +36,7 @@ from xferd.fleet.etcd.messages import (
 from xferd.fleet.etcd.pauses import Pauses
 from xferd.fleet.etcd.records import (
     CLAIMS,
+    MAX_PAUSE,
     NODES,
     claim_key,
     claim_value,
@@ -57,6 +58,7 @@ from xferd.interfaces.fleet import (
     Node,
     Peer,
 )
+from xferd.interfaces.hosts import Quota
 from xferd.jobs.deferreds import gather
 from xferd.names import Digest
 from xferd.registry.transport.timeouts import within
@@ -154,8 +156,8 @@ class EtcdCoordination:
         if self.available:
             self._spawn(self._tags.checked(key, digest, ttl))
 
-    def pause(self, host: str, account: str, seconds: float, reason: str) -> None:
-        self._pauses.pause(host, account, seconds, reason)
+    def pause(self, host: str, account: str, seconds: float, reason: str, quota: Quota | None = None) -> None:
+        self._pauses.pause(FleetPause(host, account, min(seconds, MAX_PAUSE), reason, self._peer.name, quota))
 
     def follow_pauses(self, callback: Callable[[FleetPause], None]) -> Callable[[], None]:
         return self._pauses.follow(callback)

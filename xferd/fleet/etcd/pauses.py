@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.fleet.etcd.test_pauses -*-
 """
-Pauses of upstream hosts, which one node reports and all others follow.
+Pauses and quotas of upstream hosts, which one node reports and all others follow.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from xferd.fleet.etcd.messages import (
     responses,
     text,
 )
-from xferd.fleet.etcd.records import MAX_PAUSE, PAUSES, pause_key, pause_value, read_pause
+from xferd.fleet.etcd.records import PAUSES, pause_key, pause_value, read_pause
 from xferd.fleet.etcd.session import Session
 from xferd.interfaces.fleet import FleetPause
 from xferd.transfer.eventual import Background
@@ -45,6 +45,7 @@ MAX_PAUSES: Final = 100
 
 _MAX_EVENTS: Final = 1000
 _AGAIN_SECONDS: Final = 1.0
+_CROWDED_SECONDS: Final = 30.0
 
 
 class _Compacted(Exception):
@@ -53,9 +54,15 @@ class _Compacted(Exception):
     """
 
 
+class _Crowded(Exception):
+    """
+    There are more events than a fleet makes.
+    """
+
+
 class Pauses:
     """
-    Reports pauses, and follows those of other nodes by a watch.
+    Reports pauses and quotas, and follows those of other nodes by a watch.
 
     The watch is open while etcd is available.  Its end shows at once that a member was
     lost: then the lease is checked.
@@ -78,12 +85,11 @@ class Pauses:
         self._background = Background()
         session.on_available(self._available)
 
-    def pause(self, host: str, account: str, seconds: float, reason: str) -> None:
+    def pause(self, pause: FleetPause) -> None:
         """
         Report a pause to all nodes, if etcd is available.
         """
         if self._session.available:
-            pause = FleetPause(host, account, min(seconds, MAX_PAUSE), reason, self._node)
             self._spawn(self._report(pause))
 
     def follow(self, callback: Callable[[FleetPause], None]) -> Callable[[], None]:
@@ -154,12 +160,22 @@ class Pauses:
                 await self._client.stream("/v3/watch", self._watch(), self._event)
             except _Compacted:
                 self._revision = 0
+            except _Crowded:
+                # A fleet that is very large, or not etcd: nothing else depends on these.
+                self._log.warn(
+                    "etcd reports more than {most} pauses and quotas in some minutes; they are read "
+                    "again in {seconds} s",
+                    most=_MAX_EVENTS,
+                    seconds=_CROWDED_SECONDS,
+                )
+                self._revision = 0
+                await self._rest(_CROWDED_SECONDS)
             except BadAnswer as e:
                 self._session.failed(bad_answer(e))
             except CoordinationUnavailable:
                 # Perhaps this member alone is lost.
                 self._session.check()
-                await self._rest()
+                await self._rest(_AGAIN_SECONDS)
 
     def _watch(self) -> Message:
         return {
@@ -183,7 +199,7 @@ class Pauses:
         events = members(result, "events", _MAX_EVENTS)
         self._events += max(1, len(events))
         if self._events > _MAX_EVENTS:
-            raise BadAnswer(f"there are more than {_MAX_EVENTS} pauses or other events in some minutes")
+            raise _Crowded
         for event in events:
             found = key_value(member(event, "kv"), PAUSES)
             self._revision = max(self._revision, found.revision)
@@ -214,18 +230,18 @@ class Pauses:
         if pause is None or pause.node == self._node or not found.lease:
             return None
         answer = await self._client.call("/v3/lease/timetolive", {"ID": str(found.lease)})
-        left = number(answer, "TTL")
-        return evolve(pause, seconds=min(pause.seconds, float(left))) if left > 0 else None
+        left = min(pause.seconds, float(number(answer, "TTL")))
+        return evolve(pause, seconds=left, age=pause.seconds - left) if left > 0 else None
 
     def _tell(self, pause: FleetPause | None, callbacks: Iterable[Callable[[FleetPause], None]]) -> None:
         if pause is not None and pause.node != self._node:
             for callback in list(callbacks):
                 callback(pause)
 
-    def _rest(self) -> Deferred[None]:
+    def _rest(self, seconds: float) -> Deferred[None]:
         """
         Wait a little.
         """
         resting: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer = self._clock.callLater(_AGAIN_SECONDS, resting.callback, None)
+        timer = self._clock.callLater(seconds, resting.callback, None)
         return resting

@@ -6,7 +6,8 @@ What etcd knows of a fleet: the keys, and the JSON under them.
     - C{blobs/<algorithm>-<hex>/<name>}: the node has the whole blob;
     - C{claims/<algorithm>-<hex>}: the node that fetches the blob;
     - C{tags/<sha256>}: the digest of a tag that was checked lately;
-    - C{pauses/<sha256>}: an upstream host that asked for a pause.
+    - C{pauses/<sha256>}: an upstream host that asked for a pause, or how many requests it
+      permits.
 
 All begin with L{PREFIX}, whose number changes when they do.  Members that are not
 known are ignored, and a record that cannot be read is ignored: another version, or
@@ -21,10 +22,13 @@ import json
 from hashlib import sha256
 from typing import Any, Final
 
+from attrs import asdict
+
 from xferd.errors import BadDigest
 from xferd.fleet.etcd.messages import KeyValue
 from xferd.http_urls import split_url
 from xferd.interfaces.fleet import MAX_URL, Claim, FleetPause, Node, Peer, is_node_name
+from xferd.interfaces.hosts import Quota
 from xferd.json_encoding import encode
 from xferd.names import Digest
 
@@ -41,6 +45,8 @@ MAX_PAUSE: Final = 86400.0
 _MAX_RECORD: Final = 8192
 _MAX_TEXT: Final = 300
 _MAX_SIZE: Final = 1 << 50
+_MAX_REQUESTS: Final = 1e9
+_MAX_WINDOW: Final = 1e8
 
 
 def node_key(name: str) -> str:
@@ -184,6 +190,7 @@ def pause_value(pause: FleetPause) -> bytes:
             "seconds": round(pause.seconds, 1),
             "reason": pause.reason[:_MAX_TEXT],
             "node": pause.node,
+            **({} if pause.quota is None else {"quota": asdict(pause.quota)}),
         }
     )
 
@@ -197,7 +204,29 @@ def read_pause(found: KeyValue) -> FleetPause | None:
     seconds = _number(record, "seconds", MAX_PAUSE)
     if not host or seconds is None or found.key != pause_key(host, account):
         return None
-    return FleetPause(host, account, seconds, _text(record, "reason"), node)
+    quota = None
+    if "quota" in record:
+        quota = _quota(record["quota"])
+        if quota is None:
+            return None
+    return FleetPause(host, account, seconds, _text(record, "reason"), node, quota)
+
+
+def _quota(record: Any) -> Quota | None:
+    """
+    A quota, or L{None} where the record cannot be read.
+    """
+    if not isinstance(record, dict):
+        return None
+    counts = {name: _number(record, name, _MAX_REQUESTS) for name in ("remaining", "limit")}
+    times = {name: _number(record, name, _MAX_WINDOW) for name in ("window", "reset")}
+    for name, value in (counts | times).items():
+        if value is None and record.get(name) is not None:
+            return None
+    remaining, limit = counts["remaining"], counts["limit"]
+    if remaining is None or (limit is not None and limit < 1):
+        return None
+    return Quota(int(remaining), None if limit is None else int(limit), times["window"], times["reset"])
 
 
 def _read(value: bytes) -> dict[str, Any]:
