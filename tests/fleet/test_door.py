@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 from tests.jobs.case import JobsCase
 from xferd.fleet.door import BEHIND, LEAST_WINDOW, WARN_SECONDS, PeerDoor
 from xferd.fleet.memory import MemoryCluster
-from xferd.fleet.peer_client import WHOLE, answer_facts, path_of, redirect_facts
+from xferd.fleet.peer_messages import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenged
 from xferd.interfaces.fleet import Peer
 from xferd.interfaces.peers import IPeerDoor, IPeerSending, PeerAnswer, PeerRequest

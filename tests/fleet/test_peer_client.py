@@ -14,7 +14,9 @@ from zope.interface.verify import verifyObject
 from tests.fleet.case import PORT, FleetCase, Node
 from xferd.errors import BlobUnknown, ConnectionFailed, RegistryError, SourceError, TimedOut
 from xferd.fleet.peer_body import PeerBody
-from xferd.fleet.peer_client import HOPS, NotAPeer, PeerBusy, choose_origin, host_of, peer_of
+from xferd.fleet.peer_client import HOPS, PeerBusy, choose_origin
+from xferd.fleet.peer_messages import host_of, peer_of
+from xferd.fleet.peer_requests import NotAPeer
 from xferd.fleet.proofs import NONCE_SECONDS, Proof
 from xferd.interfaces.fleet import Peer
 from xferd.interfaces.peers import IHeldBlob, IPeerBody, PeerAnswer, PeerRequest

@@ -12,7 +12,8 @@ from tests.fleet.case import HOST, SECRET, FleetCase, Node
 from tests.v2.case import HERE, PEER, RegistryCase
 from tests.web.fakes import Answer, Connection
 from xferd.errors import CoordinationUnavailable, RegistryError, SourceError
-from xferd.fleet.peer_client import PREFETCH, NotAPeer
+from xferd.fleet.peer_messages import PREFETCH
+from xferd.fleet.peer_requests import NotAPeer
 from xferd.fleet.prefetch import Prefetches
 from xferd.fleet.proofs import Prover, challenged
 from xferd.interfaces.fleet import Peer

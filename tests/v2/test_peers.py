@@ -7,7 +7,7 @@ from __future__ import annotations
 from tests.fleet.case import SECRET, FleetCase, Node
 from tests.v2.case import HERE, PEER, RegistryCase
 from tests.web.fakes import Answer, Connection
-from xferd.fleet.peer_client import path_of
+from xferd.fleet.peer_messages import path_of
 from xferd.fleet.proofs import Prover, challenged
 from xferd.interfaces.fleet import Peer
 from xferd.names import Digest

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.fleet.followers import Follower, Followers
-from xferd.fleet.peer_client import WHOLE, answer_facts, path_of, redirect_facts
+from xferd.fleet.peer_messages import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenge
 from xferd.interfaces.fleet import ICoordination, Peer
 from xferd.interfaces.peers import IHeldBlob, IHeldBlobs, IPeerDoor, IPeerSending, PeerAnswer, PeerRequest

@@ -17,7 +17,8 @@ from zope.interface import implementer
 
 from xferd.errors import ContentMismatch, CoordinationUnavailable, SourceError
 from xferd.fleet.left_out import LeftOut
-from xferd.fleet.peer_client import PeerBusy, PeerClient, peer_of
+from xferd.fleet.peer_client import PeerBusy, PeerClient
+from xferd.fleet.peer_messages import peer_of
 from xferd.fleet.peer_source import PeerSource
 from xferd.interfaces.fleet import MIN_SHARED, Claim, Found, ICoordination, Peer
 from xferd.interfaces.peers import FleetFigures, IFleetDownload, IFleetDownloads, IPeerSource

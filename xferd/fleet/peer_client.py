@@ -2,43 +2,35 @@
 """
 Requests for blobs to the other nodes of a fleet.
 
-What etcd says of a peer is not trusted: no request goes to an address outside of the
-peers' networks, and an answer is used only if it proves that its sender has the secret
-of the fleet.
+An answer is used only if it proves that its sender has the secret of the fleet.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from urllib.parse import urlencode
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
-from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from xferd.errors import BlobUnknown, RegistryError, RegistryUnavailable, SourceError, TimedOut
 from xferd.fleet.peer_body import PeerBody
-from xferd.fleet.proofs import NONCE_SECONDS, Proof, Prover, challenged, is_nonce
+from xferd.fleet.peer_messages import PREFETCH, WHOLE, answer_facts, host_of, path_of, redirect_facts
+from xferd.fleet.peer_requests import NotAPeer, PeerRequests
+from xferd.fleet.proofs import Proof, Prover
 from xferd.interfaces.fleet import Peer, is_node_name
 from xferd.names import Digest
 from xferd.realms import PUBLIC
-from xferd.registry.transport.connections import Connections, TransportConfig
-from xferd.registry.transport.errors import clean, header, header_values
-from xferd.registry.transport.exchange import Exchange
+from xferd.registry.transport.errors import header, header_values
 from xferd.registry.transport.networks import Networks
 from xferd.registry.transport.ranges import check_rest, parse_content_range, range_from
-from xferd.registry.transport.response_body import BlobBody, discard, length_of, read_excerpt
+from xferd.registry.transport.response_body import BlobBody, discard, length_of
 from xferd.registry.transport.timeouts import Timeouts, within
-from xferd.registry.transport.tls import TLSConfig
-from xferd.registry.transport.urls import Origin
-from xferd.registry.transport.zones import Zone
 
 PEER_TIMEOUTS: Final = Timeouts(
     connect=1.5, tls=1.5, headers=2.0, silence=5.0, window=10.0, floor=1024.0, excerpt=1.0, close=2.0
@@ -56,20 +48,8 @@ MOST_DEPTH: Final = 8
 HOPS: Final = 4
 """The number of peers that one request may be sent on to."""
 
-_NONCES: Final = 16
-"""Unused nonces that are kept for one peer."""
-
-
-PREFETCH: Final = "/v2/_xferd/prefetch"
-"""The path at which a node is asked to fetch an image."""
-
 MOST_AVOIDED: Final = 16
 """The peers that are named in a request as unwanted, at most."""
-
-WHOLE: Final = "whole"
-"""In place of a depth: the peer has the whole blob, and has verified it."""
-
-_PEER: Final = "peer "
 
 
 @frozen
@@ -92,19 +72,13 @@ class PeerBusy(RegistryUnavailable):
     """
 
 
-class NotAPeer(RegistryError):
-    """
-    A server is not a node of this fleet, or its address is not permitted.
-    """
-
-
 class PeerClient:
     """
-    Asks peers for blobs.  Connections are kept, and with each answer comes the nonce
-    for the next request.
-    """
+    Asks peers for blobs, and to prefetch images.
 
-    _log = Logger()
+    @ivar usable: see L{PeerRequests.usable<xferd.fleet.peer_requests.PeerRequests.usable>}.
+    @ivar close: see L{PeerRequests.close<xferd.fleet.peer_requests.PeerRequests.close>}.
+    """
 
     def __init__(
         self,
@@ -118,47 +92,16 @@ class PeerClient:
         agent: IAgent | None = None,
     ) -> None:
         """
-        @param networks: the networks of the peers.
-        @param clock: also connects (TCP and names), unless there is an C{agent}.
-        @param ca: PEM certificates that sign those of peers; by default the system's.
-        @param client: our own certificate and its key in PEM, for peers that want one.
-        @param agent: makes the requests instead of our own connections.
+        The parameters are those of L{PeerRequests<xferd.fleet.peer_requests.PeerRequests>}.
         """
         self._prover = prover
-        self._networks = networks
         self._clock = clock
         self._timeouts = timeouts
-
-        def options(host: str, _: int) -> object:
-            return TLSConfig(host, ca, client, exclusive=bool(ca)).options(host)
-
-        self._connections = Connections(clock, timeouts=timeouts, tls_options=options)  # type: ignore[arg-type]
-        config = TransportConfig(networks=networks)
-
-        def choose(fresh: bool, led_from: Zone | None) -> IAgent:
-            if agent is not None:
-                return agent
-            return self._connections.agent(config, reuse=not fresh, led_from=led_from)
-
-        self._exchange = Exchange(choose, clock, timeouts)
-        self._nonces: OrderedDict[str, list[tuple[float, str]]] = OrderedDict()
-
-    def usable(self, peer: Peer) -> str:
-        """
-        Check the URL of a peer, without a request.  A name is resolved, and its
-        addresses are checked, when a connection is made.
-
-        @return: why it may not be asked; empty if it may.
-        """
-        try:
-            origin = Origin.of(peer.url)
-        except ValueError as e:
-            return f"the URL of {peer.name} is refused: {e}"
-        if peer.url.rstrip("/").count("/") != 2 or "?" in peer.url or "#" in peer.url:
-            return f"the URL of {peer.name} is refused: it has a path"
-        if origin.zone is not None and origin.host != "localhost" and origin.host not in self._networks:
-            return f"the URL of {peer.name} is refused: {origin.host} is not in peer_networks"
-        return ""
+        self._requests = PeerRequests(
+            prover, networks, clock=clock, ca=ca, client=client, timeouts=timeouts, agent=agent
+        )
+        self.usable = self._requests.usable
+        self.close = self._requests.close
 
     def open(
         self,
@@ -207,12 +150,6 @@ class PeerClient:
         """
         return Deferred.fromCoroutine(self._prefetch(peer, reference, platform))
 
-    def close(self) -> Deferred[None]:
-        """
-        Close all connections; fires within a bounded time.
-        """
-        return self._connections.close()
-
     async def _open(self, peer: Peer, want: _Want, asked: list[str]) -> PeerBody:
         """
         See L{open}.
@@ -220,16 +157,13 @@ class PeerClient:
         @param asked: the name of the peer, to which those of others are added.
         """
         while True:
-            why = self.usable(peer)
-            if why:
-                raise NotAPeer(why, host=host_of(peer.name))
             fields = {"Range": [range_from(want.offset, want.end)]}
             if want.avoided:
                 fields["Xferd-Avoid"] = [want.avoided]
-            response, proof = await self._ask(peer, "GET", path_of(want.digest), fields)
+            response, proof = await self._requests.ask(peer, "GET", path_of(want.digest), fields)
             if response.code in (200, 206):
                 return self._body(peer, response, proof, want)
-            text = await self._excerpt(response)
+            text = await self._requests.excerpt(response)
             if response.code != 307:
                 raise self._refusal(peer, want.digest, response.code, text)
             peer = self._next(peer, want.digest, response, proof)
@@ -238,12 +172,10 @@ class PeerClient:
             asked.append(peer.name)
 
     async def _prefetch(self, peer: Peer, reference: str, platform: str | None) -> str:
-        host, why = host_of(peer.name), self.usable(peer)
-        if why:
-            raise NotAPeer(why, host=host)
+        host = host_of(peer.name)
         asked = {"reference": reference} | ({} if platform is None else {"platform": platform})
-        response, _ = await self._ask(peer, "POST", f"{PREFETCH}?{urlencode(asked)}", {})
-        text = await self._excerpt(response)
+        response, _ = await self._requests.ask(peer, "POST", f"{PREFETCH}?{urlencode(asked)}", {})
+        text = await self._requests.excerpt(response)
         try:
             job = json.loads(text)["job"] if response.code == 202 else None
         except (KeyError, TypeError, ValueError):
@@ -253,53 +185,6 @@ class PeerClient:
                 f"{peer.name} answers {response.code}: {text}", host=host, status=response.code
             )
         return job
-
-    async def _ask(
-        self, peer: Peer, method: str, path: str, fields: Mapping[str, Sequence[str]]
-    ) -> tuple[IResponse, Proof]:
-        """
-        Make a request with a proof; the first one to a peer learns a nonce.
-
-        @param fields: its headers.
-        """
-        host = host_of(peer.name)
-        nonce = self._take_nonce(peer)
-        used_kept = nonce is not None
-        if nonce is None:
-            response = await self._send(peer, method, path, Headers({}))
-            nonce = await self._challenge(response)
-            if nonce is None:
-                raise NotAPeer(
-                    f"{peer.name} at {peer.url} is not a node of this fleet: it answers {response.code}",
-                    host=host,
-                )
-        while nonce is not None:
-            proof = self._prover.prove(method, path, peer, nonce)
-            headers = Headers({"Authorization": [str(proof)], **fields})
-            response = await self._send(peer, method, path, headers)
-            self._keep_nonce(peer, response)
-            if response.code != 401:
-                return response, proof
-            # A kept nonce may be older than the peer's present life.
-            nonce = await self._challenge(response) if used_kept else None
-            used_kept = False
-        raise NotAPeer(
-            f"{peer.name} refuses this node: secret_file must be the same on both, and name and url correct",
-            host=host,
-        )
-
-    async def _challenge(self, response: IResponse) -> str | None:
-        """
-        Drop a response, and return the nonce in it, if it is a 401 of a peer.
-        """
-        await self._excerpt(response)
-        return challenged(header(response.headers, "WWW-Authenticate")) if response.code == 401 else None
-
-    async def _send(self, peer: Peer, method: str, path: str, headers: Headers) -> IResponse:
-        url = peer.url.rstrip("/") + path
-        return await self._exchange.request_once(
-            method.encode("ascii"), url, headers, host=host_of(peer.name)
-        )
 
     def _body(self, peer: Peer, response: IResponse, proof: Proof, want: _Want) -> PeerBody:
         """
@@ -362,68 +247,6 @@ class PeerClient:
         if status >= 500:
             return RegistryUnavailable(f"{peer.name} answers {status}: {text}", host=host, status=status)
         return NotAPeer(f"{peer.name} answers {status} to a request for {digest}", host=host, status=status)
-
-    async def _excerpt(self, response: IResponse) -> str:
-        data = await read_excerpt(response, host="a peer", clock=self._clock, timeouts=self._timeouts)
-        return clean(data.decode("utf-8", "replace"))
-
-    def _take_nonce(self, peer: Peer) -> str | None:
-        """
-        A nonce for the next request to a peer, if one is kept.
-        """
-        kept = self._nonces.get(f"{peer.name} {peer.url}", [])
-        now = self._clock.seconds()
-        while kept:
-            since, nonce = kept.pop()
-            if now - since < NONCE_SECONDS - self._timeouts.headers:
-                return nonce
-        return None
-
-    def _keep_nonce(self, peer: Peer, response: IResponse) -> None:
-        nonce = header(response.headers, "Xferd-Nonce")
-        if is_nonce(nonce):
-            kept = self._nonces.setdefault(f"{peer.name} {peer.url}", [])
-            kept.append((self._clock.seconds(), nonce))
-            del kept[:-_NONCES]
-            while len(self._nonces) > 1000:
-                self._nonces.popitem(last=False)
-
-
-def host_of(name: str) -> str:
-    """
-    The host of a peer as a source, in a form that no registry has.
-    """
-    return f"{_PEER}{name}"
-
-
-def peer_of(host: str) -> str:
-    """
-    The name of the peer that a source's host is; empty for a registry.
-    """
-    return host.removeprefix(_PEER) if host.startswith(_PEER) else ""
-
-
-def path_of(digest: Digest) -> str:
-    """
-    The path of a blob at a peer.
-    """
-    return f"/v2/_xferd/blobs/{digest}"
-
-
-def answer_facts(
-    digest: Digest, status: int, ranges: Sequence[str], depth: str, origins: Sequence[str]
-) -> list[str]:
-    """
-    What an answer with bytes proves.
-    """
-    return [str(digest), str(status), " ".join(ranges), depth, *sorted(origins)]
-
-
-def redirect_facts(digest: Digest, location: str, name: str) -> list[str]:
-    """
-    What a redirect proves.
-    """
-    return [str(digest), "307", location, name]
 
 
 def choose_origin(origins: Sequence[str], own: str) -> str:

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.errors import SourceError
-from xferd.fleet.peer_client import PeerClient, host_of, peer_of
+from xferd.fleet.peer_client import PeerClient
+from xferd.fleet.peer_messages import host_of, peer_of
 from xferd.interfaces.fleet import Peer
 from xferd.interfaces.peers import IPeerSource
 from xferd.interfaces.registry import IBlobBody, IBlobSource
