@@ -527,6 +527,14 @@ class DiskFull(StoreError):
     need = 0
 
 
+class StoreDamaged(StoreError):
+    """
+    A verification found damage that it could not repair.
+    """
+
+    code = "STORE_DAMAGED"
+
+
 class StoreLocked(StoreError):
     """
     Another daemon uses the data directory.

@@ -51,6 +51,7 @@ class JobsConformance(_Base):
             self.jobs.copy(NAME, "other.example/app", None, True, "bob", 0),
             self.jobs.import_archive(None, None, 100, "bob", 0),
             self.jobs.prefetch(NAME, "all", "bob", 0),
+            self.jobs.verify(None, "bob", 0),
         ]
 
     def result(self, work: Deferred[Any]) -> Any:
@@ -88,14 +89,16 @@ class JobsConformance(_Base):
         it ends.
         """
         begun = self.begin()
-        self.assertEqual([job["kind"] for job in begun], ["pull", "push", "copy", "import", "prefetch"])
-        self.assertEqual([job["client"] for job in begun], ["ann", "ann", "bob", "bob", "bob"])
+        self.assertEqual(
+            [job["kind"] for job in begun], ["pull", "push", "copy", "import", "prefetch", "verify"]
+        )
+        self.assertEqual([job["client"] for job in begun], ["ann", "ann", "bob", "bob", "bob", "bob"])
         for job in begun:
             valid(ref("JobInFull"), job)
             self.assertIn(job["state"], ("queued", "running"))
             self.assertEqual(self.jobs.get(job["id"])["id"], job["id"])
-        self.assertEqual(len({job["id"] for job in begun}), 5)
-        self.assertEqual(self.jobs.unfinished, 5)
+        self.assertEqual(len({job["id"] for job in begun}), 6)
+        self.assertEqual(self.jobs.unfinished, 6)
 
     def test_lists(self) -> None:
         """
@@ -232,7 +235,7 @@ class JobsConformance(_Base):
                 "bytes_delivered",
             },
         )
-        self.assertEqual(sum(status["jobs"].values()), 5)
+        self.assertEqual(sum(status["jobs"].values()), 6)
         self.assertIsInstance(self.jobs.figures(), Figures)
 
     def test_events(self) -> None:

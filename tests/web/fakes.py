@@ -77,6 +77,7 @@ JOB: JobJSON = {
     "error": None,
     "result": None,
     "warnings": [],
+    "findings": [],
 }
 
 FREED = Freed(blobs=3, trees=2, layers=2, partials=1, bytes=900)
@@ -374,6 +375,7 @@ class FakeJobs:
     @ivar pushed: the arguments of C{push}.
     @ivar copied: the arguments of C{copy}.
     @ivar prefetched: the arguments of C{prefetch}.
+    @ivar verified: the arguments of C{verify}.
     @ivar brought: the credentials of each of these calls.
     @ivar more: further members of C{status}.
     @ivar imported: the arguments of C{import_archive}.
@@ -394,6 +396,7 @@ class FakeJobs:
         self.pushed: list[tuple[str, str | None, tuple[str, ...], str | None, str, int]] = []
         self.copied: list[tuple[str, str, str | None, bool, str, int]] = []
         self.prefetched: list[tuple[str, str | None, str, int]] = []
+        self.verified: list[tuple[str | None, str, int]] = []
         self.brought: list[Mapping[str, Credentials] | None] = []
         self.more: dict[str, Any] = {}
         self.imported: list[tuple[str | None, str | None, int | None, str, int]] = []
@@ -505,6 +508,22 @@ class FakeJobs:
         _parse(reference, None if platform == "all" else platform)
         self.prefetched.append((reference, platform, client, priority))
         return self._made("prefetch", client, platform)
+
+    def verify(
+        self,
+        reference: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> JobDetailsJSON:
+        """
+        Record a verification.
+        """
+        self._check()
+        _parse(reference, None)
+        self.brought.append(credentials)
+        self.verified.append((reference, client, priority))
+        return self._made("verify", client, None)
 
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
@@ -849,6 +868,7 @@ class FakeStore:
     layers: Any = FakeLayers()
     catalog: Any = None
     incoming: Any = None
+    integrity: Any = None
     snapshots: Any = None
 
     def discard(self, path: str) -> None:

@@ -171,6 +171,21 @@ class JobTests(SynchronousTestCase):
             [("a", "b", "linux/arm64", True, "127.0.0.1", -1), ("a", "b", None, False, "127.0.0.1", 0)],
         )
 
+    def test_verify(self) -> None:
+        """
+        A verification is started, of one image or of all content.  Credentials without a
+        registry cannot be used for all content.
+        """
+        asked = {"kind": "verify", "reference": "a", "priority": 2}
+        answer = self.world.ask("POST", "/api/v1/jobs", json.dumps(asked).encode())
+        self.assertEqual((answer.status, answer.json()["kind"]), (202, "verify"))
+        self.assertEqual(self.world.ask("POST", "/api/v1/jobs", b'{"kind": "verify"}').status, 202)
+        self.assertEqual(self.world.jobs.verified, [("a", "127.0.0.1", 2), (None, "127.0.0.1", 0)])
+        headers = {"X-Registry-Auth": urlsafe_b64encode(b'{"username": "u", "password": "p"}').decode()}
+        refused = self.world.ask("POST", "/api/v1/jobs", b'{"kind": "verify"}', headers)
+        self.assertEqual(refused.status, 400)
+        self.assertIn("serveraddress", refused.json()["error"]["message"])
+
     def test_prefetch(self) -> None:
         """
         A prefetch is started, for one platform or all, without the client's credentials.

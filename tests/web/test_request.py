@@ -70,10 +70,10 @@ class BodyTests(SynchronousTestCase):
         for value, words in [
             ([], "not a JSON object"),
             ("pull", "not a JSON object"),
-            ({}, "'kind' must be 'pull', 'push', 'copy', 'import' or 'prefetch', not null"),
+            ({}, "'kind' must be 'pull', 'push', 'copy', 'import', 'prefetch' or 'verify', not null"),
             (
                 pull(kind="move"),
-                "'kind' must be 'pull', 'push', 'copy', 'import' or 'prefetch', not \"move\"",
+                "'kind' must be 'pull', 'push', 'copy', 'import', 'prefetch' or 'verify', not \"move\"",
             ),
             (pull(kind=["x" * 100]), "…"),
             ({"kind": "pull"}, "'reference'"),

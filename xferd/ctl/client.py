@@ -99,7 +99,7 @@ class Daemon:
         """
         Create a job.
 
-        @param kind: C{pull}, C{push}, C{copy}, C{import} or C{prefetch}.
+        @param kind: C{pull}, C{push}, C{copy}, C{import}, C{prefetch} or C{verify}.
         @param headers: the user's credentials, for this job alone.
         @param more: further fields of the request, as the API defines them.
         @return: the job.

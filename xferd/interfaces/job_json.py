@@ -29,6 +29,26 @@ class ArchiveJSON(TypedDict):
     size: int | None
 
 
+class FindingJSON(TypedDict):
+    """
+    Damage that a verification found: of a C{blob} with the path of its file in the data
+    directory, or of a C{tree} with the path in it.
+
+    C{state} is C{damaged} while it is being replaced, then C{healed}, or
+    C{quarantined}, with its path in the data directory as C{kept}, or C{missing}; for
+    the last two C{why} says why it could not be replaced.
+    """
+
+    kind: str
+    digest: str
+    path: str
+    problem: str
+    state: str
+    needed_by: list[str]
+    kept: str | None
+    why: str
+
+
 class JobJSON(TypedDict):
     """
     A job, without its layers.
@@ -52,6 +72,7 @@ class JobJSON(TypedDict):
     error: ErrorJSON | None
     result: dict[str, str] | None
     warnings: list[str]
+    findings: list[FindingJSON]
 
 
 class LayerJSON(TypedDict):

@@ -328,6 +328,25 @@ class IJobs(Interface):
         @raise TooManyJobs: see L{pull}.
         """
 
+    def verify(
+        reference: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> JobDetailsJSON:
+        """
+        Begin to check content of the store, and to fetch again what is damaged.  The job's
+        C{findings} name each damaged thing; it fails if one could not be replaced.
+
+        @param reference: the image to check; all content by default.
+        @param credentials: the client's own, as for L{pull}.
+        @return: the job as JSON.
+        @raise BadReference: C{reference} is not a reference.
+        @raise NotFound: the store has no such image.
+        @raise Interrupted: the daemon is stopping.
+        @raise TooManyJobs: see L{pull}.
+        """
+
     def import_archive(
         reference: str | None, platform: str | None, size: int | None, client: str, priority: int
     ) -> JobDetailsJSON:

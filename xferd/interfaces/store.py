@@ -17,6 +17,7 @@ from xferd.interfaces.blobs import IBlobs
 from xferd.interfaces.catalog import ICatalog
 from xferd.interfaces.collection import IGarbageCollector
 from xferd.interfaces.incoming import IIncomingBlobs
+from xferd.interfaces.integrity import IIntegrity
 from xferd.interfaces.journal import IJournal
 from xferd.interfaces.snapshots import ISnapshotTables
 from xferd.names import Digest, Reference, Repository
@@ -371,6 +372,7 @@ class IStore(Interface):
     incoming: IIncomingBlobs = Attribute("The upload sessions of clients that push.")
     journal: IJournal = Attribute("The journal.")
     gc: IGarbageCollector = Attribute("The garbage collector.")
+    integrity: IIntegrity = Attribute("The checks of its content.")
     free_space: IFreeSpace = Attribute("The free space on the disk.")
     snapshots: ISnapshotTables = Attribute("The snapshots of container engines.")
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 from attrs import define, field
 
 from xferd.errors import MAX_MESSAGE, XferdError
-from xferd.interfaces.job_json import ErrorJSON, JobDetailsJSON, JobJSON
+from xferd.interfaces.job_json import ErrorJSON, FindingJSON, JobDetailsJSON, JobJSON
 from xferd.jobs.rows import PRESENT, Row
 from xferd.jobs.upload_stream import UploadStream
 from xferd.names import Digest, Repository
@@ -69,9 +69,10 @@ class Job:
 
     @ivar id: its id in the API.
     @ivar number: its number: that of an older job is smaller, and goes first.
-    @ivar kind: C{pull}, C{push}, C{copy}, C{import} or C{prefetch}.
+    @ivar kind: C{pull}, C{push}, C{copy}, C{import}, C{prefetch} or C{verify}.
     @ivar reference: the requested reference, in full; empty for an import that
-        takes its names from the archive, until they are known.
+        takes its names from the archive, until they are known, and for a verification
+        of all content.
     @ivar platform: the requested platform, or L{None}: this machine's for a pull or
         a prefetch, all of them for a copy, for a push the one in the store.
     @ivar target: the reference to push or copy to.
@@ -81,6 +82,7 @@ class Job:
     @ivar repositories: the repositories that it uses.
     @ivar warnings: the warnings of their registries, each once: C{HOST: TEXT};
         and those of xferd itself.
+    @ivar findings: the damage that a verification found.
     @ivar size: the bytes of all layers, each blob once.
     @ivar transfers: the ids of the transfers that it waited for over the
         network, in their order; the first L{MAX_TRANSFERS}.
@@ -104,6 +106,7 @@ class Job:
     transfers: dict[str, None] = field(factory=dict)
     repositories: frozenset[Repository] = frozenset()
     warnings: list[str] = field(factory=list)
+    findings: list[FindingJSON] = field(factory=list)
     size: int = field(default=0, init=False)
     _rows: list[Row] = field(factory=list, init=False)
     _of_blob: dict[Digest, list[Row]] = field(factory=dict, init=False)
@@ -117,7 +120,7 @@ class Job:
         """
         The job's images, as the log names them.
         """
-        return self.reference or "an archive"
+        return self.reference or ("all content" if self.kind == "verify" else "an archive")
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -211,6 +214,8 @@ class Job:
             "error": self.error,
             "result": self.result,
             "warnings": list(self.warnings),
+            # Findings change until the job ends.
+            "findings": [finding.copy() for finding in self.findings],
         }
 
     def with_layers(self) -> JobDetailsJSON:

@@ -51,6 +51,7 @@ from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew_image
 from xferd.jobs.images.publish import Publisher
+from xferd.jobs.images.stored import stored_image
 from xferd.jobs.isolation import ISOLATED, SHARED
 from xferd.jobs.job import Job, in_short
 from xferd.jobs.limits import Limits
@@ -63,6 +64,7 @@ from xferd.jobs.push import ALL, Push
 from xferd.jobs.runner import DELIVERING, Runner, archive_refused
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
 from xferd.jobs.upload_stream import UploadStream
+from xferd.jobs.verify.verify import Verify
 from xferd.names import Reference, Repository, parse_tag, parse_target
 from xferd.oci import Descriptor
 from xferd.platforms import Platform
@@ -324,6 +326,33 @@ class Jobs:
                 memory=self._memory,
             )
             return prefetch.run(self._wall_clock)
+
+        return self._add(job, run)
+
+    def verify(
+        self,
+        reference: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+    ) -> JobDetailsJSON:
+        wanted = None if reference is None else Reference.parse(reference)
+        image = None if wanted is None else stored_image(self._store, wanted)
+        job = self._job("verify", wanted, None, client, priority)
+
+        def run() -> Awaitable[dict[str, str]]:
+            verify = Verify(
+                job,
+                image,
+                store=self._store,
+                registries=self._seen_by(credentials),
+                documents=self._documents,
+                layers=self._layers,
+                reporter=self._runner.reporter(job),
+                clock=self._clock,
+                busy=self._transfers.moving,
+            )
+            return verify.run()
 
         return self._add(job, run)
 

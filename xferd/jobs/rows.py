@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.test_manager -*-
 """
-The rows of a job: one for each layer of a pull, or each blob of a push, a copy or a
-prefetch.
+The rows of a job: one for each layer of a pull, or each blob of a push, a copy, a
+prefetch or a verification.
 """
 
 from __future__ import annotations
@@ -259,6 +259,51 @@ class FetchedRow(Row):
         if self.fetch.state in ("done", "failed", "cancelled"):
             return self.fetch.state
         return "waiting" if self.fetch.state == "queued" else "downloading"
+
+    def to_json(self, job_id: str) -> LayerJSON:
+        """
+        The row as the API shows it.
+        """
+        fetch = self.fetch
+        return {
+            "job": job_id,
+            "index": self.index,
+            "digest": str(self.blob.digest),
+            "diff_id": None,
+            "size": self.blob.size,
+            "state": self.state,
+            "bytes_done": self.bytes_done,
+            "unpacked": 0,
+            "transfer": None if fetch is None else fetch.id,
+            "why": "" if fetch is None else why(fetch),
+        }
+
+
+@define(eq=False)
+class CheckedRow(Row):
+    """
+    One blob or tree that is checked.
+
+    @ivar state: C{waiting}, C{checking}, then C{done} or C{failed}.
+    @ivar fetch: the download that replaces it, if it is damaged.
+    """
+
+    state: str = "waiting"
+    fetch: Transfer | None = None
+
+    @property
+    def transfers(self) -> list[Transfer]:
+        """
+        The download.
+        """
+        return [] if self.fetch is None else [self.fetch]
+
+    @property
+    def bytes_done(self) -> int:
+        """
+        The number of bytes that have been checked.
+        """
+        return self.blob.size if self.state in ("done", "failed") else 0
 
     def to_json(self, job_id: str) -> LayerJSON:
         """

@@ -15,6 +15,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "push": "before the image was pushed; push it again to resume",
     "copy": "before the image was copied; copy it again to resume",
     "prefetch": "before the image was fetched; prefetch it again to resume",
+    "verify": "before all content was checked; verify it again",
     "import": "before the archive was imported; import it again from its beginning",
     "export": "before the archive was complete; export it again from its beginning",
 }

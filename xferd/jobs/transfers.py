@@ -175,6 +175,13 @@ class Transfers:
     def __iter__(self) -> Iterator[Transfer]:
         return (transfer for manager in self._managers for transfer in manager.transfers())
 
+    def moving(self) -> bool:
+        """
+        Whether a download, an upload or an unpacking is running.
+        """
+        kinds = ("download", "upload", "unpacking")
+        return any(each.kind in kinds and each.state == "running" for each in self)
+
     def retries(self) -> Counter[str]:
         """
         The attempts after which another one was made, by the code of the error.

@@ -52,6 +52,7 @@ class Paths:
                             copy, for one layer
         layers/<alg>/<hex>  records, by chain ID
         staging/            unfinished and removed files; swept at start
+        quarantine/         damaged content that could not be replaced
         engines/<name>/     files of an engine's snapshots, which are its own business
         xferd.db            the journal
         version             the version of this layout
@@ -118,6 +119,13 @@ class Paths:
         The directory of unfinished and removed files.
         """
         return join(self.root, "staging")
+
+    @property
+    def quarantine(self) -> str:
+        """
+        The directory of damaged content.  It exists once there is some.
+        """
+        return join(self.root, "quarantine")
 
     @property
     def database(self) -> str:

@@ -46,6 +46,7 @@ from xferd.store.images.index_file import read_index, write_index
 from xferd.store.images.last_used import LastUsed
 from xferd.store.incoming.records import IncomingRecords
 from xferd.store.incoming.sessions import IncomingBlobs
+from xferd.store.integrity.integrity import Integrity
 from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
@@ -109,7 +110,7 @@ class Store:
         @param wall_clock: measures the ages of files.
         @param threads: threads of each pool: one for work whose time grows with
             the size of blobs and trees, one for the registration of layers, and
-            one for all other work.
+            one for all other work.  One further thread checks content.
         @param reserve: bytes that are kept for small writes on a full disk.
         @param partial_age: seconds for which an unused partial blob is kept.
         @param unpack_rules: the current version of the unpacking rules; trees by
@@ -125,6 +126,7 @@ class Store:
         closed = f"the store {self.path} is not open"
         # Long work of one job, such as an fsync or the hashing of a partial blob, must not delay the
         # documents of others.
+        self._reading = Threads(reactor, pools(0, 1, "xferd.integrity"), closed)
         self._fitting = Threads(reactor, pools(0, threads, "xferd.layers"), closed)
         self._bulk = Threads(reactor, pools(0, threads, "xferd.bulk"), closed)
         self._threads = Threads(reactor, pools(0, threads, "xferd.store"), closed)
@@ -165,6 +167,7 @@ class Store:
             clock=reactor,
             wall_clock=wall_clock,
         )
+        self.integrity = Integrity(paths, self._threads, self._reading, leases)
         self._last_used = LastUsed(self.journal, wall_clock)
         self.catalog = Catalog(CatalogRecords(self.journal), leases.touch, self._last_used)
         self.images = Images(
@@ -274,6 +277,7 @@ class Store:
     async def _start(self) -> None:
         if not self._opened:
             raise StoreError(f"the store {self.path} is not open")
+        self._reading.start()
         self._fitting.start()
         self._bulk.start()
         self._threads.start()
@@ -303,6 +307,7 @@ class Store:
         self._trash.stop()
         if self._started:
             await self.journal.close()
+        await self._reading.stop()
         await self._fitting.stop()
         await self._bulk.stop()
         await self._threads.stop()

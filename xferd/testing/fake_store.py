@@ -8,7 +8,8 @@ C{blobs.partial}, C{partial.write}, C{partial.commit} (keys: the digest),
 C{anonymous.write}, C{anonymous.commit}, C{trees.stage}, C{trees.weigh},
 C{trees.commit} (key: the diff ID), C{trees.discard}, C{layers.register} (key: the
 diff ID), C{images.put}, C{images.pin} and C{images.remove} (key: the reference),
-C{gc.collect}, C{catalog.write}, C{incoming.begin} (key: the
+C{gc.collect}, C{catalog.write}, C{integrity.check} and C{integrity.quarantine} (keys: the digest),
+C{incoming.begin} (key: the
 repository), C{incoming.open}, C{incoming.write} (key: the session),
 C{incoming.commit} (key: the digest), C{snapshots.write} (key: the number), C{journal.job},
 C{journal.attempt}, C{journal.jobs} and C{journal.interrupted}.
@@ -36,6 +37,7 @@ from xferd.testing.fake_blobs import FakeBlobs
 from xferd.testing.fake_gc import FakeGarbageCollector
 from xferd.testing.fake_images import FakeImages
 from xferd.testing.fake_incoming import FakeIncomingBlobs
+from xferd.testing.fake_integrity import FakeIntegrity
 from xferd.testing.fake_journal import FakeJournal
 from xferd.testing.fake_leases import FakeLeases
 from xferd.testing.fake_trees import FakeLayers, FakeTrees
@@ -66,6 +68,7 @@ class FakeStore:
         self.journal = FakeJournal(self.gate)
         self.incoming = FakeIncomingBlobs(self.blobs, self.gate)
         self.snapshots = SnapshotTables(_NoDatabase(self.gate), self.gc.add_user)
+        self.integrity = FakeIntegrity(self.blobs, self.gate)
         self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
 
     def discard(self, path: str) -> None:

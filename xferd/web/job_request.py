@@ -150,6 +150,23 @@ class PrefetchRequest:
         return jobs.prefetch(self.reference, self.platform, client, self.priority)
 
 
+@frozen
+class VerifyRequest:
+    """
+    A verification.
+    """
+
+    reference: str | None
+    priority: int
+
+    def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
+        """
+        Begin it.
+        """
+        references = () if self.reference is None else (self.reference,)
+        return jobs.verify(self.reference, client, self.priority, auth.towards(*references))
+
+
 KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
     "pull": (PullRequest, Body("a pull", REFERENCE, PLATFORM, PRIORITY, kind="pull")),
     "push": (
@@ -201,6 +218,15 @@ KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
             ),
             PRIORITY,
             kind="prefetch",
+        ),
+    ),
+    "verify": (
+        VerifyRequest,
+        Body(
+            "a verification",
+            OPTIONAL_REFERENCE.described("The image to check; by default all content of the store."),
+            PRIORITY,
+            kind="verify",
         ),
     ),
 }

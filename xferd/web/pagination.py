@@ -35,7 +35,7 @@ MAX_VALUE: Final = 512
 STATES: Final = ("queued", "running", "done", "failed", "cancelled")
 """The states of a job."""
 
-KINDS: Final = ("pull", "push", "copy", "import", "prefetch")
+KINDS: Final = ("pull", "push", "copy", "import", "prefetch", "verify")
 """The kinds of jobs."""
 
 TRANSFER_STATES: Final = (

@@ -58,6 +58,8 @@ class RegistryAuth:
         if self.unnamed is None:
             return self.named
         hosts = {Reference.parse(reference).repository.host for reference in references}
+        if not hosts:
+            raise BadInput(f"{AUTH} must name a registry in 'serveraddress', as the request names no image")
         if len(hosts) > 1:
             raise BadInput(
                 f"{AUTH} must name one of {' and '.join(sorted(hosts))} in 'serveraddress'; "

@@ -30,6 +30,7 @@ LAYER_STATES: Final = (
     "unpacking",
     "registering",
     "uploading",
+    "checking",
     "exists",
     "mounted",
     "done",
@@ -101,8 +102,11 @@ _JOB: Final[Mapping[str, Schema]] = {
     "layers_total": COUNT,
     "archive": _or_null(_object({"received": COUNT, "size": _nullable("integer", minimum=0)})),
     "error": _or_null(_SHORT_ERROR),
-    "result": _or_null({**_object({"digest": DIGEST}), "additionalProperties": TEXT}),
+    "result": _or_null(
+        {"type": "object", "properties": {"digest": DIGEST}, "additionalProperties": TEXT},
+    ),
     "warnings": array({**TEXT, "description": "A warning of xferd, or of a registry as HOST: TEXT."}),
+    "findings": {**array(ref("Finding")), "description": "The damage that a verification found."},
 }
 
 _IMAGE: Final[Mapping[str, Schema]] = {
@@ -194,6 +198,18 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "bytes_done": {**COUNT, "description": "The completed bytes at its end."},
             "code": _or_null(ref("ErrorCode")),
             "error": _nullable("string", description="The error, if it failed."),
+        }
+    ),
+    "Finding": _object(
+        {
+            "kind": {"type": "string", "enum": ["blob", "tree"]},
+            "digest": {**DIGEST, "description": "Of the blob; the diff ID of a tree."},
+            "path": {**TEXT, "description": "The file in the data directory, or the entry in the tree."},
+            "problem": {**TEXT, "description": "What is wrong with it, as it follows the path."},
+            "state": {"type": "string", "enum": ["damaged", "healed", "quarantined", "missing"]},
+            "needed_by": {**array(TEXT), "description": "The images and repositories that need it."},
+            "kept": _nullable("string", description="The path of damaged content that was not replaced."),
+            "why": {**TEXT, "description": "Why it was not replaced; empty if it was."},
         }
     ),
     "Layer": _object(

@@ -37,7 +37,7 @@ class RowTests(SynchronousTestCase):
         The states of a blob that is sent have other words.
         """
         states = ("waiting", "uploading", "mounted", "exists", "done", "failed")
-        words = [RowView(layer(1, state), {}, sending=True).state for state in states]
+        words = [RowView(layer(1, state), {}, "push").state for state in states]
         self.assertEqual(words, ["waiting", "uploading", "mounted", "already there", "done", "failed"])
 
     def test_sending(self) -> None:

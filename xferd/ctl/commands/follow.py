@@ -7,20 +7,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import job_result
 from xferd.ctl.errors import ClientError
-from xferd.ctl.text import clean
+from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.text import clean, json_line
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
     from xferd.ctl.client import Daemon
     from xferd.ctl.display.progress import ProgressDisplay
+    from xferd.ctl.session import Session
 
 
 class JobFailed(ClientError):
     """
     The job failed or was cancelled.
     """
+
+
+def run_job(args: Namespace, session: Session, headers: Mapping[str, str], **fields: object) -> None:
+    """
+    Create a job of the kind C{args.command} and follow it.  The job is cancelled if the
+    user interrupts the command, or the output cannot be written.
+
+    @param headers: the user's credentials.
+    @param fields: fields of the request for this kind of job.
+    @raise JobFailed: the job failed or was cancelled.
+    @raise Interrupted: the user interrupted the command.
+    """
+    daemon, stdout = session.daemon, session.stdout
+    display = choose_display(args, session)
+    job: dict[str, object] | None = None
+    try:
+        # Until the answer arrives, the daemon may have a job whose ID is unknown here.
+        with session.interrupts.held():
+            start = daemon.start if args.detach else daemon.start_followed
+            job = start(args.command, args.reference, headers, **fields)
+        if args.detach:
+            print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
+            return
+        follow(daemon, job, display)
+    except KeyboardInterrupt as e:
+        raise Interrupted(cancel_interrupted(daemon, args.command, job)) from e
+    except OSError:
+        cancel_interrupted(daemon, args.command, job)
+        raise
 
 
 def follow(daemon: Daemon, job: dict[str, object], display: ProgressDisplay) -> None:
@@ -34,6 +69,7 @@ def follow(daemon: Daemon, job: dict[str, object], display: ProgressDisplay) -> 
         for event in daemon.events(str(job.get("id"))):
             display.show_event(view, event, view.update(event))
     display.warn(view.warnings)
+    display.report(view.findings)
     if view.state == "failed":
         raise JobFailed(view.error or f"job {clean(job.get('id'))} failed")
     if view.state == "cancelled":

@@ -119,6 +119,7 @@ def _show(args: Namespace, session: Session) -> None:
         (_PAST.get(view.kind, "result"), view.pinned if view.state == "done" else ""),
         ("error", view.error),
         *(("warning", text) for text in view.warnings),
+        *(("damage", text) for text in view.findings),
     ]
     if not session.printer.facts(found, facts):
         return

@@ -16,11 +16,10 @@ from xferd.ctl.commands.arguments import (
     add_platform,
     add_priority,
 )
-from xferd.ctl.commands.follow import cancel_interrupted, follow
-from xferd.ctl.display.choose import choose_display
+from xferd.ctl.commands.follow import cancel_interrupted, run_job
 from xferd.ctl.errors import Refused
 from xferd.ctl.interrupts import Interrupted
-from xferd.ctl.text import clean, json_line
+from xferd.ctl.text import clean
 from xferd.ctl.user_credentials import credentials_headers
 
 if TYPE_CHECKING:
@@ -164,34 +163,18 @@ def _run(
     args: Namespace, session: Session, references: Sequence[str], *, stored: bool = False, **more: object
 ) -> None:
     """
-    Create a job and follow it.  The job is cancelled if the user interrupts
-    the command, or the output cannot be written.
+    Create a job with the user's credentials, and follow it: see L{run_job}.
 
     @param references: see L{credentials_headers}; none for a job without the
         user's credentials.
     @param stored: see L{credentials_headers}.
     @param more: fields of the request for this kind of job.
-    @raise JobFailed: the job failed or was cancelled.
-    @raise Interrupted: the user interrupted the command.
     """
-    daemon, stdout = session.daemon, session.stdout
-    display = choose_display(args, session)
-    job: dict[str, object] | None = None
     try:
         headers = credentials_headers(args, session, references, stored=stored) if references else {}
-        # Until the answer arrives, the daemon may have a job whose ID is unknown here.
-        with session.interrupts.held():
-            start = daemon.start if args.detach else daemon.start_followed
-            job = start(args.command, args.reference, headers, priority=args.priority, **more)
-        if args.detach:
-            print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
-            return
-        follow(daemon, job, display)
     except KeyboardInterrupt as e:
-        raise Interrupted(cancel_interrupted(daemon, args.command, job)) from e
-    except OSError:
-        cancel_interrupted(daemon, args.command, job)
-        raise
+        raise Interrupted(cancel_interrupted(session.daemon, args.command, None)) from e
+    run_job(args, session, headers, priority=args.priority, **more)
 
 
 COMMANDS: Final[Mapping[str, Command]] = {

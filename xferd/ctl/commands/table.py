@@ -46,6 +46,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "limits": "limits",
         "page": "page",
         "doctor": "doctor",
+        "verify": "verify",
     },
     "more": {"completion": "completion", "demo": "demo"},
 }

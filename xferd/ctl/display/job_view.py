@@ -17,6 +17,7 @@ SENDING = frozenset({"push", "copy"})
 
 _PULLED_WORDS = {"exists": "already exists", "done": "complete"}
 _SENT_WORDS = {"exists": "already there"}
+_CHECKED_WORDS = {"done": "whole", "failed": "damaged"}
 _IN_PLACE = frozenset({"done", "exists", "mounted"})
 
 
@@ -36,13 +37,15 @@ class RowView:
     @ivar transfer: the transfer, as the API defines it; empty if there is none.
     """
 
-    def __init__(self, data: dict[str, Any], transfer: dict[str, Any], *, sending: bool = False) -> None:
+    def __init__(self, data: dict[str, Any], transfer: dict[str, Any], kind: str = "pull") -> None:
         """
-        @param sending: whether the row is a blob that is sent.
+        @param kind: the job's kind.
         """
         self.data = data
         self.transfer = transfer
-        self._words = _SENT_WORDS if sending else _PULLED_WORDS
+        self._words = (
+            _CHECKED_WORDS if kind == "verify" else _SENT_WORDS if kind in SENDING else _PULLED_WORDS
+        )
 
     @property
     def index(self) -> int:
@@ -167,7 +170,7 @@ class JobView:
 
     def _view(self, row: dict[str, Any]) -> RowView:
         transfer = self._transfers.get(_key(row.get("transfer")), {})
-        return RowView(row, transfer, sending=self.sending)
+        return RowView(row, transfer, self.kind)
 
     @property
     def rows(self) -> list[RowView]:
@@ -179,7 +182,8 @@ class JobView:
     @property
     def kind(self) -> str:
         """
-        The job's kind: C{pull}, C{push}, C{copy}, C{import} or C{prefetch}.
+        The job's kind: C{pull}, C{push}, C{copy}, C{import}, C{prefetch} or
+        C{verify}.
         """
         return clean(self.job.get("kind"))
 
@@ -195,6 +199,8 @@ class JobView:
         """
         The noun for a row.
         """
+        if self.kind == "verify":
+            return "part"
         return "blob" if self.sending or self.kind == "prefetch" else "layer"
 
     @property
@@ -218,6 +224,8 @@ class JobView:
         """
         if not self.reference and self.kind == "import":
             return "archive"
+        if not self.reference and self.kind == "verify":
+            return "all content"
         return self.reference if self.target in ("", self.reference) else f"{self.reference} -> {self.target}"
 
     @property
@@ -300,6 +308,16 @@ class JobView:
         return [clean(text) for text in listed] if isinstance(listed, list) else []
 
     @property
+    def findings(self) -> list[str]:
+        """
+        The damage that a verification found, each in a sentence.
+        """
+        listed = self.job.get("findings")
+        return (
+            [_finding(each) for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        )
+
+    @property
     def pinned(self) -> str:
         """
         The result as a reference with its digest:
@@ -312,6 +330,17 @@ class JobView:
         result = self.job.get("result")
         digest = clean(result.get("digest")) if isinstance(result, dict) else ""
         return name if not digest or "@" in name else f"{name}@{digest}"
+
+
+def _finding(finding: dict[str, Any]) -> str:
+    found = f"{clean(finding.get('kind'))} {clean(finding.get('digest'))}: "
+    found += f"{clean(finding.get('path'))} {clean(finding.get('problem'))}"
+    if finding.get("state") == "healed":
+        return f"{found}; replaced"
+    if finding.get("state") == "damaged":
+        return found
+    kept = f"; moved to {clean(finding.get('kept'))}" if finding.get("kept") else ""
+    return f"{found}; not replaced: {clean(finding.get('why'))}{kept}"
 
 
 def _key(value: object) -> str:

@@ -103,6 +103,13 @@ class ProgressDisplay:
                 self._warned.add(text)
                 self._print(f"warning: {text}")
 
+    def report(self, findings: Sequence[str]) -> None:
+        """
+        Print the damage that a verification found.
+        """
+        for text in findings:
+            self._print(text)
+
     def finish(self, result: Result) -> None:
         """
         Print the result.
@@ -164,6 +171,11 @@ class JsonLines(ProgressDisplay):
         Print nothing: the job's events carry its warnings.
         """
 
+    def report(self, findings: Sequence[str]) -> None:
+        """
+        Print nothing: the job's events carry its findings.
+        """
+
     def finish(self, result: Result) -> None:
         """
         Print the result.
@@ -195,6 +207,8 @@ class PlainLines(ProgressDisplay):
             self._print(f"archive: {portion(view.done, view.total)} sent")
         self.warn(view.warnings)
         for row in rows:
+            if view.kind == "verify" and row.state in ("waiting", "checking"):
+                continue
             old_state, old_attempt, old_shared = self._printed.get(row.index, ("", 1, False))
             shared = old_shared or bool(row.sharing)
             self._printed[row.index] = (row.state, row.attempt, shared)
@@ -215,6 +229,8 @@ def job_result(view: JobView) -> Result:
     """
     The result of a job that is done: one line of totals, and its reference.
     """
+    if view.kind == "verify":
+        return Result(summary(view))
     return Result(view.pinned, (summary(view),))
 
 
@@ -230,6 +246,12 @@ def summary(view: JobView) -> str:
         parts += [f"{mounted} mounted"] if mounted else []
         parts += [f"{here} already there"] if here else []
         parts.append(f"{size(view.sent)} of {size(view.total)} sent")
+        return f"{view.title}: {', '.join(parts)}"
+    if view.kind == "verify":
+        parts += [
+            size(view.total),
+            f"{len(view.findings)} damaged and replaced" if view.findings else "all whole",
+        ]
         return f"{view.title}: {', '.join(parts)}"
     if here:
         number = "" if len(rows) == 1 else "all of " if here == len(rows) else f"{here} of "

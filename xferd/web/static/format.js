@@ -88,7 +88,7 @@ export function destination({ reference, target }) {
 
 /** What a job moves; an import learns the names from its archive. */
 export function from(job) {
-  return familiar(job.reference || "an archive");
+  return familiar(job.reference || (job.kind === "verify" ? "all content" : "an archive"));
 }
 
 /** What a job moves, and where to. */

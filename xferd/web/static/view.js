@@ -28,6 +28,7 @@ const STATES = {
   failed: "failed",
   cancelled: "cancelled",
 };
+const CHECKED = { ...STATES, checking: "checking", done: "whole", failed: "damaged" };
 const SENT = { ...STATES, uploading: "", done: "sent", exists: "already there", mounted: "mounted" };
 
 /** How the bytes of a job move, and what is left when all have. */
@@ -109,8 +110,9 @@ export class View {
     const done = archive ? archive.received : job.bytes_done;
     const name = title(job);
     const sending = isSending(job);
-    const noun = sending ? "blob" : "layer";
-    row.states = sending ? SENT : STATES;
+    const checking = job.kind === "verify";
+    const noun = checking ? "part" : sending ? "blob" : "layer";
+    row.states = checking ? CHECKED : sending ? SENT : STATES;
     attribute(row.element, "data-state", job.state);
     attribute(row.element, "data-sending", String(sending));
     attribute(row.element, "data-open", String(opened));
@@ -125,14 +127,14 @@ export class View {
     const share = total ? Math.min(Math.floor((100 * done) / total), 100) : 0;
     text(row.part, job.state === "queued" ? "queued" : total ? `${share} %` : archive ? "receiving" : "resolving");
     attribute(row.strip, "aria-valuenow", share);
-    attribute(row.strip, "aria-label", `${name}: ${sending ? "sent" : "fetched"}`);
+    attribute(row.strip, "aria-label", `${name}: ${checking ? "checked" : sending ? "sent" : "fetched"}`);
     row.segments.set(archive ? [arriving(archive)] : layers, (layer) => layer.index);
 
     const speed = this.#speed(layers);
     const remaining = total ? total - done : 0;
     if (archive) text(row.sizes, part(done, total ?? NaN));
     else text(row.sizes, total ? `${part(done, total)} · ${job.layers_done} of ${count(job.layers_total, noun)}` : "");
-    text(row.speed, archive ? "receiving its archive" : pace(speed, remaining, total, sending ? SENDING_WORDS : ready ? UNPACKED_WORDS : FETCHING_WORDS));
+    text(row.speed, archive ? "receiving its archive" : checking ? "checking" : pace(speed, remaining, total, sending ? SENDING_WORDS : ready ? UNPACKED_WORDS : FETCHING_WORDS));
 
     hide(row.layers, !opened);
     row.rows.set(opened ? layers : [], (layer) => layer.index);
@@ -298,14 +300,15 @@ function endedJob(row, job) {
   named(row, job);
   const took = job.finished ? duration(between(job.started ?? job.created, job.finished)) : "";
   const facts = job.state === "done"
-    ? [bytes(job.bytes_total ?? job.bytes_done), count(job.layers_total, isSending(job) || job.kind === "prefetch" ? "blob" : "layer"), `in ${took}`]
+    ? [bytes(job.bytes_total ?? job.bytes_done), count(job.layers_total, isSending(job) || job.kind === "prefetch" ? "blob" : job.kind === "verify" ? "part" : "layer"), `in ${took}`]
     : [job.state, took && `after ${took}`];
   text(row.facts, [job.kind === "pull" ? "" : job.kind, job.platform, ...facts, job.client].filter(Boolean).join(" · "));
   text(row.time, moment(job.finished ?? job.created));
-  const warnings = (job.warnings ?? []).join("; ");
+  const damage = (job.findings ?? []).map((one) => `${one.kind} ${one.digest}: ${one.path} ${one.problem}: ${one.state}`);
+  const warnings = [...(job.warnings ?? []), ...damage].join("; ");
   hide(row.reason, !job.error && !warnings);
   text(row.code, job.error?.code ?? (warnings && "warning"));
-  text(row.message, job.error?.message ?? warnings);
+  text(row.message, [job.error?.message, ...(job.error ? damage : [warnings])].filter(Boolean).join("; "));
 }
 
 /** One attempt behind a job. */

@@ -1,0 +1,193 @@
+"""
+C{xferctl verify} with a real daemon and Debian's registry: damage is found, named, and
+replaced, or moved aside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, cast
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.integration.peers import PASSWORD, USER, DockerRegistry, push
+from tests.integration.programs import Xferd
+from xferd.interfaces.reactor import IReactor
+from xferd.testing.images import SampleImage, sample_image
+
+reactor = cast(IReactor, installed)
+
+
+class VerifyCase(TestCase):
+    """
+    A daemon with one image, from a registry of its own.
+
+    @cvar private: whether the registry wants credentials, which the daemon has until
+        L{log_out}.
+    """
+
+    timeout = 90
+    private = False
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Push the image, and pull it.
+        """
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.registry = DockerRegistry(reactor, str(self.place / "registry"), htpasswd=self.private)
+        await self.registry.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.registry.stop()))
+        self.auth = self.place / "auth.json"
+        self.write_auth({self.registry.host: {"username": USER, "password": PASSWORD}})
+        config = self.place / "xferd.toml"
+        config.write_text("[retry]\nattempts = 1\n")
+        options = ("--config", str(config), "--auth-file", str(self.auth))
+        self.daemon = Xferd(reactor, str(self.place / "x"), *options)
+        await self.daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.daemon.stop()))
+        self.image: SampleImage = sample_image(2, 300_000)
+        self.reference = f"{self.registry.host}/team/app:1"
+        creds = [f"--dest-creds={USER}:{PASSWORD}"] if self.private else []
+        await push(reactor, self.image, self.reference, str(self.place / "layout"), *creds)
+        await self.daemon.ctl("pull", self.reference)
+        self.data = Path(self.daemon.data)
+
+    def write_auth(self, auths: Mapping[str, Mapping[str, str]]) -> None:
+        """
+        Write the daemon's credentials.
+        """
+        self.auth.write_text(json.dumps({"auths": auths}))
+        self.auth.chmod(0o600)
+
+    def blob(self, digest: object) -> Path:
+        """
+        The file of a blob.
+        """
+        return self.data / "content/blobs" / str(digest).replace(":", "/")
+
+    async def verify(self, *arguments: str) -> tuple[dict[str, Any], str, int]:
+        """
+        Run C{xferctl verify}.
+
+        @return: the job as it ended, the last line of stderr, and the exit status.
+        """
+        output, errors, status = await self.daemon.try_ctl("verify", *arguments, "--json")
+        jobs = [event["data"] for event in map(json.loads, output.splitlines()) if event["kind"] == "job"]
+        return jobs[-1], (errors.splitlines() or [""])[-1], status
+
+    async def assert_healed(self, *expected: tuple[str, str], reference: str = "") -> None:
+        """
+        A verification finds these things damaged, by path and a part of the problem, and
+        replaces all of them; the next one finds nothing.
+        """
+        job, errors, status = await self.verify(*([reference] if reference else []))
+        self.assertEqual((status, errors), (0, ""), job)
+        found = [(finding["path"], finding["problem"], finding["state"]) for finding in job["findings"]]
+        self.assertEqual([(path, state) for path, _, state in found], [(p, "healed") for p, _ in expected])
+        for (_, problem, _), (_, part) in zip(found, expected, strict=True):
+            self.assertIn(part, problem)
+        job, _, status = await self.verify()
+        self.assertEqual((status, job["findings"]), (0, []))
+
+    def kept(self) -> list[str]:
+        """
+        The names in C{quarantine/}.
+        """
+        quarantine = self.data / "quarantine"
+        return sorted(os.listdir(quarantine)) if quarantine.exists() else []
+
+
+def flip(path: Path, at: int = 1000) -> None:
+    """
+    Flip one bit of a file, and leave its times as they are.
+    """
+    times = os.stat(path)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 16
+    mode = path.stat().st_mode
+    path.chmod(0o600)
+    path.write_bytes(data)
+    path.chmod(mode)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+class BlobTests(VerifyCase):
+    """
+    Damaged blobs.
+    """
+
+    async def test_healed(self) -> None:
+        """
+        A flipped bit, a truncated, a longer and a missing blob are found and replaced, for one
+        image and for the whole store, and so are damaged documents.
+        """
+        layer = self.image.layers[0].blob.digest
+        path, name = self.blob(layer), f"content/blobs/sha256/{layer.hex}"
+        _, _, status = await self.verify(self.reference)
+        self.assertEqual(status, 0)
+        right = path.read_bytes()
+        flip(path)
+        await self.assert_healed((name, "has the digest"), reference=self.reference)
+        self.assertEqual(path.read_bytes(), right)
+        os.truncate(path, 1000)
+        await self.assert_healed((name, "has 1000 bytes"))
+        path.write_bytes(right + b"more")
+        await self.assert_healed((name, "bytes; it should have"))
+        path.unlink()
+        await self.assert_healed((name, "is missing"))
+        for digest in (self.image.digest, self.image.config.digest):
+            flip(self.blob(digest), 10)
+            await self.assert_healed((f"content/blobs/sha256/{digest.hex}", "has the digest"))
+        self.assertEqual(self.kept(), [])
+
+    async def test_upstream_gone(self) -> None:
+        """
+        What cannot be fetched again is moved aside, never served, and named, with the
+        reason; when its registry is back, it is fetched.
+        """
+        layer = self.image.layers[1].blob.digest
+        flip(self.blob(layer))
+        await self.registry.stop()
+        job, errors, status = await self.verify()
+        self.assertEqual(status, 1)
+        self.assertIn("STORE_DAMAGED", errors)
+        (finding,) = job["findings"]
+        self.assertEqual((finding["state"], finding["needed_by"]), ("quarantined", [self.reference]))
+        self.assertIn(self.registry.host, finding["why"])
+        self.assertEqual(self.kept(), [f"blob-sha256-{layer.hex}"])
+        self.assertFalse(self.blob(layer).exists())
+        output, _, status = await self.daemon.try_ctl("verify", self.reference)
+        self.assertEqual(status, 1)
+        self.assertIn(f"content/blobs/sha256/{layer.hex} is missing; not replaced: ", output)
+
+
+class PrivateTests(VerifyCase):
+    """
+    An image of a registry that wants credentials.
+    """
+
+    private = True
+
+    async def test_credentials(self) -> None:
+        """
+        Without credentials, the reason says so; with those of the daemon, or of the user
+        who runs xferctl, the blob is fetched.
+        """
+        layer = self.image.layers[0].blob.digest
+        flip(self.blob(layer))
+        self.write_auth({})
+        job, _, status = await self.verify(self.reference)
+        self.assertEqual(status, 1)
+        (finding,) = job["findings"]
+        self.assertIn("credentials", finding["why"])
+        self.write_auth({self.registry.host: {"username": USER, "password": PASSWORD}})
+        job, _, status = await self.verify(self.reference)
+        self.assertEqual((status, job["findings"][0]["state"]), (0, "healed"))

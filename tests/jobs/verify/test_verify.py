@@ -1,0 +1,173 @@
+"""
+Tests for L{xferd.jobs.verify.verify}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tests.jobs.case import HOST, JobsCase
+from xferd.errors import Denied, NotFound
+from xferd.jobs.verify.verify import YIELDING
+from xferd.names import Digest
+from xferd.testing.images import SampleImage, sample_image
+
+
+class VerifyCase(JobsCase):
+    """
+    Verifications of a store with one image.
+    """
+
+    def setUp(self) -> None:
+        """
+        Pull it.
+        """
+        super().setUp()
+        self.image: SampleImage = self.add(sample_image(2, 1000))
+        self.pulled()
+        self.layer = self.image.layers[0].blob.digest
+
+    def damage(self, digest: Digest) -> None:
+        """
+        Flip a bit of a blob.
+        """
+        data = bytearray(self.store.blobs.contents[digest])
+        data[-1] ^= 1
+        self.store.blobs.contents[digest] = bytes(data)
+
+    def verify(self, reference: str | None = f"{HOST}/app") -> str:
+        """
+        Begin to verify; returns the job's id.
+        """
+        return str(self.jobs.verify(reference, "ci", 0)["id"])
+
+    def verified(self, reference: str | None = f"{HOST}/app") -> Mapping[str, Any]:
+        """
+        Verify, to the end.
+        """
+        job_id = self.verify(reference)
+        self.wait(2)
+        self.assert_idle()
+        return self.job(job_id)
+
+    def sole_finding(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """
+        The one finding of a job.
+        """
+        (finding,) = job["findings"]
+        return cast("Mapping[str, Any]", finding)
+
+
+class BlobTests(VerifyCase):
+    """
+    Blobs, whole or damaged.
+    """
+
+    def test_whole(self) -> None:
+        """
+        All blobs of an image are checked, each once; nothing is fetched.
+        """
+        gets = self.gets(self.layer)
+        job = self.verified()
+        self.assertEqual((job["state"], job["findings"]), ("done", []))
+        self.assertEqual(job["result"]["blobs"], "4")
+        self.assertEqual({row["state"] for row in job["layers"]}, {"done"})
+        self.assertEqual(job["bytes_done"], job["bytes_total"])
+        self.assertEqual(self.gets(self.layer), gets)
+
+    def test_healed(self) -> None:
+        """
+        A damaged or missing blob of any kind is fetched again; its damaged copy is removed.
+        """
+        digests = [self.layer, self.image.config.digest, self.image.digest]
+        for reference in (f"{HOST}/app", None):
+            for digest in digests:
+                right = bytes(self.store.blobs.contents[digest])
+                for damage in (self.damage, self.store.blobs.contents.pop):
+                    damage(digest)
+                    job = self.verified(reference)
+                    finding = self.sole_finding(job)
+                    self.assertEqual((job["state"], finding["state"]), ("done", "healed"), job)
+                    self.assertEqual((finding["kind"], finding["digest"]), ("blob", str(digest)))
+                    self.assertEqual(finding["needed_by"], [f"{HOST}/app:latest"])
+                    self.assertEqual(bytes(self.store.blobs.contents[digest]), right)
+                    self.assertEqual((job["result"]["damaged"], job["result"]["healed"]), ("1", "1"))
+
+    def test_not_healed(self) -> None:
+        """
+        A damaged blob that cannot be fetched is moved aside and named with the reason; the
+        others are checked all the same, and the job fails.
+        """
+        self.damage(self.layer)
+        self.registry.gate.fail("open", Denied("registry.example wants credentials"), self.layer, times=9)
+        job = self.verified()
+        self.assertEqual((job["state"], job["error"]["code"]), ("failed", "STORE_DAMAGED"))
+        finding = self.sole_finding(job)
+        self.assertEqual(finding["state"], "quarantined")
+        self.assertIn("wants credentials", finding["why"])
+        self.assertEqual(finding["kept"], f"quarantine/blob-sha256-{self.layer.hex}")
+        self.assertEqual(job["result"]["blobs"], "4")
+        self.assertFalse(self.store.blobs.has(self.layer))
+
+    def test_shared(self) -> None:
+        """
+        Verifications, and pulls of the same blob, share its download.
+        """
+        self.damage(self.layer)
+        gets = self.gets(self.layer)
+        self.registry.gate.hold("open", self.layer)
+        first, second = self.verify(), self.verify()
+        self.wait(1)
+        self.registry.gate.release("open", self.layer)
+        self.wait(1)
+        for job_id in (first, second):
+            self.assert_done(job_id)
+        self.assertEqual(self.gets(self.layer), gets + 1)
+
+    def test_unknown(self) -> None:
+        """
+        An image that the store does not have is refused.
+        """
+        with self.assertRaises(NotFound):
+            self.verify(f"{HOST}/other")
+
+
+class PaceTests(VerifyCase):
+    """
+    Verifications beside transfers.
+    """
+
+    def test_transfers_first(self) -> None:
+        """
+        While a download runs, content is read slowly; after it at full speed.
+        """
+        other = self.add(sample_image(1, 1000, seed="other"), "other")
+        self.registry.gate.hold("open", other.layers[0].blob.digest)
+        self.store.gate.hold("integrity.check")
+        pulling, verifying = self.pull("other"), self.verify()
+        self.wait(1)
+        (pace,) = self.store.integrity.paces
+        self.assertEqual(pace.rate, YIELDING)
+        self.registry.gate.release("open", other.layers[0].blob.digest)
+        self.wait(1)
+        self.assert_done(pulling)
+        self.assertEqual(pace.rate, 0)
+        self.store.gate.release("integrity.check")
+        self.wait(1)
+        self.assert_done(verifying)
+
+    def test_cancelled(self) -> None:
+        """
+        A cancelled verification ends at once, while it checks and while it heals.
+        """
+        self.damage(self.layer)
+        for gate, name in ((self.store.gate, "integrity.check"), (self.registry.gate, "open")):
+            gate.hold(name, self.layer)
+            job_id = self.verify()
+            self.wait(1)
+            self.jobs.cancel(job_id)
+            self.settle()
+            self.assertEqual(self.job(job_id)["state"], "cancelled")
+            gate.release(name, self.layer)
+            self.assert_idle()

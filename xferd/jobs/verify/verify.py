@@ -1,0 +1,230 @@
+# -*- test-case-name: tests.jobs.verify.test_verify -*-
+"""
+A verification: one image, or all content of the store, is checked.
+
+What is damaged is moved into C{quarantine/} first, so that nothing serves it, and then
+fetched again like any other content: one download for all who wait for it.  The copy in
+C{quarantine/} is removed when the new one is in the store, and else stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from xferd.errors import StoreDamaged, StoreError, XferdError
+from xferd.interfaces.integrity import Damage, IPace
+from xferd.interfaces.job_json import FindingJSON
+from xferd.interfaces.registry import IRegistries, IRepository
+from xferd.interfaces.store import Image, IStore
+from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.images.documents import DocumentFetcher
+from xferd.jobs.job import Job
+from xferd.jobs.reporter import Reporter
+from xferd.jobs.rows import CheckedRow
+from xferd.jobs.verify.inventory import Inventory, Part
+
+YIELDING = 8 * 1024 * 1024
+"""Bytes per second that are read while transfers run."""
+
+_INTERVAL = 0.2
+"""Seconds after which the pace is fitted to the transfers."""
+
+MAX_FINDINGS = 1000
+"""Findings that one job keeps.  The others are counted and logged."""
+
+
+class Verify:
+    """
+    One verification.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        job: Job,
+        image: Image | None,
+        *,
+        store: IStore,
+        registries: IRegistries,
+        documents: Callable[[IRepository], DocumentFetcher],
+        layers: DownloadManager,
+        reporter: Reporter,
+        clock: IReactorTime,
+        busy: Callable[[], bool],
+    ) -> None:
+        """
+        @param image: the image to check; all content of the store by default.
+        @param registries: where damaged content is fetched again, with the client's
+            credentials.
+        @param busy: returns whether transfers move bytes.
+        """
+        self._job = job
+        self._image = image
+        self._store = store
+        self._registries = registries
+        self._documents = documents
+        self._layers = layers
+        self._reporter = reporter
+        self._clock = clock
+        self._busy = busy
+        self._counts = {"blobs": 0, "bytes": 0, "damaged": 0, "healed": 0}
+
+    async def run(self) -> dict[str, str]:
+        """
+        Check, and replace what is damaged.
+
+        @return: the numbers of what was checked, what was damaged and what was healed.
+        @raise StoreDamaged: something is damaged and could not be replaced.
+        """
+        inventory = Inventory(self._store)
+        if self._image is not None:
+            inventory.add_image(self._image)
+        else:
+            for image in self._store.images.all():
+                inventory.add_image(image)
+            inventory.add_catalog()
+        parts = [part for part in inventory.parts() if part.needed or self._store.blobs.has(part.blob.digest)]
+        rows = [CheckedRow(n, part.blob) for n, part in enumerate(parts)]
+        self._job.add_rows(rows)
+        self._reporter.rows_changed(rows)
+        pace = self._store.integrity.pace()
+        fitting = LoopingCall(self._fit, pace)
+        fitting.clock = self._clock
+        ended = fitting.start(_INTERVAL)
+        try:
+            for part, row in zip(parts, rows, strict=True):
+                await self._check_blob(part, row, pace)
+        finally:
+            fitting.stop()
+            await ended
+        self._job.result = {name: str(number) for name, number in self._counts.items()}
+        left = self._counts["damaged"] - self._counts["healed"]
+        if left:
+            raise StoreDamaged(
+                f"{left} of {self._counts['damaged']} damaged things could not be replaced; "
+                "the findings of the job name each one, and why"
+            )
+        return self._job.result
+
+    def _fit(self, pace: IPace) -> None:
+        """
+        Let transfers go first.
+        """
+        pace.rate = YIELDING if self._busy() else 0.0
+
+    async def _check_blob(self, part: Part, row: CheckedRow, pace: IPace) -> None:
+        row.state = "checking"
+        self._reporter.rows_changed([row])
+        digest, size = part.blob.digest, part.blob.size or None
+        damage = await self._store.integrity.check_blob(digest, size, pace)
+        self._counts["blobs"] += 1
+        self._counts["bytes"] += part.blob.size
+        if damage is None:
+            row.state = "done"
+        else:
+            finding = self._found("blob", str(digest), damage, part.names)
+            try:
+                await self._heal_blob(part, row, finding)
+            finally:
+                row.state = "done" if finding["state"] == "healed" else "failed"
+        self._reporter.rows_changed([row])
+
+    async def _heal_blob(self, part: Part, row: CheckedRow, finding: FindingJSON) -> None:
+        moved = await self._store.integrity.quarantine_blob(part.blob.digest)
+        why = await self._fetch(part, row)
+        if why:
+            self._kept(finding, moved, why)
+        else:
+            self._healed(finding, moved)
+
+    async def _fetch(self, part: Part, row: CheckedRow) -> str:
+        """
+        Fetch a blob again.
+
+        @return: why that failed; empty if it did not.
+        """
+        reasons = []
+        for source in part.sources:
+            repository = self._registries.repository(source)
+            try:
+                if part.document:
+                    await self._documents(repository).document(str(part.blob.digest), self._job.turn())
+                else:
+                    await self._fetch_from(repository, part, row)
+            except CancelledError:
+                raise
+            except XferdError as e:
+                reasons.append(str(e))
+            else:
+                return ""
+        return "; ".join(reasons) or "no registry is known that has it"
+
+    async def _fetch_from(self, repository: IRepository, part: Part, row: CheckedRow) -> None:
+        watcher = self._layers.fetch(
+            part.blob, repository, self._job.turn(row.index), self._reporter.sink(row)
+        )
+        row.fetch = watcher.transfer
+        self._reporter.rows_changed([row])
+        try:
+            await watcher.result()
+        finally:
+            watcher.release()
+
+    # ------------------------------------------------------------- findings
+
+    def _found(
+        self, kind: str, digest: str, damage: Damage, names: Sequence[str] | dict[str, None]
+    ) -> FindingJSON:
+        """
+        Record damage.
+        """
+        self._counts["damaged"] += 1
+        finding: FindingJSON = {
+            "kind": kind,
+            "digest": digest,
+            "path": damage.path,
+            "problem": damage.problem,
+            "state": "damaged",
+            "needed_by": list(names),
+            "kept": None,
+            "why": "",
+        }
+        if len(self._job.findings) < MAX_FINDINGS:
+            self._job.findings.append(finding)
+        self._log.error(
+            "{kind} {digest}: {path} {problem}",
+            kind=kind,
+            digest=digest,
+            path=damage.path,
+            problem=damage.problem,
+        )
+        self._reporter.job_changed()
+        return finding
+
+    def _healed(self, finding: FindingJSON, moved: str | None) -> None:
+        if moved is not None:
+            try:
+                self._store.discard(moved)
+            except StoreError as e:
+                self._log.warn("{path} is not removed: {why}", path=moved, why=e)
+        self._counts["healed"] += 1
+        finding["state"] = "healed"
+        self._log.info("{kind} {digest} was replaced", kind=finding["kind"], digest=finding["digest"])
+        self._reporter.job_changed()
+
+    def _kept(self, finding: FindingJSON, moved: str | None, why: str) -> None:
+        finding["state"] = "missing" if moved is None else "quarantined"
+        finding["kept"], finding["why"] = moved, why
+        self._log.error(
+            "{kind} {digest} could not be replaced: {why}",
+            kind=finding["kind"],
+            digest=finding["digest"],
+            why=why,
+        )
+        self._reporter.job_changed()
