@@ -10,6 +10,7 @@ slashes and control characters.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256, sha512
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ HUB_NAMES = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
 """The names of Docker Hub."""
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class Digest:
     """
     The digest of some bytes: C{sha256:<64 hex>} or C{sha512:<128 hex>}.
@@ -150,9 +151,11 @@ class Reference:
     digest: Digest | None = field(default=None)
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def parse(cls, text: str) -> Reference:
         """
-        Read a reference, normalised as docker does.
+        Read a reference, normalised as docker does.  Recent ones are remembered: each
+        request of a mirror's client names the same few.
 
         @raise BadReference: C{text} is not a reference; the message has the
             reason.
@@ -286,6 +289,7 @@ def _is_address(text: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """
     Whether C{host}, with or without a port, is a loopback address, where plain

@@ -22,6 +22,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -141,8 +142,15 @@ def _end(endpoint: Endpoint) -> tuple[IPv4Address | IPv6Address, int]:
     """
     An end in one form, whichever family its socket is of.
     """
-    address = ip_address(endpoint[0].partition("%")[0])
-    return _plain(address), endpoint[1]
+    return _address(endpoint[0]), endpoint[1]
+
+
+@lru_cache(maxsize=256)
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """
+    The address of an endpoint.
+    """
+    return _plain(ip_address(text.partition("%")[0]))
 
 
 def _read_end(text: str) -> tuple[IPv4Address | IPv6Address, int]:

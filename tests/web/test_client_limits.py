@@ -151,6 +151,9 @@ class ClientTests(SynchronousTestCase):
                 host = IPv4Address("TCP", *server.getsockname())
                 peer = IPv4Address("TCP", *client.getsockname())
                 self.assertEqual(client_of(Transport(host, peer, accepted), True), Client(Kind.TRUSTED, name))
+                # A user that was found before is not looked up.
+                known = client_of(Transport(host, peer), True, os.geteuid())
+                self.assertEqual(known, Client(Kind.TRUSTED, name))
         one, other = socket.socketpair()
         with one, other:
             transport = Transport(UNIXAddress(b"/s"), UNIXAddress(None), one)

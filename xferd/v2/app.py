@@ -102,6 +102,8 @@ class Registry:
         self._uploads = Uploads(store, self._find, rights)
         self._listing = Listing(store, self._find, rights, clock)
         self._documents = DocumentMemory()
+        # Otherwise the first request prepares the routes.
+        self.app.url_map.update()
         self._paths = self.app.url_map.bind("localhost")
         self._clock = clock
         self._late_answers = late_answers
@@ -364,6 +366,9 @@ class Registry:
         """
         Decide about the body of a request, by its headers.
         """
+        if request.method in (b"GET", b"HEAD"):
+            # Most requests: the path is matched once, for their routes.
+            return None
         try:
             endpoint, values = self._paths.match(path_of(request), request.method.decode("latin-1"))
         except HTTPException:

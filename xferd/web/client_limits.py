@@ -115,15 +115,17 @@ def _part(most: int, share: Fraction) -> int:
     return min(most, max(1, most * share.numerator // share.denominator))
 
 
-def client_of(transport: Any, trusted: bool) -> Client:
+def client_of(transport: Any, trusted: bool, uid: int | None = None) -> Client:
     """
     Find the client of a connection that was accepted just now.
 
     @param trusted: whether its client may act because of the connection.
+    @param uid: the user of the connection, if that was found before: a look-up takes
+        longer than all else here.
     """
     host, peer = transport.getHost(), transport.getPeer()
     if isinstance(host, UNIXAddress):
-        return Client(Kind.SOCKET, _user(transport))
+        return Client(Kind.SOCKET, _user(transport, uid))
     kind = Kind.TRUSTED if trusted else Kind.STRANGER
     try:
         address = ip_address(peer.host.partition("%")[0])
@@ -135,11 +137,11 @@ def client_of(transport: Any, trusted: bool) -> Client:
             # One customer has as many addresses as fit into that (RFC 6177).
             return Client(kind, str(ip_network((address, 64), strict=False)))
         address = address.ipv4_mapped or address
-    return Client(kind, _user(transport) if address.is_loopback else str(address))
+    return Client(kind, _user(transport, uid) if address.is_loopback else str(address))
 
 
-def _user(transport: Any) -> str:
+def _user(transport: Any, uid: int | None) -> str:
     """
     The user at the other end, where the kernel knows it.
     """
-    return f"user {user_of(transport)}"
+    return f"user {user_of(transport) if uid is None else uid}"

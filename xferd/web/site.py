@@ -79,7 +79,7 @@ class BoundedChannel(HTTPChannel):
         if site.trust is Trust.OWNER:
             self.uid = user_of(self.transport)
         self.trusted = trusts(site.trust, self.uid)
-        self.client = client_of(self.transport, self.trusted)
+        self.client = client_of(self.transport, self.trusted, self.uid)
         self._admitted = site.admit(self.client)
         if self._admitted:
             self._first = self.callLater(FIRST, self._late_first)
