@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.registry.fakes import NamingReactor
-from xferd.registry.transport.addresses import AddressedFactory, ZonedEndpoint, _Addressed
+from xferd.registry.transport.addresses import AddressedFactory, ZonedEndpoint
 from xferd.registry.transport.zones import OutOfZone, Zone
 
 
@@ -122,7 +122,7 @@ class AddressedFactoryTests(SynchronousTestCase):
         Only an IP address is one that responses are known by.
         """
         factory = AddressedFactory(lambda _: None, "a server", {})
-        self.assertIsInstance(factory.buildProtocol(IPv4Address("TCP", "8.8.8.8", 1)), _Addressed)
+        self.assertEqual(factory.buildProtocol(IPv4Address("TCP", "8.8.8.8", 1))._address, "8.8.8.8")
         for address in (None, HostnameAddress(b"proxy.example", 1)):
-            self.assertNotIsInstance(factory.buildProtocol(address), _Addressed)
+            self.assertIsNone(factory.buildProtocol(address)._address)
         self.assertIn("a server", repr(factory))

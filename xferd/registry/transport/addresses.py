@@ -25,10 +25,11 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory
-from twisted.web._newclient import HTTP11ClientProtocol, Request
-from twisted.web.iweb import IClientRequest, IResponse
+from twisted.web._newclient import HTTP11ClientProtocol
+from twisted.web.iweb import IClientRequest
 from zope.interface import implementer
 
+from xferd.registry.transport.client_protocol import ClientProtocol
 from xferd.registry.transport.networks import Networks, OutOfNetworks
 from xferd.registry.transport.zones import OutOfZone, Zone
 
@@ -190,30 +191,6 @@ class _CheckedReceiver:
             self._receiver.addressResolved(address)
 
 
-class _Addressed(HTTP11ClientProtocol):
-    """
-    The protocol of a connection, which notes the IP address of each response.
-    """
-
-    def __init__(
-        self,
-        quiescent: Callable[[HTTP11ClientProtocol], None],
-        address: str,
-        addresses: MutableMapping[IClientRequest, str],
-    ) -> None:
-        super().__init__(quiescent)
-        self._address = address
-        self._addresses = addresses
-
-    def request(self, request: Request) -> Deferred[IResponse]:
-        asking: Deferred[IResponse] = super().request(request)
-        return asking.addCallback(self._note)
-
-    def _note(self, response: IResponse) -> IResponse:
-        self._addresses[response.request] = self._address
-        return response
-
-
 class AddressedFactory(Factory):
     """
     Builds the protocols of a pool of connections.
@@ -239,11 +216,10 @@ class AddressedFactory(Factory):
     def __repr__(self) -> str:
         return f"<client of {self._name}>"
 
-    def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> ClientProtocol:
         """
         Build one; its responses have an address if the address of the server
         is known.
         """
-        if isinstance(addr, IPv4Address | IPv6Address):
-            return _Addressed(self._quiescent, addr.host, self._addresses)
-        return HTTP11ClientProtocol(self._quiescent)
+        known = addr.host if isinstance(addr, IPv4Address | IPv6Address) else None
+        return ClientProtocol(self._quiescent, known, self._addresses)

@@ -6,12 +6,13 @@ timeouts and proxies.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, MutableMapping
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -20,13 +21,15 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.client import URI, HTTPConnectionPool, ProxyAgent
+from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IClientRequest, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IClientRequest, IResponse
 from zope.interface import implementer
 
 from xferd.errors import TimedOut
 from xferd.registry.transport.addresses import AddressedFactory, NetworkEndpoint, ZonedEndpoint
+from xferd.registry.transport.client_protocol import ClientRequest
 from xferd.registry.transport.connect_tunnel import ProxyEndpoint, TunnelEndpoint, proxy_refusal
 from xferd.registry.transport.limited_endpoint import LimitedEndpoint, OpenConnections
 from xferd.registry.transport.networks import Networks
@@ -35,6 +38,9 @@ from xferd.registry.transport.response_body import discard
 from xferd.registry.transport.timeouts import Timeouts, within
 from xferd.registry.transport.tls import TLSConfig
 from xferd.registry.transport.zones import Zone
+
+_URL = re.compile(rb"(https?://[^/?#]*)([^#]*)(?:#.*)?", re.IGNORECASE | re.DOTALL)
+"""An URL: its scheme and authority, and what is sent to that server."""
 
 IDLE_PER_HOST = 8
 """Idle connections that are kept for one host.  The slots of transfers limit those
@@ -299,35 +305,36 @@ class _Pool(HTTPConnectionPool):
         return endpoint.connect(factory)
 
 
-class _Agent(Agent):
+@frozen
+class _Server:
     """
-    An agent that keeps two slashes at the start of a path.
+    The server of an URL.
 
-    Twisted makes the request's path by C{urlunparse}, which adds two more
-    since Python 3.13 (U{https://github.com/python/cpython/issues/67693}).
+    @ivar uri: the URL without its path.
+    @ivar host: the C{Host} header of its requests.
+    @ivar endpoint: connects to it, directly or through a tunnel.
     """
 
-    def _requestWithEndpoint(
-        self,
-        key: tuple[bytes, bytes, int],
-        endpoint: IStreamClientEndpoint,
-        method: bytes,
-        parsedURI: URI,
-        headers: Headers | None,
-        bodyProducer: IBodyProducer | None,
-        requestPath: bytes,
-    ) -> Deferred[IResponse]:
-        path = requestPath[2:] if requestPath.startswith(b"//" + parsedURI.path) else requestPath
-        requesting: Deferred[IResponse] = super()._requestWithEndpoint(
-            key, endpoint, method, parsedURI, headers, bodyProducer, path
-        )
-        return requesting
+    uri: URI
+    host: bytes
+    endpoint: IStreamClientEndpoint
+
+    @property
+    def key(self) -> tuple[bytes, bytes, int]:
+        """
+        The key of its connections in a pool.
+        """
+        return self.uri.scheme, self.uri.host, self.uri.port
 
 
-@implementer(IAgent, IAgentEndpointFactory)
+@implementer(IAgent)
 class PooledAgent:
     """
     Makes requests with one configuration, over connections of its own.
+
+    It sends the path of an URL as it is.  L{twisted.web}'s agent parses each URL
+    three times, and makes its path by C{urlunparse}, which doubles two slashes at its
+    start since Python 3.13 (U{https://github.com/python/cpython/issues/67693}).
 
     @ivar pool: these connections.
     """
@@ -340,6 +347,7 @@ class PooledAgent:
         self._led_from = led_from
         self.pool = connections.pool(reuse)
         self._plain: dict[Proxy, IAgent] = {}
+        self._servers: dict[bytes, _Server] = {}
 
     def request(
         self,
@@ -348,25 +356,44 @@ class PooledAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        plain = None if uri.startswith(b"https://") else URI.fromBytes(uri)
-        if plain is None or plain.scheme == b"https":
-            proxy = None  # If there is one, the endpoint is a tunnel through it.
-        else:
-            proxy = self._connections.proxy(self._config, plain)
-        if plain is None or proxy is None:
-            agent: IAgent = _Agent.usingEndpointFactory(self._connections.reactor, self, self.pool)
-            return agent.request(method, uri, headers, bodyProducer)
-        headers = Headers() if headers is None else headers.copy()
+        match = _URL.fullmatch(uri)
+        if match is None:
+            return fail(SchemeNotSupported("the URL is not for http or https"))
+        server = self._servers.get(match[1]) or self._learn(match[1])
+        headers = Headers() if headers is None else headers
+        # An https URL with a proxy has a tunnel through it as its endpoint.
+        plain = server.uri.scheme == b"http"
+        proxy = self._connections.proxy(self._config, server.uri) if plain else None
+        if proxy is None:
+            if not headers.hasHeader(b"Host"):
+                headers = headers.copy()
+                headers.setRawHeaders(b"Host", [server.host])
+            path = match[2] if match[2].startswith(b"/") else b"/" + match[2]
+            request = ClientRequest(method, path, headers, bodyProducer, self.pool.persistent)
+            connecting = self.pool.getConnection(server.key, server.endpoint)
+            return connecting.addCallback(lambda connection: connection.request(request))
+        headers = headers.copy()
         if proxy.authorization:
             headers.setRawHeaders("Proxy-Authorization", [proxy.authorization.reveal()])
         asking = self._through(proxy).request(method, uri, headers, bodyProducer)
         let_through: Deferred[IResponse] = asking.addCallback(
-            _check_refusal, proxy, plain.netloc.decode("ascii")
+            _check_refusal, proxy, server.uri.netloc.decode("ascii")
         )
         return let_through
 
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        return self._connections.endpoint(self._config, uri, self._led_from)
+    def _learn(self, url: bytes) -> _Server:
+        """
+        Parse an URL without its path, once for all requests to its server.
+        """
+        uri = URI.fromBytes(url)
+        name = b"[%b]" % uri.host if b":" in uri.host else uri.host
+        usual = (uri.scheme, uri.port) in ((b"http", 80), (b"https", 443))
+        host = name if usual else b"%b:%d" % (name, uri.port)
+        if len(self._servers) >= _SWEEP:
+            self._servers.clear()
+        server = _Server(uri, host, self._connections.endpoint(self._config, uri, self._led_from))
+        self._servers[url] = server
+        return server
 
     def _through(self, proxy: Proxy) -> IAgent:
         """

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from attrs import frozen
@@ -143,9 +144,11 @@ def date_sent(headers: Headers) -> float | None:
     return _seconds(header(headers, "Date"))
 
 
+@lru_cache(maxsize=100)
 def _seconds(date: str) -> float | None:
     """
-    An HTTP date as seconds since the epoch.
+    An HTTP date as seconds since the epoch.  All responses of one second have the
+    same.
     """
     try:
         return parsedate_to_datetime(date).timestamp()
