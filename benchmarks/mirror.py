@@ -24,11 +24,14 @@ from benchmarks.readers import Reading
 from benchmarks.registry import Registry
 from benchmarks.rounds import OURS, Setting, started
 from benchmarks.servers import Mirror, MirrorTLS, Nginx, Server, read
+from xferd.testing.certificates import Authority
 
 _MBIT = 40
 _GB = 1_000_000_000
 _REPOSITORY = "mirrored"
 _NGINX = "nginx"
+_TLS = ", TLS"
+"""The end of the name of what is measured with TLS."""
 
 _HIT = 64 * 1024 * 1024
 _READS = {1: 16, 64: 1}
@@ -69,8 +72,8 @@ def hits(setting: Setting) -> Outcome:
         def place() -> Path:
             return stack.enter_context(in_memory())
 
-        def other(program: str) -> Server:
-            running = Registry(place(), registry.storage, program=program)
+        def other(program: str, authority: Authority | None = None) -> Server:
+            running = Registry(place(), registry.storage, program=program, authority=authority)
             stack.callback(running.stop)
             return running
 
@@ -81,8 +84,9 @@ def hits(setting: Setting) -> Outcome:
 
         starts: Mapping[str, Callable[[], Server]] = {
             OURS: lambda: stack.enter_context(started(Mirror, registry)),
-            f"{OURS}, TLS": lambda: stack.enter_context(started(MirrorTLS, registry)),
+            f"{OURS}{_TLS}": lambda: stack.enter_context(started(MirrorTLS, registry)),
             "docker-registry": lambda: other("docker-registry"),
+            f"docker-registry{_TLS}": lambda: other("docker-registry", Authority()),
             "registry 3": lambda: other("registry"),
             _NGINX: nginx,
         }
@@ -131,7 +135,7 @@ def hit_rows(
     number: int, values: Mapping[str, Sequence[float]], rates: Mapping[str, Sequence[float]]
 ) -> list[Row]:
     """
-    The rows of a number of clients, compared with one another.
+    The rows of a number of clients, compared with one another: those with TLS by themselves.
 
     @param values: the CPU seconds for each GB, by the servers' names.
     @param rates: the MB in each second.
@@ -139,7 +143,9 @@ def hit_rows(
     rows = [
         Row(name, "s/GB", Series(cpu), {"MB/s": Series(rates[name]).median}) for name, cpu in values.items()
     ]
-    return [evolve(row, who=f"{row.who}, {_clients(number)}") for row in with_ratios(rows, OURS)]
+    sealed = [row for row in rows if row.who.endswith(_TLS)]
+    rows = with_ratios([row for row in rows if row not in sealed], OURS) + with_ratios(sealed, OURS + _TLS)
+    return [evolve(row, who=f"{row.who}, {_clients(number)}") for row in rows]
 
 
 def misses(setting: Setting) -> Outcome:

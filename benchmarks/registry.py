@@ -20,6 +20,7 @@ from benchmarks.processes import Failed, Program, find
 from xferd.media_types import DOCKER_MANIFEST, OCI_MANIFEST
 from xferd.names import Digest
 from xferd.oci import Document, Manifest, parse_document
+from xferd.testing.certificates import Authority
 from xferd.testing.storage import Storage
 
 TAG = "1"
@@ -37,11 +38,12 @@ class _Answer(NamedTuple):
 
 class Registry:
     """
-    A registry that speaks plain HTTP.
+    A registry.  With TLS, it only serves content.
 
     Life cycle: made, which starts it; stopped.
 
     @ivar host: its address and port.
+    @ivar url: where it is, without a path.
     @ivar storage: where it keeps all.
     """
 
@@ -52,6 +54,7 @@ class Registry:
         address: str = "127.0.0.1",
         within: Sequence[str] = (),
         program: str = "docker-registry",
+        authority: Authority | None = None,
     ) -> None:
         """
         @param place: an empty directory for its settings and its log.
@@ -60,10 +63,17 @@ class Registry:
         @param address: the address on which it listens.
         @param within: the command that runs a command in the network.
         @param program: C{docker-registry}, or C{registry}, as later versions are called.
+        @param authority: issues its certificate; without one it speaks plain HTTP.
         @raise Failed: it does not start.
         """
         find(program)
         self.storage = storage
+        http: dict[str, object] = {"addr": f"{address}:0", "secret": "not one"}
+        if authority is not None:
+            names = [str(place / name) for name in ("certificate.pem", "key.pem")]
+            for name, data in zip(names, authority.issue(address), strict=True):
+                Path(name).write_bytes(data)
+            http["tls"] = dict(zip(("certificate", "key"), names, strict=True))
         settings = place / "registry.yml"
         # JSON is YAML, too.
         settings.write_text(
@@ -72,7 +82,7 @@ class Registry:
                     "version": 0.1,
                     "log": {"level": "info", "formatter": "json"},
                     "storage": {"filesystem": {"rootdirectory": str(storage)}},
-                    "http": {"addr": f"{address}:0", "secret": "not one"},
+                    "http": http,
                 }
             )
         )
@@ -82,13 +92,7 @@ class Registry:
         if found is None:
             raise Failed(f"{program} does not say where it listens: {line}")
         self.host = found[1]
-
-    @property
-    def url(self) -> str:
-        """
-        Where it is, without a path.
-        """
-        return f"http://{self.host}"
+        self.url = f"{'http' if authority is None else 'https'}://{self.host}"
 
     @property
     def pid(self) -> int:

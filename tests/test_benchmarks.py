@@ -254,14 +254,19 @@ class MirrorTests(SynchronousTestCase):
 
     def test_hits(self) -> None:
         """
-        Servers are compared by their CPU time with the same number of clients.
+        Servers are compared by their CPU time with the same number of clients, and those with
+        TLS with one another.
         """
-        rows = hit_rows(64, {"xferd": [0.25, 0.5, 0.75], "nginx": [0.25]}, {"xferd": [1, 3, 2], "nginx": [5]})
+        values = {"xferd": [0.25, 0.5, 0.75], "xferd, TLS": [1.0], "nginx": [0.25], "other, TLS": [2.0]}
+        rates = {"xferd": [1, 3, 2], "xferd, TLS": [1], "nginx": [5], "other, TLS": [6]}
+        rows = hit_rows(64, values, rates)
         self.assertEqual(
             [(row.who, row.unit, row.series.median, row.facts) for row in rows],
             [
                 ("xferd, 64 clients", "s/GB", 0.5, {"xferd / it": 1.0, "MB/s": 2}),
                 ("nginx, 64 clients", "s/GB", 0.25, {"xferd / it": 2.0, "MB/s": 5}),
+                ("xferd, TLS, 64 clients", "s/GB", 1.0, {"xferd, TLS / it": 1.0, "MB/s": 1}),
+                ("other, TLS, 64 clients", "s/GB", 2.0, {"xferd, TLS / it": 0.5, "MB/s": 6}),
             ],
         )
 

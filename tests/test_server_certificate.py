@@ -4,11 +4,13 @@ Tests for L{xferd.server_certificate}.
 
 from __future__ import annotations
 
+from contextlib import suppress as ignored  # trial reads "suppress" of a module
 from pathlib import Path
 from typing import Any, cast
 
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL.crypto import X509
+from OpenSSL.SSL import Connection, WantReadError
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -114,6 +116,22 @@ class ServerCertificateTests(TestCase):
         client = cast("Client", wrapper.wrappedProtocol)
         await client.ask()
         return client
+
+    def test_whole_writes(self) -> None:
+        """
+        OpenSSL takes many records with one call.
+        """
+        certificate = ServerCertificate(CertificateFiles(str(self.key), str(self.cert)))
+        server = certificate.serverConnectionForTLS(cast("TLSMemoryBIOProtocol", None))
+        client = Connection(CertificateOptions().getContext(), None)
+        server.set_accept_state()
+        client.set_connect_state()
+        for own, other in ((client, server), (server, client), (client, server), (server, client)):
+            with ignored(WantReadError):
+                own.do_handshake()
+            other.bio_write(own.bio_read(1 << 16))
+        data = bytes(1 << 17)
+        self.assertEqual(server.send(data), len(data))
 
     async def test_reload(self) -> None:
         """

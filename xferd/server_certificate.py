@@ -6,6 +6,8 @@ connections stay.
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import frozen
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
@@ -19,6 +21,9 @@ from twisted.python.filepath import FilePath
 from zope.interface import implementer
 
 from xferd.errors import ConfigError
+
+_PARTIAL_WRITE: Final = 1
+"""C{SSL_MODE_ENABLE_PARTIAL_WRITE}: C{SSL_write} returns after each record."""
 
 
 @frozen
@@ -90,7 +95,10 @@ def _context(files: CertificateFiles) -> Context:
             extraCertChain=certificates[1:],
             dhParameters=parameters,
         )
-        return options.getContext()
+        context = options.getContext()
+        # What is written goes to memory, which has room for all of it.
+        context.clear_mode(_PARTIAL_WRITE)
+        return context
     except TLSError as e:
         raise ConfigError(f"the key in {files.key} is not that of {files.certificate}") from e
     except OSError as e:

@@ -21,7 +21,7 @@ from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocolFactory, IReactorThreads
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.threadpool import ThreadPool
 
 from xferd import __version__
@@ -256,7 +256,11 @@ class Daemon(Service):
             if listener.certificate is not None:
                 certificate = ServerCertificate(listener.certificate)
                 self._certificates.append(certificate)
-                factory = TLSMemoryBIOFactory(certificate, False, factory)
+                tls = TLSMemoryBIOFactory(certificate, False, factory)
+                if listener in served:
+                    # FileSender sends records of its own after those of the transport.
+                    tls.protocol = TLSMemoryBIOProtocol
+                factory = tls
             try:
                 child = listening_service(listener.plain or listener.description, factory, reactor=reactor)
             except LookupError as e:

@@ -8,21 +8,24 @@ import errno
 import os
 import socket
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import ClassVar
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from xferd.errors import StoreError
+from xferd.server_certificate import CertificateFiles, ServerCertificate
 from xferd.testing.certificates import Authority
 from xferd.v2.file_sender import AHEAD, PIECE, WINDOW, FileSender, is_cached
 from xferd.web.backpressure import Backpressure
@@ -208,6 +211,12 @@ class SenderTests(TestCase):
 
     tls: ClassVar = False
 
+    def factory(self, site: WebSite, authority: Authority) -> IProtocolFactory:
+        """
+        What listens.
+        """
+        return site
+
     async def connect(self) -> Client:
         """
         Serve a file on loopback, and connect.
@@ -223,13 +232,10 @@ class SenderTests(TestCase):
             trust=Trust.NONE,
         )
         authority = Authority()
-        if self.tls:
-            options = authority.options()
-            port = reactor.listenSSL(0, site, options, interface="127.0.0.1")  # type: ignore[attr-defined]
-        else:
-            port = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[arg-type]
+        factory = self.factory(site, authority)
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[arg-type]
         self.addCleanup(port.stopListening)
-        endpoint: IStreamClientEndpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        endpoint: IStreamClientEndpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)  # type: ignore[attr-defined]
         if self.tls:
             trusted = trustRootFromCertificates([Certificate.loadPEM(authority.pem)])
             endpoint = wrapClientTLS(optionsForClientTLS("localhost", trusted), endpoint)
@@ -333,7 +339,45 @@ class SenderTests(TestCase):
 
 class TLSTests(SenderTests):
     """
-    Files over TLS.
+    Files over TLS, as the daemon listens.
     """
 
     tls = True
+
+    def factory(self, site: WebSite, authority: Authority) -> IProtocolFactory:
+        """
+        What listens.
+        """
+        names = self.mktemp(), self.mktemp()
+        for name, data in zip(names, authority.issue(), strict=True):
+            Path(name).write_bytes(data)
+        certificate, key = names
+        made = TLSMemoryBIOFactory(ServerCertificate(CertificateFiles(key, certificate)), False, site)
+        made.protocol = TLSMemoryBIOProtocol
+        return made
+
+
+class SmallRecordsTests(TLSTests):
+    """
+    Files over TLS, where OpenSSL takes a record with each call.
+    """
+
+    def factory(self, site: WebSite, authority: Authority) -> IProtocolFactory:
+        """
+        What listens.
+        """
+        made = TLSMemoryBIOFactory(authority.options(), False, site)
+        made.protocol = TLSMemoryBIOProtocol
+        return made
+
+
+class GatheringTests(TLSTests):
+    """
+    Files over a TLS transport that gathers writes.
+    """
+
+    def factory(self, site: WebSite, authority: Authority) -> IProtocolFactory:
+        """
+        What listens.
+        """
+        return TLSMemoryBIOFactory(authority.options(), False, site)

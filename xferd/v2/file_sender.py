@@ -1,10 +1,12 @@
 # -*- test-case-name: tests.v2.test_file_sender -*-
 """
-Sends a blob's file to a client: by C{sendfile(2)} where the connection is a plain
-socket, and without waiting for the disk in the reactor.
+Sends a blob's file to a client, without waiting for the disk in the reactor.
 
-With C{sendfile}, the kernel copies from its page cache to the socket, and no byte
-passes through Python.  Twisted's own C{FileSender} reads and writes pieces.
+On a plain connection, C{sendfile(2)} has the kernel copy from its page cache to the
+socket, and no byte passes through Python.  Under TLS, each piece is encrypted by one call
+and goes to the socket at once.  Twisted's own C{FileSender} reads and writes pieces; its
+TLS transport cuts them into records, copies each four times, and waits for the reactor
+after each 128 KiB.
 """
 
 from __future__ import annotations
@@ -12,18 +14,20 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Never, cast
 
+from OpenSSL.SSL import Error
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Connection
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 
 from xferd.errors import StoreError
 from xferd.web.backpressure import Backpressure
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IPushProducer, IReactorTime
     from twisted.web.server import Request
 
 WINDOW: Final = 1024 * 1024
@@ -33,7 +37,14 @@ AHEAD: Final = 4 * WINDOW
 """Bytes that a thread reads from the disk at once."""
 
 PIECE: Final = 128 * 1024
-"""Bytes that are read and written at once where C{sendfile} cannot be used."""
+"""Bytes that are read and written at once where C{sendfile} cannot be used: as many as the
+cache of a core holds several times, and as each slow client may have in memory."""
+
+_SEALED: Final = PIECE + PIECE // 64
+"""More bytes than the TLS records of a piece have: each of 16 KiB adds less than 100."""
+
+_LEFT: Final = (errno.EPIPE, errno.ECONNRESET)
+"""Errors of a connection whose client has left."""
 
 _NOT_HERE: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
 
@@ -70,7 +81,7 @@ class FileSender:
         self._file = file
         self._preload = preload
         self._clock = clock
-        self._connection = _plain(request)
+        self._socket = _socket_of(request, flow, file)
 
     async def send(self, start: int, stop: int) -> None:
         """
@@ -85,52 +96,20 @@ class FileSender:
             if self._preload is not None and not is_cached(self._file, start, size):
                 await self._preload(start, min(AHEAD, stop - start))
             before = start
-            if self._connection is None:
+            if self._socket is None:
                 start = await self._write(start, start + size)
             else:
-                await self._drained(self._connection)
-                start += await self._sendfile(self._connection, start, size)
+                await self._socket.drained()
+                sent = await self._socket.send(start, size)
+                self._request.sentLength += sent
+                start += sent
             hold = self._pace(start - before)
             if hold is not None:
                 await hold
 
-    async def _sendfile(self, connection: Connection, start: int, size: int) -> int:
-        """
-        Send as much as the socket takes.
-
-        @return: the number of bytes.
-        """
-        try:
-            sent = os.sendfile(connection.fileno(), self._file, start, size)
-        except BlockingIOError:
-            return 0
-        except OSError as e:
-            if e.errno in (errno.EPIPE, errno.ECONNRESET):
-                # The client has left.  The end of the connection cancels this wait.
-                connection.abortConnection()
-                await Deferred()
-            raise StoreError(f"a blob cannot be sent: {e.strerror}") from e
-        if not sent:
-            raise StoreError(f"the file of a blob ends at byte {start}")
-        self._request.sentLength += sent
-        return sent
-
-    async def _drained(self, connection: Connection) -> None:
-        """
-        Wait until the transport's buffer is empty and the socket takes more.
-
-        A transport whose producer is paused resumes it at that moment.
-        """
-        if not self._flow.paused:
-            self._flow.pauseProducing()
-        # As FileDescriptor sets it, where its buffer is full.
-        connection.producerPaused = True
-        cast(FileDescriptor, connection).startWriting()
-        await self._flow.writable()
-
     async def _write(self, start: int, stop: int) -> int:
         """
-        Read and write in pieces, for TLS.
+        Read and write in pieces, for a transport of another kind.
 
         @return: the offset that was reached.
         """
@@ -164,10 +143,142 @@ def is_cached(file: int, start: int, size: int) -> bool:
     return True
 
 
-def _plain(request: Request) -> Connection | None:
+class _Socket:
     """
-    The connection of a request, if the kernel's socket takes its bytes as they
-    are: not under TLS.
+    The connection of a request, as far as bytes go past its transport.
+    """
+
+    def __init__(self, connection: Connection, flow: Backpressure, file: int) -> None:
+        self._connection = connection
+        self._flow = flow
+        self._file = file
+
+    async def drained(self) -> None:
+        """
+        Wait until the transport's buffer is empty and the socket takes more.
+
+        A transport whose producer is paused resumes it at that moment.
+        """
+        if not self._flow.paused:
+            self._pause()
+        # As FileDescriptor sets it, where its buffer is full.
+        self._connection.producerPaused = True
+        cast(FileDescriptor, self._connection).startWriting()
+        await self._flow.writable()
+
+    async def send(self, start: int, size: int) -> int:
+        """
+        Send as much as the socket takes.
+
+        @return: the number of bytes.
+        @raise StoreError: the file is shorter, or cannot be read.
+        """
+        try:
+            sent = os.sendfile(self._connection.fileno(), self._file, start, size)
+        except BlockingIOError:
+            return 0
+        except OSError as e:
+            if e.errno in _LEFT:
+                await self._left()
+            raise StoreError(f"a blob cannot be sent: {e.strerror}") from e
+        if not sent:
+            raise StoreError(f"the file of a blob ends at byte {start}")
+        return sent
+
+    def _pause(self) -> None:
+        self._flow.pauseProducing()
+
+    async def _left(self) -> Never:
+        """
+        The client has left.  The end of the connection cancels this wait.
+        """
+        self._connection.abortConnection()
+        await Deferred()
+        raise AssertionError("the wait has no result")
+
+
+class _TLSSocket(_Socket):
+    """
+    The same under TLS.
+    """
+
+    _buffer: ClassVar = bytearray(PIECE)
+    """Of all connections: it is used within one turn of the reactor."""
+
+    def __init__(
+        self, tls: TLSMemoryBIOProtocol, connection: Connection, flow: Backpressure, file: int
+    ) -> None:
+        super().__init__(connection, flow, file)
+        self._tls = tls
+
+    async def send(self, start: int, size: int) -> int:
+        """
+        Encrypt and send pieces until the socket takes no more.  What it leaves of the last
+        one is the transport's.
+        """
+        sent, more = 0, True
+        while sent < size and more:
+            with memoryview(self._buffer)[: min(PIECE, size - sent)] as piece:
+                try:
+                    read = os.preadv(self._file, [piece], start + sent)
+                except OSError as e:
+                    raise StoreError(f"a blob cannot be read: {e.strerror}") from e
+                if not read:
+                    raise StoreError(f"the file of a blob ends at byte {start + sent}")
+                try:
+                    sealed = self._seal(piece[:read])
+                except Error:
+                    await self._left()
+            sent += read
+            more = await self._pass(sealed)
+        return sent
+
+    def _seal(self, piece: memoryview) -> bytes:
+        """
+        The TLS records of a piece.
+
+        @raise Error: the TLS connection has ended.
+        """
+        connection, taken, records = self._tls.getHandle(), 0, []
+        # One call takes all, by the certificate's context; another one, a record.
+        while taken < len(piece):
+            taken += connection.send(piece[taken:])
+            records.append(connection.bio_read(_SEALED))
+        return b"".join(records)
+
+    async def _pass(self, sealed: bytes) -> bool:
+        """
+        Have the socket take bytes, and the transport the rest of them.
+
+        @return: whether there is no rest.
+        """
+        try:
+            taken = self._connection.socket.send(sealed)
+        except BlockingIOError:
+            taken = 0
+        except OSError as e:
+            if e.errno in _LEFT:
+                await self._left()
+            raise StoreError(f"a blob cannot be sent: {e.strerror}") from e
+        if taken < len(sealed):
+            self._connection.write(sealed[taken:])
+        return taken == len(sealed)
+
+    def _pause(self) -> None:
+        # The transport's producer is the TLS layer's, which forgets no pause.
+        cast("IPushProducer", self._connection.producer).pauseProducing()
+
+
+def _socket_of(request: Request, flow: Backpressure, file: int) -> _Socket | None:
+    """
+    The socket of a request, if bytes can go past its transport.
+
+    A TLS transport that gathers writes would send its own later, so it is none.
     """
     transport = cast("object", request.channel.transport)
-    return transport if isinstance(transport, Connection) and not transport.TLS else None
+    if isinstance(transport, Connection):
+        return None if transport.TLS else _Socket(transport, flow, file)
+    if not isinstance(transport, TLSMemoryBIOProtocol) or isinstance(transport, BufferingTLSTransport):
+        return None
+    connection = cast("object", transport.transport)
+    return _TLSSocket(transport, connection, flow, file) if isinstance(connection, Connection) else None
