@@ -8,6 +8,7 @@ default.  All settings are checked before the daemon starts.
 
 from __future__ import annotations
 
+import hashlib
 import os.path
 import re
 import tomllib
@@ -26,6 +27,7 @@ from xferd.errors import ConfigError
 from xferd.fleet_settings import FleetSettings
 from xferd.interfaces.unpack import UnpackLimits
 from xferd.jobs.isolation import ISOLATED, SHARED
+from xferd.jobs.kept_credentials import memory_directory
 from xferd.jobs.limits import Limits
 from xferd.paths import default_data_dir, default_socket
 from xferd.registry.hosts.configured import HostConfig
@@ -203,6 +205,15 @@ class Config:
         The directory of the socket, or the data directory without one.
         """
         return os.path.dirname(os.path.abspath(self.socket)) if self.socket else self.data_dir
+
+    @property
+    def secrets_dir(self) -> str | None:
+        """
+        The directory in memory for credentials that outlive the daemon, beside its socket
+        or in C{/dev/shm}; L{None} where neither is in memory.
+        """
+        place = hashlib.sha256(os.fsencode(os.path.abspath(self.data_dir))).hexdigest()[:12]
+        return memory_directory((self.runtime_dir, "/dev/shm"), f"xferd-{os.geteuid()}-{place}")  # noqa: S108
 
     @property
     def own_token_file(self) -> str:

@@ -40,6 +40,7 @@ from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.registry import IKeychain
 from xferd.jobs.isolation import ISOLATED
 from xferd.jobs.job import rfc3339
+from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.local.manifests import LocalManifests
 from xferd.jobs.local.registries import LocalRegistries
 from xferd.jobs.manager import Jobs
@@ -194,6 +195,7 @@ class Daemon(Service):
             hosts=self.hosts,
             fleet=None if self.fleet is None else self.fleet.downloads,
             tags=None if self.fleet is None else self.fleet.tags,
+            kept=KeptCredentials(config.secrets_dir),
         )
         context = EngineContext(reactor, wall_clock, self.jobs, self.store, config.data_dir)
         self.engines = Engines(

@@ -13,8 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.errors import BadInput
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.registry import IRegistries
+from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.limits import Limits
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest, Reference
@@ -74,9 +76,16 @@ class JobsCase(SynchronousTestCase):
             small_blob=self.small_blob,
             retry=RetryPolicy(attempts=3, jitter=0.0),
             hosts=hosts,
+            kept=self.kept(),
         )
         self.addCleanup(self.stop, jobs)
         return jobs
+
+    def kept(self) -> KeptCredentials | None:
+        """
+        The credentials of jobs that outlive the daemon.
+        """
+        return None
 
     def all_registries(self) -> IRegistries:
         """
@@ -196,6 +205,12 @@ class JobsCase(SynchronousTestCase):
         goal = f"{OTHER}/{name}" if target is None else target
         options = {"platform": None, "referrers": False, "client": "ci", "priority": 0, **how}
         return str(self.jobs.copy(f"{HOST}/{name}", goal, **options)["id"])
+
+    def end_archive(self, job_id: str, size: int) -> None:
+        """
+        Report that an import's archive is complete; that fails if the job does.
+        """
+        _ = self.jobs.upload_stream(job_id).finish(size).addErrback(lambda failure: failure.trap(BadInput))
 
     def states(self, job_id: str) -> list[str]:
         """

@@ -255,7 +255,7 @@ class CopyTests(JobsCase):
         Copies whose documents do not fit into memory together go one after
         another; one that waits can be cancelled.
         """
-        self.jobs._memory = DocumentMemory(0, 0)
+        self.jobs._work.memory = DocumentMemory(0, 0)
         images = [self.add(sample_image(1, seed=name), name) for name in ("one", "two", "three")]
         self.registry.stall(images[0].layers[0].blob.digest)
         first, second, third = (self.copy(name) for name in ("one", "two", "three"))
@@ -268,7 +268,7 @@ class CopyTests(JobsCase):
         self.wait(2)
         self.assert_done(first)
         self.assert_done(third)
-        self.assertEqual(self.jobs._memory.used, 0)
+        self.assertEqual(self.jobs._work.memory.used, 0)
         self.assert_idle()
 
     def test_own_limit(self) -> None:

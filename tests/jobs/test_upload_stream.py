@@ -46,15 +46,19 @@ class UploadStreamTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(reading), b"de")
         ending = self.upload_stream.read()
         self.assertEqual(self.successResultOf(second), 5)
-        self.upload_stream.finish(5)
+        finishing = self.upload_stream.finish(5)
         self.assertEqual(self.successResultOf(ending), b"")
+        self.assertNoResult(finishing)
+        self.upload_stream.taken()
+        self.successResultOf(finishing)
+        self.successResultOf(self.upload_stream.finish(5))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_finished_before_it_is_read(self) -> None:
         """
         A job that is slow finds the end, too; and it stays the end.
         """
-        self.upload_stream.finish(0)
+        _ = self.upload_stream.finish(0)
         for _ in range(2):
             self.assertEqual(self.successResultOf(self.upload_stream.read()), b"")
 
@@ -83,16 +87,17 @@ class UploadStreamTests(SynchronousTestCase):
         stream = UploadStream(self.clock, 4)
         self.failureResultOf(stream.put(0, b"abcde"), BadInput)
         self.failureResultOf(stream.put(0, b""), BadInput)
-        self.assertRaises(WrongOffset, stream.finish, 4)
-        error = self.assertRaises(BadArchive, stream.finish, 0)
-        self.assertIn("0 of 4 bytes", str(error))
+        self.failureResultOf(stream.finish(4), WrongOffset)
+        error = self.failureResultOf(stream.finish(0), BadArchive)
+        self.assertIn("0 of 4 bytes", str(error.value))
         taken = stream.put(0, b"abcd")
-        self.assertRaises(WrongOffset, stream.finish, 4)
+        self.failureResultOf(stream.finish(4), WrongOffset)
         self.successResultOf(stream.read())
         _ = stream.read()
         self.successResultOf(taken)
-        stream.finish(4)
+        finishing = stream.finish(4)
         self.failureResultOf(stream.put(4, b"x"), WrongOffset)
+        self.assertNoResult(finishing)
 
     def test_silence(self) -> None:
         """
@@ -114,11 +119,21 @@ class UploadStreamTests(SynchronousTestCase):
         waits.
         """
         taken = self.upload_stream.put(0, b"a")
-        self.upload_stream.close("it is over")
-        self.upload_stream.close("again")
+        self.upload_stream.close(BadInput("it is over"))
+        self.upload_stream.close(BadInput("again"))
         self.assertEqual(str(self.failureResultOf(taken, BadInput).value), "it is over")
         self.failureResultOf(self.upload_stream.put(1, b"b"), BadInput)
-        self.assertRaises(BadInput, self.upload_stream.finish, 1)
+        self.failureResultOf(self.upload_stream.finish(1), BadInput)
+
+    def test_closed_while_it_ends(self) -> None:
+        """
+        A job that ends before all of the archive is in the store fails the end.
+        """
+        finishing, other = self.upload_stream.finish(0), self.upload_stream.finish(0)
+        other.cancel()
+        self.failureResultOf(other, CancelledError)
+        self.upload_stream.close(BadInput("it is over"))
+        self.failureResultOf(finishing, BadInput)
 
     def test_cancelled(self) -> None:
         """

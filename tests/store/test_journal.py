@@ -15,7 +15,7 @@ from tests.store.conformance.base import DIGEST
 from tests.store.conformance.journal import JournalConformance, job
 from tests.store.support import StoreTestCase
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces.journal import HostRecord, IdempotencyKey
+from xferd.interfaces.journal import HostRecord, IdempotencyKey, UnfinishedJob
 from xferd.names import Digest, Repository
 from xferd.store import journal
 from xferd.store.journal import LAG
@@ -63,7 +63,8 @@ class JournalTests(JournalConformance, StoreTestCase):
             self.successResultOf(self.store.journal.record_job(job(number, state)))
         again = self.reopen().journal
         self.assertEqual(len(self.successResultOf(again.jobs(9))), len(states))
-        self.assertEqual(self.successResultOf(again.interrupted()), [job(0, "queued"), job(1)])
+        unfinished = [UnfinishedJob(job(0, "queued"), None), UnfinishedJob(job(1), None, crashes=1)]
+        self.assertEqual(self.successResultOf(again.interrupted()), unfinished)
         self.successResultOf(again.record_job(job(0, "failed")))
         self.successResultOf(again.record_job(job(1)))
         self.assertEqual(self.successResultOf(again.interrupted()), [])
@@ -269,7 +270,8 @@ class JournalTests(JournalConformance, StoreTestCase):
         database.close()
         self.store = self.open()
         self.assertEqual(self.successResultOf(self.store.journal.jobs(9)), [job(2), job(1)])
-        self.assertEqual(self.successResultOf(self.store.journal.interrupted()), [job(1), job(2)])
+        unfinished = self.successResultOf(self.store.journal.interrupted())
+        self.assertEqual([each.record for each in unfinished], [job(1), job(2)])
 
     def test_hosts_in_an_older_version(self) -> None:
         """
@@ -283,6 +285,7 @@ class JournalTests(JournalConformance, StoreTestCase):
             "DROP TABLE host; ALTER TABLE daemon DROP COLUMN salt; DROP TABLE incoming_upload;"
             "DROP TABLE snapshot;"
             "DROP TABLE blob_origin;"
+            "ALTER TABLE job DROP COLUMN request; ALTER TABLE job DROP COLUMN crashes;"
             "PRAGMA user_version = 8;"
         )
         database.close()

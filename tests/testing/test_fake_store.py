@@ -537,7 +537,7 @@ class JournalTests(StoreTestCase):
             self.done(journal.record_job({"id": name, "state": state}))
         self.assertEqual([], self.done(journal.interrupted()))
         journal.restart()
-        self.assertEqual(["a", "b"], [job["id"] for job in self.done(journal.interrupted())])
+        self.assertEqual(["a", "b"], [job.record["id"] for job in self.done(journal.interrupted())])
 
     def test_attempts(self) -> None:
         """

@@ -78,6 +78,9 @@ JOB: JobJSON = {
     "result": None,
     "warnings": [],
     "findings": [],
+    "restart": None,
+    "why": "",
+    "until": None,
 }
 
 FREED = Freed(blobs=3, trees=2, layers=2, partials=1, bytes=900)
@@ -133,6 +136,8 @@ FIGURES = Figures(
     slots={"download": {"limit": 3, "in_use": 1, "queued": 0}},
     waits={"download": ([("1.0", 1), ("+Inf", 2)], 61.5)},
     workers_busy=1,
+    resumed={"pull": 6},
+    interrupted={"push": 7},
 )
 
 
@@ -321,13 +326,14 @@ class FakeUploadStream:
         self.waiting.append(Deferred())
         return self.waiting[-1]
 
-    def finish(self, size: int) -> None:
+    def finish(self, size: int) -> Deferred[None]:
         """
         Record the end.
         """
         if size != self.offset:
-            raise WrongOffset("not the end", self.offset)
+            return fail(WrongOffset("not the end", self.offset))
         self.whole = size
+        return succeed(None)
 
 
 @implementer(IArchive)
@@ -382,6 +388,10 @@ class FakeJobs:
     @ivar upload_streams: the streams of imports, by job.
     @ivar exported: the arguments of C{export}.
     @ivar archive: the archive that it returns.
+    @ivar persisted: the arguments of C{persist}.
+    @ivar rejoined: the arguments of C{rejoin}.
+    @ivar supplied: the arguments of C{supply}.
+    @ivar flushing: the calls of C{flushed} that wait; L{None} if none has to.
     @ivar refuses: the error of every call.
     @ivar image_admin: the changes of images.
     """
@@ -403,6 +413,10 @@ class FakeJobs:
         self.upload_streams: dict[str, FakeUploadStream] = {}
         self.renewed: list[tuple[str, str]] = []
         self.exported: list[tuple[str, str, str]] = []
+        self.persisted: list[tuple[str, str, str]] = []
+        self.rejoined: list[tuple[str, str, str, Mapping[str, Credentials] | None]] = []
+        self.supplied: list[tuple[str, Mapping[str, Credentials]]] = []
+        self.flushing: list[Deferred[None]] | None = None
         self.archive = FakeArchive(b"archive")
         self.refuses: Exception | None = None
         self.streams: list[tuple[str | None, FakeStream]] = []
@@ -537,6 +551,37 @@ class FakeJobs:
         made = self._made("import", client, platform)
         self.upload_streams[made["id"]] = FakeUploadStream()
         return made
+
+    def persist(self, job_id: str, restart: str, owner: str) -> None:
+        """
+        Record the arguments.
+        """
+        self._check(job_id)
+        self.known[job_id]["restart"] = restart
+        self.persisted.append((job_id, restart, owner))
+
+    def rejoin(
+        self, job_id: str, client: str, owner: str, credentials: Mapping[str, Credentials] | None = None
+    ) -> None:
+        """
+        Record the arguments.
+        """
+        self.rejoined.append((job_id, client, owner, credentials))
+
+    def supply(self, owner: str, credentials: Mapping[str, Credentials]) -> None:
+        """
+        Record the arguments.
+        """
+        self.supplied.append((owner, credentials))
+
+    def flushed(self) -> Deferred[None]:
+        """
+        Wait until the test lets it end, if that is to be.
+        """
+        if self.flushing is None:
+            return succeed(None)
+        self.flushing.append(Deferred())
+        return self.flushing[-1]
 
     def upload_stream(self, job_id: str) -> FakeUploadStream:
         """

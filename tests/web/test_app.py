@@ -120,7 +120,8 @@ class JobTests(SynchronousTestCase):
         self.assertEqual(answer.headers["content-type"], "application/json")
         self.assertEqual(answer.headers["cache-control"], "no-store")
         self.assertEqual(
-            answer.json(), {**job(id="j1", client="127.0.0.1"), "layers": [], "transfers": ["t1"]}
+            answer.json(),
+            {**job(id="j1", client="127.0.0.1", restart="rejoin"), "layers": [], "transfers": ["t1"]},
         )
         self.assertEqual(self.world.jobs.pulled, [("alpine", None, "127.0.0.1", 0)])
 

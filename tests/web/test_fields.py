@@ -57,7 +57,8 @@ class BodyTests(SynchronousTestCase):
         """
         push = KINDS_OF_JOBS["push"][1]
         expected = {"reference": "a", "target": None, "tags": (), "platform": None, "priority": 0}
-        for values in ({}, dict.fromkeys(("target", "tags", "platform", "priority"))):
+        expected["restart"] = None
+        for values in ({}, dict.fromkeys(("target", "tags", "platform", "priority", "restart"))):
             self.assertEqual(push.parse({"reference": "a", **values}), expected)
         self.assertEqual(COLLECTION.parse({}), {"dry_run": False, "partials": False})
 

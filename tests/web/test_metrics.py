@@ -106,6 +106,8 @@ class MetricsTests(SynchronousTestCase):
             ("xferd_start_time_seconds", {}, 1767312000),
             ("xferd_jobs", {"kind": "pull", "state": "running"}, 2),
             ("xferd_jobs_ended_total", {"kind": "push", "state": "done"}, 3),
+            ("xferd_jobs_resumed_total", {"kind": "pull"}, 6),
+            ("xferd_jobs_interrupted_total", {"kind": "push"}, 7),
             ("xferd_transfers", {"kind": "download", "state": "queued"}, 4),
             ("xferd_transfer_bytes_total", {"direction": "in", "host": "r.example"}, 1000),
             ("xferd_transfer_bytes_total", {"direction": "out", "host": "s.example"}, 500),

@@ -18,6 +18,7 @@ Pure.
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -112,6 +113,30 @@ class Contents:
         self.documents: dict[str, bytes] = {}
         self.files: dict[str, StoredFile] = {}
         self.links: dict[str, str] = {}
+
+    def to_json(self) -> dict[str, Any]:
+        """
+        The content as values for JSON.
+        """
+        return {
+            "documents": {name: b64encode(data).decode("ascii") for name, data in self.documents.items()},
+            "files": {name: [str(f.digest), f.size, f.head.hex()] for name, f in self.files.items()},
+            "links": dict(self.links),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Contents:
+        """
+        Read what L{to_json} has returned.
+        """
+        contents = cls()
+        contents.documents = {name: b64decode(data) for name, data in values["documents"].items()}
+        contents.files = {
+            name: StoredFile(Digest.parse(digest), size, bytes.fromhex(head))
+            for name, (digest, size, head) in values["files"].items()
+        }
+        contents.links = dict(values["links"])
+        return contents
 
     def images(self) -> list[FoundImage]:
         """

@@ -51,7 +51,8 @@ class FindingJSON(TypedDict):
 
 class JobJSON(TypedDict):
     """
-    A job, without its layers.
+    A job, without its layers.  C{why} is the reason why it waits as a whole, and
+    C{until} the time at which it then ends.
     """
 
     id: str
@@ -73,6 +74,9 @@ class JobJSON(TypedDict):
     result: dict[str, str] | None
     warnings: list[str]
     findings: list[FindingJSON]
+    restart: str | None
+    why: str
+    until: str | None
 
 
 class LayerJSON(TypedDict):

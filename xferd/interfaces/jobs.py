@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -30,6 +30,12 @@ from xferd.interfaces.store import Image
 from xferd.json_encoding import encode
 from xferd.names import Repository
 from xferd.oci import Descriptor
+
+ALWAYS: Final = "always"
+"""A job that continues after a restart of the daemon by itself."""
+
+REJOIN: Final = "rejoin"
+"""A job that continues after a restart if its client comes back in time."""
 
 
 @frozen
@@ -152,6 +158,8 @@ class Figures:
         histogram of seconds, and the sum of seconds.
     @ivar workers_busy: layers that are being unpacked.
     @ivar upstreams: the counters of mirrored registries, by host.
+    @ivar resumed: jobs of an earlier daemon that continued since the start, by kind.
+    @ivar interrupted: those that ended since the start as interrupted, by kind.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -165,6 +173,8 @@ class Figures:
     waits: Mapping[str, tuple[Sequence[tuple[str, int]], float]]
     workers_busy: int
     upstreams: Mapping[str, UpstreamFigures] = field(factory=dict)
+    resumed: Mapping[str, int] = field(factory=dict)
+    interrupted: Mapping[str, int] = field(factory=dict)
 
 
 class IUploadStream(Interface):
@@ -186,11 +196,13 @@ class IUploadStream(Interface):
             size.
         """
 
-    def finish(size: int) -> None:
+    def finish(size: int) -> Deferred[None]:
         """
         Report that the archive is complete.
 
         @param size: its size in bytes.
+        @return: fires when all of it is in the store, and the job needs its client no
+            more.  Cancelling ends the wait alone.
         @raise WrongOffset: another number of bytes was received.
         @raise BadArchive: fewer bytes were received than announced.
         @raise BadInput: the job has ended.
@@ -467,6 +479,41 @@ class IJobs(Interface):
         Cancel a job, at once; one that has ended stays as it is.
 
         @raise NotFound: there is no such job.
+        """
+
+    def persist(job_id: str, restart: str, owner: str) -> None:
+        """
+        Have a job that has just begun continue after a restart of the daemon, under its
+        ID; without this it ends with the daemon.  See L{flushed}.
+
+        @param restart: L{ALWAYS}, or L{REJOIN}: only if L{rejoin} is called within 60 s
+            of the daemon's start.  An import is L{ALWAYS} begun again once all of its
+            archive is in the store, and before that as by L{REJOIN}.
+        @param owner: the user or the machine that the job belongs to, as the connection
+            shows it; empty where that is unknown.
+        @raise NotFound: there is no such job that has not ended.
+        """
+
+    def rejoin(
+        job_id: str, client: str, owner: str, credentials: Mapping[str, Credentials] | None = None
+    ) -> None:
+        """
+        Report that a client has come back: a job of this client and owner that waits
+        for it continues.  Of other jobs nothing changes.
+
+        @param credentials: the client's own, for a job whose credentials are lost.
+        """
+
+    def supply(owner: str, credentials: Mapping[str, Credentials]) -> None:
+        """
+        Report the credentials with which a user has logged in, by registry host: jobs of
+        this owner that lack them continue.
+        """
+
+    def flushed() -> Deferred[None]:
+        """
+        Fires when the journal has all changes of jobs that were made before, or its disk
+        has refused.  Cancelling ends the wait alone.
         """
 
     def transfers() -> Sequence[TransferJSON]:

@@ -52,6 +52,22 @@ class HostRecord:
     facts: Mapping[str, Any]
 
 
+@frozen
+class UnfinishedJob:
+    """
+    A job that an earlier daemon left unfinished.
+
+    @ivar record: the job as it was recorded last.
+    @ivar request: what begins it again, values for JSON; L{None} for a job that ends
+        with its daemon.
+    @ivar crashes: how often in a row the daemon has died while the job ran.
+    """
+
+    record: Mapping[str, Any]
+    request: Mapping[str, Any] | None
+    crashes: int = 0
+
+
 class IJournal(Interface):
     """
     Records that outlive the daemon, besides the content of the store.
@@ -61,9 +77,25 @@ class IJournal(Interface):
         "32 random bytes, made with the journal, for the hashes that it has; readable once the store is open."
     )
 
-    def record_job(record: Mapping[str, Any]) -> Deferred[None]:
+    def record_job(record: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Deferred[None]:
         """
         Record a job as the API shows it, in place of its earlier record.
+
+        @param request: what begins the job again after a restart, values for JSON;
+            L{None} keeps what was recorded before.  It is dropped when the job ends.
+        """
+
+    def record_begun(crashes: Mapping[str, int]) -> Deferred[None]:
+        """
+        Record that unfinished jobs of an earlier daemon run now.
+
+        @param crashes: see L{UnfinishedJob.crashes}, by the ID of each job.
+        """
+
+    def flush() -> Deferred[None]:
+        """
+        Fires when everything that was recorded before is on the disk, or was refused by
+        it.  Cancelling ends the wait alone.
         """
 
     def record_attempt(record: Mapping[str, Any]) -> Deferred[None]:
@@ -110,9 +142,9 @@ class IJournal(Interface):
         The jobs of an image, by its full name, that did not succeed.
         """
 
-    def interrupted() -> Deferred[list[dict[str, Any]]]:
+    def interrupted() -> Deferred[list[UnfinishedJob]]:
         """
-        The jobs that an earlier daemon left queued or running.
+        The jobs that an earlier daemon left queued or running, the oldest first.
         """
 
     def record_upload(

@@ -6,12 +6,11 @@ The jobs that have ended: the last ones in memory, the others in the journal.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 
 from xferd.errors import Interrupted, NotFound
-from xferd.interfaces.job_json import JobDetailsJSON
 from xferd.interfaces.journal import IJournal
 from xferd.jobs.job import ENDED, describe
 
@@ -49,16 +48,20 @@ class EndedJobs:
         """
         return self._recent.values()
 
-    def add(self, record: Mapping[str, Any]) -> Deferred[None]:
+    def add(self, record: Mapping[str, Any], *, recorded: bool = False) -> Deferred[None]:
         """
         Add a job that has ended.
 
         It stays in memory at least until it is in the journal.
 
+        @param recorded: whether it is there already.
         @return: fires as L{IJournal.record_job} does.
         """
         job_id = record["id"]
         self._recent[job_id] = record
+        if recorded:
+            self._shrink()
+            return succeed(None)
         self._unwritten.add(job_id)
 
         def written(result: None) -> None:
@@ -108,13 +111,6 @@ class EndedJobs:
                 return
             del self._recent[oldest]
             self._forgotten(oldest)
-
-
-def whole(record: Mapping[str, Any]) -> JobDetailsJSON:
-    """
-    A record with all members of a job: records of older journals lack some.
-    """
-    return cast("JobDetailsJSON", {"layers": [], "transfers": [], **record})
 
 
 def _no_job(job_id: str) -> NotFound:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from attrs import define, field
 
+from xferd.credentials import Credentials
 from xferd.errors import MAX_MESSAGE, XferdError
 from xferd.interfaces.job_json import ErrorJSON, FindingJSON, JobDetailsJSON, JobJSON
+from xferd.jobs.request import Request
 from xferd.jobs.rows import PRESENT, Row
 from xferd.jobs.upload_stream import UploadStream
 from xferd.names import Digest, Repository
@@ -32,13 +34,22 @@ MAX_TRANSFERS = 1000
 """The number of a job's transfers that are remembered."""
 
 _IN_FULL = frozenset({"layers", "transfers"})
+_ADDED: Final[Mapping[str, Any]] = {"findings": [], "restart": None, "why": "", "until": None}
+"""The members that records of older journals lack."""
 
 
 def in_short(record: Mapping[str, Any]) -> JobJSON:
     """
     The members of a job's record that lists and events show.
     """
-    return cast("JobJSON", {key: value for key, value in record.items() if key not in _IN_FULL})
+    return cast("JobJSON", {**_ADDED, **{k: value for k, value in record.items() if k not in _IN_FULL}})
+
+
+def whole(record: Mapping[str, Any]) -> JobDetailsJSON:
+    """
+    A record with all members of a job: records of older journals lack some.
+    """
+    return cast("JobDetailsJSON", {"layers": [], "transfers": [], **_ADDED, **record})
 
 
 @lru_cache(maxsize=1024)
@@ -77,7 +88,12 @@ class Job:
         a prefetch, all of them for a copy, for a push the one in the store.
     @ivar target: the reference to push or copy to.
     @ivar client: the client's name.
-    @ivar priority: a higher one goes first.
+    @ivar request: what else begins it again after a restart of the daemon.
+    @ivar credentials: the client's own, by registry host; never in the journal.
+    @ivar restart: C{always} or C{rejoin}: see L{IJobs.persist
+        <xferd.interfaces.jobs.IJobs.persist>}; L{None} if it ends with the daemon.
+    @ivar why: why it waits as a whole; empty if it does not.
+    @ivar until: the wall clock's time at which it then ends; L{None} for no limit.
     @ivar upload_stream: the stream of an import's archive.
     @ivar repositories: the repositories that it uses.
     @ivar warnings: the warnings of their registries, each once: C{HOST: TEXT};
@@ -94,8 +110,12 @@ class Job:
     reference: str
     platform: str | None
     client: str
-    priority: int
     created: float
+    request: Request = field(factory=Request)
+    credentials: Mapping[str, Credentials] = field(factory=dict, repr=False)
+    restart: str | None = None
+    why: str = ""
+    until: float | None = None
     target: str | None = None
     upload_stream: UploadStream | None = None
     state: str = "queued"
@@ -186,7 +206,13 @@ class Job:
         """
         The job's place in a queue, for one of its layers.
         """
-        return Turn(self.client, self.priority, self.number, layer)
+        return Turn(self.client, self.request.priority, self.number, layer)
+
+    def to_request(self) -> Mapping[str, Any]:
+        """
+        What begins the job again, besides its members in the API, for the journal.
+        """
+        return {**self.request.to_json(), "restart": self.restart}
 
     def to_json(self) -> JobJSON:
         """
@@ -216,6 +242,9 @@ class Job:
             "warnings": list(self.warnings),
             # Findings change until the job ends.
             "findings": [finding.copy() for finding in self.findings],
+            "restart": self.restart,
+            "why": self.why,
+            "until": None if self.until is None else rfc3339(self.until),
         }
 
     def with_layers(self) -> JobDetailsJSON:

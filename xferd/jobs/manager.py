@@ -8,12 +8,13 @@ One class provides all of L{IJobs}, which makes this the longest module.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import cast
 
-from attrs import asdict
+from attrs import asdict, evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -35,36 +36,32 @@ from xferd.interfaces.jobs import Figures, IArchive, IEventStream, IJobs, IUploa
 from xferd.interfaces.mirror import IBlobReader, ISharedTags
 from xferd.interfaces.peers import IFleetDownloads, IHeldBlobs
 from xferd.interfaces.reactor import WallClock
-from xferd.interfaces.registry import IRegistries, IRepository
+from xferd.interfaces.registry import IRegistries
 from xferd.interfaces.store import IStore
 from xferd.interfaces.unpack import IUnpacker
 from xferd.jobs.archives.exporting import open_archive
-from xferd.jobs.archives.importing import Import
-from xferd.jobs.copy import Copy
 from xferd.jobs.disk_space.quota import Quota
-from xferd.jobs.ended_jobs import EndedJobs, whole
+from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.events.image_uses import ImageUses
 from xferd.jobs.image_admin import ImageAdmin
-from xferd.jobs.images.document_memory import DocumentMemory
-from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew_image
-from xferd.jobs.images.publish import Publisher
 from xferd.jobs.images.stored import stored_image
 from xferd.jobs.isolation import ISOLATED, SHARED
-from xferd.jobs.job import Job, in_short
+from xferd.jobs.job import Job, in_short, whole
+from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.limits import Limits
 from xferd.jobs.mirror.keep_rules import KeepRule
 from xferd.jobs.mirror.keeper import Keeper
 from xferd.jobs.mirror.mirror import Mirror
-from xferd.jobs.prefetch import Prefetch
-from xferd.jobs.pull import Pull
-from xferd.jobs.push import ALL, Push
-from xferd.jobs.runner import DELIVERING, Runner, archive_refused
+from xferd.jobs.push import ALL
+from xferd.jobs.request import Request
+from xferd.jobs.restarts import Restarts
+from xferd.jobs.runner import DELIVERING, MAX_JOBS, Runner, archive_refused
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
 from xferd.jobs.upload_stream import UploadStream
-from xferd.jobs.verify.verify import Verify
+from xferd.jobs.work import Work
 from xferd.names import Reference, Repository, parse_tag, parse_target
 from xferd.oci import Descriptor
 from xferd.platforms import Platform
@@ -72,6 +69,9 @@ from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.retry import RetryPolicy
+
+UNWINDING = 1.0
+"""Seconds of the grace that are left for jobs to unwind when they are interrupted."""
 
 MOST_ATTEMPTS = 1000
 """The largest number of attempts that are returned for one job."""
@@ -105,6 +105,7 @@ class Jobs:
         hosts: IHostMemory | None = None,
         fleet: IFleetDownloads | None = None,
         tags: ISharedTags | None = None,
+        kept: KeptCredentials | None = None,
     ) -> None:
         """
         @param clock: measures durations.
@@ -119,6 +120,8 @@ class Jobs:
         @param hosts: the memory of hosts; by default one that ends with this object.
         @param fleet: the nodes with which downloads are shared, in shared mode.
         @param tags: those that other nodes of a fleet have checked.
+        @param kept: the credentials of jobs that outlive the daemon; by default none are
+            kept.
         """
         self._sharing = sharing
         self._store = store
@@ -163,8 +166,8 @@ class Jobs:
         self._layers = self._transfers.layers
         self.held: IHeldBlobs = self._layers.held
         self._uploads = self._transfers.uploads
-        self._memory = DocumentMemory()
-        self._numbers = count(1)
+        # Behind the jobs of earlier daemons.
+        self._numbers = count(MAX_JOBS + 1)
         self.mirror = Mirror(
             store,
             self._layers,
@@ -178,6 +181,25 @@ class Jobs:
             tags=tags,
         )
         self._naming = Naming(store, self._broker.named)
+        self._work = Work(
+            store,
+            registries,
+            self._transfers,
+            self._runner,
+            self._naming,
+            sharing=sharing,
+            clock=clock,
+            wall_clock=wall_clock,
+            eventual=self._eventual,
+        )
+        self._restarts = Restarts(
+            store,
+            self._runner,
+            self._work,
+            KeptCredentials(None) if kept is None else kept,
+            clock=clock,
+            wall_clock=wall_clock,
+        )
         self.image_admin = ImageAdmin(
             store,
             self._broker,
@@ -188,22 +210,40 @@ class Jobs:
 
     async def start(self) -> None:
         """
-        Read what an earlier daemon recorded, and begin the jobs that were
-        requested meanwhile.
+        Read what an earlier daemon recorded, and begin the jobs that it left unfinished
+        and those that were requested meanwhile.
         """
         await self._uploads.start()
-        await self._runner.start()
+        await self._restarts.load()
+        await self._ended.load()
+        self._runner.start()
         self.keeper.start()
 
     async def stop(self, grace: float) -> None:
         """
-        Refuse new jobs, end those that run, and keep what they fetched.
+        Refuse new jobs, and wait for those that will end soon.  Then interrupt the
+        others, and keep what they fetched.
 
         @param grace: the seconds to wait for jobs and transfers to end.
         """
+        until = self._clock.seconds() + grace
+        self._restarts.stop()
+        self._uploads.keep_sessions()
         self.image_uses.stop()
+        ending = DeferredList(self._runner.stop(grace), consumeErrors=True)
+        interruption = self._clock.callLater(max(0.0, grace - UNWINDING), self._runner.interrupt)
+        late = self._clock.callLater(grace, ending.cancel)
+        try:
+            await ending
+        except CancelledError:
+            pass
+        finally:
+            for call in (interruption, late):
+                if call.active():
+                    call.cancel()
+        grace = max(0.0, until - self._clock.seconds())
         kept = Deferred.fromCoroutine(self._uploads.stop())
-        works = [*self._runner.stop(), *self._transfers.stop(), self._quota.stop(), self.keeper.stop(), kept]
+        works = [*self._transfers.stop(), self._quota.stop(), self.keeper.stop(), kept]
         waiting = DeferredList([*works, self._runner.recorded()], consumeErrors=True)
         late = self._clock.callLater(grace, waiting.cancel)
         try:
@@ -225,9 +265,8 @@ class Jobs:
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
-        wanted = Reference.parse(reference)
-        job = self._job("pull", wanted, platform, client, priority)
-        return self._add(job, lambda: self._pull(job, wanted, self._seen_by(credentials)))
+        job = self._job("pull", Reference.parse(reference), platform, client, priority, credentials)
+        return self._add(job)
 
     def pull_layers(
         self,
@@ -236,10 +275,9 @@ class Jobs:
         ended: Callable[[JobJSON], object],
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
-        wanted = Reference.parse(reference)
-        job = self._job("pull", wanted, None, client, 0)
-        self._runner.add(job, lambda: self._pull(job, wanted, self._seen_by(credentials), named=False), ended)
-        return self.get(job.id)
+        request = Request(named=False)
+        job = self._job("pull", Reference.parse(reference), None, client, 0, credentials, request=request)
+        return self._add(job, ended)
 
     @property
     def isolated(self) -> bool:
@@ -257,25 +295,10 @@ class Jobs:
     ) -> JobDetailsJSON:
         wanted = Reference.parse(reference)
         goal = wanted if target is None else parse_target(target)
-        job = self._job("push", wanted, platform, client, priority, goal)
-        registries = self._seen_by(credentials)
-        parsed = [parse_tag(tag) for tag in tags]
-
-        def run() -> Awaitable[dict[str, str]]:
-            push = Push(
-                job,
-                wanted,
-                goal,
-                tags=parsed,
-                store=self._store,
-                registries=registries,
-                documents=self._documents,
-                layers=self._layers,
-                publisher=self._publisher(job, registries.repository(goal.repository)),
-            )
-            return push.run()
-
-        return self._add(job, run)
+        request = Request(tags=tuple(parse_tag(tag) for tag in tags))
+        return self._add(
+            self._job("push", wanted, platform, client, priority, credentials, target=goal, request=request)
+        )
 
     def copy(
         self,
@@ -288,46 +311,13 @@ class Jobs:
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
         wanted, goal = Reference.parse(reference), parse_target(target)
-        job = self._job("copy", wanted, platform, client, priority, goal)
-        registries = self._seen_by(credentials)
-
-        def run() -> Awaitable[dict[str, str]]:
-            repository = registries.repository(wanted.repository)
-            copy = Copy(
-                job,
-                wanted,
-                goal,
-                referrers=referrers,
-                repository=repository,
-                documents=self._documents(repository, keep=False),
-                layers=self._layers,
-                publisher=self._publisher(job, registries.repository(goal.repository)),
-                memory=self._memory,
-            )
-            return copy.run()
-
-        return self._add(job, run)
+        request = Request(referrers=referrers)
+        return self._add(
+            self._job("copy", wanted, platform, client, priority, credentials, target=goal, request=request)
+        )
 
     def prefetch(self, reference: str, platform: str | None, client: str, priority: int) -> JobDetailsJSON:
-        wanted = Reference.parse(reference)
-        job = self._job("prefetch", wanted, platform, client, priority)
-
-        def run() -> Awaitable[dict[str, str]]:
-            # As for the clients of the registry: what is cached is not more than they may read.
-            repository = self._registries.anonymous().repository(wanted.repository)
-            prefetch = Prefetch(
-                job,
-                wanted,
-                store=self._store,
-                repository=repository,
-                documents=self._documents(repository),
-                layers=self._layers,
-                reporter=self._runner.reporter(job),
-                memory=self._memory,
-            )
-            return prefetch.run(self._wall_clock)
-
-        return self._add(job, run)
+        return self._add(self._job("prefetch", Reference.parse(reference), platform, client, priority))
 
     def verify(
         self,
@@ -337,43 +327,37 @@ class Jobs:
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
         wanted = None if reference is None else Reference.parse(reference)
-        image = None if wanted is None else stored_image(self._store, wanted)
-        job = self._job("verify", wanted, None, client, priority)
-
-        def run() -> Awaitable[dict[str, str]]:
-            verify = Verify(
-                job,
-                image,
-                store=self._store,
-                registries=self._seen_by(credentials),
-                documents=self._documents,
-                layers=self._layers,
-                reporter=self._runner.reporter(job),
-                clock=self._clock,
-                busy=self._transfers.moving,
-            )
-            return verify.run()
-
-        return self._add(job, run)
+        if wanted is not None:
+            stored_image(self._store, wanted)
+        return self._add(self._job("verify", wanted, None, client, priority, credentials))
 
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int
     ) -> JobDetailsJSON:
         wanted = None if reference is None else parse_target(reference)
-        job = self._job("import", wanted, platform, client, priority)
-        upload_stream = job.upload_stream = UploadStream(self._clock, size)
-        importing = Import(
-            job,
-            upload_stream,
-            wanted,
-            store=self._store,
-            layers=self._layers,
-            clock=self._clock,
-            wall_clock=self._wall_clock,
-            reporter=self._runner.reporter(job),
-            naming=self._naming,
-        )
-        return self._add(job, importing.run)
+        request = Request(wanted=None if wanted is None else str(wanted), size=size)
+        job = self._job("import", wanted, platform, client, priority, request=request)
+        job.upload_stream = UploadStream(self._clock, size)
+        return self._add(job)
+
+    def persist(self, job_id: str, restart: str, owner: str) -> None:
+        job = self._runner.get(job_id)
+        if job is None:
+            raise NotFound(f"there is no unfinished job {job_id!r}")
+        job.restart = restart
+        job.request = evolve(job.request, owner=owner)
+        self._restarts.persist(job)
+
+    def rejoin(
+        self, job_id: str, client: str, owner: str, credentials: Mapping[str, Credentials] | None = None
+    ) -> None:
+        self._restarts.rejoin(job_id, client, owner, credentials or {})
+
+    def supply(self, owner: str, credentials: Mapping[str, Credentials]) -> None:
+        self._restarts.supply(owner, credentials)
+
+    def flushed(self) -> Deferred[None]:
+        return self._store.journal.flush()
 
     def upload_stream(self, job_id: str) -> IUploadStream:
         running = self._runner.get(job_id)
@@ -486,6 +470,8 @@ class Jobs:
             waits=self._transfers.slot_waits(),
             workers_busy=self._unpacker.busy,
             upstreams=self.mirror.figures(),
+            resumed=dict(self._restarts.resumed),
+            interrupted=dict(self._restarts.interrupted),
         )
 
     def limits(self) -> Mapping[str, int]:
@@ -570,11 +556,15 @@ class Jobs:
         platform: str | None,
         client: str,
         priority: int,
+        credentials: Mapping[str, Credentials] | None = None,
+        *,
         target: Reference | None = None,
+        request: Request | None = None,
     ) -> Job:
         self._runner.check_capacity(client)
         if not (platform is None or (kind in ("push", "prefetch") and platform == ALL)):
             platform = str(Platform.parse(platform))
+        credentials = credentials or {}
         return Job(
             id=token_hex(6),
             number=next(self._numbers),
@@ -583,50 +573,15 @@ class Jobs:
             target=None if target is None else str(target),
             platform=platform,
             client=client,
-            priority=priority,
             created=self._wall_clock(),
+            request=evolve(request or Request(), priority=priority, hosts=tuple(credentials)),
+            credentials=credentials,
             repositories=frozenset(r.repository for r in (wanted, target) if r is not None),
         )
 
-    def _add(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> JobDetailsJSON:
-        self._runner.add(job, run)
+    def _add(self, job: Job, ended: Callable[[JobJSON], object] | None = None) -> JobDetailsJSON:
+        self._runner.add(job, partial(self._work.do, job), ended)
         return self.get(job.id)
-
-    async def _pull(
-        self, job: Job, wanted: Reference, registries: IRegistries, *, named: bool = True
-    ) -> dict[str, str]:
-        repository = registries.repository(wanted.repository)
-        pull = Pull(
-            job,
-            wanted,
-            store=self._store,
-            source=repository,
-            # An engine that names a digest has the manifest already: registries count requests.
-            documents=self._documents(repository, stored=not named),
-            layers=self._layers,
-            naming=self._naming,
-            reporter=self._runner.reporter(job),
-        )
-        image = await (pull.run(self._wall_clock) if named else pull.run_unnamed(self._wall_clock))
-        for blob in {layer.digest for layer in image.layers}:
-            self._runner.record_holder(wanted.repository, blob)
-        return {"digest": str(image.manifest.digest), "image_id": str(image.config.digest)}
 
     def _seen_by(self, credentials: Mapping[str, Credentials] | None) -> IRegistries:
         return self._registries.seen_by(credentials) if credentials else self._registries
-
-    def _documents(
-        self, repository: IRepository, *, keep: bool = True, stored: bool = False
-    ) -> DocumentFetcher:
-        documents = self._transfers.documents
-        return DocumentFetcher(self._store, repository, documents, self._sharing, keep=keep, stored=stored)
-
-    def _publisher(self, job: Job, target: IRepository) -> Publisher:
-        return Publisher(
-            job,
-            target,
-            uploads=self._uploads,
-            manifests=self._transfers.documents,
-            reporter=self._runner.reporter(job),
-            eventual=self._eventual,
-        )

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from attrs import evolve
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from xferd.archive.contents import Contents
+from xferd.interfaces.jobs import ALWAYS
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.job import Job
@@ -58,9 +62,10 @@ class Reporter:
     has changed, not on the number of rows.
     """
 
-    def __init__(self, job: Job, broker: Broker, record: Callable[[], None]) -> None:
+    def __init__(self, job: Job, broker: Broker, record: Callable[[], Deferred[bool]]) -> None:
         """
-        @param record: writes the job with its rows to the journal.
+        @param record: writes the job with its rows, and what begins it again, to the
+            journal; an error goes to the log.
         """
         self._job = job
         self._broker = broker
@@ -88,7 +93,26 @@ class Reporter:
         """
         if not self._recorded:
             self._recorded = True
-            self._record()
+            _ = self._record()
+
+    def archived(self, contents: Contents) -> Deferred[None]:
+        """
+        Record that all of an import's archive is in the store: from now on the job needs
+        its client no more, also after a restart.
+
+        @return: fires when the journal has it, or its disk has refused.
+        """
+        job = self._job
+        job.request = evolve(job.request, contents=contents)
+        if job.restart is not None:
+            job.restart = ALWAYS
+        stream = job.upload_stream
+        assert stream is not None
+
+        def recorded(_: bool) -> None:
+            stream.taken()
+
+        return self._record().addCallback(recorded)
 
     def sink(self, row: Row) -> IProgressSink:
         """

@@ -13,8 +13,9 @@ from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from xferd.errors import Interrupted, StoreError, TooManyJobs, XferdError
+from xferd.errors import BadInput, Interrupted, TooManyJobs, XferdError
 from xferd.interfaces.job_json import JobDetailsJSON
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import IStore
@@ -24,7 +25,7 @@ from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.job import BUG, Job, describe, rfc3339
 from xferd.jobs.reporter import Reporter
-from xferd.jobs.shutdown_errors import killed, stopped
+from xferd.jobs.shutdown_errors import stopped
 from xferd.names import Digest, Reference, Repository
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
@@ -41,6 +42,9 @@ MAX_JOBS = 10_000
 MAX_CLIENT_JOBS = MAX_JOBS // 2
 """The largest number of them that belong to one client."""
 
+SUSPENDED = "the daemon is stopping, and continues the job when it starts again"
+"""Why a job waits that the next daemon continues."""
+
 MAX_HOLDERS = 10_000
 """The number of blobs in repositories that are not written to the journal again."""
 
@@ -54,6 +58,8 @@ class _Running:
     @ivar end_lease: ends the job's lease on the store.
     @ivar reason: why the daemon ended it, if the daemon did.
     @ivar cancelled: whether its client has cancelled it.
+    @ivar held: whether it waits for its client, after a restart of the daemon.
+    @ivar suspended: whether the next daemon continues it.
     @ivar ended: called with the job's record when it has ended.
     """
 
@@ -61,9 +67,11 @@ class _Running:
     run: Callable[[], Awaitable[dict[str, str]]]
     since: float
     work: Deferred[None] | None = None
-    end_lease: Callable[[], None] = lambda: None
+    end_lease: Callable[[], None] | None = None
     reason: XferdError | None = None
     cancelled: bool = False
+    held: bool = False
+    suspended: bool = False
     ended: Callable[[JobDetailsJSON], object] | None = None
 
 
@@ -73,6 +81,7 @@ class Runner:
 
     States: I{waiting}, until L{start}; I{open}; I{stopping}, after L{stop}.
 
+    @ivar on_end: called with each job that has ended.
     @ivar ends: the number of jobs that have ended, by kind and state.
     @ivar delivered: the bytes of pulls and copies that are done.
     """
@@ -112,6 +121,7 @@ class Runner:
         self._holders: dict[tuple[Repository, Digest], None] = {}
         self.started = False
         self.stopping = False
+        self.on_end: Callable[[Job], object] = lambda _: None
         self.ends: Counter[tuple[str, str]] = Counter()
         self.delivered = 0
 
@@ -122,44 +132,47 @@ class Runner:
         """
         return self.started and not self.stopping
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """
-        Begin the jobs that were added before.
-
-        Jobs that an earlier daemon left unfinished have failed: their clients
-        are gone.
+        Begin the jobs that were added before, the oldest first.
         """
-        for record in await self._store.journal.interrupted():
-            error = describe(killed(record["kind"]))
-            finished = rfc3339(self._wall_clock())
-            ended = {**record, "state": "failed", "error": error, "finished": finished}
-            try:
-                await self._store.journal.record_job(ended)
-            except StoreError as e:
-                # The next start tries again.
-                self._log.error("cannot record the end of job {id}: {error}", id=record["id"], error=e)
-        await self._ended.load()
         self.started = True
         self._quota.check()
-        for running in tuple(self._running.values()):
-            self._begin(running)
+        for running in sorted(self._running.values(), key=lambda running: running.job.number):
+            if not running.held:
+                self._begin(running)
 
-    def stop(self) -> list[Deferred[None]]:
+    def stop(self, grace: float) -> list[Deferred[None]]:
         """
-        Refuse new jobs, and cancel those that run.
+        Refuse new jobs, and interrupt those that will not end in time.
 
+        @param grace: the seconds that the others have.
         @return: fire when the jobs have ended.
         """
         self.stopping = True
-        works = []
         for running in tuple(self._running.values()):
-            running.reason = stopped(running.job.kind)
-            if running.work is None:
-                self._end(running, "failed", error=running.reason)
-            else:
-                works.append(running.work)
-                running.work.cancel()
-        return works
+            if running.work is None or not _ends_within(grace, running.job):
+                self._interrupt(running)
+        return [running.work for running in self._running.values() if running.work is not None]
+
+    def interrupt(self) -> None:
+        """
+        Interrupt the jobs that have not ended: the next daemon continues those that
+        outlive this one; the others fail.
+        """
+        for running in tuple(self._running.values()):
+            self._interrupt(running)
+
+    def _interrupt(self, running: _Running) -> None:
+        if running.reason is not None:
+            return
+        running.reason = stopped(running.job.kind)
+        if running.work is not None:
+            running.work.cancel()
+        elif running.job.restart is not None:
+            self._suspend(running)
+        else:
+            self._end(running, "failed", error=running.reason)
 
     def recorded(self) -> Deferred[None]:
         """
@@ -212,31 +225,81 @@ class Runner:
         @param ended: called with the job's record when it has ended, from a clean
             turn.
         """
-        running = self._running[job.id] = _Running(job, run, self._clock.seconds(), ended=ended)
-        self._by_number[job.number] = job
-        self._clients[job.client] += 1
+        running = self._enter(job, run)
+        running.ended = ended
         if self.started:
             self._begin(running)
         self._broker.job_changed(job)
-        self._record(job.to_json())
+        _ = self._record(job.to_json())
+
+    def readd(
+        self, job: Job, run: Callable[[], Awaitable[dict[str, str]]], end_lease: Callable[[], None]
+    ) -> None:
+        """
+        Add a job of an earlier daemon, which begins with L{resume}.
+
+        @param run: see L{add}.
+        @param end_lease: ends the lease on the parts of its images that are in the
+            store.
+        """
+        running = self._enter(job, run)
+        running.held, running.end_lease = True, end_lease
+        self._broker.job_changed(job)
+
+    def _enter(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> _Running:
+        running = self._running[job.id] = _Running(job, run, self._clock.seconds())
+        self._by_number[job.number] = job
+        self._clients[job.client] += 1
+        return running
+
+    def resume(self, job_id: str) -> None:
+        """
+        Begin a job that was held, at once or with L{start}.
+        """
+        running = self._running[job_id]
+        running.held, running.job.why, running.job.until = False, "", None
+        if self.started and not self.stopping:
+            self._begin(running)
+        self._broker.job_changed(running.job)
+
+    def give_up(self, job_id: str, error: XferdError) -> None:
+        """
+        End a job that was held.
+        """
+        self._end(self._running[job_id], "failed", error)
+
+    def hold_off(self, job_id: str) -> None:
+        """
+        End the lease of a job that is held, which may wait for long: until it continues,
+        collections may remove what it has fetched.
+        """
+        running = self._running[job_id]
+        if running.end_lease is not None:
+            running.end_lease()
+            running.end_lease = None
 
     def cancel(self, job_id: str) -> None:
         """
         Cancel a job, at once, for its client.  One that has ended stays as it is.
         """
         running = self._running.get(job_id)
-        if running is not None:
-            running.cancelled = True
-            if running.work is None:
-                self._end(running, "cancelled")
-            else:
-                running.work.cancel()
+        if running is None:
+            return
+        running.cancelled = True
+        if running.work is None:
+            self._end(running, "cancelled")
+        else:
+            running.work.cancel()
+            if job_id in self._running:
+                # Its work takes a while to end.
+                record = {**running.job.to_json(), "state": "cancelled"}
+                _ = self._record({**record, "finished": rfc3339(self._wall_clock())})
 
     def reporter(self, job: Job) -> Reporter:
         """
         Make the reporter of a job's changes.
         """
-        return Reporter(job, self._broker, lambda: self._record(job.with_layers()))
+        return Reporter(job, self._broker, lambda: self.record(job))
 
     def warned(self, repository: Repository, text: str) -> None:
         """
@@ -251,8 +314,11 @@ class Runner:
 
     def _begin(self, running: _Running) -> None:
         job = running.job
-        job.state, job.started = "running", self._wall_clock()
-        running.end_lease = self._store.gc.lease()
+        job.state = "running"
+        if job.started is None:
+            job.started = self._wall_clock()
+        if running.end_lease is None:
+            running.end_lease = self._store.gc.lease()
         running.work = Deferred.fromCoroutine(self._work(running))
 
     async def _work(self, running: _Running) -> None:
@@ -268,32 +334,81 @@ class Runner:
             if running.reason is None or running.cancelled:
                 self._end(running, "cancelled")
             else:
-                self._end(running, "failed", error=running.reason)
+                self._interrupted(running)
         except Exception as e:
             if not isinstance(e, XferdError):
                 self._log.failure("{kind} of {image} broke", kind=job.kind, image=job.label)
             if running.cancelled:
                 # An interruption may arrive as another error.
                 self._end(running, "cancelled")
+            elif running.reason is not None:
+                self._interrupted(running)
             else:
-                self._end(running, "failed", error=running.reason or e)
+                self._end(running, "failed", error=e)
         else:
-            self._end(running, "done")
+            # A job whose end was reported is not begun again.
+            recorded = job.restart is not None and await uninterrupted(
+                self._record(self._record_of(running, "done", None))
+            )
+            self._end(running, "done", recorded=recorded)
 
-    def _end(self, running: _Running, state: str, error: Exception | None = None) -> None:
+    def _interrupted(self, running: _Running) -> None:
+        """
+        The daemon has ended a job's work.
+        """
+        if running.job.restart is None:
+            self._end(running, "failed", error=running.reason)
+        else:
+            self._suspend(running)
+
+    def _suspend(self, running: _Running) -> None:
+        """
+        Leave a job to the next daemon.
+        """
+        job, running.work, running.suspended = running.job, None, True
+        job.state, job.why, job.until = "queued", SUSPENDED, None
+        if job.upload_stream is not None:
+            job.upload_stream.close(Interrupted(SUSPENDED))
+        self._end_lease(running)
+        _ = self.record(job)
+        self._broker.job_changed(job)
+
+    def _end_lease(self, running: _Running) -> None:
+        end_lease, running.end_lease = running.end_lease, None
+        if end_lease is not None:
+            end_lease()
+
+    def _record_of(self, running: _Running, state: str, error: Exception | None) -> JobDetailsJSON:
+        """
+        The record of a job that ends.
+        """
+        return {
+            **running.job.with_layers(),
+            "state": state,
+            "error": None if error is None else describe(error),
+            "finished": rfc3339(self._wall_clock()),
+            "why": "",
+            "until": None,
+        }
+
+    def _end(
+        self, running: _Running, state: str, error: Exception | None = None, *, recorded: bool = False
+    ) -> None:
         """
         End a job: record it, and report it to the event streams.
+
+        @param recorded: whether the journal has the end.
         """
         job = running.job
         self.ends[job.kind, state] += 1
-        job.state, job.finished = state, self._wall_clock()
+        record = self._record_of(running, state, error)
+        job.why, job.until = "", None
+        job.state, job.error, job.finished = state, record["error"], self._wall_clock()
         if job.upload_stream is not None:
-            job.upload_stream.close(archive_refused(job.id, state))
+            job.upload_stream.close(BadInput(archive_refused(job.id, state)))
         if state == "done" and job.kind in DELIVERING:
             self.delivered += job.size
-        job.error = None if error is None else describe(error)
-        record = job.with_layers()
-        running.end_lease()
+        self._end_lease(running)
         if running.ended is not None:
             self._eventual.call(running.ended, record)
         del self._running[job.id]
@@ -301,7 +416,8 @@ class Runner:
         self._clients[job.client] -= 1
         if not self._clients[job.client]:
             del self._clients[job.client]
-        self._background.spawn(self._ended.add(record), "while recording a job")
+        self.on_end(job)
+        self.spawn(self._ended.add(record, recorded=recorded), "while recording a job")
         self._broker.ended(job, record)
         if job.kind in FILLING and self.is_open:
             # The images that have just come are those that their client wants.
@@ -318,7 +434,21 @@ class Runner:
             seconds=self._clock.seconds() - running.since,
         )
 
+    def changed(self, job: Job) -> None:
+        """
+        Report to the event streams that a job has changed.
+        """
+        self._broker.job_changed(job)
+
     # ------------------------------------------------------------- the journal
+
+    def spawn(self, work: Deferred[None], activity: str) -> None:
+        """
+        Own some work until it ends; the end of the daemon waits for it.
+
+        @param activity: see L{Background.spawn}.
+        """
+        self._background.spawn(work, activity)
 
     def record_watch(self, turn: Turn, transfer_id: str) -> None:
         """
@@ -355,8 +485,37 @@ class Runner:
             self._store.journal.record_holder(repository, blob), "while recording the holder of a blob"
         )
 
-    def _record(self, record: Mapping[str, Any]) -> None:
-        self._background.spawn(self._store.journal.record_job(record), "while recording a job")
+    def record(self, job: Job) -> Deferred[bool]:
+        """
+        Write a job to the journal, with its rows and with what begins it again.
+
+        @return: fires with whether that is on the disk now.
+        """
+        return self._record(job.with_layers(), None if job.restart is None else job.to_request())
+
+    def _record(self, record: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Deferred[bool]:
+        recording = self._store.journal.record_job(record, request)
+        # Needs no canceller: a late result of it is dropped.
+        recorded: Deferred[bool] = Deferred()
+
+        def ended(result: Failure | None) -> Failure | None:
+            recorded.callback(result is None)
+            return result
+
+        self._background.spawn(recording.addBoth(ended), "while recording a job")
+        return recorded
+
+
+def _ends_within(seconds: float, job: Job) -> bool:
+    """
+    Whether a job will probably end in some seconds: all of its bytes are at their
+    destination, or will be at the present rate.
+    """
+    if not job.rows or (job.upload_stream is not None and job.request.contents is None):
+        return False
+    left = job.size - job.to_json()["bytes_done"]
+    rate = sum(t.snapshot()["rate"] for t in {t for row in job.rows for t in row.transfers})
+    return bool(left <= rate * seconds)
 
 
 def archive_refused(job_id: str, state: str) -> str:

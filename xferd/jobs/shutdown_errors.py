@@ -36,4 +36,30 @@ def killed(kind: str) -> Interrupted:
 
     @param kind: the kind of the job, by the journal.
     """
-    return Interrupted(f"the daemon ended {_SENTENCES.get(kind, 'before the job was done; begin it again')}")
+    return Interrupted(f"the daemon ended {_of(kind)}")
+
+
+def left(kind: str, seconds: float) -> Interrupted:
+    """
+    The error of a job whose client did not come back after a restart.
+
+    @param seconds: the time that the client had.
+    """
+    window = f"within {seconds:.0f} s"
+    return Interrupted(f"its client did not come back {window} after the daemon ended {_of(kind)}")
+
+
+def crashed(kind: str, times: int) -> Interrupted:
+    """
+    The error of a job that is not begun again, because it may be what kills the daemon.
+
+    @param times: how often in a row the daemon died while the job ran.
+    """
+    return Interrupted(
+        f"the daemon died {times} times in a row while this job ran, the last time {_of(kind)}, "
+        "once the daemon's log has shown why"
+    )
+
+
+def _of(kind: str) -> str:
+    return _SENTENCES.get(kind, "before the job was done; begin it again")

@@ -35,8 +35,8 @@ class UploadStream:
     @ivar size: the archive's size, or L{None} if the client does not know it.
     """
 
-    def __init__(self, clock: IReactorTime, size: int | None) -> None:
-        self.offset = 0
+    def __init__(self, clock: IReactorTime, size: int | None, offset: int = 0) -> None:
+        self.offset = offset
         self.size = size
         self._clock = clock
         self._piece: bytes | None = None
@@ -44,6 +44,8 @@ class UploadStream:
         self._busy = False
         self._whole = False
         self._closed: XferdError | None = None
+        self._in_store = False
+        self._finishing: list[Deferred[None]] = []
         self._reader: Deferred[bytes] | None = None
         self._silence: IDelayedCall | None = None
 
@@ -64,16 +66,22 @@ class UploadStream:
             self._give(data)
         return taken
 
-    def finish(self, size: int) -> None:
+    def finish(self, size: int) -> Deferred[None]:
         if self._closed is not None:
-            raise self._closed
+            return fail(self._closed)
         if size != self.offset or self._busy:
-            raise WrongOffset(f"{self.offset} bytes of the archive are here, not {size}", self.offset)
+            error = WrongOffset(f"{self.offset} bytes of the archive are here, not {size}", self.offset)
+            return fail(error)
         if self.size not in (None, size):
-            raise BadArchive(f"the archive breaks off: {size} of {self.size} bytes came")
+            return fail(BadArchive(f"the archive breaks off: {size} of {self.size} bytes came"))
         self._whole = True
-        if self._reader is not None:
+        finishing: Deferred[None] = Deferred(self._finishing.remove)
+        self._finishing.append(finishing)
+        if self._in_store:
+            self.taken()
+        elif self._reader is not None:
             self._give(b"")
+        return finishing
 
     # ------------------------------------------------------- the job's side
 
@@ -96,15 +104,27 @@ class UploadStream:
             self._silence = self._clock.callLater(SILENCE, self._silent)
         return reader
 
-    def close(self, why: str) -> None:
+    def taken(self) -> None:
+        """
+        Report that all of the archive is in the store, and that the journal has this.
+        """
+        self._whole = self._in_store = True
+        finishing, self._finishing = self._finishing, []
+        for each in finishing:
+            each.callback(None)
+
+    def close(self, error: XferdError) -> None:
         """
         Refuse further pieces.  Idempotent.
 
-        @param why: the error for clients from now on.
+        @param error: for clients from now on.
         """
         if self._closed is None:
-            self._closed = BadInput(why)
+            self._closed = error
             self._piece = None
+            finishing, self._finishing = self._finishing, []
+            for each in finishing:
+                each.errback(Failure(error))
             taken, self._taken = self._taken, None
             if taken is not None:
                 taken.errback(Failure(self._closed))

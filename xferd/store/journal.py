@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError
-from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal
+from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedJob
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.store.batches import Batches
@@ -33,9 +33,14 @@ from xferd.store.journal_schema import MIGRATIONS
 from xferd.store.threads import Threads
 
 _RECORD_JOB = """
-    INSERT INTO job (id, created, state, run, record)
-    VALUES (:id, :created, :state, (SELECT run FROM daemon), :record)
-    ON CONFLICT (id) DO UPDATE SET state = excluded.state, run = excluded.run, record = excluded.record
+    INSERT INTO job (id, created, state, run, record, request)
+    VALUES (:id, :created, :state, (SELECT run FROM daemon), :record, :request)
+    ON CONFLICT (id) DO UPDATE SET state = excluded.state, run = excluded.run, record = excluded.record,
+        request = CASE WHEN excluded.state IN ('queued', 'running')
+            THEN coalesce(excluded.request, request) END
+"""
+_RECORD_BEGUN = """
+    UPDATE job SET state = 'running', run = (SELECT run FROM daemon), crashes = :crashes WHERE id = :id
 """
 _RECORD_ATTEMPT = """
     INSERT INTO attempt (transfer, kind, digest, source, attempt, started, finished, bytes_done, code, error)
@@ -64,9 +69,10 @@ _NEWEST_BEFORE = """
 """
 _UNFINISHED = "SELECT record FROM job WHERE state != 'done' AND instr(record, ?) ORDER BY number"
 _INTERRUPTED = """
-    SELECT record FROM job INDEXED BY job_unfinished
+    SELECT record, request, CASE state WHEN 'running' THEN crashes + 1 ELSE 0 END
+    FROM job INDEXED BY job_unfinished
     WHERE state IN ('queued', 'running') AND run < (SELECT run FROM daemon)
-    ORDER BY created, id
+    ORDER BY number
 """
 _RECORD_KEY = """
     INSERT OR REPLACE INTO idempotency_key (client, key, fingerprint, job, created)
@@ -231,13 +237,27 @@ class Journal:
         if self._database is not None:
             await self._threads.run(self.release)
 
-    def record_job(self, record: Mapping[str, Any]) -> Deferred[None]:
+    def record_job(
+        self, record: Mapping[str, Any], request: Mapping[str, Any] | None = None
+    ) -> Deferred[None]:
         """
         Cancelling waits for the disk.
         """
         # Encoded now: the caller may change it later.
         values = {name: record[name] for name in ("id", "created", "state")}
-        return self._add(_RECORD_JOB, {**values, "record": json.dumps(dict(record))})
+        encoded = None if request is None else json.dumps(dict(request))
+        return self._add(_RECORD_JOB, {**values, "record": json.dumps(dict(record)), "request": encoded})
+
+    def record_begun(self, crashes: Mapping[str, int]) -> Deferred[None]:
+        """
+        Cancelling waits for the disk.
+        """
+        return self.write(
+            [Statement(_RECORD_BEGUN, {"id": job_id, "crashes": count}) for job_id, count in crashes.items()]
+        )
+
+    def flush(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._writes.flush())
 
     def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
         """
@@ -281,8 +301,8 @@ class Journal:
         member = json.dumps({"reference": reference})[1:-1]
         return self._threads.run(self._records, _UNFINISHED, (member,))
 
-    def interrupted(self) -> Deferred[list[dict[str, Any]]]:
-        return self._threads.run(self._records, _INTERRUPTED, ())
+    def interrupted(self) -> Deferred[list[UnfinishedJob]]:
+        return self._threads.run(self._interrupted)
 
     def record_upload(
         self, repository: Repository, digest: Digest, session: UploadSession | None
@@ -349,6 +369,12 @@ class Journal:
 
     def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
         return self._threads.run(self._holders, host, digest)
+
+    def _interrupted(self) -> list[UnfinishedJob]:
+        return [
+            UnfinishedJob(json.loads(record), None if request is None else json.loads(request), crashes)
+            for record, request, crashes in self._read(_INTERRUPTED, ())
+        ]
 
     def _hosts(self) -> list[HostRecord]:
         return [

@@ -160,5 +160,9 @@ MIGRATIONS: Final = (
         PRIMARY KEY (digest, origin)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE job ADD COLUMN request TEXT;
+    ALTER TABLE job ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

@@ -5,19 +5,23 @@ A journal in memory, for tests.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal
+from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedJob
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.gate import Gate
 
 _UNKNOWN: Final = dict.fromkeys(("digest", "source", "started", "finished", "bytes_done", "code", "error"))
 """What the record of an attempt may lack."""
+
+UNFINISHED: Final = ("queued", "running")
+"""The states of jobs that have not ended."""
 
 
 @implementer(IJournal)
@@ -27,6 +31,8 @@ class FakeJournal:
 
     @ivar recorded: each job as it was recorded last, the oldest first.
     @ivar history: every record of a job, in order.
+    @ivar requests: what begins each unfinished job again, by its ID.
+    @ivar all_requests: each of these that was recorded, in order.
     @ivar recorded_attempts: every attempt, in order.
     @ivar recorded_keys: the idempotency keys, in order.
     @ivar sessions: the unfinished uploads.
@@ -44,19 +50,46 @@ class FakeJournal:
         self.held: list[tuple[Repository, Digest]] = []
         self.recorded_keys: list[IdempotencyKey] = []
         self.host_records: list[HostRecord] = []
-        self._left: list[dict[str, Any]] = []
+        self.requests: dict[str, Mapping[str, Any]] = {}
+        self.all_requests: list[Mapping[str, Any]] = []
+        self._crashes: dict[str, int] = {}
+        self._begun: set[str] = set()
+        self._left: list[UnfinishedJob] = []
         self._gate = gate
 
     def restart(self) -> None:
         """
         Continue as the journal of the next daemon.
         """
-        self._left = [dict(r) for r in self.recorded.values() if r["state"] in ("queued", "running")]
+        self._left = []
+        for job_id, record in self.recorded.items():
+            if record["state"] in UNFINISHED:
+                ran = record["state"] == "running" or job_id in self._begun
+                crashes = self._crashes.get(job_id, 0) + 1 if ran else 0
+                self._left.append(UnfinishedJob(dict(record), self.requests.get(job_id), crashes))
+        self._begun.clear()
 
-    def record_job(self, record: Mapping[str, Any]) -> Deferred[None]:
-        self.recorded[record["id"]] = dict(record)
+    def record_job(
+        self, record: Mapping[str, Any], request: Mapping[str, Any] | None = None
+    ) -> Deferred[None]:
+        job_id = record["id"]
+        self.recorded[job_id] = dict(record)
         self.history.append(dict(record))
-        return self._gate.enter("journal.job", record["id"])
+        self._begun.discard(job_id)
+        if request is not None:
+            self.requests[job_id] = json.loads(json.dumps(dict(request)))
+            self.all_requests.append(self.requests[job_id])
+        if record["state"] not in UNFINISHED:
+            self.requests.pop(job_id, None)
+        return self._gate.enter("journal.job", job_id)
+
+    def record_begun(self, crashes: Mapping[str, int]) -> Deferred[None]:
+        self._crashes.update(crashes)
+        self._begun.update(crashes)
+        return self._gate.enter("journal.begun")
+
+    def flush(self) -> Deferred[None]:
+        return self._gate.enter("journal.flush")
 
     def record_attempt(self, record: Mapping[str, Any]) -> Deferred[None]:
         self.recorded_attempts.append(dict(record))
@@ -90,7 +123,7 @@ class FakeJournal:
         found = [r for r in found if r["reference"] == reference]
         return self._gate.enter("journal.unfinished").addCallback(lambda _: found)
 
-    def interrupted(self) -> Deferred[list[dict[str, Any]]]:
+    def interrupted(self) -> Deferred[list[UnfinishedJob]]:
         return self._gate.enter("journal.interrupted").addCallback(lambda _: list(self._left))
 
     def record_upload(

@@ -50,7 +50,7 @@ from xferd.web.pagination import IMAGES, REPOSITORIES, TRANSFERS
 from xferd.web.registry_auth import read_login, registry_auth
 from xferd.web.request import client_name, header, read_limit_changes, read_platform
 from xferd.web.responses import respond, respond_failure
-from xferd.web.site import MAX_BODY, WebSite, admitted
+from xferd.web.site import MAX_BODY, WebSite, admitted, owner_of
 from xferd.web.static_files import StaticFiles
 
 if TYPE_CHECKING:
@@ -211,7 +211,15 @@ class Web:
         """
         Show one job with its layers.
         """
+        self._rejoin(request, job_id)
         return respond(request, await self._jobs.find(job_id))
+
+    def _rejoin(self, request: Request, job_id: str) -> None:
+        """
+        Have a job of the request's client continue, if it waits for that.
+        """
+        credentials = registry_auth(request).named
+        self._jobs.rejoin(job_id, client_name(request), owner_of(request), credentials)
 
     @app.route(f"{API}/jobs/<job_id>/attempts", methods=["GET"])
     async def show_attempts(self, request: Request, job_id: str) -> bytes:
@@ -226,17 +234,23 @@ class Web:
         Cancel a job.
         """
         job = await self._jobs.find(job_id)
-        return respond(request, job if job["state"] in ENDED else self._jobs.cancel(job_id))
+        if job["state"] not in ENDED:
+            job = self._jobs.cancel(job_id)
+            # A job whose cancellation was confirmed is not begun again.
+            await self._jobs.flushed()
+        return respond(request, job)
 
     # ------------------------------------------------------------- logins
 
     @app.route(f"{API}/auth", methods=["POST"])
     async def check_login(self, request: Request) -> bytes:
         """
-        Check whether a registry accepts the credentials of the request, and drop them.
+        Check whether a registry accepts the credentials of the request.  Jobs of the same
+        user that wait for them continue; otherwise they are dropped.
         """
         host, credentials = read_login(request)
         await self._registries.seen_by({host: credentials}).check(host)
+        self._jobs.supply(owner_of(request), {host: credentials})
         return respond(request, {"host": host, "accepted": True})
 
     # ----------------------------------------------------------- archives
@@ -247,6 +261,7 @@ class Web:
         Receive the next piece of an import's archive; responds when it has been read.
         """
         offset, data = read_piece(request)
+        self._rejoin(request, job_id)
         upload_stream = await upload_stream_of(self._jobs, job_id)
         offset = await upload_stream.put(offset, data)
         return respond(request, {"offset": offset}, 202)
@@ -257,8 +272,9 @@ class Web:
         Receive the end of an import's archive.
         """
         size = read_size(request)
+        self._rejoin(request, job_id)
         upload_stream = await upload_stream_of(self._jobs, job_id)
-        upload_stream.finish(size)
+        await upload_stream.finish(size)
         return respond(request, {"offset": size})
 
     @app.route(f"{API}/archives/<path:name>", methods=["GET"])
@@ -288,6 +304,7 @@ class Web:
         Follow one job until it ends.
         """
         client = self._events.admit(request)
+        self._rejoin(request, job_id)
         stream = await self._jobs.follow(job_id, header(request, b"last-event-id"))
         return await self._events.send(request, stream, client)
 

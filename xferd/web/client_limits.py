@@ -46,6 +46,9 @@ class Client:
     name: str
 
 
+UNKNOWN_USER: Final = f"user {None}"
+"""The name of a client of this machine whose user the kernel does not show."""
+
 SHARES: Final[Mapping[Kind, tuple[Fraction, Fraction]]] = {
     Kind.SOCKET: (Fraction(1), Fraction(3, 4)),
     Kind.TRUSTED: (Fraction(3, 4), Fraction(1, 2)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve, field, frozen
 
 from xferd.errors import BadInput
+from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.web.request import json_object, quoted
 
 if TYPE_CHECKING:
@@ -201,6 +202,26 @@ PLATFORM: Final = Field(
         "maxLength": MAX_PLATFORM,
         "description": "os/architecture[/variant]",
         "examples": ["linux/arm64"],
+    },
+)
+
+
+def _read_restart(name: str, value: object) -> str:
+    if value not in (ALWAYS, REJOIN):
+        raise BadInput(f"{name!r} must be {ALWAYS!r} or {REJOIN!r}, not {quoted(value)}")
+    return str(value)
+
+
+RESTART: Final = Field(
+    "restart",
+    _read_restart,
+    {
+        "type": "string",
+        # Null is among them, as it stands for the default.
+        "enum": [ALWAYS, REJOIN, None],
+        "description": "Whether the job continues after a restart of the daemon by itself (always), or only "
+        "if its client comes back within 60 s (rejoin).  The default is always for a request with an "
+        "Idempotency-Key and for a prefetch, and rejoin for others.",
     },
 )
 PRIORITY: Final = Field(

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from xferd.errors import TooManyJobs
+from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.jobs.runner import MAX_JOBS
 from xferd.transfer.eventual import Eventual
 from xferd.web.client_limits import Kind
 from xferd.web.event_response import accepts_events
-from xferd.web.job_request import read_job_request
+from xferd.web.job_request import PrefetchRequest, read_job_request
 from xferd.web.registry_auth import registry_auth
 from xferd.web.request import client_name, fingerprint_of, header
 from xferd.web.responses import respond
-from xferd.web.site import admitted
+from xferd.web.site import admitted, owner_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -75,6 +76,9 @@ class JobCreation:
         """
         asked, client, credentials = read_job_request(request), client_name(request), registry_auth(request)
         key = header(request, b"idempotency-key")
+        owner = owner_of(request)
+        outlives = key is not None or isinstance(asked, PrefetchRequest)
+        restart = asked.restart or (ALWAYS if outlives else REJOIN)
         over_tcp = admitted(request).kind is not Kind.SOCKET
 
         def begin() -> Mapping[str, Any]:
@@ -83,8 +87,16 @@ class JobCreation:
                     f"{self._jobs.unfinished} jobs have not ended: "
                     "try again when some have, or over the unix socket"
                 )
-            return asked.begin(self._jobs, client, credentials)
+            job = asked.begin(self._jobs, client, credentials)
+            self._jobs.persist(job["id"], restart, owner)
+            return self._jobs.get(job["id"])
 
-        if key is None:
-            return begin(), True
-        return await self._replays.begin(client, key, fingerprint_of(request), begin)
+        if key is not None:
+            job, new = await self._replays.begin(client, key, fingerprint_of(request), begin)
+            if not new:
+                self._jobs.rejoin(job["id"], client, owner, asked.credentials(credentials))
+            return job, new
+        job = begin()
+        # A job whose id was returned is not lost.
+        await self._jobs.flushed()
+        return job, True

@@ -18,6 +18,7 @@ from xferd.web.fields import (
     PLATFORM,
     PRIORITY,
     REFERENCE,
+    RESTART,
     TAGS,
     Body,
     Field,
@@ -28,6 +29,7 @@ from xferd.web.request import json_object, quoted
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
+    from xferd.credentials import Credentials
     from xferd.interfaces.job_json import JobDetailsJSON
     from xferd.interfaces.jobs import IJobs
     from xferd.web.registry_auth import RegistryAuth
@@ -36,7 +38,19 @@ if TYPE_CHECKING:
 class JobRequest(Protocol):
     """
     A job that a client asks for.
+
     """
+
+    @property
+    def restart(self) -> str | None:
+        """
+        See L{IJobs.persist}; L{None} for the default.
+        """
+
+    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:
+        """
+        Select the client's own credentials for it, by registry host.
+        """
 
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
@@ -56,12 +70,19 @@ class PullRequest:
     reference: str
     platform: str | None
     priority: int
+    restart: str | None
+
+    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:
+        """
+        Select the client's own credentials for it.
+        """
+        return auth.towards(self.reference)
 
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
         Begin it.
         """
-        credentials = auth.towards(self.reference)
+        credentials = self.credentials(auth)
         return jobs.pull(self.reference, self.platform, client, self.priority, credentials)
 
 
@@ -76,14 +97,26 @@ class PushRequest:
     tags: tuple[str, ...]
     platform: str | None
     priority: int
+    restart: str | None
+
+    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:
+        """
+        Select the client's own credentials for it.
+        """
+        return auth.towards(self.reference if self.target is None else self.target)
 
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
         Begin it.
         """
-        credentials = auth.towards(self.reference if self.target is None else self.target)
         return jobs.push(
-            self.reference, self.target, self.tags, self.platform, client, self.priority, credentials
+            self.reference,
+            self.target,
+            self.tags,
+            self.platform,
+            client,
+            self.priority,
+            self.credentials(auth),
         )
 
 
@@ -98,6 +131,13 @@ class CopyRequest:
     platform: str | None
     referrers: bool
     priority: int
+    restart: str | None
+
+    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:
+        """
+        Select the client's own credentials for it.
+        """
+        return auth.towards(self.reference, self.target)
 
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
@@ -110,7 +150,7 @@ class CopyRequest:
             self.referrers,
             client,
             self.priority,
-            auth.towards(self.reference, self.target),
+            self.credentials(auth),
         )
 
 
@@ -124,6 +164,13 @@ class ImportRequest:
     platform: str | None
     size: int | None
     priority: int
+    restart: str | None
+
+    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:  # noqa: ARG002
+        """
+        Select the client's own credentials for it.
+        """
+        return {}
 
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:  # noqa: ARG002
         """
@@ -141,6 +188,13 @@ class PrefetchRequest:
     reference: str
     platform: str | None
     priority: int
+    restart: str | None
+
+    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:  # noqa: ARG002
+        """
+        Select the client's own credentials for it.
+        """
+        return {}
 
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:  # noqa: ARG002
         """
@@ -158,17 +212,23 @@ class VerifyRequest:
 
     reference: str | None
     priority: int
+    restart: str | None
+
+    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:
+        """
+        Select the client's own credentials for it.
+        """
+        return auth.towards(*(() if self.reference is None else (self.reference,)))
 
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:
         """
         Begin it.
         """
-        references = () if self.reference is None else (self.reference,)
-        return jobs.verify(self.reference, client, self.priority, auth.towards(*references))
+        return jobs.verify(self.reference, client, self.priority, self.credentials(auth))
 
 
 KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
-    "pull": (PullRequest, Body("a pull", REFERENCE, PLATFORM, PRIORITY, kind="pull")),
+    "pull": (PullRequest, Body("a pull", REFERENCE, PLATFORM, PRIORITY, RESTART, kind="pull")),
     "push": (
         PushRequest,
         Body(
@@ -180,6 +240,7 @@ KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
                 'One platform of the index that the name referred to, or "all": the whole index.'
             ),
             PRIORITY,
+            RESTART,
             kind="push",
         ),
     ),
@@ -192,6 +253,7 @@ KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
             PLATFORM,
             flag("referrers", "Whether to copy its referrers, too."),
             PRIORITY,
+            RESTART,
             kind="copy",
         ),
     ),
@@ -205,6 +267,7 @@ KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
             PLATFORM,
             OPTIONAL_SIZE,
             PRIORITY,
+            RESTART,
             kind="import",
         ),
     ),
@@ -217,6 +280,7 @@ KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
                 'One platform, or "all": the index with all its platforms; by default this machine\'s.'
             ),
             PRIORITY,
+            RESTART,
             kind="prefetch",
         ),
     ),
@@ -226,6 +290,7 @@ KINDS_OF_JOBS: Final[Mapping[str, tuple[Callable[..., JobRequest], Body]]] = {
             "a verification",
             OPTIONAL_REFERENCE.described("The image to check; by default all content of the store."),
             PRIORITY,
+            RESTART,
             kind="verify",
         ),
     ),

@@ -46,6 +46,8 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_jobs": "Queued and running jobs, by kind and state.",
     "xferd_jobs_ended_total": "Jobs that ended since the start, by kind and state.",
     "xferd_transfers": "Transfers, by kind and state.",
+    "xferd_jobs_resumed_total": "Jobs of an earlier daemon that continued since the start, by kind.",
+    "xferd_jobs_interrupted_total": "Jobs of an earlier daemon that ended as interrupted, by kind.",
     "xferd_transfer_bytes_total": "Bytes over the network, by direction and registry host.",
     "xferd_delivered_bytes_total": "Bytes delivered by pulls and copies, each blob once for each job.",
     "xferd_retries_total": "Failed attempts that were retried, by error code.",
@@ -175,6 +177,9 @@ class Metrics:
             for direction, hosts in (("in", figures.fetched), ("out", figures.sent))
             for host, count in self._bounded(hosts).items()
         ]
+        for name, counts in (("resumed", figures.resumed), ("interrupted", figures.interrupted)):
+            by_kind = [((kind,), count) for kind, count in counts.items()]
+            yield _counter(f"xferd_jobs_{name}_total", by_kind, "kind")
         yield _counter("xferd_transfer_bytes_total", moved, "direction", "host")
         yield _counter("xferd_delivered_bytes_total", [((), figures.delivered)])
         retries = [((reason,), count) for reason, count in figures.retries.items()]

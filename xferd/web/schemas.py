@@ -16,6 +16,7 @@ from xferd.interfaces.collection import Freed
 from xferd.interfaces.engines import CONTAINERD, CONTAINERS_STORAGE, FAILED, SERVING, STOPPED
 from xferd.interfaces.fleet_status import ALONE, OFF, PEER, SHARING, STORE, UPSTREAM
 from xferd.interfaces.hosts import Availability
+from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.jobs.limits import Limits
 from xferd.web.archive_request import ARCHIVE_END
 from xferd.web.fields import Schema
@@ -107,6 +108,14 @@ _JOB: Final[Mapping[str, Schema]] = {
     ),
     "warnings": array({**TEXT, "description": "A warning of xferd, or of a registry as HOST: TEXT."}),
     "findings": {**array(ref("Finding")), "description": "The damage that a verification found."},
+    "restart": {
+        "type": ["string", "null"],
+        "enum": [ALWAYS, REJOIN, None],
+        "description": "Whether the job continues after a restart of the daemon: by itself, or only if its "
+        "client comes back within 60 s; null if it ends with the daemon.",
+    },
+    "why": {**TEXT, "description": "Why the job waits as a whole; empty if it does not."},
+    "until": _nullable("string", format="date-time", description="When a job that waits ends."),
 }
 
 _IMAGE: Final[Mapping[str, Schema]] = {

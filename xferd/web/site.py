@@ -17,7 +17,7 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.server import Request, Site
 
 from xferd.web.archive_request import is_piece
-from xferd.web.client_limits import Client, ClientLimits, Kind, client_of
+from xferd.web.client_limits import UNKNOWN_USER, Client, ClientLimits, Kind, client_of
 from xferd.web.peer_trust import Trust, trusts, user_of
 from xferd.web.request import shown
 from xferd.web.responses import error_json, respond
@@ -320,3 +320,12 @@ def admitted(request: HTTPRequest) -> Client:
     """
     client = cast("BoundedChannel", request.channel).client
     return evolve(client, kind=Kind.TRUSTED) if client.kind is Kind.STRANGER else client
+
+
+def owner_of(request: HTTPRequest) -> str:
+    """
+    The user or the machine to which the jobs of a request belong; empty where the
+    connection does not show it.
+    """
+    name = admitted(request).name
+    return "" if name == UNKNOWN_USER else name

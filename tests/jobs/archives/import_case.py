@@ -51,7 +51,7 @@ class ImportCase(JobsCase):
         job_id = self.begin(reference, platform, len(data))
         self.give(job_id, data)
         if self.job(job_id)["state"] == "running":
-            self.jobs.upload_stream(job_id).finish(len(data))
+            self.end_archive(job_id, len(data))
             self.settle()
         return job_id
 

@@ -112,7 +112,7 @@ class ExportTests(JobsCase):
             sent = self.jobs.upload_stream(job["id"]).put(0, data)
             self.settle()
             self.successResultOf(sent)
-            self.jobs.upload_stream(job["id"]).finish(len(data))
+            self.end_archive(job["id"], len(data))
             self.settle()
             self.assert_done(job["id"])
             named = self.store.images.get(Reference.parse("again:1"))

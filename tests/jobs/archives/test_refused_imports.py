@@ -215,7 +215,7 @@ class IsolatedTests(ImportCase):
         self.registry.finish(blob)
         self.settle()
         self.successResultOf(sending)
-        self.jobs.upload_stream(job_id).finish(len(data))
+        self.end_archive(job_id, len(data))
         self.settle()
         for ended in (pull, job_id):
             self.assert_done(ended)

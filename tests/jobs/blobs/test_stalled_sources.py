@@ -150,7 +150,7 @@ class ArchiveTests(ImportCase):
         Send the remaining bytes.
         """
         self.give(self.importing, self.data[110_000:], 110_000)
-        self.jobs.upload_stream(self.importing).finish(len(self.data))
+        self.end_archive(self.importing, len(self.data))
         self.settle()
 
     def test_pull_goes_on(self) -> None:

@@ -258,7 +258,7 @@ class FullDiskTests(JobsCase):
                 self.wait(1.5)
             offset = self.successResultOf(putting)
         self.assertEqual(waits, 1)
-        self.jobs.upload_stream(job_id).finish(len(data))
+        self.end_archive(job_id, len(data))
         self.wait(1.5)
         self.assertEqual((self.job(job_id)["state"], self.job(job_id)["error"]), ("done", None))
         self.assert_idle()

@@ -199,7 +199,6 @@ class IntervalTests(SynchronousTestCase):
             target=None,
             platform=None,
             client="ci",
-            priority=0,
             created=0.0,
         )
         streams: list[IEventStream] = [news.follow(job) for _ in range(number)]

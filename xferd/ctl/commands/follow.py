@@ -5,6 +5,7 @@ Following a job until it ends, and cancelling it when its user leaves.
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from xferd.ctl.display.choose import choose_display
@@ -46,6 +47,9 @@ def run_job(args: Namespace, session: Session, headers: Mapping[str, str], **fie
         # Until the answer arrives, the daemon may have a job whose ID is unknown here.
         with session.interrupts.held():
             start = daemon.start if args.detach else daemon.start_followed
+            if args.detach:
+                # A job with a key continues by itself after a restart of the daemon.
+                headers = {**headers, "Idempotency-Key": secrets.token_hex(16)}
             job = start(args.command, args.reference, headers, **fields)
         if args.detach:
             print(json_line(job) if args.json else clean(job.get("id")), file=stdout)

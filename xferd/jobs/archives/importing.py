@@ -23,7 +23,7 @@ from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.archives.ingest import Ingestion
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.deferreds import uninterrupted
+from xferd.jobs.deferreds import then_cancelled, uninterrupted
 from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.platform_change import platform_change_warning
@@ -31,7 +31,6 @@ from xferd.jobs.images.resolve import Resolved, Search
 from xferd.jobs.job import Job
 from xferd.jobs.pull import Pull
 from xferd.jobs.reporter import Reporter
-from xferd.jobs.upload_stream import UploadStream
 from xferd.media_types import DOCKER_MANIFEST
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor, Document, Index, Manifest, parse_document
@@ -48,7 +47,6 @@ class Import:
     def __init__(
         self,
         job: Job,
-        upload_stream: UploadStream,
         wanted: Reference | None,
         *,
         store: IStore,
@@ -62,7 +60,6 @@ class Import:
         @param wanted: the name for the only image, or the image to take.
         """
         self._job = job
-        self._upload_stream = upload_stream
         self._wanted = wanted
         self._store = store
         self._layers = layers
@@ -81,18 +78,24 @@ class Import:
         @raise BadImage: an image cannot be unpacked.
         """
         label = f"archive of {self._job.client}"
-        ingestion = Ingestion(
-            self._upload_stream,
-            store=self._store,
-            layers=self._layers,
-            clock=self._clock,
-            turn=self._job.turn(),
-            label=label,
-            changed=self._reporter.job_changed,
-        )
+        stream = self._job.upload_stream
+        ingestion: Ingestion | None = None
         pulls: list[Pull] = []
         try:
-            contents = await ingestion.run()
+            contents = self._job.request.contents
+            if contents is None:
+                assert stream is not None
+                ingestion = Ingestion(
+                    stream,
+                    store=self._store,
+                    layers=self._layers,
+                    clock=self._clock,
+                    turn=self._job.turn(),
+                    label=label,
+                    changed=self._reporter.job_changed,
+                )
+                contents = await ingestion.run()
+                await then_cancelled(self._reporter.archived(contents))
             came = frozenset(kept.digest for kept in contents.files.values())
             chosen = choose_images(contents.images(), self._wanted)
             self._job.reference = ", ".join(str(name) for _, names in chosen for name in names)
@@ -122,7 +125,8 @@ class Import:
         finally:
             for pull in pulls:
                 pull.release()
-            ingestion.release()
+            if ingestion is not None:
+                ingestion.release()
         first = images[0]
         return {"digest": str(first.manifest.digest), "image_id": str(first.config.digest)}
 

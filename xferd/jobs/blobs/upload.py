@@ -106,13 +106,18 @@ class UploadManager:
                 self._remember(key, None)
         self._drop_unused()
 
-    async def stop(self) -> None:
+    def keep_sessions(self) -> None:
         """
         Keep the sessions of uploads that end from now on, for the next daemon.
-
-        Returns when all sessions are in the journal.
         """
         self._stopping = True
+
+    async def stop(self) -> None:
+        """
+        Keep the sessions of uploads that end from now on, and wait until all are in the
+        journal.
+        """
+        self.keep_sessions()
         await self._background.ended()
 
     @property

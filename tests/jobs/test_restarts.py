@@ -1,0 +1,526 @@
+"""
+Tests for L{xferd.jobs.restarts}: jobs over a restart of the daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+
+from tests.jobs.case import HOST, OTHER, JobsCase
+from xferd.credentials import Credentials, Secret
+from xferd.errors import StoreError
+from xferd.interfaces.jobs import ALWAYS, REJOIN
+from xferd.jobs.kept_credentials import KeptCredentials
+from xferd.jobs.restarts import MOST_CRASHES, WINDOW
+from xferd.names import Digest
+from xferd.testing.images import sample_image
+
+ANN = Credentials("ann", Secret("pass"))
+
+
+class RestartsCase(JobsCase):
+    """
+    Jobs that outlive their daemon.
+    """
+
+    def killed(self) -> None:
+        """
+        Kill the daemon, and start the next one.
+        """
+        # What the journal has now; the rest only releases what is in memory.
+        self.store.journal.restart()
+        self.stop(self.jobs)
+        self.begin_next()
+
+    def stopped(self) -> None:
+        """
+        Stop the daemon, and start the next one.
+        """
+        self.stop(self.jobs)
+        self.store.journal.restart()
+        self.begin_next()
+
+    def begin_next(self) -> None:
+        """
+        Start the next daemon.
+        """
+        self.jobs = self.make_jobs()
+        self.start()
+
+    def offsets(self, blob: Digest) -> list[int]:
+        """
+        The offsets from which a blob was requested.
+        """
+        requests = self.registry.requests
+        return [each.offset for each in requests if (each.kind, each.wanted) == ("blob", str(blob))]
+
+    def stalled_pull(self, restart: str = ALWAYS) -> tuple[str, Digest]:
+        """
+        Begin a pull that stops after 30,000 bytes of its only layer.
+
+        @return: the job's id, and the layer.
+        """
+        blob = self.add(sample_image(1, size=100_000)).layers[0].blob.digest
+        self.registry.stall(blob)
+        job_id = self.pull()
+        self.jobs.persist(job_id, restart, "user 1")
+        self.settle()
+        self.registry.feed(blob, 30_000)
+        self.settle()
+        return job_id, blob
+
+
+class StoppedTests(RestartsCase):
+    """
+    A daemon that is stopped, and the next one.
+    """
+
+    def test_continues(self) -> None:
+        """
+        A pull in mid-work continues under its ID, from the byte that it had reached.
+        """
+        job_id, blob = self.stalled_pull()
+        before = self.job(job_id)
+        self.stopped()
+        self.assertEqual(self.job(job_id)["state"], "running")
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+        after = self.job(job_id)
+        for name in ("created", "started", "client", "reference"):
+            self.assertEqual(after[name], before[name])
+        self.assertEqual(self.offsets(blob), [0, 30_000])
+        self.assert_idle()
+
+    def test_soon(self) -> None:
+        """
+        A job that will end within the grace is left to end; one that will not is
+        interrupted at once.
+        """
+        slow, blob = self.stalled_pull()
+        self.add(sample_image(1, size=1000, seed=5), "soon")
+        self.unpacker.gate.hold("unpack")
+        job_id = self.pull("soon")
+        self.settle()
+        stopping = Deferred.fromCoroutine(self.jobs.stop(10.0))
+        self.settle()
+        self.assertEqual(self.job(slow)["state"], "queued")
+        self.assertIn("stopping", self.job(slow)["why"])
+        self.assertEqual(self.job(job_id)["state"], "running")
+        self.assertNoResult(stopping)
+        self.unpacker.gate.release("unpack")
+        self.settle()
+        self.successResultOf(stopping)
+        self.assert_done(job_id)
+        self.store.journal.restart()
+        self.begin_next()
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(slow)
+
+    def test_grace_ends(self) -> None:
+        """
+        A job that takes longer than expected is interrupted when the grace ends.
+        """
+        self.add(sample_image(1, size=1000))
+        self.unpacker.gate.hold("unpack")
+        job_id = self.pull()
+        self.jobs.persist(job_id, ALWAYS, "")
+        self.settle()
+        stopping = Deferred.fromCoroutine(self.jobs.stop(10.0))
+        self.wait(8)
+        self.assertNoResult(stopping)
+        self.assertEqual(self.job(job_id)["state"], "running")
+        self.wait(1)
+        self.successResultOf(stopping)
+        self.assertEqual(self.job(job_id)["state"], "queued")
+
+    def test_cancelled_after_it(self) -> None:
+        """
+        A job that was interrupted can be cancelled while the daemon stops; then it is not
+        begun again.
+        """
+        job_id, _ = self.stalled_pull()
+        self.stop(self.jobs)
+        self.assertEqual(self.jobs.cancel(job_id)["state"], "cancelled")
+        self.store.journal.restart()
+        self.begin_next()
+        self.assertEqual(self.job(job_id)["state"], "cancelled")
+        self.assertEqual(self.jobs.unfinished, 0)
+
+    def test_order(self) -> None:
+        """
+        Jobs begin again in their old order, before those that came while the daemon
+        started.
+        """
+        self.downloads = 1
+        self.stop(self.jobs)
+        self.jobs = self.make_jobs()
+        self.start()
+        blobs = {}
+        ids = []
+        for seed, name in enumerate(("one", "two", "three"), 1):
+            blobs[name] = self.add(sample_image(1, size=50_000, seed=seed), name).layers[0].blob.digest
+            self.registry.stall(blobs[name])
+            ids.append(self.pull(name))
+            self.jobs.persist(ids[-1], ALWAYS, "")
+            self.settle()
+        self.stop(self.jobs)
+        self.store.journal.restart()
+        self.jobs = self.make_jobs()
+        self.add(sample_image(1, size=50_000, seed=8), "late")
+        late = self.pull("late")
+        self.start()
+        began = len(self.registry.requests)
+        for digest in blobs.values():
+            self.registry.finish(digest)
+            self.settle()
+        for job_id in (*ids, late):
+            self.assert_done(job_id)
+        self.assertGreater(len(self.registry.requests), began)
+        finished = [self.job(job_id)["layers"][0]["transfer"] for job_id in (*ids, late)]
+        attempts = [a["transfer"] for a in self.store.journal.recorded_attempts if a["code"] is None]
+        self.assertEqual([each for each in attempts if each in finished], finished)
+
+    def test_figures(self) -> None:
+        """
+        Jobs that continue are counted.
+        """
+        self.stalled_pull()
+        self.stopped()
+        figures = self.jobs.figures()
+        self.assertEqual((figures.resumed, figures.interrupted), ({"pull": 1}, {}))
+
+
+class KilledTests(RestartsCase):
+    """
+    A daemon that is killed, and the next one.
+    """
+
+    def test_continues(self) -> None:
+        """
+        A pull in mid-work continues, with the attempts made before.
+        """
+        job_id, blob = self.stalled_pull()
+        before = self.job(job_id)["layers"][0]["transfer"]
+        self.killed()
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+        self.assertNotEqual(self.job(job_id)["layers"][0]["transfer"], before)
+        self.assertIn(before, self.job(job_id)["transfers"])
+
+    def test_push_and_copy(self) -> None:
+        """
+        So do a push with its tags, a copy, and a prefetch.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = image.layers[0].blob.digest
+        self.pulled()
+        self.other.uploads.stall(blob)
+        push = self.push(target=f"{OTHER}/pushed:1", tags=["2"])
+        copied = self.add(sample_image(1, size=90_000, seed=6), "copied").layers[0].blob.digest
+        self.registry.stall(copied)
+        copy = self.copy("copied", f"{OTHER}/copied:1")
+        fetched = self.add(sample_image(1, size=80_000, seed=7), "fetched").layers[0].blob.digest
+        self.registry.stall(fetched)
+        prefetch = str(self.jobs.prefetch(f"{HOST}/fetched", None, "ci", 0)["id"])
+        for job_id in (push, copy, prefetch):
+            self.jobs.persist(job_id, ALWAYS, "")
+        self.settle()
+        self.killed()
+        for job_id in (push, copy, prefetch):
+            self.assertEqual(self.job(job_id)["state"], "running")
+        self.other.uploads.finish(blob)
+        for digest in (copied, fetched):
+            self.registry.finish(digest)
+        self.settle()
+        for job_id in (push, copy, prefetch):
+            self.assert_done(job_id)
+        for tag in ("1", "2"):
+            self.assertIsNotNone(self.other.document_of("pushed", tag))
+
+    def test_done(self) -> None:
+        """
+        A job whose end was reported is not begun again; one whose end could not be
+        recorded before the daemon died is.
+        """
+        self.add(sample_image(1))
+        job_id = self.pull()
+        self.jobs.persist(job_id, ALWAYS, "")
+        self.store.gate.hold("journal.job", job_id)
+        self.settle()
+        self.assertEqual(self.job(job_id)["state"], "running")
+        self.store.gate.release("journal.job", job_id)
+        self.settle()
+        self.assert_done(job_id)
+        self.killed()
+        self.assertEqual(self.jobs.unfinished, 0)
+        self.assert_done(job_id)
+
+    def test_not_persisted(self) -> None:
+        """
+        A job that ends with its daemon has failed.
+        """
+        self.registry.stall(self.add(sample_image(1)).layers[0].blob.digest)
+        job_id = self.pull()
+        self.settle()
+        self.killed()
+        self.assertIn("pull it again", self.assert_failed(job_id, "INTERRUPTED"))
+        self.assertEqual(self.jobs.figures().interrupted, {"pull": 1})
+
+    def test_crash_loop(self) -> None:
+        """
+        A job with which the daemon died too often in a row is not begun again.
+        """
+        job_id, _ = self.stalled_pull()
+        for _ in range(MOST_CRASHES - 1):
+            self.killed()
+            self.assertEqual(self.job(job_id)["state"], "running")
+        self.killed()
+        self.assertIn(f"died {MOST_CRASHES} times", self.assert_failed(job_id, "INTERRUPTED"))
+
+    def test_stop_resets(self) -> None:
+        """
+        A stop in between resets the count.
+        """
+        job_id, _ = self.stalled_pull()
+        for _ in range(MOST_CRASHES - 1):
+            self.killed()
+        self.stopped()
+        for _ in range(MOST_CRASHES - 1):
+            self.killed()
+        self.assertEqual(self.job(job_id)["state"], "running")
+
+    def test_journal_refuses(self) -> None:
+        """
+        Jobs continue although the disk refuses that they do.
+        """
+        job_id, blob = self.stalled_pull()
+        self.store.gate.fail("journal.begun", StoreError("the disk is gone"))
+        self.killed()
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+
+    def test_kept_from_collections(self) -> None:
+        """
+        What a job has brought into the store is not collected before it continues.
+        """
+        image = self.add(sample_image(2, size=50_000))
+        first, second = (layer.blob.digest for layer in image.layers)
+        self.registry.stall(second)
+        job_id = self.pull()
+        self.jobs.persist(job_id, REJOIN, "user 1")
+        self.settle()
+        self.killed()
+        self.assertEqual(self.job(job_id)["state"], "queued")
+        collecting = self.jobs.image_admin.collect(False)
+        self.settle()
+        self.successResultOf(collecting)
+        self.jobs.rejoin(job_id, "ci", "user 1")
+        self.registry.finish(second)
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.gets(first), 1)
+
+
+class RejoinTests(RestartsCase):
+    """
+    Jobs that wait for their clients.
+    """
+
+    def test_comes_back(self) -> None:
+        """
+        The job waits, and continues when its client comes back; another client, or another
+        user with its name, changes nothing.
+        """
+        job_id, blob = self.stalled_pull(REJOIN)
+        self.killed()
+        for client, owner in (("other", "user 1"), ("ci", "user 2"), ("ci", "")):
+            self.jobs.rejoin(job_id, client, owner)
+            self.settle()
+            job = self.job(job_id)
+            self.assertEqual((job["state"], job["why"]), ("queued", "waits for its client"))
+            self.assertIsNotNone(job["until"])
+        self.jobs.rejoin(job_id, "ci", "user 1")
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual((self.job(job_id)["why"], self.job(job_id)["until"]), ("", None))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stays_away(self) -> None:
+        """
+        The job ends as interrupted when the time is over, and its bytes stay.
+        """
+        job_id, blob = self.stalled_pull(REJOIN)
+        self.killed()
+        self.wait(WINDOW - 1)
+        self.assertEqual(self.job(job_id)["state"], "queued")
+        self.wait(2)
+        self.assertIn("did not come back within 60 s", self.assert_failed(job_id, "INTERRUPTED"))
+        self.assertEqual(len(self.store.blobs.partials[blob]), 30_000)
+        self.assertEqual(self.jobs.figures().interrupted, {"pull": 1})
+
+    def test_cancelled(self) -> None:
+        """
+        A job that waits can be cancelled.
+        """
+        job_id, _ = self.stalled_pull(REJOIN)
+        self.killed()
+        self.assertEqual(self.jobs.cancel(job_id)["state"], "cancelled")
+        self.jobs.rejoin(job_id, "ci", "user 1")
+        self.wait(WINDOW + 1)
+        self.assertEqual(self.job(job_id)["state"], "cancelled")
+
+    def test_stopped_again(self) -> None:
+        """
+        A job that waits does so with the next daemon, too.
+        """
+        job_id, _ = self.stalled_pull(REJOIN)
+        self.killed()
+        self.stopped()
+        self.assertEqual(self.job(job_id)["why"], "waits for its client")
+        self.jobs.rejoin(job_id, "ci", "user 1")
+        self.assertEqual(self.job(job_id)["state"], "running")
+
+    def test_events(self) -> None:
+        """
+        Followers see that it waits, and that it continues.
+        """
+        job_id, _ = self.stalled_pull(REJOIN)
+        self.killed()
+        stream = self.jobs.events(job_id)
+        self.wait(1)
+        (event,) = [e for e in self.successResultOf(stream.get()) if e.kind == "job"]
+        self.assertEqual(event.data["why"], "waits for its client")
+        self.jobs.rejoin(job_id, "ci", "user 1")
+        self.wait(1)
+        event = [e for e in self.successResultOf(stream.get()) if e.kind == "job"][-1]
+        self.assertEqual((event.data["state"], event.data["why"]), ("running", ""))
+        stream.close()
+
+
+class CredentialsTests(RestartsCase):
+    """
+    Jobs with their clients' own credentials.
+    """
+
+    def setUp(self) -> None:
+        """
+        Choose where to keep credentials.
+        """
+        self.secrets = Path(self.mktemp())
+        self.secrets.parent.mkdir(parents=True, exist_ok=True)
+        super().setUp()
+
+    def kept(self) -> KeptCredentials:
+        """
+        Where they are kept.
+        """
+        return KeptCredentials(str(self.secrets))
+
+    def begin(self, restart: str = ALWAYS, owner: str = "user 1") -> tuple[str, Digest]:
+        """
+        Begin a pull with credentials, which stops in mid-work.
+        """
+        mine = self.registries.registry(HOST, "ann")
+        image = sample_image(1, size=100_000)
+        mine.add(image, "app")
+        blob = image.layers[0].blob.digest
+        mine.stall(blob)
+        job_id = str(self.jobs.pull(f"{HOST}/app", None, "ci", 0, {HOST: ANN})["id"])
+        self.jobs.persist(job_id, restart, owner)
+        self.settle()
+        return job_id, blob
+
+    def assert_waits(self, job_id: str) -> None:
+        """
+        The job waits for credentials.
+        """
+        job = self.job(job_id)
+        self.assertEqual(job["state"], "queued")
+        self.assertIn(f"waits for the credentials for {HOST}", job["why"])
+        self.assertIn(f"xferctl login {HOST}", job["why"])
+
+    def finish(self, job_id: str, blob: Digest) -> None:
+        """
+        The job ends done, with its own credentials.
+        """
+        self.registries.registry(HOST, "ann").finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(list(self.secrets.iterdir()), [])
+        self.assertNotIn(
+            "pass", json.dumps(self.store.journal.history + list(self.store.journal.requests.values()))
+        )
+
+    def test_kept(self) -> None:
+        """
+        The job continues with them, and they are removed when it ends; the journal never
+        has them.
+        """
+        job_id, blob = self.begin()
+        self.assertEqual([file.name for file in self.secrets.iterdir()], [job_id])
+        self.killed()
+        self.assertEqual(self.job(job_id)["state"], "running")
+        self.finish(job_id, blob)
+
+    def test_reboot(self) -> None:
+        """
+        After a reboot the job waits until its client comes back with credentials.
+        """
+        job_id, blob = self.begin()
+        shutil.rmtree(self.secrets)
+        self.killed()
+        self.assert_waits(job_id)
+        self.wait(10 * WINDOW)
+        self.jobs.rejoin(job_id, "ci", "user 1")
+        self.jobs.rejoin(job_id, "ci", "user 1", {OTHER: ANN})
+        self.jobs.rejoin(job_id, "ci", "user 2", {HOST: ANN})
+        self.assert_waits(job_id)
+        self.jobs.rejoin(job_id, "ci", "user 1", {HOST: ANN})
+        self.finish(job_id, blob)
+
+    def test_login(self) -> None:
+        """
+        Or until its user logs in; another user's login changes nothing.
+        """
+        job_id, blob = self.begin()
+        shutil.rmtree(self.secrets)
+        self.killed()
+        self.jobs.supply("user 2", {HOST: ANN})
+        self.jobs.supply("user 1", {OTHER: ANN})
+        self.assert_waits(job_id)
+        self.jobs.supply("user 1", {HOST: ANN})
+        self.finish(job_id, blob)
+
+    def test_unknown_owner(self) -> None:
+        """
+        A job whose user is unknown gets no credentials of an unknown user.
+        """
+        job_id, _ = self.begin(owner="")
+        shutil.rmtree(self.secrets)
+        self.killed()
+        self.jobs.supply("", {HOST: ANN})
+        self.jobs.rejoin(job_id, "ci", "", {HOST: ANN})
+        self.assert_waits(job_id)
+
+    def test_rejoin(self) -> None:
+        """
+        A job that waits for its client ends if that does not come; one whose client came
+        without credentials waits for these.
+        """
+        job_id, _ = self.begin(REJOIN)
+        shutil.rmtree(self.secrets)
+        self.killed()
+        self.assertEqual(self.job(job_id)["why"], "waits for its client")
+        self.jobs.rejoin(job_id, "ci", "user 1")
+        self.assert_waits(job_id)
+        self.wait(WINDOW + 1)
+        self.assert_waits(job_id)

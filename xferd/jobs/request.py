@@ -1,0 +1,66 @@
+# -*- test-case-name: tests.jobs.test_request -*-
+"""
+What begins a job again: the part of its request that the API does not show, as the
+journal keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import asdict, fields, filters, frozen
+
+from xferd.archive.contents import Contents
+
+
+@frozen
+class Request:
+    """
+    What a client asked for, besides the members of a job in the API.
+
+    @ivar priority: a higher one goes first.
+    @ivar owner: the user or the machine that asked, as the connection shows it; empty
+        where that is unknown.
+    @ivar hosts: the registries for which the client sent credentials.
+    @ivar tags: further tags of a push.
+    @ivar referrers: whether a copy has the referrers, too.
+    @ivar named: whether a pull gives the image its name.
+    @ivar wanted: the name for the only image of an archive, or the image to take.
+    @ivar size: the size of an archive in bytes, where it was announced.
+    @ivar contents: what an archive has, once all of it is in the store.
+    """
+
+    priority: int = 0
+    owner: str = ""
+    hosts: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    referrers: bool = False
+    named: bool = True
+    wanted: str | None = None
+    size: int | None = None
+    contents: Contents | None = None
+
+    def to_json(self) -> Mapping[str, Any]:
+        """
+        The request as values for JSON.
+        """
+        contents = None if self.contents is None else self.contents.to_json()
+        plain = asdict(self, filter=filters.exclude("contents"))
+        return {**plain, "contents": contents}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Request:
+        """
+        Read what L{to_json} has returned; members of a newer xferd are ignored.
+        """
+        known = {a.name: values[a.name] for a in fields(cls) if a.name in values}
+        contents = known.get("contents")
+        return cls(
+            **{
+                **known,
+                "hosts": tuple(known.get("hosts", ())),
+                "tags": tuple(known.get("tags", ())),
+                "contents": None if contents is None else Contents.from_json(contents),
+            }
+        )
