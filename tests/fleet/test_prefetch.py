@@ -14,7 +14,7 @@ from tests.web.fakes import Answer, Connection
 from xferd.errors import CoordinationUnavailable, RegistryError, SourceError
 from xferd.fleet.peer_messages import PREFETCH
 from xferd.fleet.peer_requests import NotAPeer
-from xferd.fleet.prefetch import Prefetches
+from xferd.fleet.prefetch import AT_ONCE, Prefetches
 from xferd.fleet.proofs import Prover, challenged
 from xferd.interfaces.fleet import Peer
 from xferd.interfaces.fleet_status import PeerPrefetchJSON
@@ -69,6 +69,27 @@ class PrefetchesTests(FleetCase):
         self.node()
         begun = self.begin(2)
         self.assertEqual([each["node"] for each in begun], ["n3"])
+
+    def test_at_once(self) -> None:
+        """
+        Nodes that do not answer do not delay one another: they are asked at once, and
+        others in their place.
+        """
+        silent = [self.node() for _ in range(12)][1:]
+        for node in silent:
+            self.network.freeze(node.address)
+            node.coordination.report_load(0)
+        for node in (self.node(), self.node()):
+            node.coordination.report_load(9)
+        self.wait(61)
+        one = self.nodes[0]
+        prefetches = Prefetches(one.coordination, one.client, one.name, Random(1))
+        before = len(self.network.tried)
+        beginning = Deferred.fromCoroutine(prefetches.begin(APP, None, 10))
+        self.wait(0.25)
+        self.assertEqual(len(self.network.tried) - before, AT_ONCE)
+        self.wait(12)
+        self.assertEqual({each["node"] for each in self.successResultOf(beginning)}, {"n13", "n14"})
 
     def test_unavailable(self) -> None:
         """
