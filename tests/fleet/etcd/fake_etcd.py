@@ -52,6 +52,11 @@ class FakeEtcd:
         self._clock = clock
         self._number = 100
 
+    def note_nodes(self, number: int) -> None:
+        """
+        It has no logins.
+        """
+
     async def call(self, path: str, message: Message) -> Message:
         """
         Answer a request.

@@ -273,58 +273,117 @@ class UserTests(ClientCase):
     urls = ("http://a:1",)
     user = "xferd"
 
+    def alive(self) -> None:
+        """
+        Answer that etcd is there.
+        """
+        self.assertEqual("http://a:1/v3/maintenance/status", self.agent.last.url)
+        self.assertIsNone(self.agent.last.header("Authorization"))
+        self.answer({"raftAppliedIndex": "7"})
+
+    def log_in(self, token: object) -> None:
+        """
+        Answer a login.
+        """
+        self.alive()
+        self.assertEqual("http://a:1/v3/auth/authenticate", self.agent.last.url)
+        self.assertIsNone(self.agent.last.header("Authorization"))
+        self.answer({"token": token})
+
     def test_token(self) -> None:
         """
         The first requests get a token together, and send it.
         """
         first, second = self.call(), self.call()
-        self.assertEqual("http://a:1/v3/auth/authenticate", self.agent.last.url)
         self.assertEqual(1, len(self.agent.asked))
-        self.answer({"token": "abc.1"})
-        self.assertEqual(["abc.1"] * 2, [each.header("Authorization") for each in self.agent.asked[1:]])
-        for each in self.agent.asked[1:]:
+        self.log_in("abc.1")
+        self.assertEqual(["abc.1"] * 2, [each.header("Authorization") for each in self.agent.asked[2:]])
+        for each in self.agent.asked[2:]:
             each.answer.callback(FakeResponse(body=b"{}"))
         self.successResultOf(first)
         self.successResultOf(second)
 
     def test_expired(self) -> None:
         """
-        A token that is refused is renewed once.
+        A token that is refused is renewed once, also where several requests had it.
         """
-        calling = self.call()
-        self.answer({"token": "old"})
-        self.answer({"error": "etcdserver: invalid auth token", "code": 16}, 401)
-        self.answer({"token": "new"})
-        self.assertEqual("new", self.agent.last.header("Authorization"))
-        self.answer({"error": "etcdserver: invalid auth token", "code": 16}, 401)
+        calling, other = self.call(), self.call()
+        self.log_in("old.1")
+        for each in self.agent.asked[2:]:
+            each.answer.callback(
+                FakeResponse(401, body=b'{"error": "etcdserver: invalid auth token", "code": 16}')
+            )
+        self.alive()
+        self.clock.advance(1.0)
+        self.assertEqual("http://a:1/v3/auth/authenticate", self.agent.last.url)
+        self.answer({"token": "new.1"})
+        self.assertEqual("new.1", self.agent.last.header("Authorization"))
+        self.assertEqual(8, len(self.agent.asked))
+        for each in self.agent.asked[6:]:
+            each.answer.callback(
+                FakeResponse(401, body=b'{"error": "etcdserver: invalid auth token", "code": 16}')
+            )
         self.assertIn("does not accept the login", self.problem(calling))
-        self.assertNotIn("secret", self.problem(self.refused()))
+        self.assertIn("does not accept the login", self.problem(other))
 
-    def refused(self) -> Deferred[Any]:
+    def test_refused(self) -> None:
         """
-        Make a request, and refuse the login.
+        A refusal of the password does not name it, and stays the reason until the next
+        login.
         """
-        calling = self.call()
-        while not calling.called:
+        problem = ""
+        for _ in range(2):
+            calling = self.call()
+            self.alive()
+            self.clock.advance(1.0)
             self.answer(
                 {"error": "etcdserver: authentication failed, invalid user ID or password", "code": 3}, 400
             )
-        return calling
+            problem = self.problem(calling)
+            self.assertIn("refuses the user of fleet.etcd_user", problem)
+            self.assertNotIn("secret", problem)
+        self.assertEqual(problem, self.problem(self.call()))
+        self.assertEqual(4, len(self.agent.asked))
+
+    def test_slow_login(self) -> None:
+        """
+        A login that takes longer than a request is made once, at one member, and serves
+        later requests.
+        """
+        calling = self.call()
+        self.alive()
+        self.clock.pump([0.1] * 21)
+        self.assertIn("did not answer a login within 2 s", self.problem(calling))
+        later = self.call()
+        self.clock.pump([0.1] * 11)
+        self.assertEqual(2, len(self.agent.asked))
+        self.answer({"token": "abc.1"})
+        self.answer({})
+        self.successResultOf(later)
 
     def test_silent(self) -> None:
         """
-        After a request without an answer, there is a new login: etcd that has lost its data does not
-        answer to old tokens.
+        After a request without an answer, the token is kept, unless etcd has lost changes
+        that it had made before.
         """
         calling = self.call()
-        self.answer({"token": "old"})
-        self.clock.advance(CALL_SECONDS)
-        self.assertIn("did not answer", self.problem(calling))
+        self.log_in("old.8")
+        for _ in range(2):
+            self.clock.advance(CALL_SECONDS)
+            self.assertIn("etcd at a:1 did not answer within 2 s", self.problem(calling))
+            calling = self.call()
+            self.answer({"raftAppliedIndex": "8"})
+            self.assertEqual("old.8", self.agent.last.header("Authorization"))
+        self.answer({})
+        self.successResultOf(calling)
+        self.client._login.doubt()
         calling = self.call()
+        self.alive()
+        self.clock.advance(1.0)
+        self.assertEqual("http://a:1/v3/auth/authenticate", self.agent.last.url)
         self.answer({"token": "new"})
         self.answer({})
         self.successResultOf(calling)
-        self.assertEqual("new", self.agent.last.header("Authorization"))
 
     def test_wrong_token(self) -> None:
         """
@@ -332,8 +391,19 @@ class UserTests(ClientCase):
         """
         for token in ("", 5, "a\r\nb", "\u00e4", None):
             calling = self.call()
-            self.answer({"token": token})
+            self.log_in(token)
             self.assertIn("without a token", self.problem(calling))
+            self.clock.advance(60)
+
+    def test_wrong_status(self) -> None:
+        """
+        So is a malformed number of changes.
+        """
+        changes: Any
+        for changes in ("many", -(1 << 70), [7], {}):
+            calling = self.call()
+            self.answer({"raftAppliedIndex": changes})
+            self.assertIn("an unexpected answer", self.problem(calling))
 
 
 class StreamTests(ClientCase):

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import Any, Final
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from xferd.errors import CoordinationUnavailable, XferdError
-from xferd.fleet.etcd.answers import Answer, Lines, MemberFailed, TokenRefused, parse, refusal
-from xferd.fleet.etcd.messages import Message
-from xferd.fleet.etcd.race import Race
+from xferd.fleet.etcd.answers import (
+    Answer,
+    Lines,
+    MemberFailed,
+    TokenRefused,
+    bad_answer,
+    parse,
+    refusal,
+)
+from xferd.fleet.etcd.login import LOGIN_SECONDS, Login
+from xferd.fleet.etcd.messages import BadAnswer, Message, number
+from xferd.fleet.etcd.race import NEXT_SECONDS, Race
 from xferd.fleet.etcd.settings import Endpoint, EtcdSettings
 from xferd.interfaces.fleet import CALL_SECONDS
 from xferd.json_encoding import encode
@@ -32,6 +43,9 @@ from xferd.registry.transport.tls import TLSConfig
 MAX_ANSWER: Final = 4 << 20
 """Bytes of a response at most."""
 
+_LOGIN: Final = "/v3/auth/authenticate"
+_STATUS: Final = "/v3/maintenance/status"
+
 STREAM_SECONDS: Final = 300.0
 """Seconds after which a stream ends, to begin again: a broken connection without
 traffic may not show otherwise."""
@@ -39,6 +53,7 @@ traffic may not show otherwise."""
 _TIMEOUTS: Final = Timeouts(
     connect=CALL_SECONDS, tls=CALL_SECONDS, headers=CALL_SECONDS, silence=CALL_SECONDS, close=1.0
 )
+_LOGIN_TIMEOUTS: Final = evolve(_TIMEOUTS, headers=LOGIN_SECONDS)
 _STREAM_TIMEOUTS: Final = Timeouts(
     connect=CALL_SECONDS,
     tls=CALL_SECONDS,
@@ -61,11 +76,13 @@ class EtcdClient:
         settings: EtcdSettings,
         *,
         agent: Callable[[TLSConfig | None, bool], IAgent] | None = None,
+        random: Random | None = None,
     ) -> None:
         """
         @param reactor: makes connections, and measures time.
         @param agent: returns the agent for a server's TLS, given whether it uses
             new connections only; by default one with a pool of its own.
+        @param random: spreads logins.
         """
         self._clock: IReactorTime = reactor
         self._settings = settings
@@ -75,16 +92,27 @@ class EtcdClient:
         self._exchanges = {
             each: Exchange(_fixed(choose, each.tls), reactor, _TIMEOUTS) for each in settings.endpoints
         }
+        # Not to be repeated: etcd computes a login for some time.
+        self._logins = {
+            each: Exchange(_fixed(choose, each.tls), reactor, _LOGIN_TIMEOUTS) for each in settings.endpoints
+        }
         self._current = 0
-        self._token = ""
-        self._authenticating: list[Deferred[None]] | None = None
+        names = ", ".join(each.name for each in settings.endpoints)
+        self._login = Login(reactor, random or Random(), self._authenticate, self._applied, names)  # noqa: S311
         self.requests = 0
 
     def close(self) -> Deferred[None]:
         """
         Close all connections; fires within a second.
         """
+        self._login.stop()
         return self._connections.close()
+
+    def note_nodes(self, number: int) -> None:
+        """
+        Note the number of nodes in the fleet, over which logins are spread.
+        """
+        self._login.nodes = number
 
     async def call(self, path: str, message: Message) -> Message:
         """
@@ -108,7 +136,7 @@ class EtcdClient:
         @raise CoordinationUnavailable: the request failed, or the stream broke.
         """
         endpoint = self._settings.endpoints[self._current]
-        await self._authenticate_first()
+        await within(self._clock, CALL_SECONDS, Deferred.fromCoroutine(self._logged_in()), self._late)
         response = await within(
             self._clock, CALL_SECONDS, Deferred.fromCoroutine(self._send(endpoint, path, message)), self._late
         )
@@ -146,50 +174,53 @@ class EtcdClient:
         """
         Make a request, with a new token if the old one is refused.
         """
-        await self._authenticate_first()
+        await self._logged_in()
+        token = self._login.token
         try:
             return await self._anywhere(path, message)
         except TokenRefused:
             if not self._settings.user:
                 raise
-            self._token = ""
-            await self._authenticate_first()
+            self._login.refused(token)
+            await self._login.ready()
             return await self._anywhere(path, message)
 
-    async def _authenticate_first(self) -> None:
+    async def _logged_in(self) -> None:
         """
-        Get a token, if there is a user and none yet.  Requests that need it at once share it.
+        Have a token, if there is a user.
         """
-        if not self._settings.user or self._token:
-            return
-        if self._authenticating is not None:
-            waiting: Deferred[None] = Deferred()  # needs no canceller: a late result of it is dropped
-            self._authenticating.append(waiting)
-            await waiting
-            return
-        self._authenticating = []
+        if self._settings.user:
+            await self._login.ready()
+
+    async def _authenticate(self) -> str:
+        """
+        Log in at one member, or at the next one if it cannot be reached.
+        """
+        message = {"name": self._settings.user, "password": self._settings.password.reveal()}
+        answer = await self._anywhere(_LOGIN, message)
+        token = answer.get("token")
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
+            raise CoordinationUnavailable("etcd answers a login without a token")
+        return token
+
+    async def _applied(self) -> int:
+        """
+        Ask for the number of changes that etcd has made.
+        """
         try:
-            answer = await self._anywhere(
-                "/v3/auth/authenticate",
-                {"name": self._settings.user, "password": self._settings.password.reveal()},
-            )
-            token = answer.get("token")
-            if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
-                raise CoordinationUnavailable("etcd answers a login without a token")
-            self._token = token
-        finally:
-            # Where it failed, each of the others fails or tries by itself.
-            waiters, self._authenticating = self._authenticating, None
-            for each in waiters or ():
-                each.callback(None)
+            return number(await self._anywhere(_STATUS, {}), "raftAppliedIndex")
+        except BadAnswer as e:
+            raise bad_answer(e) from None
 
     # -------------------------------------------------------- the members
 
     def _late(self) -> Exception:
-        # An etcd that has lost its data does not refuse a token that it issued before: it waits
-        # until it has made as many changes again.
-        self._token = ""
         names = ", ".join(each.name for each in self._settings.endpoints)
+        if self._login.running:
+            return CoordinationUnavailable(
+                f"etcd at {names} did not answer a login within {CALL_SECONDS:g} s"
+            )
+        self._login.doubt()
         return CoordinationUnavailable(f"etcd at {names} did not answer within {CALL_SECONDS:g} s")
 
     def _anywhere(self, path: str, message: Message) -> Deferred[Message]:
@@ -208,7 +239,9 @@ class EtcdClient:
         # closed since it was used.
         attempts = [(each, False) for each in order] + [(order[0], True)]
         ask = partial(self._ask, path, message)
-        return Race(self._clock, [partial(ask, *each) for each in attempts]).run().addCallback(answered)
+        patience = LOGIN_SECONDS if path == _LOGIN else NEXT_SECONDS
+        race = Race(self._clock, [partial(ask, *each) for each in attempts], patience)
+        return race.run().addCallback(answered)
 
     async def _ask(self, path: str, message: Message, endpoint: Endpoint, fresh: bool) -> Answer:
         """
@@ -223,11 +256,12 @@ class EtcdClient:
         """
         # A member that has no leader fails at once, instead of waiting for one.
         headers = Headers({"Content-Type": ["application/json"], "Grpc-Metadata-Hasleader": ["true"]})
-        if self._token:
-            headers.setRawHeaders("Authorization", [self._token])
+        if self._login.token and path not in (_LOGIN, _STATUS):
+            headers.setRawHeaders("Authorization", [self._login.token])
         self.requests += 1
+        exchanges = self._logins if path == _LOGIN else self._exchanges
         try:
-            return await self._exchanges[endpoint].request_once(
+            return await exchanges[endpoint].request_once(
                 b"POST",
                 f"{endpoint.url}{path}",
                 headers,

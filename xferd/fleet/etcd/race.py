@@ -29,11 +29,16 @@ class Race:
     """
 
     def __init__(
-        self, clock: IReactorTime, attempts: Sequence[Callable[[], Coroutine[Any, Any, Answer]]]
+        self,
+        clock: IReactorTime,
+        attempts: Sequence[Callable[[], Coroutine[Any, Any, Answer]]],
+        patience: float = NEXT_SECONDS,
     ) -> None:
         """
         @param attempts: the attempts; the last one is made only when all others have failed.
+        @param patience: seconds after which the next one is made, too.
         """
+        self._patience = patience
         self._clock = clock
         self._attempts = list(attempts)
         self._running: list[Deferred[Answer]] = []
@@ -58,7 +63,7 @@ class Race:
         self._running.append(attempt)
         _ = attempt.addCallbacks(self._succeeded, self._failed, (attempt,), errbackArgs=(attempt,))
         if len(self._attempts) > 1 and not self._over:
-            self._timer = self._clock.callLater(NEXT_SECONDS, self._next)
+            self._timer = self._clock.callLater(self._patience, self._next)
 
     def _succeeded(self, answer: Answer, attempt: Deferred[Answer]) -> None:
         self._running.remove(attempt)

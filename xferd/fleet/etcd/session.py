@@ -239,6 +239,7 @@ class Session:
             message = {"success": [either(is_absent(key), self._put_node(lease), get(key)), count(NODES)]}
             registered, counting = responses(await self._client.call("/v3/kv/txn", message), 2)
             self.nodes = max(counted(counting), 1)
+            self._client.note_nodes(self.nodes)
             done, other = branch(registered)
             if done:
                 self._was_registered = True
