@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -16,7 +17,7 @@ from attrs import evolve
 
 from benchmarks.figures import Outcome, Row, Series, with_ratios
 from benchmarks.images import MB
-from benchmarks.link import link
+from benchmarks.link import Link, link
 from benchmarks.memory import Watch, cpu_time
 from benchmarks.places import in_memory
 from benchmarks.processes import Failed
@@ -39,25 +40,11 @@ _READS = {1: 16, 64: 1}
 
 _MISS = 16 * 1024 * 1024
 _MISSING = (1, 8, 64)
+_STREAMS = {1: "1 stream", 4: "up to 4 streams"}
+"""How many parts of a blob xferd may request at once; the latter is the default."""
 
 _CONNECTIONS = 200
 _HUGE = 2 * _GB
-
-
-class _Single(Mirror):
-    """
-    A mirror that requests each blob once.
-    """
-
-    settings = "[limits]\nranges = 1\n"
-
-
-class _Several(Mirror):
-    """
-    A mirror that may request four parts of a blob at once, which is the default.
-    """
-
-    settings = "[limits]\nranges = 4\n"
 
 
 def hits(setting: Setting) -> Outcome:
@@ -151,25 +138,49 @@ def hit_rows(
 def misses(setting: Setting) -> Outcome:
     """
     Read a blob that arrives over a slow link, beside the blob straight from the
-    registry.  There is one round, and all of it counts, as the link is steady.
+    registry: plain, and with TLS on both sides of xferd.  There is one round, and all of it
+    counts, as the link is steady.
     """
     subject = f"{_MBIT} Mbit/s, a blob of {_MISS / MB:.0f} MB; the last client's last byte"
-    rows, missing = [], []
+    rows: list[Row] = []
+    missing: list[str] = []
     path = _blob(setting.registry, _MISS)
-    with ExitStack() as stack:
+    try:
+        with link(_MBIT) as line:
+            for authority in (None, Authority()):
+                found, failed = _over(setting, line, path, authority)
+                rows += found
+                missing += failed
+    except Failed as e:
+        missing.append(str(e))
+    return Outcome("misses", subject, rows, missing)
+
+
+def _over(
+    setting: Setting, line: Link, path: str, authority: Authority | None
+) -> tuple[list[Row], list[str]]:
+    """
+    Measure misses over a link.
+
+    @param authority: issues the certificates of the registry and of xferd; without one,
+        both are plain.
+    @return: the rows, and the sentences that tell of the cases that failed.
+    """
+    suffix = "" if authority is None else _TLS
+    with in_memory() as place:
+        registry = Registry(place, setting.registry.storage, line.address, line.far, authority=authority)
+        attributes: dict[str, object] = {}
+        if authority is not None:
+            (place / "ca.pem").write_bytes(authority.pem)
+            attributes = {"tls": True, "upstream": f'ca_file = "{place}/ca.pem"'}
         try:
-            line = stack.enter_context(link(_MBIT))
-            place = stack.enter_context(in_memory())
-            registry = Registry(place, setting.registry.storage, line.address, line.far)
-        except Failed as e:
-            return Outcome("misses", subject, [], [str(e)])
-        stack.callback(registry.stop)
-        alone = read(f"{registry.url}{path}", 1, 1, place, line.near)
-        setting.tell(f"  the blob alone: {alone.last:.3f} s")
-        rows.append(miss_row("the blob alone", alone, alone, _MISS, _MISS))
-        for number in _MISSING:
-            for kind, streams in ((_Single, "1 stream"), (_Several, "up to 4 streams")):
-                name = f"{_clients(number)}, {streams}"
+            alone = read(f"{registry.url}{path}", 1, 1, place, line.near)
+            setting.tell(f"  the blob alone{suffix}: {alone.last:.3f} s")
+            rows, missing = [miss_row(f"the blob alone{suffix}", alone, alone, _MISS, _MISS)], []
+            for number, (most, streams) in product(_MISSING, _STREAMS.items()):
+                name = f"{_clients(number)}, {streams}{suffix}"
+                own = {"settings": f"[limits]\nranges = {most}\n", **attributes}
+                kind: type[Mirror] = type("Case", (Mirror,), own)
                 try:
                     before = registry.sent()
                     with started(kind, registry, line.near) as mirror:
@@ -183,7 +194,9 @@ def misses(setting: Setting) -> Outcome:
                     continue
                 setting.tell(f"  {name}: {reading.last:.3f} s")
                 rows.append(evolve(row, facts={**row.facts, "CPU s": used}))
-    return Outcome("misses", subject, rows, missing)
+        finally:
+            registry.stop()
+    return rows, missing
 
 
 def miss_row(name: str, reading: Reading, alone: Reading, sent: int, size: int) -> Row:

@@ -173,6 +173,8 @@ class Xferd(Peer):
     """The command that is twistd."""
     settings = ""
     """More of its settings, as TOML."""
+    upstream = "plain_http = true"
+    """Its settings for the registry, as TOML."""
 
     @property
     def socket(self) -> str:
@@ -195,7 +197,7 @@ class Xferd(Peer):
         settings = self._place / "xferd.toml"
         settings.write_text(
             f'data_dir = "{self._place}/data"\nsocket = "{self.socket}"\nlisten = []\n'
-            f'[hosts."{self._registry}"]\nplain_http = true\n{self.settings}'
+            f'[hosts."{self._registry}"]\n{self.upstream}\n{self.settings}'
         )
         argv = [*self.twistd, "--nodaemon", "--pidfile=", "xferd", "--config", str(settings)]
         self.daemon = self._program(argv, "daemon")
