@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 
 from attrs import evolve
 
+from benchmarks.disk import disk
 from benchmarks.figures import Outcome, Row, Series, with_ratios
 from benchmarks.images import MB
 from benchmarks.link import Link, link
@@ -44,7 +45,6 @@ _STREAMS = {1: "1 stream", 4: "up to 4 streams"}
 """How many parts of a blob xferd may request at once; the latter is the default."""
 
 _CONNECTIONS = 200
-_HUGE = 2 * _GB
 
 
 def hits(setting: Setting) -> Outcome:
@@ -217,26 +217,26 @@ def miss_row(name: str, reading: Reading, alone: Reading, sent: int, size: int) 
 
 def connections(setting: Setting) -> Outcome:
     """
-    Find the daemon's peak of resident memory with many connections, and with a huge
-    blob.
+    Find the daemon's peak of resident memory with many connections.
     """
     idle: dict[str, float] = {}
     with ExitStack() as stack:
         place = stack.enter_context(in_memory())
         registry = Registry(place, place / "storage")
         stack.callback(registry.stop)
-        usual, huge = _blob(registry, _MISS), _blob(registry, _HUGE)
+        path = _blob(registry, _MISS)
         many = _clients(_CONNECTIONS)
         cases = {
-            "1 client, a miss": (1, usual, False),
-            f"{many}, a miss": (_CONNECTIONS, usual, False),
-            f"{many}, a hit": (_CONNECTIONS, usual, True),
-            f"1 client, a miss of {_HUGE // _GB} GB": (1, huge, False),
+            "1 client, a miss": (Mirror, 1, False),
+            f"{many}, a miss": (Mirror, _CONNECTIONS, False),
+            f"{many}, a hit": (Mirror, _CONNECTIONS, True),
+            f"{many}, a miss{_TLS}": (MirrorTLS, _CONNECTIONS, False),
+            f"{many}, a hit{_TLS}": (MirrorTLS, _CONNECTIONS, True),
         }
 
         def once(name: str, round_: int) -> float:
-            number, path, there = cases[name]
-            with started(Mirror, registry) as mirror:
+            kind, number, there = cases[name]
+            with started(kind, registry) as mirror:
                 with Watch(mirror.pid) as watch:
                     pass
                 if round_:
@@ -259,13 +259,12 @@ def _clients(number: int) -> str:
 
 def _blob(registry: Registry, size: int) -> str:
     """
-    Put a blob into the registry: noise up to the size of L{_HIT}, then zeros.
+    Put a blob of noise into the registry.
 
     @return: its path at a registry.
     """
     with TemporaryFile() as file:
-        file.write(os.urandom(min(size, _HIT)))
-        file.truncate(size)
+        file.write(os.urandom(size))
         file.seek(0)
         return f"/v2/{_REPOSITORY}/blobs/{registry.add(_REPOSITORY, file)}"
 
@@ -284,5 +283,6 @@ MIRROR: dict[str, Callable[[Setting], Outcome]] = {
     "hits": hits,
     "misses": misses,
     "connections": connections,
+    "disk": disk,
 }
 """The benchmarks by name."""

@@ -1,11 +1,12 @@
 """
 The places of stores: file systems in memory, fresh for each run, so that
-neither a disk nor an earlier run affects the measurement.
+neither a disk nor an earlier run affects the measurement; and a disk, where that is measured.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from tempfile import mkdtemp
 
 from benchmarks.processes import Failed, output
 from xferd.ctl.demo.processes import remove_tree
+from xferd.v2.file_sender import is_cached
 
 _MEMORY = Path("/dev/shm")
 
@@ -45,6 +47,38 @@ def in_memory(*, mount: bool | None = None) -> Iterator[Path]:
         yield place
     finally:
         remove_tree(str(place))
+
+
+@contextmanager
+def on_disk(size: int) -> Iterator[Path]:
+    """
+    A directory on a disk for the time of the block: below C{TMPDIR}, or C{/var/tmp}.
+
+    @param size: the bytes that it will have.
+    @raise Failed: the disk has not twice as many.
+    """
+    parent = Path(os.environ.get("TMPDIR") or "/var/tmp")
+    free = shutil.disk_usage(parent).free
+    if free < 2 * size:
+        raise Failed(f"{parent} has {free} bytes free, which is less than {2 * size}: set TMPDIR")
+    place = Path(mkdtemp(prefix="xb-", dir=parent))
+    try:
+        yield place
+    finally:
+        remove_tree(str(place))
+
+
+def evict(path: Path) -> None:
+    """
+    Remove a file from the page cache.
+
+    @raise Failed: its file system keeps it, or does not tell.
+    """
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if is_cached(file.fileno(), 0, path.stat().st_size):
+            raise Failed(f"{path.parent} is on no disk whose page cache can be emptied: set TMPDIR")
 
 
 def _unmount(place: Path) -> None:

@@ -5,6 +5,7 @@ The registry that all pull from: Debian's C{docker-registry}, or a later version
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -129,11 +130,11 @@ class Registry:
         with closing(HTTPConnection(self.host)) as connection:
             for digest in stock.blobs:
                 with storage.blobs[digest].open() as file:
-                    self._upload(connection, repository, digest, file, storage.blobs[digest].descriptor.size)
+                    upload(connection, repository, digest, file, storage.blobs[digest].descriptor.size)
             for name, document in {**documents, TAG: tagged}.items():
                 headers = {"Content-Type": document.media_type}
                 path = f"/v2/{repository}/manifests/{name}"
-                self._ask(connection, "PUT", path, 201, document.data, headers)
+                _ask(connection, "PUT", path, 201, document.data, headers)
 
     def add(self, repository: str, file: BufferedRandom) -> Digest:
         """
@@ -145,7 +146,23 @@ class Registry:
         size = file.seek(0, SEEK_END)
         file.seek(0)
         with closing(HTTPConnection(self.host)) as connection:
-            self._upload(connection, repository, digest, file, size)
+            upload(connection, repository, digest, file, size)
+        return digest
+
+    def link(self, repository: str, file: Path) -> Digest:
+        """
+        Have its storage, on the same file system, contain a file as a blob, also one that is
+        too large to be sent to it.
+        """
+        with file.open("rb") as content:
+            digest = Digest("sha256", file_digest(content, "sha256").hexdigest())
+        root = self.storage / "docker/registry/v2"
+        blob = root / "blobs" / digest.algorithm / digest.hex[:2] / digest.hex
+        layer = root / "repositories" / repository / "_layers" / digest.algorithm / digest.hex
+        for directory in (blob, layer):
+            directory.mkdir(parents=True)
+        os.link(file, blob / "data")
+        (layer / "link").write_text(str(digest))
         return digest
 
     def describe(self, repository: str) -> Manifest:
@@ -156,42 +173,44 @@ class Registry:
         """
         with closing(HTTPConnection(self.host)) as connection:
             accept = {"Accept": ", ".join((DOCKER_MANIFEST, OCI_MANIFEST))}
-            answer = self._ask(connection, "GET", f"/v2/{repository}/manifests/{TAG}", 200, None, accept)
+            answer = _ask(connection, "GET", f"/v2/{repository}/manifests/{TAG}", 200, None, accept)
             document = Document.verified(answer.headers["Content-Type"], answer.content)
         manifest = parse_document(document)
         if not isinstance(manifest, Manifest):
             raise Failed(f"{repository} is an image for several platforms")
         return manifest
 
-    def _upload(
-        self, connection: HTTPConnection, repository: str, digest: Digest, file: BinaryIO, size: int
-    ) -> None:
-        """
-        Upload a blob.
-        """
-        begun = self._ask(connection, "POST", f"/v2/{repository}/blobs/uploads/", 202)
-        parts = urlsplit(begun.headers["Location"])
-        path = f"{parts.path}?{parts.query}&{urlencode({'digest': str(digest)})}"
-        self._ask(connection, "PUT", path, 201, file, {"Content-Length": str(size)})
 
-    def _ask(
-        self,
-        connection: HTTPConnection,
-        method: str,
-        path: str,
-        status: int,
-        body: BinaryIO | bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> _Answer:
-        """
-        Send a request.
+def upload(connection: HTTPConnection, repository: str, digest: Digest, file: BinaryIO, size: int) -> None:
+    """
+    Upload a blob to a registry.
 
-        @param status: the expected status.
-        @raise Failed: the registry answers with another one.
-        """
-        connection.request(method, path, body, dict(headers or {}))
-        response = connection.getresponse()
-        content = response.read()
-        if response.status != status:
-            raise Failed(f"docker-registry answered {method} {path} with {response.status}: {content!r}")
-        return _Answer(response.headers, content)
+    @raise Failed: the registry does not take it.
+    """
+    begun = _ask(connection, "POST", f"/v2/{repository}/blobs/uploads/", 202)
+    parts = urlsplit(begun.headers["Location"])
+    path = f"{parts.path}?{parts.query}&{urlencode({'digest': str(digest)})}"
+    _ask(connection, "PUT", path, 201, file, {"Content-Length": str(size)})
+
+
+def _ask(
+    connection: HTTPConnection,
+    method: str,
+    path: str,
+    status: int,
+    body: BinaryIO | bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> _Answer:
+    """
+    Send a request.
+
+    @param status: the expected status.
+    @raise Failed: the registry answers with another one.
+    """
+    connection.request(method, path, body, dict(headers or {}))
+    response = connection.getresponse()
+    content = response.read()
+    if response.status != status:
+        host = f"{connection.host}:{connection.port}"
+        raise Failed(f"{host} answered {method} {path} with {response.status}: {content!r}")
+    return _Answer(response.headers, content)

@@ -5,7 +5,7 @@ Rounds: all programs are measured in turn, repeatedly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -120,14 +120,19 @@ class Served(Protocol):
 
 
 @contextmanager
-def started(kind: type[P], registry: Served, within: Sequence[str] = ()) -> Iterator[P]:
+def started(
+    kind: type[P],
+    registry: Served,
+    within: Sequence[str] = (),
+    where: Callable[[], AbstractContextManager[Path]] = in_memory,
+) -> Iterator[P]:
     """
-    A program with a fresh store in memory, ready to pull, for the time of the
-    block.
+    A program with a fresh store, ready to pull, for the time of the block.
 
+    @param where: makes the place of the store.
     @raise Failed: it does not start.
     """
-    with in_memory() as place:
+    with where() as place:
         peer = kind(place, registry.host, within)
         try:
             peer.start()
