@@ -26,7 +26,10 @@ MIN_SECRET: Final = 16
 """The bytes of the shortest secret."""
 
 MAX_SECRET: Final = 4096
-"""The bytes of the longest secret."""
+"""The bytes of the longest file of secrets."""
+
+MAX_SECRETS: Final = 4
+"""The secrets in it, at most."""
 
 OPEN: Final = 0o037
 """The permissions that a file with a secret must not have: a group may read it, as in
@@ -169,23 +172,26 @@ class FleetSettings:
         return name
 
 
-def read_secret(path: str) -> bytes:
+def read_secrets(path: str) -> list[bytes]:
     """
-    Read the secret of the fleet.
+    Read the secrets of the fleet: one a line, of which the first signs.
 
-    @raise ConfigError: the file cannot be read, others can read it, or the secret is
+    @raise ConfigError: the file cannot be read, others can read it, or a secret is
         too short.
     """
     data, mode = _read(path)
     if mode & OPEN:
         raise ConfigError(f"the secret of the fleet in {path} is open to other users: run chmod 0600 {path}")
-    secret = data.strip()
-    if len(secret) < MIN_SECRET:
+    secrets = [line.strip() for line in data.splitlines() if line.strip()]
+    if len(secrets) > MAX_SECRETS:
+        raise ConfigError(f"{path} has {len(secrets)} secrets, and may have {MAX_SECRETS}: remove the oldest")
+    shortest = min(map(len, secrets), default=0)
+    if shortest < MIN_SECRET:
         raise ConfigError(
-            f"the secret of the fleet in {path} has {len(secret)} bytes, and needs {MIN_SECRET}: "
+            f"a secret of the fleet in {path} has {shortest} bytes, and needs {MIN_SECRET}: "
             "write one with 'openssl rand -hex 32'"
         )
-    return secret
+    return secrets
 
 
 def _read(path: str) -> tuple[bytes, int]:

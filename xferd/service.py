@@ -431,6 +431,11 @@ class Daemon(Service):
                 certificate.reload()
             except ConfigError as e:
                 self._log.error("the previous certificate remains in use: {why}", why=str(e))
+        if self.fleet is not None:
+            try:
+                self.fleet.reload()
+            except ConfigError as e:
+                self._log.error("the previous secret of the fleet remains in use: {why}", why=str(e))
         # Neither fails: a value of Limits is within its bounds.
         self.jobs.change_limits(asdict(config.limits))
         self.jobs.quota = config.store.quota

@@ -18,7 +18,7 @@ from xferd.fleet.door import PeerDoor
 from xferd.fleet.downloads import FleetDownloads
 from xferd.fleet.memory import MemoryCluster
 from xferd.fleet.peer_client import PeerClient
-from xferd.fleet.proofs import Prover
+from xferd.fleet.proofs import Prover, Secrets
 from xferd.interfaces.fleet import MIN_SHARED, Peer
 from xferd.interfaces.job_json import AttemptJSON
 from xferd.jobs.local.manifests import LocalManifests
@@ -76,7 +76,7 @@ class Node:
         wall_clock = FakeWallClock(clock)
         self.coordination = cluster.join(self.name, self.peer.url)
         self.reactor = network.reactor(self.address, clock)
-        prover = Prover(secret, self.peer, clock.seconds)
+        prover = Prover(Secrets(secret), self.peer, clock.seconds)
         self.client = PeerClient(
             prover, Networks.parse(["10.0.0.0/24"]), clock=cast("IReactorTime", self.reactor)
         )

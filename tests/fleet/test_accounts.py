@@ -10,9 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.credentials import Credentials
 from xferd.errors import CredentialsUnavailable
 from xferd.fleet.accounts import FleetAccounts
+from xferd.fleet.proofs import Secrets
 from xferd.testing.fake_keychain import FakeKeychain
 
 BOB = Credentials.of("bob", "correct horse")
+
+
+OLD = b"0123456789abcdef"
+NEW = b"fedcba9876543210"
 
 
 class AccountsTests(SynchronousTestCase):
@@ -25,13 +30,14 @@ class AccountsTests(SynchronousTestCase):
         Have credentials.
         """
         self.keychain = FakeKeychain(lambda: BOB)
-        self.accounts = FleetAccounts(b"0123456789abcdef", self.keychain)
+        self.accounts = FleetAccounts(Secrets(OLD), self.keychain)
 
     def name(self, accounts: FleetAccounts, host: str = "docker.io") -> str:
         """
         The name of the account at a registry.
         """
-        return self.successResultOf(Deferred.fromCoroutine(accounts.name(host)))
+        names = self.successResultOf(Deferred.fromCoroutine(accounts.names(host)))
+        return names[0] if names else ""
 
     def test_same(self) -> None:
         """
@@ -40,17 +46,26 @@ class AccountsTests(SynchronousTestCase):
         name = self.name(self.accounts)
         self.assertRegex(name, "^[0-9a-f]{32}$")
         other = FakeKeychain(lambda: Credentials.of("bob", "correct horse", origin="elsewhere"))
-        self.assertEqual(self.name(FleetAccounts(b"0123456789abcdef", other)), name)
+        self.assertEqual(self.name(FleetAccounts(Secrets(OLD), other)), name)
         another = FakeKeychain(lambda: Credentials.of("bob", "battery staple"))
-        self.assertNotEqual(self.name(FleetAccounts(b"0123456789abcdef", another)), name)
-        self.assertNotEqual(self.name(FleetAccounts(b"fedcba9876543210", self.keychain)), name)
+        self.assertNotEqual(self.name(FleetAccounts(Secrets(OLD), another)), name)
+        self.assertNotEqual(self.name(FleetAccounts(Secrets(NEW), self.keychain)), name)
         self.assertNotEqual(self.name(self.accounts, "ghcr.io"), name)
+
+    def test_replaced(self) -> None:
+        """
+        While the secret is replaced, the account has a name by each of the two.
+        """
+        old, new = (self.name(FleetAccounts(Secrets(each), self.keychain)) for each in (OLD, NEW))
+        for secrets, expected in (((OLD, NEW), [old, new]), ((NEW, OLD), [new, old])):
+            naming = FleetAccounts(Secrets(*secrets), self.keychain).names("docker.io")
+            self.assertEqual(self.successResultOf(Deferred.fromCoroutine(naming)), expected)
 
     def test_none(self) -> None:
         """
         Without credentials, and where a helper fails, there is no name.
         """
-        self.assertEqual(self.name(FleetAccounts(b"0123456789abcdef", FakeKeychain())), "")
+        self.assertEqual(self.name(FleetAccounts(Secrets(OLD), FakeKeychain())), "")
         self.keychain.held = fail(CredentialsUnavailable("the helper fails"))
         self.assertEqual(self.name(self.accounts), "")
 
@@ -59,6 +74,6 @@ class AccountsTests(SynchronousTestCase):
         Cancelling ends the wait for a helper.
         """
         self.keychain.held = Deferred()
-        naming = Deferred.fromCoroutine(self.accounts.name("docker.io"))
+        naming = Deferred.fromCoroutine(self.accounts.names("docker.io"))
         naming.cancel()
         self.failureResultOf(naming, CancelledError)

@@ -12,7 +12,7 @@ from tests.jobs.case import JobsCase
 from xferd.fleet.door import BEHIND, LEAST_WINDOW, WARN_SECONDS, PeerDoor
 from xferd.fleet.memory import MemoryCluster
 from xferd.fleet.peer_messages import WHOLE, answer_facts, path_of, redirect_facts
-from xferd.fleet.proofs import Proof, Prover, challenged
+from xferd.fleet.proofs import Proof, Prover, Secrets, challenged
 from xferd.interfaces.fleet import Peer
 from xferd.interfaces.peers import IPeerDoor, IPeerSending, PeerAnswer, PeerRequest
 from xferd.names import Digest
@@ -46,10 +46,10 @@ class DoorCase(JobsCase):
         self.third.start()
         self.addCleanup(self.third.stop)
         self.settle()
-        self.asking = Prover(SECRET, Peer("n1", "http://10.0.0.1:5000"), Clock().seconds)
+        self.asking = Prover(Secrets(SECRET), Peer("n1", "http://10.0.0.1:5000"), Clock().seconds)
         self.depths: dict[Digest, int] = {}
         self.door = PeerDoor(
-            Prover(SECRET, TWO, self.clock.seconds),
+            Prover(Secrets(SECRET), TWO, self.clock.seconds),
             self.jobs.held,
             self.coordination,
             self.depths,
@@ -109,7 +109,9 @@ class DoorTests(DoorCase):
         """
         Whoever sends wrong proofs does not fill the log: it has each reason once a minute.
         """
-        stranger = Prover(b"another secret..", Peer("n1", "http://10.0.0.1:5000"), self.clock.seconds)
+        stranger = Prover(
+            Secrets(b"another secret.."), Peer("n1", "http://10.0.0.1:5000"), self.clock.seconds
+        )
         path = path_of(self.digest)
         wrong = str(stranger.prove("GET", path, TWO, "n" * 32))
         with capturedLogs() as events:

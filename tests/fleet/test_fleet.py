@@ -193,6 +193,19 @@ class FleetTests(FleetCase):
         self.successResultOf(self.other.stop())
         self.assertEqual(self.successResultOf(fleet.prefetch("alpine", None, 1)), [])
 
+    def test_reload(self) -> None:
+        """
+        The secret is read again; where the file cannot be used, the previous one remains.
+        """
+        fleet = self.start()
+        assert fleet._parts is not None
+        self.secret.write_bytes(b"0123456789abcdef\nfedcba9876543210\n")
+        fleet.reload()
+        self.assertEqual(len(fleet._parts.secrets.all), 2)
+        self.secret.write_bytes(b"short")
+        self.assertRaises(ConfigError, fleet.reload)
+        self.assertEqual(len(fleet._parts.secrets.all), 2)
+
     def test_stop(self) -> None:
         """
         It stops once, also without a start, and leaves no timer.

@@ -12,6 +12,7 @@ from xferd.credentials import Credentials
 from xferd.fleet.accounts import FleetAccounts
 from xferd.fleet.memory import MemoryCluster, MemoryCoordination
 from xferd.fleet.pauses import MOST, FleetPauses
+from xferd.fleet.proofs import Secrets
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.hosts import Quota
 from xferd.interfaces.transfer import HostAccount
@@ -20,6 +21,8 @@ from xferd.testing.fakes import FakeWallClock
 from xferd.transfer.pauses import Pauses
 
 HUB = HostAccount("docker.io")
+OLD = Secrets(b"0123456789abcdef")
+NEW = b"fedcba9876543210"
 
 
 @frozen
@@ -47,7 +50,7 @@ class PausesCase(SynchronousTestCase):
         self.cluster = MemoryCluster(self.clock, latency=0.01)
         self.one, self.two = self.node("one"), self.node("two")
 
-    def node(self, name: str, user: str = "bob", *, known: bool = True) -> Node:
+    def node(self, name: str, user: str = "bob", *, known: bool = True, secrets: Secrets = OLD) -> Node:
         """
         Start a node.
 
@@ -61,7 +64,7 @@ class PausesCase(SynchronousTestCase):
         keychain = FakeKeychain(lambda: Credentials.of(user, "x") if user else None)
         member = self.cluster.join(name, f"http://{name}:5000")
         member.start()
-        accounts = FleetAccounts(b"0123456789abcdef", keychain)
+        accounts = FleetAccounts(secrets, keychain)
         shared = FleetPauses(member, accounts, memory, self.clock.seconds)
         shared.start()
         self.pump()
@@ -96,6 +99,20 @@ class PausesTests(PausesCase):
         others = [self.node("other", "eve"), self.node("anonymous", ""), self.node("new", known=False)]
         late = self.node("late")
         self.assertEqual(self.left(self.one, self.two, late, *others), [60, 60, 60, 0, 0, 0])
+
+    def test_replaced(self) -> None:
+        """
+        While the secret is replaced, nodes with the newer one first and with the older one
+        first obey the same.
+        """
+        first = self.node("first", secrets=Secrets(NEW, *OLD.all))
+        second = self.node("second", secrets=Secrets(*OLD.all, NEW))
+        first.documents.pause(HUB, 60.0)
+        self.pump()
+        self.assertEqual(self.left(second, self.one), [60, 0])
+        second.documents.pause(HUB, 120.0)
+        self.pump()
+        self.assertEqual(self.left(first, self.one), [120, 120])
 
     def test_ends(self) -> None:
         """

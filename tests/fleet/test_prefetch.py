@@ -15,7 +15,7 @@ from xferd.errors import CoordinationUnavailable, RegistryError, SourceError
 from xferd.fleet.peer_messages import PREFETCH
 from xferd.fleet.peer_requests import NotAPeer
 from xferd.fleet.prefetch import AT_ONCE, Prefetches
-from xferd.fleet.proofs import Prover, challenged
+from xferd.fleet.proofs import Prover, Secrets, challenged
 from xferd.interfaces.fleet import Peer
 from xferd.interfaces.fleet_status import PeerPrefetchJSON
 from xferd.web.peer_trust import Trust
@@ -141,7 +141,7 @@ class RequestTests(FleetCase):
         A request needs a proof, which is for this image alone.
         """
         node = self.node()
-        prover = Prover(SECRET, Peer("n9", "http://10.0.0.9:5000"), self.clock.seconds)
+        prover = Prover(Secrets(SECRET), Peer("n9", "http://10.0.0.9:5000"), self.clock.seconds)
         path = f"{PREFETCH}?reference={HOST}%2Fapp"
 
         def request(**fields: str) -> Answer:

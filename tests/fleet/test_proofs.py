@@ -10,7 +10,7 @@ from hypothesis.strategies import text
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.fleet.proofs import NONCE_SECONDS, Nonces, Proof, Prover, challenge, challenged
+from xferd.fleet.proofs import NONCE_SECONDS, Nonces, Proof, Prover, Secrets, challenge, challenged
 from xferd.interfaces.fleet import Peer
 
 SECRET = b"0123456789abcdef"
@@ -29,8 +29,8 @@ class ProverTests(SynchronousTestCase):
         """
         self.early, self.late = Clock(), Clock()
         self.late.advance(86400.0)
-        self.asking = Prover(SECRET, Peer("n1", "http://10.0.0.1:5000"), self.early.seconds)
-        self.answering = Prover(SECRET, TWO, self.late.seconds)
+        self.asking = Prover(Secrets(SECRET), Peer("n1", "http://10.0.0.1:5000"), self.early.seconds)
+        self.answering = Prover(Secrets(SECRET), TWO, self.late.seconds)
 
     def proof(self, nonce: str | None = None) -> Proof:
         """
@@ -51,6 +51,27 @@ class ProverTests(SynchronousTestCase):
         """
         proof = self.answering.check("GET", PATH, str(self.proof()))
         self.assertEqual(proof.sender, Peer("n1", "http://10.0.0.1:5000"))
+
+    def test_replaced(self) -> None:
+        """
+        While a secret is replaced, nodes of two following steps accept one another's
+        requests and answers.
+        """
+        new = b"fedcba9876543210"
+        steps = ([SECRET], [SECRET, new], [new, SECRET], [new])
+        ours, theirs = Secrets(SECRET), Secrets(SECRET)
+        self.asking = Prover(ours, Peer("n1", "http://10.0.0.1:5000"), self.early.seconds)
+        self.answering = Prover(theirs, TWO, self.late.seconds)
+        for n in range(len(steps) * 2 - 1):
+            for asking, answering in ((n // 2, (n + 1) // 2), ((n + 1) // 2, n // 2)):
+                ours.replace(steps[asking])
+                theirs.replace(steps[answering])
+                proof = self.proof()
+                self.answering.check("GET", PATH, str(proof))
+                tag = self.answering.prove_answer(proof, ["fact"])
+                self.assertTrue(self.asking.check_answer(proof, "n2", ["fact"], tag))
+        ours.replace(steps[0])
+        self.refused(str(self.proof()), "secrets of the two nodes differ")
 
     def test_once(self) -> None:
         """
@@ -75,7 +96,7 @@ class ProverTests(SynchronousTestCase):
         text = str(self.proof())
         self.refused(text, "another request", method="HEAD")
         self.refused(text, "another request", path=PATH + "b")
-        other = Prover(SECRET, Peer("n3", "http://10.0.0.3:5000"), self.late.seconds)
+        other = Prover(Secrets(SECRET), Peer("n3", "http://10.0.0.3:5000"), self.late.seconds)
         with self.assertRaises(ValueError):
             other.check("GET", PATH, text)
         self.refused(text.replace("10.0.0.1", "10.0.0.9"), "another request")
@@ -97,7 +118,9 @@ class ProverTests(SynchronousTestCase):
         """
         A node with another secret proves nothing, and uses no nonce.
         """
-        stranger = Prover(b"another secret..", Peer("n1", "http://10.0.0.1:5000"), self.early.seconds)
+        stranger = Prover(
+            Secrets(b"another secret.."), Peer("n1", "http://10.0.0.1:5000"), self.early.seconds
+        )
         nonce = self.answering.challenge()
         self.refused(str(stranger.prove("GET", PATH, TWO, nonce)), "secrets of the two nodes differ")
         self.answering.check("GET", PATH, str(self.proof(nonce)))
@@ -151,7 +174,8 @@ class ProverTests(SynchronousTestCase):
         """
         A short secret is refused.
         """
-        self.assertRaises(ValueError, Prover, b"short", Peer("n1", "http://a"), self.early.seconds)
+        self.assertRaises(ValueError, Secrets, SECRET, b"short")
+        self.assertRaises(ValueError, Secrets)
 
     def test_secret_hidden(self) -> None:
         """

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 from xferd.credentials import Credentials
 from xferd.fleet.accounts import FleetAccounts
 from xferd.fleet.memory import MemoryCluster
+from xferd.fleet.proofs import Secrets
 from xferd.fleet.tags import FleetTags
 from xferd.interfaces.mirror import ISharedTags
 from xferd.names import Digest, Repository
@@ -60,7 +61,7 @@ class TagsTests(SynchronousTestCase):
         """
         member = self.cluster.join(name, f"http://{name}:5000")
         member.start()
-        tags = FleetTags(member, FleetAccounts(self.secret, FakeKeychain(credentials)))
+        tags = FleetTags(member, FleetAccounts(Secrets(self.secret), FakeKeychain(credentials)))
         self.assertTrue(verifyObject(ISharedTags, tags))
         return tags
 
@@ -155,6 +156,6 @@ class TagsTests(SynchronousTestCase):
         member = self.cluster.join("x", "http://x:5000")
         member.start()
         self.pump()
-        tags = FleetTags(member, FleetAccounts(self.secret, keychain))
+        tags = FleetTags(member, FleetAccounts(Secrets(self.secret), keychain))
         tags.checked(Source(account=None, origin="o"), "latest", OLD, 60.0)  # type: ignore[arg-type]
         self.successResultOf(tags.stop())

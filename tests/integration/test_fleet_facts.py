@@ -63,13 +63,16 @@ class FactsCase(TestCase):
 
         @param more: further tables.
         """
+        secret = Path(self.place, f"secret{number}")
+        if not secret.exists():
+            shutil.copy(Path(self.place, "secret"), secret)
         path = Path(self.place, f"n{number}.toml")
         port = self.ports[number - 1]
         path.write_text(
             f'[registry]\nlisten = ["tcp:{port}:interface=127.0.0.1"]\ndefault = "{upstream}"\n'
             f'[registry.upstreams."{upstream}"]\ntag_ttl = 4\n'
             f'[fleet]\netcd = ["{self.etcd.url}"]\nname = "n{number}"\nurl = "http://127.0.0.1:{port}"\n'
-            f'secret_file = "{self.place}/secret"\npeer_networks = ["127.0.0.0/8"]\nkeep_copies = 1\n{more}'
+            f'secret_file = "{secret}"\npeer_networks = ["127.0.0.0/8"]\nkeep_copies = 1\n{more}'
         )
         return str(path)
 
@@ -188,6 +191,40 @@ class RegistryTests(FactsCase):
         self.assertEqual(sorted(each["bytes"]["sent"] for each in found), [0, size])
         await self.registry.stop()
         self.assertEqual(self.registry.count("GET", image.layers[0].blob.digest), 1)
+
+    async def test_secret_replaced(self) -> None:
+        """
+        The secret of three nodes is replaced in three steps, each on one node after the
+        other: at no moment does a node refuse another one.
+        """
+        image = f"{self.registry.host}/app:1"
+        await self.push("app")
+        nodes = [await self.start(self.registry.host) for _ in range(3)]
+        secrets = [Path(self.place, f"secret{number}") for number in (1, 2, 3)]
+        old, new = Path(self.place, "secret").read_text(), "another secret of all nodes"
+        for step in (f"{old}\n{new}\n", f"{new}\n{old}\n", f"{new}\n"):
+            for node, secret in zip(nodes, secrets, strict=True):
+                secret.write_text(step)
+                told = node.output.count("reloaded the settings")
+                node.signal("HUP")
+
+                async def is_reloaded(node: Xferd = node, told: int = told) -> bool:
+                    return node.output.count("reloaded the settings") > told
+
+                await self.until(is_reloaded)
+                for asking in nodes:
+                    _, errors, _ = await asking.try_ctl("prefetch", "--nodes", "3", image)
+                    self.assertRegex(errors, "also fetched by n[1-3], n[1-3]\n")
+        secrets[0].write_text("short")
+        nodes[0].signal("HUP")
+
+        async def is_refused() -> bool:
+            return "the previous secret of the fleet remains in use" in nodes[0].output
+
+        await self.until(is_refused)
+        for node in nodes:
+            self.assertNotIn("proves nothing", node.output)
+            self.assertNotIn("refuses this node", node.output)
 
     async def test_etcd_lost(self) -> None:
         """

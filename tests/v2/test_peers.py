@@ -8,7 +8,7 @@ from tests.fleet.case import SECRET, FleetCase, Node
 from tests.v2.case import HERE, PEER, RegistryCase
 from tests.web.fakes import Answer, Connection
 from xferd.fleet.peer_messages import path_of
-from xferd.fleet.proofs import Prover, challenged
+from xferd.fleet.proofs import Prover, Secrets, challenged
 from xferd.interfaces.fleet import Peer
 from xferd.names import Digest
 from xferd.web.peer_trust import Trust
@@ -40,7 +40,7 @@ class RouteTests(FleetCase):
         self.one = self.node()
         self.one.pull()
         self.wait(3)
-        self.asking = Prover(SECRET, Peer("n9", "http://10.0.0.9:5000"), self.clock.seconds)
+        self.asking = Prover(Secrets(SECRET), Peer("n9", "http://10.0.0.9:5000"), self.clock.seconds)
 
     def request(self, node: Node, method: str = "GET", *, proved: bool = True, **fields: str) -> Answer:
         """

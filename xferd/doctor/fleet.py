@@ -13,7 +13,7 @@ from typing import Final
 from xferd.doctor.files import check_access
 from xferd.doctor.problem import Problem, Running
 from xferd.errors import ConfigError
-from xferd.fleet_settings import OPEN, FleetSettings, read_secret
+from xferd.fleet_settings import OPEN, FleetSettings, read_secrets
 from xferd.http_urls import split_url
 from xferd.names import Digest
 
@@ -33,7 +33,7 @@ def check_fleet(running: Running) -> Iterator[Problem]:
         return
     secret_problem = False
     try:
-        read_secret(settings.secret_file)
+        read_secrets(settings.secret_file)
     except ConfigError as e:
         secret_problem = True
         yield Problem(str(e), "correct this and restart xferd; until then it works without a fleet")

@@ -12,6 +12,7 @@ from typing import Final
 from twisted.internet.defer import CancelledError
 
 from xferd.errors import XferdError
+from xferd.fleet.proofs import Secrets
 from xferd.interfaces.registry import IKeychain
 
 _DIGITS: Final = 32
@@ -23,28 +24,29 @@ class FleetAccounts:
     neither be computed from it nor guessed by it.
     """
 
-    def __init__(self, secret: bytes, keychain: IKeychain) -> None:
+    def __init__(self, secrets: Secrets, keychain: IKeychain) -> None:
         """
         @param keychain: the credentials of the daemon's user.
         """
-        self._secret = secret
+        self._secrets = secrets
         self._keychain = keychain
 
-    async def name(self, host: str, path: str = "") -> str:
+    async def names(self, host: str, path: str = "") -> list[str]:
         """
-        The name of the account that the daemon has at a registry.
+        The names of the account that the daemon has at a registry: that by which it makes
+        things known first, then those by which nodes with an older or a newer secret do.
 
         @param path: a repository, which may have credentials of its own.
-        @return: 32 hexadecimal digits; the empty string where the daemon has no
-            credentials, or cannot read them.
+        @return: 32 hexadecimal digits each; none where the daemon has no credentials, or
+            cannot read them.
         """
         try:
             credentials = await self._keychain.lookup(host, path)
         except CancelledError:
             raise
         except XferdError:
-            return ""
+            return []
         if not credentials:
-            return ""
+            return []
         text = b"\n".join((b"xferd-fleet-account-1", host.encode(), credentials.secret_bytes()))
-        return digest(self._secret, text, "sha256").hex()[:_DIGITS]
+        return [digest(secret, text, "sha256").hex()[:_DIGITS] for secret in self._secrets.all]

@@ -26,9 +26,9 @@ from xferd.fleet.etcd.settings import EtcdSettings
 from xferd.fleet.pauses import FleetPauses
 from xferd.fleet.peer_client import PeerClient
 from xferd.fleet.prefetch import Prefetches
-from xferd.fleet.proofs import Prover
+from xferd.fleet.proofs import Prover, Secrets
 from xferd.fleet.tags import FleetTags
-from xferd.fleet_settings import FleetSettings, read_secret
+from xferd.fleet_settings import FleetSettings, read_secrets
 from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.interfaces.fleet import MIN_SHARED, Claim, ICoordination, Node, Peer
 from xferd.interfaces.fleet_status import (
@@ -188,6 +188,15 @@ class Fleet:
             stopping = [parts.tags.stop(), parts.pauses.stop(), parts.coordination.stop()]
             await gather([*stopping, parts.client.close()])
 
+    def reload(self) -> None:
+        """
+        Read the secrets again.
+
+        @raise ConfigError: the file cannot be used; the previous secrets remain.
+        """
+        if self._parts is not None:
+            self._parts.secrets.replace(read_secrets(self._settings.secret_file))
+
     @property
     def trouble(self) -> str:
         """
@@ -270,6 +279,7 @@ class _Parts:
     """
 
     node: Node
+    secrets: Secrets
     prover: Prover
     coordination: ICoordination
     client: PeerClient
@@ -291,9 +301,9 @@ class _Parts:
         @raise ConfigError: a file of the settings cannot be used.
         """
         reactor = context.reactor
-        secret = read_secret(settings.secret_file)
+        secrets = Secrets(*read_secrets(settings.secret_file))
         node = Node(Peer(settings.node_name, settings.url), context.version, context.wall_clock())
-        prover = Prover(secret, node.peer, reactor.seconds)
+        prover = Prover(secrets, node.peer, reactor.seconds)
         pair = (settings.peer_certificate, settings.peer_key)
         client = PeerClient(
             prover,
@@ -303,9 +313,10 @@ class _Parts:
             client=read_client(*pair, "peers") if settings.peer_certificate else None,
         )
         coordination = make_coordination(settings, reactor, node)
-        accounts = FleetAccounts(secret, context.keychain)
+        accounts = FleetAccounts(secrets, context.keychain)
         return cls(
             node,
+            secrets,
             prover,
             coordination,
             client,

@@ -150,8 +150,7 @@ class FleetPauses:
     async def _tell(
         self, kind: str, host: str, seconds: float, reason: str, quota: Quota | None = None
     ) -> None:
-        name = await self._accounts.name(host)
-        if name:
+        for name in (await self._accounts.names(host))[:1]:
             self._coordination.pause(host, f"{kind}/{name}", seconds, reason, quota)
 
     def _heard(self, pause: FleetPause) -> None:
@@ -165,7 +164,7 @@ class FleetPauses:
 
     async def _obey(self, pause: FleetPause) -> None:
         kind, _, name = pause.account.partition("/")
-        if not name or name != await self._accounts.name(pause.host):
+        if name not in await self._accounts.names(pause.host):
             return
         account, seconds = HostAccount(pause.host), min(pause.seconds, MOST)
         if kind != _QUOTA:

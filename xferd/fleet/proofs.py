@@ -2,11 +2,11 @@
 """
 The proofs by which the nodes of a fleet know each other.
 
-All nodes have one secret.  A request has an HMAC-SHA256 (RFC 2104) over its method and
-path, the names and URLs of both nodes, and a nonce that the answering node has issued:
-it can be neither replayed, nor used at another node, nor passed on by a server at
-another URL.  The answer has one over the asking node's
-own nonce.  No wall clocks are compared, so they may differ by hours.
+All nodes have one secret, or two while it is replaced.  A request has an HMAC-SHA256
+(RFC 2104) over its method and path, the names and URLs of both nodes, and a nonce that
+the answering node has issued: it can be neither replayed, nor used at another node, nor
+passed on by a server at another URL.  The answer has one over the asking node's own
+nonce.  No wall clocks are compared, so they may differ by hours.
 
 The proofs do not hide anything and do not protect the bytes, which are verified by
 their digest.
@@ -18,7 +18,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hmac import compare_digest
 from hmac import digest as hmac_digest
 from secrets import token_bytes, token_urlsafe
@@ -139,21 +139,51 @@ def _fields(text: str) -> Iterable[tuple[str, str]]:
             at += 1
 
 
+class Secrets:
+    """
+    The secrets of a fleet: the first signs, and all verify, so that nodes can replace
+    theirs one after the other.
+
+    @ivar all: the secrets, of at least L{MIN_SECRET} bytes each.
+    """
+
+    def __init__(self, *secrets: bytes) -> None:
+        self.replace(secrets)
+
+    def replace(self, secrets: Sequence[bytes]) -> None:
+        """
+        Use other secrets from now on.
+        """
+        if not secrets or min(map(len, secrets)) < MIN_SECRET:
+            raise ValueError(f"the secret of a fleet has at least {MIN_SECRET} bytes")
+        self.all = tuple(secrets)
+
+    def sign(self, text: str) -> str:
+        """
+        The HMAC of a text, in hexadecimal digits.
+        """
+        return _hmac(self.all[0], text)
+
+    def verify(self, text: str, tag: str) -> bool:
+        """
+        Whether a tag is the HMAC of a text by any of the secrets.
+        """
+        given = tag.encode("utf-8", "replace")
+        return any(compare_digest(_hmac(secret, text).encode(), given) for secret in self.all)
+
+
 class Prover:
     """
     Makes and checks the proofs of one node.
     """
 
-    def __init__(self, secret: bytes, own: Peer, clock: Callable[[], float]) -> None:
+    def __init__(self, secrets: Secrets, own: Peer, clock: Callable[[], float]) -> None:
         """
-        @param secret: the secret of the fleet, of at least L{MIN_SECRET} bytes.
         @param own: this node.
         @param clock: returns monotonic seconds.
         """
-        if len(secret) < MIN_SECRET:
-            raise ValueError(f"the secret of a fleet has at least {MIN_SECRET} bytes")
         self.own = own
-        self._secret = secret
+        self._secrets = secrets
         self._nonces = Nonces(clock)
 
     def prove(self, method: str, path: str, target: Peer, nonce: str) -> Proof:
@@ -164,7 +194,8 @@ class Prover:
         @param nonce: what the peer has issued.
         """
         own = token_urlsafe(16)
-        return Proof(self.own, nonce, own, self._request(method, path, target, self.own, nonce, own))
+        text = _request(method, path, target, self.own, nonce, own)
+        return Proof(self.own, nonce, own, self._secrets.sign(text))
 
     def check(self, method: str, path: str, authorization: str) -> Proof:
         """
@@ -173,8 +204,8 @@ class Prover:
         @raise ValueError: it proves nothing.
         """
         proof = Proof.parse(authorization)
-        right = self._request(method, path, self.own, proof.sender, proof.nonce, proof.own)
-        if not compare_digest(right.encode(), proof.tag.encode("utf-8", "replace")):
+        text = _request(method, path, self.own, proof.sender, proof.nonce, proof.own)
+        if not self._secrets.verify(text, proof.tag):
             raise ValueError("the secrets of the two nodes differ, or it was made for another request")
         if not self._nonces.use(proof.nonce):
             raise ValueError("its nonce was used before, or is too old")
@@ -193,22 +224,29 @@ class Prover:
         @param proof: that of the request.
         @param facts: what the answer states, without line feeds.
         """
-        return self._tag("answer", self.own.name, proof.sender.name, proof.own, *facts)
+        return self._secrets.sign(_text("answer", self.own.name, proof.sender.name, proof.own, *facts))
 
     def check_answer(self, proof: Proof, target: str, facts: Iterable[str], tag: str) -> bool:
         """
         Whether the answer to a request comes from the node that was asked.
         """
-        right = self._tag("answer", target, proof.sender.name, proof.own, *facts)
-        return compare_digest(right.encode(), tag.encode("utf-8", "replace"))
+        return self._secrets.verify(_text("answer", target, proof.sender.name, proof.own, *facts), tag)
 
-    def _request(self, method: str, path: str, target: Peer, sender: Peer, nonce: str, own: str) -> str:
-        url = target.url.rstrip("/")
-        return self._tag("request", method, path, target.name, url, sender.name, sender.url, nonce, own)
 
-    def _tag(self, *parts: str) -> str:
-        text = "\n".join(("xferd-fleet-1", *parts))
-        return hmac_digest(self._secret, text.encode(), "sha256").hex()
+def _request(method: str, path: str, target: Peer, sender: Peer, nonce: str, own: str) -> str:
+    """
+    What the tag of a request is over.
+    """
+    url = target.url.rstrip("/")
+    return _text("request", method, path, target.name, url, sender.name, sender.url, nonce, own)
+
+
+def _text(*parts: str) -> str:
+    return "\n".join(("xferd-fleet-1", *parts))
+
+
+def _hmac(secret: bytes, text: str) -> str:
+    return hmac_digest(secret, text.encode(), "sha256").hex()
 
 
 class Nonces:

@@ -47,30 +47,29 @@ class FleetTags:
     async def _is_fresh(self, source: IRepository, tag: str, held: Digest) -> bool:
         if not self._coordination.available:
             return False
-        key = await self._key(source, tag)
-        if not key:
-            return False
         try:
-            return await self._coordination.fresh_tag(key) == held
+            for key in await self._keys(source, tag):
+                if await self._coordination.fresh_tag(key) == held:
+                    return True
+            return False
         except CancelledError:
             raise
         except CoordinationUnavailable:
             return False
 
     async def _checked(self, source: IRepository, tag: str, digest: Digest, ttl: float) -> None:
-        key = await self._key(source, tag)
-        if key:
+        for key in (await self._keys(source, tag))[:1]:
             self._coordination.tag_checked(key, digest, ttl)
 
-    async def _key(self, source: IRepository, tag: str) -> str:
+    async def _keys(self, source: IRepository, tag: str) -> list[str]:
         """
-        The key of a tag; the empty string if it is not shared.
+        The keys of a tag: that by which it is made known first; none if it is not shared.
         """
         repository, _ = unlisted(source.name)
         if source.origin == PUBLIC:
-            account = PUBLIC
+            accounts = [PUBLIC]
         elif source.account is None:
-            account = await self._accounts.name(repository.host, repository.path)
+            accounts = await self._accounts.names(repository.host, repository.path)
         else:
-            return ""
-        return f"{account} {repository}:{tag}" if account else ""
+            accounts = []
+        return [f"{account} {repository}:{tag}" for account in accounts]
