@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 from xferd.errors import DigestMismatch
 from xferd.interfaces.mirror import FilePart, IBlobReader, IFileReader
 from xferd.v2.blob_response import ARRIVING, BlobResponse, RangeNotSatisfiable, Span, span_of
+from xferd.v2.file_sender import AHEAD, is_cached
 
 
 @implementer(IBlobReader)
@@ -137,33 +138,39 @@ class GrowingTests(SynchronousTestCase):
     Tests for L{BlobResponse} while a blob's file grows.
     """
 
-    data = bytes(range(256)) * 2000
+    data = bytes(range(256)) * (3 * AHEAD // 256)
 
     def setUp(self) -> None:
         """
         Begin a response.
         """
-        path = self.mktemp()
+        path = self.path = self.mktemp()
         with open(path, "wb") as file:
             file.write(self.data)
         self.clock, self.channel = Clock(), DummyChannel()
         self.cuts: list[None] = []
+        self.preloaded: list[tuple[int, int]] = []
         self.channel.transport.abortConnection = lambda: self.cuts.append(None)  # type: ignore[attr-defined]
         self.reader = GrowingBlob(path, len(self.data))
         self.addCleanup(self.reader.close)
         self.assertTrue(verifyObject(IFileReader, self.reader))
         self.before = set(os.listdir("/proc/self/fd"))
         span = Span(0, len(self.data), False)
-        response = BlobResponse(
-            Request(self.channel, False), self.reader, span, self.clock, lambda *_: succeed(None)
-        )
+        response = BlobResponse(Request(self.channel, False), self.reader, span, self.clock, self.preload)
         self.done = Deferred.fromCoroutine(response.run())
+
+    def preload(self, offset: int, size: int) -> Deferred[None]:
+        """
+        Note it.
+        """
+        self.preloaded.append((offset, size))
+        return succeed(None)
 
     def written(self) -> bytes:
         """
         The body so far.
         """
-        self.clock.pump([0] * 20)
+        self.clock.pump([0] * 200)
         return bytes(self.channel.transport.written.getvalue()).partition(b"\r\n\r\n")[2]
 
     def test_grows(self) -> None:
@@ -176,6 +183,33 @@ class GrowingTests(SynchronousTestCase):
         self.successResultOf(self.done)
         self.assertEqual(self.written(), self.data)
         self.assertLessEqual(set(os.listdir("/proc/self/fd")), self.before)
+
+    def test_cold(self) -> None:
+        """
+        Bytes of long ago that the kernel no longer has are read by a thread; those of a
+        moment ago are not looked for.
+        """
+        self.evict()
+        self.reader.grow(AHEAD)
+        self.assertEqual(len(self.written()), AHEAD)
+        self.assertEqual(self.preloaded, [])
+        # The kernel has read ahead.
+        cold = self.evict()
+        self.reader.grow(len(self.data))
+        self.assertEqual(self.written(), self.data)
+        # Overlayfs and tmpfs cannot tell.
+        self.assertEqual(self.preloaded[:1], [(AHEAD, AHEAD)] if cold else [])
+
+    def evict(self) -> bool:
+        """
+        Drop the file from the page cache.
+
+        @return: whether it is known to be gone.
+        """
+        with open(self.path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            return not is_cached(file.fileno(), AHEAD, 1)
 
     def test_full_disk(self) -> None:
         """

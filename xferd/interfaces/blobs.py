@@ -194,10 +194,10 @@ class IBlobs(Interface):
 
     def preload(digest: Digest, offset: int, size: int) -> Deferred[None]:
         """
-        Read a part of a blob into the kernel's page cache, in a thread, so that the
-        caller can read or send it without waiting for the disk.
+        Read a part of a blob, or of its partial file, into the kernel's page cache, in a
+        thread, so that the caller can read or send it without waiting for the disk.
 
-        @raise NotFound: the blob is not in the store.
+        @raise NotFound: neither is in the store.
         @raise StoreError: the disk refuses.
         """
 

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from xferd.errors import StoreError, XferdError
 from xferd.interfaces.mirror import IFileReader
-from xferd.v2.file_sender import WINDOW, FileSender
+from xferd.v2.file_sender import AHEAD, WINDOW, FileSender
 from xferd.web.backpressure import Backpressure
 
 if TYPE_CHECKING:
@@ -175,7 +175,10 @@ class BlobResponse:
             # Only this response closes it; the file stays the same when the blob is complete.
             self._file = os.dup(part.file)
         end = min(part.stop, stop)
-        await self._sender(self._file, None).send(start, end)
+        # Of a client that is far behind, the kernel may have dropped the bytes: written ones
+        # remain for seconds.
+        preload = self._preload if end - start > AHEAD else None
+        await self._sender(self._file, preload).send(start, end)
         return end
 
     async def _send_file(self, path: str, start: int, stop: int) -> None:

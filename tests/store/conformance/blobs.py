@@ -47,10 +47,14 @@ class BlobsConformance(Conformance):
 
     def test_preload(self) -> None:
         """
-        A part of a blob can be preloaded, also beyond its end; not of one that is
-        not there.
+        A part of a blob can be preloaded, also beyond its end, and of a partial one; not
+        of one that is not there.
         """
         self.failure(self.store.blobs.preload(DIGEST, 0, 1), NotFound)
+        arriving = self.partial()
+        arriving.write(DATA[:5])
+        self.result(self.store.blobs.preload(DIGEST, 0, 5))
+        arriving.close()
         self.result(self.store.blobs.put(DIGEST, DATA))
         for offset, size in ((0, len(DATA)), (1, 2), (len(DATA), 10), (0, 1 << 30)):
             self.result(self.store.blobs.preload(DIGEST, offset, size))

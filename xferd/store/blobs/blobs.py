@@ -246,12 +246,7 @@ def _preload(paths: Paths, digest: Digest, offset: int, size: int) -> None:
     Read a part of a blob, so that the kernel has it in memory.  Blocking, for a
     thread.
     """
-    try:
-        file = os.open(paths.blob(digest), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as e:
-        raise NotFound(f"blob {digest} is not in the store") from e
-    except OSError as e:
-        raise StoreError(f"cannot read blob {digest}: {e.strerror}") from e
+    file = _open(paths, digest)
     try:
         with trying_to(f"read blob {digest}"):
             stop = offset + size
@@ -259,6 +254,20 @@ def _preload(paths: Paths, digest: Digest, offset: int, size: int) -> None:
                 offset += len(piece)
     finally:
         os.close(file)
+
+
+def _open(paths: Paths, digest: Digest) -> int:
+    """
+    Open a blob or its partial file, which may become the blob at any moment.
+    """
+    for path in (paths.partial(digest), paths.blob(digest)):
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError as e:
+            raise StoreError(f"cannot read blob {digest}: {e.strerror}") from e
+    raise NotFound(f"blob {digest} is not in the store")
 
 
 def write_document(paths: Paths, digest: Digest, data: bytes) -> None:
