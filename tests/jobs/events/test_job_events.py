@@ -96,6 +96,47 @@ class EventsTests(JobsCase):
         self.settle()
         self.assertEqual(self.successResultOf(waiting), [])
 
+    def test_unread(self) -> None:
+        """
+        An event that one stream has read and another one has not is made again when
+        its subject changes: both get the newest state.
+        """
+        image = self.add(sample_image(1, size=100_000))
+        blob = image.layers[0].blob.digest
+        self.registry.stall(blob)
+        job_id = self.pull()
+        quick, slow = self.jobs.events(job_id), self.jobs.events(job_id)
+        self.wait(1)
+        layer = "layer", job_id, 0
+        self.assertEqual(self.subjects(self.read(quick))[layer].data["bytes_done"], 0)
+        self.registry.feed(blob, 1000)
+        self.wait(1)
+        self.assertEqual(self.subjects(self.read(quick))[layer].data["bytes_done"], 1000)
+        self.registry.feed(blob, 1000)
+        self.registry.feed(blob, 1000)
+        self.wait(1)
+        for stream in (slow, quick):
+            self.assertEqual(self.subjects(self.read(stream))[layer].data["bytes_done"], 3000)
+        self.registry.finish(blob)
+        self.settle()
+        for stream in (slow, quick):
+            self.assertEqual(self.subjects(self.read(stream))[layer].data["state"], "done")
+
+    def test_nothing_left(self) -> None:
+        """
+        Of a job that has ended no event is kept for streams that were closed before
+        they read it.
+        """
+        image = self.add(sample_image(2))
+        self.registry.stall(image.layers[0].blob.digest)
+        stream = self.jobs.events(self.pull())
+        self.settle()
+        self.assertTrue(self.jobs._broker._unread)
+        stream.close()
+        self.registry.finish(image.layers[0].blob.digest)
+        self.settle()
+        self.assertEqual(self.jobs._broker._unread, {})
+
     def test_other_jobs(self) -> None:
         """
         A job's stream is silent about others.

@@ -36,22 +36,27 @@ client alone, and a hundred clients of one image must not slow its transfers.
 class _Item:
     """
     An event that is made when it is first read, for all streams that get it.
+
+    Until then it stands for all changes of its subject: C{unread} has it, and a
+    further change makes no other one.
     """
 
-    def __init__(self, make: Callable[[], Event]) -> None:
+    def __init__(
+        self, subject: Hashable, make: Callable[[], Event], unread: dict[Hashable, _Item] | None = None
+    ) -> None:
+        self._subject = subject
         self._make: Callable[[], Event] | None = make
+        self._unread = unread
         self._event: Event | None = None
-
-    @property
-    def made(self) -> bool:
-        """
-        Whether it was read.
-        """
-        return self._event is not None
+        if unread is not None:
+            unread[subject] = self
 
     def __call__(self) -> Event:
         if self._event is None:
             assert self._make is not None
+            unread, self._unread = self._unread, None
+            if unread is not None and unread.get(self._subject) is self:
+                del unread[self._subject]
             # The sources of the event are not kept.
             self._event, self._make = self._make(), None
         return self._event
@@ -61,8 +66,8 @@ class Broker:
     """
     Passes changes to the open event streams.
 
-    A change costs one item for each thing that changed and each stream that
-    follows it; the event is made when the first of them reads it.
+    A change costs one item for each thing that changed, unless the last item of the
+    thing is unread; the event is made when the first stream reads it.
     """
 
     def __init__(
@@ -82,7 +87,7 @@ class Broker:
         self._of_one: defaultdict[str, list[EventStream]] = defaultdict(list)
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._used: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        self._moving: dict[str, _Item] = {}
+        self._unread: dict[Hashable, _Item] = {}
         self._listed: dict[str, tuple[Hashable, TransferJSON]] = {}
         self._changes = ChangeLog()
         self._streams = 0
@@ -209,6 +214,9 @@ class Broker:
         for number, transfer in enumerate(transfers, MAX_TRANSFERS - len(transfers)):
             # The job's own streams have got the last state of one that is over.
             self._release(self._of_all if transfer.over else streams, transfer, keep=number >= 0)
+        self._unread.pop(("job", job.id), None)
+        for row in job.rows:
+            self._unread.pop(("layer", job.id, row.index), None)
         self._changes.changed(("job", job.id))
         for stream in streams:
             _put_record(stream, record)
@@ -283,19 +291,17 @@ class Broker:
         if transfer.id in self._users:
             self._put_transfer(streams, transfer)
             return
-        item = self._moving.pop(transfer.id, None)
-        if item is None or item.made:
+        subject = "transfer", transfer.id
+        item = self._unread.pop(subject, None)
+        if item is None:
             if not (streams or keep):
                 return
-            item = self._item_of(transfer)
+            item = _Item(subject, lambda: Event("transfer", self.transfer_json(transfer)))
         event = item()
         for stream in streams:
-            stream.put(("transfer", transfer.id), item)
+            stream.put(subject, item)
         if keep:
             self._changes.ended(event.data)
-
-    def _item_of(self, transfer: Transfer) -> _Item:
-        return _Item(lambda: Event("transfer", self.transfer_json(transfer)))
 
     def _open(self, streams: list[EventStream], since: int | None, position: str | None) -> EventStream:
         """
@@ -346,28 +352,31 @@ class Broker:
                 for transfer in row.transfers:
                     self._put_transfer(streams, transfer)
 
-    def _put_job(self, streams: Iterable[EventStream], job: Job) -> None:
-        item = _Item(lambda: Event("job", job.to_json()))
-        for stream in streams:
-            stream.put(("job", job.id), item)
+    def _put_job(self, streams: Sequence[EventStream], job: Job) -> None:
+        self._put_item(streams, ("job", job.id), lambda: Event("job", job.to_json()))
 
-    def _put_row(self, streams: Iterable[EventStream], job: Job, row: Row) -> None:
-        item = _Item(lambda: Event("layer", row.to_json(job.id)))
-        for stream in streams:
-            stream.put(("layer", job.id, row.index), item)
+    def _put_row(self, streams: Sequence[EventStream], job: Job, row: Row) -> None:
+        self._put_item(streams, ("layer", job.id, row.index), lambda: Event("layer", row.to_json(job.id)))
 
     def _put_transfer(self, streams: Sequence[EventStream], transfer: Transfer) -> None:
         """
-        Put a transfer into streams.  All jobs that wait for it report the same
-        change, and share the event until it has been read.
+        Put a transfer into streams.  All jobs that wait for it share the event.
+        """
+        self._put_item(
+            streams, ("transfer", transfer.id), lambda: Event("transfer", self.transfer_json(transfer))
+        )
+
+    def _put_item(self, streams: Sequence[EventStream], subject: Hashable, make: Callable[[], Event]) -> None:
+        """
+        Put the newest event of a subject into streams.
         """
         if not streams:
             return
-        item = self._moving.get(transfer.id)
-        if item is None or item.made:
-            item = self._moving[transfer.id] = _Item(lambda: Event("transfer", self.transfer_json(transfer)))
+        item = self._unread.get(subject)
+        if item is None:
+            item = _Item(subject, make, self._unread)
         for stream in streams:
-            stream.put(("transfer", transfer.id), item)
+            stream.put(subject, item)
 
     def _put_image(self, stream: EventStream, image: Image) -> None:
         """

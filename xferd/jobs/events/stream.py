@@ -75,7 +75,7 @@ class EventStream:
         @param final: whether it is the last one of a job: it is read behind
             all others, and without delay.
         """
-        if self._ended:
+        if self._ended or self._items.get(subject) is item:
             return
         if final:
             self._items.pop(subject, None)
@@ -123,12 +123,14 @@ class EventStream:
         """
         if self._reader is None or self._handing or not (self._items or self._ended):
             return
+        if self._timer is not None and not (self._hurry or self._ended):
+            return
         pause = self._pause()
         if pause <= 0:
             self._stop_timer()
             self._handing = True
             self._eventual.call(self._hand)
-        elif self._timer is None:
+        else:
             self._timer = self._clock.callLater(pause, self._due)
 
     def _due(self) -> None:
