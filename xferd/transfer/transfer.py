@@ -521,7 +521,7 @@ class Transfer(Attempting):
         for watcher in self._watchers:
             # One call each: what a result sets going may take its time.
             self._context.eventual.call(watcher.deliver)
-        facts = {"kind": self.kind, "digest": self.digest, "size": self.bytes_done}
+        facts = {"kind": self.kind, "digest": str(self.digest), "size": self.bytes_done}
         if error is None:
             self._log.info("{kind} of {digest} done: {size} bytes", **facts)
         else:
