@@ -251,7 +251,7 @@ class Job:
         """
         The job as the API shows it, with its layers and transfers.
         """
-        self._changed.update(dict.fromkeys(self._rows))
+        self._changed.update(dict.fromkeys(row for row in self._rows if not row.settled))
         layers = [row.to_json(self.id) for row in self._rows]
         return {**self.to_json(), "layers": layers, "transfers": list(self.transfers)}
 

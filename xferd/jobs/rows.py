@@ -7,6 +7,7 @@ prefetch or a verification.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from attrs import define, field
 
@@ -14,7 +15,11 @@ from xferd.interfaces.job_json import LayerJSON
 from xferd.jobs.reasons import why
 from xferd.names import Digest
 from xferd.oci import Descriptor
+from xferd.transfer.eventual import Eventual
 from xferd.transfer.transfer import Transfer
+
+ROWS_IN_A_TURN = 250
+"""The rows of a job that are made into JSON in one turn of the reactor."""
 
 PRESENT = frozenset({"done", "exists", "mounted"})
 """The states of a row that is complete."""
@@ -52,6 +57,13 @@ class Row(ABC):
         """
         Its state, as the API shows it.
         """
+
+    @property
+    def settled(self) -> bool:
+        """
+        Whether it will not change any more, and has been made into JSON.
+        """
+        return False
 
     @abstractmethod
     def to_json(self, job_id: str) -> LayerJSON:
@@ -163,6 +175,14 @@ class BlobRow(Row):
     upload: Transfer | None = None
     abandoned: bool = False
     fetches: list[Transfer] = field(factory=list)
+    _last: LayerJSON | None = field(default=None, init=False)
+
+    @property
+    def settled(self) -> bool:
+        """
+        Whether it will not change any more, and has been made into JSON.
+        """
+        return self._last is not None
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -197,8 +217,10 @@ class BlobRow(Row):
     def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.  Its C{transfer} is the one that it waits
-        for.
+        for.  That of a blob that was pushed is made once: jobs have thousands.
         """
+        if self._last is not None:
+            return self._last
         shown, reason = self.upload, ""
         if shown is None and not self.abandoned:
             reason = "waiting for the blobs before it"
@@ -207,7 +229,7 @@ class BlobRow(Row):
             if found:
                 shown, reason = part, found
                 break
-        return {
+        row: LayerJSON = {
             "job": job_id,
             "index": self.index,
             "digest": str(self.blob.digest),
@@ -219,6 +241,9 @@ class BlobRow(Row):
             "transfer": None if shown is None else shown.id,
             "why": reason,
         }
+        if self.upload is not None and all(part.state == "done" for part in self.transfers):
+            self._last = row
+        return row
 
 
 @define(eq=False)
@@ -322,3 +347,15 @@ class CheckedRow(Row):
             "transfer": None if fetch is None else fetch.id,
             "why": "" if fetch is None else why(fetch),
         }
+
+
+async def make_rows(rows: Sequence[Row], job_id: str, eventual: Eventual) -> list[LayerJSON]:
+    """
+    Make rows into JSON, in several turns of the reactor where there are many.
+    """
+    made: list[LayerJSON] = []
+    for first in range(0, len(rows), ROWS_IN_A_TURN):
+        if first:
+            await eventual.caught_up()
+        made += [row.to_json(job_id) for row in rows[first : first + ROWS_IN_A_TURN]]
+    return made

@@ -25,6 +25,7 @@ from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.job import BUG, Job, describe, rfc3339
 from xferd.jobs.reporter import Reporter
+from xferd.jobs.rows import ROWS_IN_A_TURN, make_rows
 from xferd.jobs.shutdown_errors import stopped
 from xferd.names import Digest, Reference, Repository
 from xferd.transfer.eventual import Background, Eventual
@@ -299,7 +300,7 @@ class Runner:
         """
         Make the reporter of a job's changes.
         """
-        return Reporter(job, self._broker, lambda: self.record(job))
+        return Reporter(job, self._broker, lambda: self._record_in_turns(job))
 
     def warned(self, repository: Repository, text: str) -> None:
         """
@@ -330,6 +331,8 @@ class Runner:
             job.result = await running.run()
             # In a turn of its own: many jobs may end with one write to the disk.
             await uninterrupted(self._eventual.caught_up())
+            # What is settled is made once: the turn in which the job ends is short.
+            await uninterrupted(Deferred.fromCoroutine(make_rows(job.rows, job.id, self._eventual)))
         except CancelledError:
             if running.reason is None or running.cancelled:
                 self._end(running, "cancelled")
@@ -492,6 +495,23 @@ class Runner:
         @return: fires with whether that is on the disk now.
         """
         return self._record(job.with_layers(), None if job.restart is None else job.to_request())
+
+    def _record_in_turns(self, job: Job) -> Deferred[bool]:
+        """
+        The same, in several turns of the reactor where there are many rows.
+        """
+        if len(job.rows) <= ROWS_IN_A_TURN:
+            return self.record(job)
+        return Deferred.fromCoroutine(self._record_many(job))
+
+    async def _record_many(self, job: Job) -> bool:
+        layers = await make_rows(job.rows, job.id, self._eventual)
+        running = self._running.get(job.id)
+        if running is None or running.cancelled or running.suspended or job.result is not None:
+            # The journal has, or will have, what became of it.
+            return False
+        record = {**job.to_json(), "layers": layers, "transfers": list(job.transfers)}
+        return await self._record(record, None if job.restart is None else job.to_request())
 
     def _record(self, record: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Deferred[bool]:
         recording = self._store.journal.record_job(record, request)

@@ -29,6 +29,7 @@ from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.store.batches import Batches
 from xferd.store.disk.reserve import Reserve
+from xferd.store.job_record import encode_record
 from xferd.store.journal_schema import MIGRATIONS
 from xferd.store.threads import Threads
 
@@ -243,10 +244,9 @@ class Journal:
         """
         Cancelling waits for the disk.
         """
-        # Encoded now: the caller may change it later.
         values = {name: record[name] for name in ("id", "created", "state")}
         encoded = None if request is None else json.dumps(dict(request))
-        return self._add(_RECORD_JOB, {**values, "record": json.dumps(dict(record)), "request": encoded})
+        return self._add(_RECORD_JOB, {**values, "record": encode_record(record), "request": encoded})
 
     def record_begun(self, crashes: Mapping[str, int]) -> Deferred[None]:
         """

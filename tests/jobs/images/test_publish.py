@@ -4,10 +4,12 @@ Tests for L{xferd.jobs.images.publish}: many blobs in one job.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tests.jobs.case import OTHER, JobsCase, every
 from xferd.errors import Denied
+from xferd.jobs import rows, runner
 from xferd.jobs.images.publish import AHEAD
 from xferd.names import Digest
 from xferd.testing.images import SampleImage, image_of, sample_layer
@@ -49,6 +51,16 @@ class ManyBlobsTests(JobsCase):
         The digests of the blobs that were sent, in their order.
         """
         return [str(attempt.digest) for attempt in self.other.uploads.attempts]
+
+    def recorded(self, job_id: str) -> Mapping[str, Any]:
+        """
+        The record of a job in the journal.
+        """
+        reading = self.store.journal.job(job_id)
+        self.settle()
+        record = self.successResultOf(reading)
+        assert record is not None
+        return record
 
     def blob(self, index: int) -> Digest:
         """
@@ -92,6 +104,44 @@ class ManyBlobsTests(JobsCase):
         order = [index[digest] for digest in self.sent()]
         self.assertEqual(order[:LIMIT], list(range(LIMIT)))
         self.assertLessEqual(max(abs(n - place) for place, n in enumerate(order)), AHEAD)
+
+    def test_recorded(self) -> None:
+        """
+        The journal has all rows of a job while it runs, and their last states when
+        it has ended, which the API shows, too.
+        """
+        self.patch(rows, "ROWS_IN_A_TURN", 50)
+        self.patch(runner, "ROWS_IN_A_TURN", 50)
+        self.other.uploads.stall(self.blob(LAYERS - 1))
+        job_id = self.copy()
+        self.wait(2)
+        recorded = self.recorded(job_id)
+        self.assertEqual((recorded["state"], len(recorded["layers"])), ("running", LAYERS + 1))
+        self.other.uploads.finish(self.blob(LAYERS - 1))
+        self.wait(2)
+        self.assert_done(job_id)
+        recorded = self.recorded(job_id)
+        self.assertEqual((recorded["state"], recorded["layers"]), ("done", self.rows(job_id)))
+        self.assertEqual({row["state"] for row in self.rows(job_id)}, {"done"})
+        self.assert_idle()
+
+    def test_recorded_after_the_end(self) -> None:
+        """
+        A job that ends while its first rows are made into JSON is recorded as it
+        ended.
+        """
+        self.patch(rows, "ROWS_IN_A_TURN", 5)
+        self.patch(runner, "ROWS_IN_A_TURN", 5)
+        self.other.gate.hold("push")
+        job_id = self.copy()
+        while not self.uploads():
+            self.clock.advance(0)
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.other.gate.release("push")
+        self.wait(2)
+        recorded = self.recorded(job_id)
+        self.assertEqual((recorded["state"], recorded["layers"]), ("cancelled", self.rows(job_id)))
 
     def test_cancelled_early(self) -> None:
         """

@@ -139,7 +139,11 @@ class Publisher:
                 # It requests no more blobs.
                 work.cancel()
             for watcher in watchers:
-                watcher.release()
+                if watcher.transfer.over:
+                    # Of thousands of blobs, in several turns of the reactor.
+                    self._eventual.call(watcher.release)
+                else:
+                    watcher.release()
             abandoned = [row for row in rows if row.upload is None]
             for row in abandoned:
                 row.abandoned = True
