@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, FakeDaemon, event, job, layer, one_pull, refusal
 from xferd.ctl import api
 from xferd.ctl.address import Address
-from xferd.ctl.client import Daemon, client_name
+from xferd.ctl.client import PATIENCE, Daemon, client_name
 from xferd.ctl.errors import NoDaemon, NotXferd, Refused
 
 NOBODY_KNOWS = 3_999_999_999
@@ -290,6 +290,22 @@ class EventTests(ConversationMixin, DaemonTestCase):
         self.assertEqual(list(self.daemon().events("j1"))[-1].data["state"], "done")
         self.assertEqual(self.pauses, [0.2])
 
+    def test_restarted(self) -> None:
+        """
+        A daemon that is starting or stopping is reported as lost, once for each time; the
+        credentials are sent again.
+        """
+        starting = refusal(503, "INTERRUPTED", "just starting")
+        broken = Answer(lines=[event("job", job())], whole=False)
+        self.fake.on("GET", "/jobs/j1", starting)
+        self.fake.on(
+            "GET", "/jobs/j1/events", broken, starting, broken, starting, starting, Answer(lines=one_pull())
+        )
+        kinds = [e.kind for e in self.daemon().events("j1", {"X-Registry-Config": "secret"})]
+        self.assertEqual(kinds[:4], ["job", "lost", "job", "lost"])
+        self.assertEqual(kinds.count("lost"), 2)
+        self.assertEqual({each.get("X-Registry-Config") for each in self.fake.headers[1:]}, {"secret", None})
+
     def test_forgotten(self) -> None:
         """
         An unknown job is not requested again.
@@ -302,8 +318,11 @@ class EventTests(ConversationMixin, DaemonTestCase):
         The attempts to reach a daemon are limited.
         """
         self.fake.stop()
-        self.assertRaises(NoDaemon, list, self.daemon().events("j1"))
-        self.assertEqual(self.pauses, [0.2, 0.5, 1.0, 2.0, 4.0, 4.0])
+        events = self.daemon().events("j1")
+        self.assertEqual(next(events).kind, "lost")
+        self.assertRaises(NoDaemon, list, events)
+        self.assertEqual(self.pauses[:5], [0.2, 0.5, 1.0, 2.0, 2.0])
+        self.assertTrue(PATIENCE <= sum(self.pauses) < PATIENCE + 2)
 
     def test_nonsense(self) -> None:
         """

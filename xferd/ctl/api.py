@@ -40,7 +40,8 @@ class Event(NamedTuple):
     One event of a stream.
 
     @ivar kind: C{job}, C{layer}, C{transfer} or C{image}; C{begin} before the
-        events of a stream that starts with the present state of everything.
+        events of a stream that starts with the present state of everything; C{lost}
+        when the daemon cannot be reached.
     @ivar data: the object's state, as the API defines it.
     @ivar final: whether this is the object's last event.
     @ivar id: the position in the stream, for resuming; may be empty.
@@ -259,14 +260,17 @@ class API:
         link = re.fullmatch(r'<[^>?]*(\?[^>]*)>; rel="next"', headers.get("Link") or "")
         return value, None if link is None else path.partition("?")[0] + link[1]
 
-    def stream(self, path: str, after: str | None = None) -> Iterator[Event]:
+    def stream(
+        self, path: str, after: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[Event]:
         """
         Yield the events of one connection, until it breaks.
 
         @param after: the id of the last event seen; L{None} to report no
             C{begin} event.
+        @param headers: additional headers.
         """
-        headers = {"Last-Event-ID": after} if after else {}
+        headers = {**(headers or {}), **({"Last-Event-ID": after} if after else {})}
         with self.request("GET", path, None, headers, accept=_EVENTS, timeout=_SILENCE) as response:
             if after is not None and response.headers.get("Xferd-Resumed") != "true":
                 yield Event("begin", {}, False)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from xferd.ctl.api import API, Download, Event
-from xferd.ctl.errors import ClientError, NoDaemon, Refused
+from xferd.ctl.errors import ArchiveLost, ClientError, NoDaemon, Refused
 from xferd.ctl.text import clean
 
 if TYPE_CHECKING:
@@ -35,14 +35,20 @@ _LOGIN_TIMEOUT = 120.0
 _DOWNLOAD_TIMEOUT = 600.0
 """Seconds without a byte of an archive: the daemon may fetch layers before the first."""
 
+_INTERRUPTED = "INTERRUPTED"
+"""The code of a daemon that is starting or stopping."""
+
 _READING = 0.5
 """Seconds to wait before sending a piece of an archive again, while the piece before is being read."""
 
 _PAGE = 500
 """Jobs in one page of a list."""
 
-_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 4.0)
-"""Seconds to wait before each attempt to reach a daemon whose connection broke."""
+_PAUSES = (0.2, 0.5, 1.0, 2.0)
+"""Seconds to wait before each attempt to reach a daemon whose connection broke; the last one repeats."""
+
+PATIENCE = 60.0
+"""Seconds to wait for such a daemon: it may be restarting."""
 
 
 def client_name(uid: int) -> str:
@@ -161,22 +167,32 @@ class Daemon:
         """
         return self._api.request_object("DELETE", _job_path(job_id))
 
-    def events(self, job_id: str) -> Iterator[Event]:
+    def events(self, job_id: str, headers: Mapping[str, str] | None = None) -> Iterator[Event]:
         """
         Follow a job until it has ended, first with the stream of
         L{start_followed} if that opened one.
 
-        A stream that breaks is opened again while the daemon can be reached;
-        it then starts with the present state of everything.  The last event
-        is the job's own, in one of the states L{ENDED}.
+        A stream that breaks is opened again; it then starts with the present state
+        of everything.  A C{lost} event reports that the daemon cannot be reached: it
+        has L{PATIENCE} seconds to come back.  The last event is the job's own, in one of
+        the states L{ENDED}.
+
+        @param headers: the user's credentials, which a daemon that was restarted may
+            have lost.
         """
+        lost = False
         reconnects = _Reconnects(self._pause)
         while True:
             error: ClientError | None = None
             try:
                 opened = self._streams.pop(job_id, None)
                 stream = f"{_job_path(job_id)}/events"
-                for event in self._api.stream(stream) if opened is None else self._api.events(opened):
+                if opened is None:
+                    events = self._api.stream(stream, headers=headers)
+                else:
+                    events = self._api.events(opened)
+                for event in events:
+                    lost = False
                     yield event
                     if event.kind == "job":
                         if event.data.get("state") in ENDED:
@@ -190,6 +206,9 @@ class Daemon:
                     return
             except (NoDaemon, Refused) as e:
                 error = e
+                if not lost and (isinstance(e, NoDaemon) or e.code == _INTERRUPTED):
+                    lost = True
+                    yield Event("lost", {}, False)
             reconnects.wait(error)
 
     def watch(self) -> Iterator[Event]:
@@ -218,6 +237,8 @@ class Daemon:
         Send the next piece of an import's archive, and wait until the daemon
         has read it.  If the answer is lost, the offset in the daemon's next
         answer shows whether the piece arrived.
+
+        @raise ArchiveLost: the daemon was restarted, and has nothing of the archive.
         """
         path = f"{_job_path(job_id)}/content"
         headers = {"Content-Range": f"{offset}-{offset + len(data) - 1}"}
@@ -231,27 +252,39 @@ class Daemon:
                 reached = e.detail.get("offset")
                 if reached == offset + len(data):
                     return
-                if e.status != 416 or reached != offset:
-                    raise
-                # The daemon is still reading the piece before.
-                self._pause(_READING)
+                if e.status == 503:
+                    reconnects.wait(e)
+                elif e.status == 416 and reached == offset:
+                    # The daemon is still reading the piece before.
+                    self._pause(_READING)
+                else:
+                    raise _archive_error(e) from e
             except NoDaemon as e:
                 reconnects.wait(e)
 
     def end_content(self, job_id: str, size: int) -> None:
         """
-        Report that an import's archive is complete.
+        Report that an import's archive is complete, and wait until the daemon has
+        stored all of it.
 
         @param size: the archive's bytes.
+        @raise ArchiveLost: see L{send_piece}.
         """
+        path = f"{_job_path(job_id)}/content"
+        reconnects = _Reconnects(self._pause)
         while True:
             try:
-                self._api.request_json("PUT", f"{_job_path(job_id)}/content", {"size": size})
+                self._api.request_json("PUT", path, {"size": size}, timeout=_DOWNLOAD_TIMEOUT)
                 return
             except Refused as e:
-                if e.status != 416 or e.detail.get("offset") != size:
-                    raise
-                self._pause(_READING)
+                if e.status == 503:
+                    reconnects.wait(e)
+                elif e.status == 416 and e.detail.get("offset") == size:
+                    self._pause(_READING)
+                else:
+                    raise _archive_error(e) from e
+            except NoDaemon as e:
+                reconnects.wait(e)
 
     def archive(self, reference: str, form: str, headers: Mapping[str, str] | None = None) -> Download:
         """
@@ -491,10 +524,11 @@ class _Reconnects:
 
     def __init__(self, pause: Callable[[float], None]) -> None:
         self._pause = pause
-        self._count = 0
+        self.reset()
 
     def reset(self) -> None:
         self._count = 0
+        self._waited = 0.0
 
     def wait(self, error: ClientError | None) -> None:
         """
@@ -506,10 +540,19 @@ class _Reconnects:
         if error is not None:
             # 503: the daemon has too many streams, or is stopping.
             final = isinstance(error, Refused) and error.status != 503
-            if final or self._count >= len(_PAUSES):
+            if final or self._waited >= PATIENCE:
                 raise error
-        self._pause(_PAUSES[min(self._count, len(_PAUSES) - 1)])
+        pause = _PAUSES[min(self._count, len(_PAUSES) - 1)]
+        self._pause(pause)
         self._count += 1
+        self._waited += pause
+
+
+def _archive_error(error: Refused) -> ClientError:
+    """
+    The error for a piece or the end of an archive that the daemon refused.
+    """
+    return ArchiveLost(str(error)) if error.status == 416 and error.detail.get("offset") == 0 else error
 
 
 def _job_request(kind: str, reference: str | None, more: Mapping[str, object]) -> dict[str, object]:

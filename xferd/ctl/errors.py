@@ -5,6 +5,7 @@ Errors that end a command.  Their text is printed on stderr as it is::
     ClientError
       BadAddress      the daemon's address cannot be parsed
       NoDaemon        no daemon listens there, or the connection broke
+      ArchiveLost     the daemon was restarted while it received an archive
       NotXferd        the server there does not speak xferd's API
       Refused         the daemon refused the request
 """
@@ -32,6 +33,13 @@ class BadAddress(ClientError):
 class NoDaemon(ClientError):
     """
     No daemon listens at any address, or the connection to it broke.
+    """
+
+
+class ArchiveLost(ClientError):
+    """
+    The daemon was restarted while it received an archive, and needs it from its
+    beginning.
     """
 
 

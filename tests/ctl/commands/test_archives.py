@@ -151,6 +151,49 @@ class ImportTests(DaemonTestCase):
         os.mkdir(empty)
         self.assertIn("not an OCI layout", self.import_(path=empty).err)
 
+    def lose(self) -> None:
+        """
+        Have the daemon restart after the first piece.
+        """
+        lost = refusal(416, "OFFSET_INVALID", "the next piece begins at 0", offset=0)
+        stopping = refusal(503, "INTERRUPTED", "stopping")
+        self.fake.on(
+            "PATCH",
+            "/jobs/j1/content",
+            Answer({"offset": 1}, 202),
+            stopping,
+            lost,
+            Answer({"offset": 1}, 202),
+        )
+
+    def test_restarted(self) -> None:
+        """
+        A daemon that was restarted gets a file from its beginning.
+        """
+        self.lose()
+        outcome = self.import_()
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        sent = self.asked("PATCH")
+        self.assertEqual(b"".join(sent[-2:]), self.data)
+        self.assertEqual(len(sent), 5)
+
+    def test_restarted_without_file(self) -> None:
+        """
+        Data from a pipe cannot be sent a second time: the job is cancelled.
+        """
+        self.lose()
+
+        def cancelled(_: object = None) -> None:
+            while not self.asked("DELETE"):
+                self.fake.released.wait(0.01)
+
+        self.fake.on("DELETE", "/jobs/j1", Answer(import_job("cancelled")))
+        self.takes(cancelled, event("job", import_job("cancelled"), True))
+        argv = [*COMMAND, "--host", self.fake.url, "import", "-", "a:1"]
+        done = subprocess.run(argv, input=self.data, capture_output=True, env=environment())
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"cannot be read a second time", done.stderr)
+
     def test_job_fails(self) -> None:
         """
         If the job fails, its error is reported, and not the refusal of further pieces.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from xferd.ctl.client import PATIENCE
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import job_result
@@ -54,7 +55,7 @@ def run_job(args: Namespace, session: Session, headers: Mapping[str, str], **fie
         if args.detach:
             print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
             return
-        follow(daemon, job, display)
+        follow(daemon, job, display, headers)
     except KeyboardInterrupt as e:
         raise Interrupted(cancel_interrupted(daemon, args.command, job)) from e
     except OSError:
@@ -62,15 +63,24 @@ def run_job(args: Namespace, session: Session, headers: Mapping[str, str], **fie
         raise
 
 
-def follow(daemon: Daemon, job: dict[str, object], display: ProgressDisplay) -> None:
+def follow(
+    daemon: Daemon,
+    job: dict[str, object],
+    display: ProgressDisplay,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """
     Show a job until it has ended, and its result.
 
+    @param headers: the user's credentials.
     @raise JobFailed: the job failed or was cancelled.
     """
     view = JobView(job)
     with display:
-        for event in daemon.events(str(job.get("id"))):
+        for event in daemon.events(str(job.get("id")), headers):
+            if event.kind == "lost":
+                display.note(f"the daemon does not answer; waiting up to {PATIENCE:.0f} s for its restart")
+                continue
             display.show_event(view, event, view.update(event))
     display.warn(view.warnings)
     display.report(view.findings)

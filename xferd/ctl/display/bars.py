@@ -156,6 +156,12 @@ class Picture:
         with self._lock:
             self._totals["total"] = Row.of_progress(progress)
 
+    def note(self, text: str) -> None:
+        """
+        Print a sentence above the lines.
+        """
+        self._console.print(Text(text))
+
     def show_job(self, name: str, view: JobView, rows: list[RowView]) -> None:
         """
         Show a job.
@@ -230,6 +236,12 @@ class Bars(ProgressDisplay):
         Draw the rows that changed, and the total.
         """
         self._picture.show_job("total", view, rows)
+
+    def note(self, text: str) -> None:
+        """
+        Print a sentence above the picture.
+        """
+        self._picture.note(text)
 
     def show(self, progress: Progress) -> None:
         """

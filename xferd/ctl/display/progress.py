@@ -94,6 +94,12 @@ class ProgressDisplay:
         Show the progress of a copy or download.
         """
 
+    def note(self, text: str) -> None:
+        """
+        Print a sentence about the work itself.
+        """
+        self._print(text)
+
     def warn(self, warnings: Sequence[str]) -> None:
         """
         Print those warnings that were not printed before.
@@ -125,6 +131,11 @@ class Quiet(ProgressDisplay):
     """
     Prints the result's name alone.
     """
+
+    def note(self, text: str) -> None:
+        """
+        Print nothing.
+        """
 
     def warn(self, warnings: Sequence[str]) -> None:
         """
@@ -165,6 +176,11 @@ class JsonLines(ProgressDisplay):
         if progress.fraction is not None and int(100 * progress.fraction) > self._percent:
             self._percent = int(100 * progress.fraction)
             self._object(self._kind, {"state": "running", **progress.counts}, final=False)
+
+    def note(self, text: str) -> None:
+        """
+        Print nothing: a sentence is no JSON.
+        """
 
     def warn(self, warnings: Sequence[str]) -> None:
         """

@@ -12,7 +12,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from xferd.ctl.errors import ClientError
+from xferd.ctl.errors import ArchiveLost, ClientError
 from xferd.ctl.image.layout import LayoutTar
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ class Source(Protocol):
         Yield its bytes, in pieces of any size.
         """
 
+    def rewind(self) -> bool:
+        """
+        Begin again.
+
+        @return: whether that is possible.
+        """
+
 
 class _File:
     """
@@ -52,15 +59,22 @@ class _File:
     def __init__(self, file: BinaryIO) -> None:
         found = os.fstat(file.fileno())
         self.size: int | None = None
+        self._start = 0
         if stat.S_ISREG(found.st_mode):
-            self.size = max(0, found.st_size - file.tell())
+            self._start = file.tell()
+            self.size = max(0, found.st_size - self._start)
+        # Closed with the process.
         self._file = file
 
     def __iter__(self) -> Iterator[bytes]:
-        fd = self._file.fileno()
-        with self._file:
-            while data := os.read(fd, PIECE):
-                yield data
+        while data := os.read(self._file.fileno(), PIECE):
+            yield data
+
+    def rewind(self) -> bool:
+        if self.size is None:
+            return False
+        os.lseek(self._file.fileno(), self._start, os.SEEK_SET)
+        return True
 
 
 def open_source(path: str) -> Source:
@@ -150,6 +164,19 @@ class Sender:
                 pass
 
     def _send(self) -> None:
+        while True:
+            try:
+                self._send_once()
+            except ArchiveLost:
+                if self._source.rewind():
+                    continue
+                raise ClientError(
+                    "the daemon was restarted, and this archive cannot be read a second time; "
+                    "import it again, from a file"
+                ) from None
+            return
+
+    def _send_once(self) -> None:
         offset = 0
         for piece in joined(self._source):
             if self._stopped.is_set():

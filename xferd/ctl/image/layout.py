@@ -72,6 +72,14 @@ class LayoutTar:
             yield padding(size)
         yield END
 
+    def rewind(self) -> bool:
+        """
+        Begin again.
+
+        @return: that this is possible.
+        """
+        return True
+
 
 def _files(path: str) -> Iterator[tuple[str, int]]:
     """
