@@ -243,7 +243,7 @@ def parse_tag(text: str) -> str:
 
 def parse_target(text: str) -> Reference:
     """
-    Parse a reference under which something is to be stored or pushed.
+    Parse a reference under which content will be stored or pushed.
 
     @raise BadReference: it is no reference, or has a digest: what goes there
         has its own.

@@ -21,15 +21,15 @@ class QuotaPolicy:
 
       - requests that their callers can do without, such as the check whether a
         tag has moved, are refused, but for one in C{recheck} seconds: at Docker
-        Hub such a check costs nothing, and its response shows the quota anew;
-      - requests that somebody waits for start at intervals, so that what is left
-        lasts for the rest of the window; but a person waits for them, so that
-        the interval has a limit.  Where the quota is used up, the next one waits
+        Hub such a check costs nothing, and its response shows the current quota;
+      - requests that a client waits for start at intervals, so that what is left
+        lasts for the rest of the window; the interval has a limit, because a
+        person may wait.  Where the quota is used up, the next one waits
         for its reset, if that is near.
 
     All ages are seconds since the response that named the quota.
 
-    @ivar floor: the share of the limit that is kept for requests that somebody
+    @ivar floor: the share of the limit that is kept for requests that a client
         waits for.
     @ivar least: the floor in requests where the limit is not known.
     @ivar longest: the longest interval between two starts, in seconds.
@@ -83,7 +83,7 @@ class QuotaPolicy:
 
     def interval(self, quota: Quota, age: float) -> float:
         """
-        The seconds between two starts of requests that somebody waits for; 0
+        The seconds between two starts of requests that a client waits for; 0
         for no interval.
         """
         if not self.is_low(quota, age):

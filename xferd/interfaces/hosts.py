@@ -40,7 +40,7 @@ class Availability(Enum):
     Whether a host serves an account now.
 
     @cvar OK: requests may be made.
-    @cvar QUOTA_LOW: only requests that somebody waits for are to be made.
+    @cvar QUOTA_LOW: only requests that a client waits for may be made.
     @cvar PAUSED: the registry asked to wait.
     @cvar DOWN: the last requests failed; the circuit is open.
     """

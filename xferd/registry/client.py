@@ -45,7 +45,7 @@ class View:
     """
     How registries are seen.
 
-    @ivar anonymous: whether the daemon's user is nobody there.
+    @ivar anonymous: whether requests carry none of the daemon's credentials.
     @ivar public_only: whether only servers with public addresses are reached.
     """
 

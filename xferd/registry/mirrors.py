@@ -266,7 +266,7 @@ class Endpoints:
 
 class _TryNext(Exception):
     """
-    A mirror has failed, and the next endpoint is to be tried.
+    A mirror has failed; the next endpoint follows.
     """
 
 

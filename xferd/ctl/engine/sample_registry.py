@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.ctl.engine.test_sample_registry -*-
 """
-A registry on a loopback port with one small image that nobody has, and a record of what it
-was asked.
+A registry on a loopback port with one small image that no store has, and a record of the
+requests that it received.
 """
 
 from __future__ import annotations

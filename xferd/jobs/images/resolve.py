@@ -124,8 +124,8 @@ class Search:
             found = await self._look(await self.fetch(entry), depth + 1, entry.platform or platform)
             if found is None:
                 continue
-            told = entry.platform is not None or entry.media_type in INDEXES
-            if told or alone or await self._fits(found[1]):
+            stated = entry.platform is not None or entry.media_type in INDEXES
+            if stated or alone or await self._fits(found[1]):
                 return found
         return None
 

@@ -114,7 +114,7 @@ class MirroredManifests:
         """
         name, age = f"{source.name}:{tag}", self._wall_clock() - known.since
         if known.checked is None:
-            # An image of a job is local, and has its name until somebody removes it.
+            # An image of a job is local, and keeps its name until a client removes it.
             fallback = after(error, evolve(policy, keep_gone=True), 0.0)
         else:
             fallback = after(error, policy, age)

@@ -14,7 +14,7 @@ from xferd.credentials import Credentials
 from xferd.expiring import ExpiringDict
 
 _COST: Final = 1024
-"""The cost of one guess at a password for somebody who has the journal: some
+"""The cost of one guess at a password for an attacker who has the journal: some
 5 ms and 1 MiB.  The same credentials are hashed once an hour at most."""
 
 

@@ -133,9 +133,9 @@ def read_note(path: str) -> Note | None:
     except FileNotFoundError:
         return None
     try:
-        told = json.loads(data)
-        note = Note(int(told["prefix"]), tuple((int(start), int(stop)) for start, stop in told["spans"]))
-        known = told["boot"] == boot_id() != ""
+        values = json.loads(data)
+        note = Note(int(values["prefix"]), tuple((int(start), int(stop)) for start, stop in values["spans"]))
+        known = values["boot"] == boot_id() != ""
     except (ValueError, TypeError, KeyError):
         return Note(0)
     bounds = [0, note.prefix, *(bound for span in note.spans for bound in span)]

@@ -94,7 +94,7 @@ class Catalog:
 
     def __init__(self, records: Records, touch: Callable[..., None], uses: Uses) -> None:
         """
-        @param touch: called with the digests that a caller is told of: the
+        @param touch: called with the digests that a caller receives: the
             garbage collector spares them while a lease is held.
         @param uses: the times at which manifests were last used.
         """
