@@ -92,6 +92,29 @@ class SettingsTests(SynchronousTestCase):
             error = self.assertRaises(ConfigError, self.read, WHOLE.replace(old, new))
             self.assertIn(reason, str(error))
 
+    def test_certificates(self) -> None:
+        """
+        Nodes that know one another by certificates need no secret, but the certificates and
+        an https URL.
+        """
+        files = 'peer_listen = "ssl:5001"\npeer_ca = "/ca"\npeer_certificate = "/c"\npeer_key = "/k"'
+        whole = WHOLE.replace('secret_file = "/s"', files).replace(
+            "http://10.0.0.7:5000", "https://10.0.0.7:5001"
+        )
+        self.assertTrue(self.read(whole).fleet.is_configured)
+        address = whole.replace('"ssl:5001"', "'ssl:5001:interface=fd00\\:\\:7'")
+        self.assertTrue(self.read(address).fleet.is_configured)
+        for old, new, reason in (
+            ("https://10.0.0.7:5001", "http://10.0.0.7:5001", "url must be the https URL of 'peer_listen'"),
+            ('peer_ca = "/ca"', "", "fleet.peer_ca must be set together with 'peer_listen'"),
+            ('peer_certificate = "/c"\npeer_key = "/k"', "", "fleet.peer_certificate must be set together"),
+            ("ssl:5001", "tcp:5001", "must be such as 'ssl:5001' or 'ssl:5001:interface=10.0.0.7'"),
+            ("ssl:5001", "ssl:5001:privateKey=/k", "must be such as 'ssl:5001'"),
+        ):
+            self.assertIn(old, whole)
+            error = self.assertRaises(ConfigError, self.read, whole.replace(old, new))
+            self.assertIn(reason, str(error))
+
     def test_password(self) -> None:
         """
         A password is sent without TLS on this machine alone.

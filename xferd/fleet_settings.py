@@ -35,6 +35,7 @@ OPEN: Final = 0o037
 """The permissions that a file with a secret must not have: a group may read it, as in
 a volume of Kubernetes."""
 
+_PEER_LISTEN = re.compile(r"ssl:[0-9]{1,5}(?::interface=(?:[A-Za-z0-9.-]|\\:)+)?")
 _SERVER = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?/?")
 
 
@@ -53,8 +54,11 @@ class FleetSettings:
     @ivar etcd_password_file: the file with its password.
     @ivar name: the name of this node; the empty string for the name of the host.
     @ivar url: the URL of this node's registry, for its peers.
-    @ivar secret_file: the file with the secret that all nodes have.
+    @ivar secret_file: the file with the secret that all nodes have; the empty string if
+        peers are known by certificates alone.
     @ivar peer_networks: the networks of the peers.
+    @ivar peer_listen: the endpoint for peers alone, who need a certificate; the empty
+        string if they use the registry's.
     @ivar peer_ca: a PEM file with the authorities of the peers' certificates; the empty
         string for the system's.
     @ivar peer_certificate: a PEM file with the certificate for peers, or the empty
@@ -79,6 +83,7 @@ class FleetSettings:
     peer_ca: str = ""
     peer_certificate: str = field(default="")
     peer_key: str = ""
+    peer_listen: str = field(default="")
     max_followers: int = field(default=8, validator=[ge(1), le(1000)])
     upload_rate: int = field(default=0, validator=ge(0))
     keep_copies: int = field(default=2, validator=[ge(0), le(MAX_HOLDERS)])
@@ -123,8 +128,10 @@ class FleetSettings:
 
     @secret_file.validator
     def _check_secret_file(self, _: Attribute[str], value: str) -> None:
-        if self.etcd and not value:
-            raise ValueError("'secret_file' must be a file with the secret that all nodes have")
+        if self.etcd and not value and not self.peer_listen:
+            raise ValueError(
+                "'secret_file' must be a file with the secret that all nodes have, or 'peer_listen' be set"
+            )
 
     @peer_networks.validator
     def _check_networks(self, _: Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
@@ -151,6 +158,20 @@ class FleetSettings:
     def _check_peer_certificate(self, _: Attribute[str], value: str) -> None:
         if bool(value) != bool(self.peer_key):
             raise ValueError("'peer_certificate' must be set together with 'peer_key'")
+
+    @peer_listen.validator
+    def _check_peer_listen(self, _: Attribute[str], value: str) -> None:
+        if not value:
+            return
+        if _PEER_LISTEN.fullmatch(value) is None:
+            raise ValueError(
+                f"'peer_listen' must be such as 'ssl:5001' or 'ssl:5001:interface=10.0.0.7', not {value!r}"
+            )
+        for name in ("peer_ca", "peer_certificate"):
+            if not getattr(self, name):
+                raise ValueError(f"'{name}' must be set together with 'peer_listen'")
+        if self.etcd and not self.url.startswith("https:"):
+            raise ValueError("'url' must be the https URL of 'peer_listen'")
 
     @property
     def is_configured(self) -> bool:

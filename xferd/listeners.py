@@ -48,6 +48,7 @@ class Listener:
         none, or its port is known only once it listens.
     @ivar number: its TCP port, or 0.
     @ivar certificate: the files for TLS, or L{None}.
+    @ivar for_peers: whether its clients are nodes of a fleet, which need certificates.
     @ivar plain: the endpoint string without TLS, to listen on; the empty string if that is
         C{description}.
     """
@@ -60,6 +61,7 @@ class Listener:
     number: int = 0
     certificate: CertificateFiles | None = None
     plain: str = ""
+    for_peers: bool = False
 
 
 def parse_endpoint(description: str, option: str = "--listen") -> Listener:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from secrets import token_hex
 from typing import TYPE_CHECKING, cast
 
-from attrs import asdict
+from attrs import asdict, evolve
 from twisted.application.service import MultiService, Service
 from twisted.application.strports import service as listening_service
 from twisted.internet.defer import CancelledError, Deferred
@@ -46,6 +46,7 @@ from xferd.jobs.local.registries import LocalRegistries
 from xferd.jobs.manager import Jobs
 from xferd.jobs.mirror.repositories import list_repositories
 from xferd.listeners import Listener, own_hosts, parse_endpoint
+from xferd.mutual_certificate import MutualCertificate
 from xferd.names import Repository
 from xferd.registry.auth.credential_helpers import CredentialHelpers, IHelperReactor
 from xferd.registry.auth.keychain import DockerKeychain
@@ -253,10 +254,16 @@ class Daemon(Service):
         self._background = Background()
         sites = [(listener, self.web.site(listener.trust)) for listener in listeners]
         sites += [(listener, self.registry.site(listener.trust)) for listener in served]
+        if config.fleet.peer_listen and self.fleet is not None and not self.fleet.problem:
+            sites.append((self._peer_listener(), self.registry.site(Trust.NONE)))
         for listener, site in sites:
             factory: IProtocolFactory = site
             if listener.certificate is not None:
-                certificate = ServerCertificate(listener.certificate)
+                certificate = (
+                    MutualCertificate(listener.certificate, config.fleet.peer_ca, reactor.seconds)
+                    if listener.for_peers
+                    else ServerCertificate(listener.certificate)
+                )
                 self._certificates.append(certificate)
                 tls = TLSMemoryBIOFactory(certificate, False, factory)
                 if listener in served:
@@ -275,6 +282,15 @@ class Daemon(Service):
                 raise ConfigError(f"{listener.description!r} is not an endpoint: {e}") from e
             child.setName(listener.description)
             child.setServiceParent(self.listening)
+
+    def _peer_listener(self) -> Listener:
+        """
+        The listener for the nodes of the fleet, which have certificates.
+        """
+        fleet = self._config.fleet
+        key, own = map(quoteStringArgument, (fleet.peer_key, fleet.peer_certificate))
+        listener = parse_endpoint(f"{fleet.peer_listen}:privateKey={key}:certKey={own}", "fleet.peer_listen")
+        return evolve(listener, trust=Trust.NONE, for_peers=True)
 
     def _make_fleet(self, keychain: IKeychain) -> Fleet | None:
         """
@@ -319,6 +335,8 @@ class Daemon(Service):
             if isinstance(e.port, bytes):
                 raise self._cannot_listen(os.fsdecode(e.port), str(why)) from e
             option = "--registry" if e.port in self._registry_ports else "--listen"
+            if self._config.fleet.peer_listen.split(":")[1:2] == [str(e.port)]:
+                option = "fleet.peer_listen"
             raise self._cannot_listen(f"{e.interface or '*'}:{e.port}", str(why), option) from e
         except OSError as e:
             raise self._cannot_listen(self._config.socket, str(e.strerror)) from e

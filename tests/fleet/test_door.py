@@ -4,6 +4,8 @@ Tests for L{xferd.fleet.door}.
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
@@ -16,6 +18,7 @@ from xferd.fleet.proofs import Proof, Prover, Secrets, challenged
 from xferd.interfaces.fleet import Peer
 from xferd.interfaces.peers import IPeerDoor, IPeerSending, PeerAnswer, PeerRequest
 from xferd.names import Digest
+from xferd.testing.certificates import Authority
 from xferd.testing.images import sample_image
 
 SECRET = b"0123456789abcdef"
@@ -104,6 +107,35 @@ class DoorTests(DoorCase):
                 answer = self.door.answer(PeerRequest("GET", path_of(digest), proof, digest))
                 self.assertEqual((answer.status, answer.blob), (401, None))
                 self.assertEqual(len(answer.headers), 1)
+
+    def test_certified(self) -> None:
+        """
+        Where peers need certificates, a proof counts only with one for the host of the
+        peer's URL.
+        """
+        self.pulled()
+        self.door = PeerDoor(
+            Prover(Secrets(SECRET), TWO, self.clock.seconds),
+            self.jobs.held,
+            self.coordination,
+            self.depths,
+            prefetch=lambda *_: "",
+            clock=self.clock,
+            certified=True,
+        )
+        authority, path = Authority(), path_of(self.digest)
+        for hosts, status in (((), 401), (("10.0.0.2", "n1"), 401), (("10.0.0.1",), 200)):
+            pem = authority.issue(*hosts)[0] if hosts else None
+            der = None if pem is None else load_pem_x509_certificates(pem)[0].public_bytes(Encoding.DER)
+            challenge = dict(self.door.answer(PeerRequest("GET", path, "", self.digest)).headers)
+            nonce = challenged(challenge["WWW-Authenticate"])
+            assert nonce is not None
+            proof = str(self.asking.prove("GET", path, TWO, nonce))
+            answer = self.door.answer(PeerRequest("GET", path, proof, self.digest, certificate=der))
+            self.assertEqual(answer.status, status)
+            if answer.blob is not None:
+                answer.blob.close()
+            self.assertEqual(self.door.admit("GET", path, proof, der).status, 401)
 
     def test_warned(self) -> None:
         """

@@ -199,6 +199,7 @@ class FleetTests(FleetCase):
         """
         fleet = self.start()
         assert fleet._parts is not None
+        assert fleet._parts.secrets is not None
         self.secret.write_bytes(b"0123456789abcdef\nfedcba9876543210\n")
         fleet.reload()
         self.assertEqual(len(fleet._parts.secrets.all), 2)

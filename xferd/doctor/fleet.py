@@ -33,7 +33,8 @@ def check_fleet(running: Running) -> Iterator[Problem]:
         return
     secret_problem = False
     try:
-        read_secrets(settings.secret_file)
+        if settings.secret_file:
+            read_secrets(settings.secret_file)
     except ConfigError as e:
         secret_problem = True
         yield Problem(str(e), "correct this and restart xferd; until then it works without a fleet")
@@ -60,6 +61,8 @@ def _check_url(settings: FleetSettings) -> Iterator[Problem]:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        if settings.peer_listen:
+            context.load_cert_chain(settings.peer_certificate, settings.peer_key)
         connection = HTTPSConnection(host, parts.port, timeout=PATIENCE, context=context)
     else:
         connection = HTTPConnection(host, parts.port, timeout=PATIENCE)

@@ -24,8 +24,9 @@ class FleetAccounts:
     neither be computed from it nor guessed by it.
     """
 
-    def __init__(self, secrets: Secrets, keychain: IKeychain) -> None:
+    def __init__(self, secrets: Secrets | None, keychain: IKeychain) -> None:
         """
+        @param secrets: those of the fleet; without them no account has a name.
         @param keychain: the credentials of the daemon's user.
         """
         self._secrets = secrets
@@ -40,6 +41,8 @@ class FleetAccounts:
         @return: 32 hexadecimal digits each; none where the daemon has no credentials, or
             cannot read them.
         """
+        if self._secrets is None:
+            return []
         try:
             credentials = await self._keychain.lookup(host, path)
         except CancelledError:

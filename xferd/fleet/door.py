@@ -18,8 +18,10 @@ from zope.interface import implementer
 from xferd.fleet.followers import Follower, Followers
 from xferd.fleet.peer_messages import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenge
+from xferd.http_urls import split_url
 from xferd.interfaces.fleet import ICoordination, Peer
 from xferd.interfaces.peers import IHeldBlob, IHeldBlobs, IPeerDoor, IPeerSending, PeerAnswer, PeerRequest
+from xferd.mutual_certificate import is_certified
 from xferd.names import Digest
 from xferd.transfer.bandwidth import Bandwidth
 
@@ -59,8 +61,10 @@ class PeerDoor:
         prefetch: Callable[[str, str | None, str], str],
         max_followers: int = 8,
         upload_rate: int = 0,
+        certified: bool = False,
     ) -> None:
         """
+        @param certified: whether a peer needs a certificate for the host of its URL.
         @param prefetch: begins a prefetch, given a reference, a platform and a client's
             name, and returns the ID of the job.
         @param coordination: is notified where a blob is gone that was announced.
@@ -72,6 +76,7 @@ class PeerDoor:
         self._held = held
         self._coordination = coordination
         self._depths = depths
+        self._certified = certified
         self._prefetch = prefetch
         self._bandwidth = Bandwidth(upload_rate, clock)
         self._clock = clock
@@ -81,7 +86,7 @@ class PeerDoor:
         self.sent = 0
 
     def answer(self, request: PeerRequest) -> PeerAnswer:
-        proof = self._check(request.method, request.path, request.authorization)
+        proof = self._check(request.method, request.path, request.authorization, request.certificate)
         if proof is None:
             return self._refusal()
         nonce = ("Xferd-Nonce", self._prover.challenge())
@@ -95,8 +100,10 @@ class PeerDoor:
             blob.close()
         return answer
 
-    def admit(self, method: str, path: str, authorization: str) -> PeerAnswer:
-        proof = self._check(method, path, authorization)
+    def admit(
+        self, method: str, path: str, authorization: str, certificate: bytes | None = None
+    ) -> PeerAnswer:
+        proof = self._check(method, path, authorization, certificate)
         if proof is None:
             return self._refusal()
         return PeerAnswer(200, (("Xferd-Nonce", self._prover.challenge()),), peer=proof.sender)
@@ -122,12 +129,18 @@ class PeerDoor:
         self.sent += size
         return self._bandwidth.take(size)
 
-    def _check(self, method: str, path: str, authorization: str) -> Proof | None:
+    def _check(self, method: str, path: str, authorization: str, certificate: bytes | None) -> Proof | None:
         """
         Check the proof of a request.
         """
         try:
-            return self._prover.check(method, path, authorization)
+            if self._certified and certificate is None:
+                raise ValueError("it did not come to peer_listen, with a certificate")
+            proof = self._prover.check(method, path, authorization)
+            host = split_url(proof.sender.url).hostname or ""
+            if certificate is not None and self._certified and not is_certified(certificate, host):
+                raise ValueError(f"the certificate of {proof.sender.name} is not for the host of its URL")
+            return proof
         except ValueError as e:
             why, now = str(e), self._clock.seconds()
             if authorization and self._warned.get(why, now) <= now:

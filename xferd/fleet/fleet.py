@@ -10,6 +10,8 @@ from random import Random
 from typing import Final
 
 from attrs import frozen
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -29,6 +31,7 @@ from xferd.fleet.prefetch import Prefetches
 from xferd.fleet.proofs import Prover, Secrets
 from xferd.fleet.tags import FleetTags
 from xferd.fleet_settings import FleetSettings, read_secrets
+from xferd.http_urls import split_url
 from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.interfaces.fleet import MIN_SHARED, Claim, ICoordination, Node, Peer
 from xferd.interfaces.fleet_status import (
@@ -54,6 +57,7 @@ from xferd.interfaces.registry import IKeychain
 from xferd.interfaces.store import IStore
 from xferd.jobs.deferreds import gather
 from xferd.jobs.job import rfc3339
+from xferd.mutual_certificate import is_certified
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor
 from xferd.registry.transport.networks import Networks
@@ -64,6 +68,10 @@ LOAD_SECONDS: Final = 30.0
 
 MOST_NODES: Final = 1000
 """The nodes that are listed at most."""
+
+KNOWN_TO_ALL: Final = b"certificates tell"
+"""In place of a secret, where peers are known by certificates: proofs then state who asks for
+what, and TLS proves it."""
 
 ISOLATED: Final = "'sharing' is 'isolated': this node shares no blobs and no tags with its peers"
 
@@ -190,12 +198,17 @@ class Fleet:
 
     def reload(self) -> None:
         """
-        Read the secrets again.
+        Read the secrets and the certificates for peers again.
 
-        @raise ConfigError: the file cannot be used; the previous secrets remain.
+        @raise ConfigError: a file cannot be used; the previous ones remain.
         """
-        if self._parts is not None:
-            self._parts.secrets.replace(read_secrets(self._settings.secret_file))
+        parts, settings = self._parts, self._settings
+        if parts is None:
+            return
+        certificates = read_certificates(settings)
+        if parts.secrets is not None:
+            parts.secrets.replace(read_secrets(settings.secret_file))
+        parts.client.use_certificates(*certificates)
 
     @property
     def trouble(self) -> str:
@@ -279,7 +292,7 @@ class _Parts:
     """
 
     node: Node
-    secrets: Secrets
+    secrets: Secrets | None
     prover: Prover
     coordination: ICoordination
     client: PeerClient
@@ -301,16 +314,17 @@ class _Parts:
         @raise ConfigError: a file of the settings cannot be used.
         """
         reactor = context.reactor
-        secrets = Secrets(*read_secrets(settings.secret_file))
+        secrets = Secrets(*read_secrets(settings.secret_file)) if settings.secret_file else None
         node = Node(Peer(settings.node_name, settings.url), context.version, context.wall_clock())
-        prover = Prover(secrets, node.peer, reactor.seconds)
-        pair = (settings.peer_certificate, settings.peer_key)
+        prover = Prover(secrets or Secrets(KNOWN_TO_ALL), node.peer, reactor.seconds)
+        ca, pair = read_certificates(settings)
         client = PeerClient(
             prover,
             Networks.parse(settings.peer_networks),
             clock=reactor,
-            ca=(read_ca(settings.peer_ca, "peers"),) if settings.peer_ca else (),
-            client=read_client(*pair, "peers") if settings.peer_certificate else None,
+            ca=ca,
+            client=pair,
+            certified=bool(settings.peer_listen),
         )
         coordination = make_coordination(settings, reactor, node)
         accounts = FleetAccounts(secrets, context.keychain)
@@ -339,7 +353,26 @@ class _Parts:
             prefetch=lambda reference, platform, client: jobs.prefetch(reference, platform, client, 0)["id"],
             max_followers=settings.max_followers,
             upload_rate=settings.upload_rate,
+            certified=bool(settings.peer_listen),
         )
+
+
+def read_certificates(settings: FleetSettings) -> tuple[tuple[bytes, ...], tuple[bytes, bytes] | None]:
+    """
+    Read the certificates for peers.
+
+    @return: those of the authorities, and our own with its key, if there is one.
+    @raise ConfigError: a file cannot be used, or our certificate is not for our URL.
+    """
+    ca = (read_ca(settings.peer_ca, "peers"),) if settings.peer_ca else ()
+    if not settings.peer_certificate:
+        return ca, None
+    pair = read_client(settings.peer_certificate, settings.peer_key, "peers")
+    host = split_url(settings.url).hostname or ""
+    own = load_pem_x509_certificates(pair[0])[0].public_bytes(Encoding.DER)
+    if settings.peer_listen and not is_certified(own, host):
+        raise ConfigError(f"{settings.peer_certificate} is not for {host}, the host in fleet.url")
+    return ca, pair
 
 
 def shareable(store: IStore) -> set[Digest]:

@@ -78,6 +78,8 @@ class PeerClient:
 
     @ivar usable: see L{PeerRequests.usable<xferd.fleet.peer_requests.PeerRequests.usable>}.
     @ivar close: see L{PeerRequests.close<xferd.fleet.peer_requests.PeerRequests.close>}.
+    @ivar use_certificates: see L{PeerRequests.use_certificates
+        <xferd.fleet.peer_requests.PeerRequests.use_certificates>}.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class PeerClient:
         client: tuple[bytes, bytes] | None = None,
         timeouts: Timeouts = PEER_TIMEOUTS,
         agent: IAgent | None = None,
+        certified: bool = False,
     ) -> None:
         """
         The parameters are those of L{PeerRequests<xferd.fleet.peer_requests.PeerRequests>}.
@@ -98,8 +101,16 @@ class PeerClient:
         self._clock = clock
         self._timeouts = timeouts
         self._requests = PeerRequests(
-            prover, networks, clock=clock, ca=ca, client=client, timeouts=timeouts, agent=agent
+            prover,
+            networks,
+            clock=clock,
+            ca=ca,
+            client=client,
+            timeouts=timeouts,
+            agent=agent,
+            certified=certified,
         )
+        self.use_certificates = self._requests.use_certificates
         self.usable = self._requests.usable
         self.close = self._requests.close
 

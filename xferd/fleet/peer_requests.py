@@ -57,8 +57,11 @@ class PeerRequests:
         client: tuple[bytes, bytes] | None = None,
         timeouts: Timeouts,
         agent: IAgent | None = None,
+        certified: bool = False,
     ) -> None:
         """
+        @param certified: whether peers are known by their certificates, so that only
+            https URLs are used.
         @param networks: the networks of the peers.
         @param clock: also connects (TCP and names), unless there is an C{agent}.
         @param ca: PEM certificates that sign those of peers; by default the system's.
@@ -67,11 +70,14 @@ class PeerRequests:
         """
         self._prover = prover
         self._networks = networks
+        self._certified = certified
         self._clock = clock
         self._timeouts = timeouts
 
+        self.use_certificates(ca, client)
+
         def options(host: str, _: int) -> object:
-            return TLSConfig(host, ca, client, exclusive=bool(ca)).options(host)
+            return TLSConfig(host, self._ca, self._client, exclusive=bool(self._ca)).options(host)
 
         self._connections = Connections(clock, timeouts=timeouts, tls_options=options)  # type: ignore[arg-type]
         config = TransportConfig(networks=networks)
@@ -83,6 +89,12 @@ class PeerRequests:
 
         self._exchange = Exchange(choose, clock, timeouts)
         self._nonces: OrderedDict[str, list[tuple[float, str]]] = OrderedDict()
+
+    def use_certificates(self, ca: tuple[bytes, ...], client: tuple[bytes, bytes] | None) -> None:
+        """
+        Use other certificates for the connections from now on.
+        """
+        self._ca, self._client = ca, client
 
     def usable(self, peer: Peer) -> str:
         """
@@ -97,6 +109,8 @@ class PeerRequests:
             return f"the URL of {peer.name} is refused: {e}"
         if peer.url.rstrip("/").count("/") != 2 or "?" in peer.url or "#" in peer.url:
             return f"the URL of {peer.name} is refused: it has a path"
+        if self._certified and not peer.url.startswith("https:"):
+            return f"the URL of {peer.name} is refused: it is not https, and peers are known by certificates"
         if origin.zone is not None and origin.host != "localhost" and origin.host not in self._networks:
             return f"the URL of {peer.name} is refused: {origin.host} is not in peer_networks"
         return ""
@@ -143,8 +157,10 @@ class PeerRequests:
             # A kept nonce may be older than the peer's present life.
             nonce = await self._challenge(response) if used_kept else None
             used_kept = False
+        what = "peer_certificate must be for the host in url, " if self._certified else ""
         raise NotAPeer(
-            f"{peer.name} refuses this node: secret_file must be the same on both, and name and url correct",
+            f"{peer.name} refuses this node: {what}secret_file must be the same on both, and name and url "
+            "correct",
             host=host,
         )
 

@@ -143,6 +143,7 @@ class PeerRequest:
     @ivar stop: the exclusive offset of the last one; the blob's end by default.
     @ivar partial: whether it has a C{Range}.
     @ivar avoided: the names of peers to which it is not to be sent on.
+    @ivar certificate: the certificate that the peer has shown, in DER, or L{None}.
     """
 
     method: str
@@ -153,6 +154,7 @@ class PeerRequest:
     stop: int | None = None
     partial: bool = False
     avoided: tuple[str, ...] = ()
+    certificate: bytes | None = field(default=None, repr=False)
 
 
 @frozen
@@ -212,10 +214,11 @@ class IPeerDoor(Interface):
         Decide about a request.
         """
 
-    def admit(method: str, path: str, authorization: str) -> PeerAnswer:
+    def admit(method: str, path: str, authorization: str, certificate: bytes | None = None) -> PeerAnswer:
         """
         Check the proof of a request that is not for a blob.
 
+        @param certificate: see L{PeerRequest}.
         @return: a refusal with the status 401, or C{peer} with the status 200.
         """
 

@@ -35,18 +35,19 @@ class Authority:
         )
         self.pem = self._certificate.public_bytes(Encoding.PEM)
 
-    def issue(self, *hosts: str) -> tuple[bytes, bytes]:
+    def issue(self, *hosts: str, expired: bool = False) -> tuple[bytes, bytes]:
         """
         Make a server's certificate.
 
         @param hosts: its names and addresses; C{localhost} and C{127.0.0.1}
             by default.
+        @param expired: whether it was valid until an hour ago.
         @return: certificate and key in PEM.
         """
         names = hosts or ("localhost", "127.0.0.1")
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            self._build(_named(names[0]), key.public_key())
+            self._build(_named(names[0]), key.public_key(), timedelta(hours=-1) if expired else _LIFETIME)
             .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
             .sign(self._key, SHA256())
         )
@@ -61,7 +62,9 @@ class Authority:
         options: CertificateOptions = PrivateCertificate.loadPEM(certificate + key).options()
         return options
 
-    def _build(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _build(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lasts: timedelta = _LIFETIME
+    ) -> x509.CertificateBuilder:
         """
         The common fields of all certificates.
         """
@@ -73,7 +76,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _LIFETIME)
-            .not_valid_after(now + _LIFETIME)
+            .not_valid_after(now + lasts)
         )
 
 

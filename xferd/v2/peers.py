@@ -12,6 +12,9 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+
 from xferd.interfaces.peers import IPeerDoor, PeerAnswer, PeerRequest
 from xferd.json_encoding import encode
 from xferd.v2.blob_response import BlobResponse, Span
@@ -59,6 +62,7 @@ class PeerRoute:
                 int(wanted[2]) + 1 if wanted and wanted[2] else None,
                 wanted is not None,
                 tuple((header(request, b"xferd-avoid") or "").split()),
+                _certificate(request),
             )
         )
         for name, value in answer.headers:
@@ -87,6 +91,7 @@ class PeerRoute:
             request.method.decode("latin-1"),
             request.uri.decode("latin-1"),
             header(request, b"authorization") or "",
+            _certificate(request),
         )
         for name, value in answer.headers:
             request.responseHeaders.addRawHeader(name.encode("ascii"), value.encode("utf-8"))
@@ -122,3 +127,14 @@ class PeerRoute:
             ).run()
         finally:
             sending.end()
+
+
+def _certificate(request: Request) -> bytes | None:
+    """
+    The certificate in DER that the client has shown, if its listener wants one.
+    """
+    transport = request.transport
+    if not isinstance(transport, TLSMemoryBIOProtocol):
+        return None
+    found = transport.getPeerCertificate()
+    return None if found is None else found.to_cryptography().public_bytes(Encoding.DER)

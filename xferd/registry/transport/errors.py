@@ -304,6 +304,17 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             yield from causes(reason.value)
 
 
+# By the words of OpenSSL for alerts (RFC 8446, section 6.2).
+_ALERTS = {
+    "certificate required": "it wants one",
+    "unknown ca": "another authority has signed it",
+    "certificate expired": "it has expired",
+    "bad certificate": "it is not valid",
+    "certificate unknown": "it cannot be verified",
+    # An authority with the same name, and another key.
+    "decrypt error": "another authority has signed it",
+}
+
 _PHRASES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     ((DNSLookupError, UnknownHostError), "its name cannot be resolved"),
     (ConnectRefused, "nothing listens there (connection refused)"),
@@ -335,6 +346,10 @@ def connection_error(error: BaseException, host: str, where: str) -> XferdError 
     for each in found:
         if isinstance(each, ConnectTimeout):
             return TimedOut(f"{name} did not accept a connection in time", phase="connect", host=host)
+    for each in found:
+        refusal = _refused_certificate(each) if isinstance(each, TLSError) else ""
+        if refusal:
+            return ConnectionFailed(f"{name} refuses the certificate of this daemon: {refusal}", host=host)
     for kind, phrase in _PHRASES:
         if any(isinstance(e, kind) for e in found):
             return ConnectionFailed(f"no answer from {name}: {phrase}", host=host)
@@ -342,6 +357,15 @@ def connection_error(error: BaseException, host: str, where: str) -> XferdError 
         # Errors of the HTTP parser are wrapped.
         return NotHTTP(f"{name} answered something that is not HTTP ({_innermost(found)})", host=host)
     return None
+
+
+def _refused_certificate(error: TLSError) -> str:
+    """
+    The alert by which a server refuses our certificate; empty for other errors.
+    """
+    listed = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    reasons = [str(each[2]) for each in listed if len(each) > 2]
+    return next((words for reason in reasons for name, words in _ALERTS.items() if name in reason), "")
 
 
 def body_error(error: BaseException | None, host: str, received: int, expected: int | None) -> XferdError:

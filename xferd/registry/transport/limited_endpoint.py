@@ -313,7 +313,7 @@ class LimitedEndpoint:
         reasons = ", ".join(str(each[2]) for each in listed if len(each) > 2) or "no reason given"
         if "certificate verify failed" in reasons:
             return UntrustedCertificate(
-                f"the TLS certificate of {self._name} is not signed by a trusted authority; "
-                f"if it is right, {self._remedy}"
+                f"the TLS certificate of {self._name} is not signed by a trusted authority, or is not valid "
+                f"now; if it is right, {self._remedy}"
             )
         return ConnectionFailed(f"no TLS with {self._name}: {reasons}")
