@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, cast
@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, push
 from tests.integration.programs import Xferd
+from tests.integration.trees import listing
 from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import SampleImage, sample_image
 
@@ -49,16 +50,22 @@ class VerifyCase(TestCase):
         self.write_auth({self.registry.host: {"username": USER, "password": PASSWORD}})
         config = self.place / "xferd.toml"
         config.write_text("[retry]\nattempts = 1\n")
-        options = ("--config", str(config), "--auth-file", str(self.auth))
-        self.daemon = Xferd(reactor, str(self.place / "x"), *options)
-        await self.daemon.start()
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.daemon.stop()))
+        self.options = ("--config", str(config), "--auth-file", str(self.auth))
+        await self.start()
         self.image: SampleImage = sample_image(2, 300_000)
         self.reference = f"{self.registry.host}/team/app:1"
         creds = [f"--dest-creds={USER}:{PASSWORD}"] if self.private else []
         await push(reactor, self.image, self.reference, str(self.place / "layout"), *creds)
         await self.daemon.ctl("pull", self.reference)
         self.data = Path(self.daemon.data)
+
+    async def start(self) -> None:
+        """
+        Start a daemon on the same data.
+        """
+        self.daemon = daemon = Xferd(reactor, str(self.place / "x"), *self.options)
+        await daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
 
     def write_auth(self, auths: Mapping[str, Mapping[str, str]]) -> None:
         """
@@ -191,3 +198,125 @@ class PrivateTests(VerifyCase):
         self.write_auth({self.registry.host: {"username": USER, "password": PASSWORD}})
         job, _, status = await self.verify(self.reference)
         self.assertEqual((status, job["findings"][0]["state"]), (0, "healed"))
+
+
+class TreeTests(VerifyCase):
+    """
+    Damaged trees.
+    """
+
+    def tree(self) -> Path:
+        """
+        The present directory of the lower layer's tree.
+        """
+        return self.trees()[0]
+
+    def trees(self) -> list[Path]:
+        """
+        The present directories of the image's trees.
+        """
+        return [Path(each) for each in self.shown["trees"]]
+
+    async def look(self) -> None:
+        """
+        Read the image's directories again.
+        """
+        (self.shown,) = await self.daemon.show("inspect", self.reference)
+
+    async def test_healed(self) -> None:
+        """
+        Each kind of damage of a tree is found, named by its path, and replaced by another
+        tree, while the damaged one stays mounted.
+        """
+        await self.look()
+        before = listing(str(self.tree()))
+        name = next(
+            os.fsdecode(path) for path, facts in sorted(before.items()) if facts.get("size", 0) > 2000
+        )
+        same = {os.fsdecode(each) for each, facts in before.items() if facts.get("same as") == name.encode()}
+        damages: list[tuple[str, Callable[[Path], object], str, str]] = [
+            (name, lambda path: flip(path), "has other content", ""),
+            (name, lambda path: os.truncate(path, 5), "has 5 bytes", "modified"),
+            (name, lambda path: path.unlink(), "is missing", "modified"),
+            ("extra", lambda path: path.write_bytes(b"x"), "is not part of the layer", "modified"),
+            (name, lambda path: path.chmod(0o4777), "has the mode 4777", ""),
+            (name, lambda path: os.setxattr(path, "user.x", b"y"), "user.x", "once"),
+        ]
+        if os.geteuid() == 0:
+            damages.append((name, lambda path: os.chown(path, 1, 2), "belongs to 1:2", ""))
+        for path, damage, problem, more in damages:
+            damaged = self.tree()
+            damage(damaged / path)
+            job, errors, status = await self.verify(self.reference)
+            self.assertEqual((status, errors), (0, ""), job)
+            found = {(finding["path"], finding["state"]): finding["problem"] for finding in job["findings"]}
+            self.assertIn(problem, found[path, "healed"])
+            if more == "once":
+                self.assertEqual({each for each, _ in found}, {path})
+            elif not more:
+                # A hard link is the same file.
+                self.assertEqual({each for each, _ in found}, {path, *same})
+            self.assertEqual({finding["kind"] for finding in job["findings"]}, {"tree"})
+            await self.look()
+            self.assertNotEqual(self.tree(), damaged)
+            self.assertEqual(listing(str(self.tree())), before)
+            job, _, status = await self.verify()
+            self.assertEqual((status, job["findings"]), (0, []))
+        await self.daemon.ctl("gc")
+        self.assertEqual(self.kept(), [])
+
+    async def test_upstream_gone(self) -> None:
+        """
+        A tree is unpacked again from its blob without a request.  Without the blob, too, it
+        is moved aside with the layers on top, and named; a later pull brings it back.
+        """
+        await self.look()
+        await self.registry.stop()
+        shutil.rmtree(self.tree() / "dir", ignore_errors=True)
+        (self.tree() / "extra").write_bytes(b"x")
+        job, _, status = await self.verify()
+        self.assertEqual(status, 0, job)
+        await self.look()
+        (self.tree() / "extra").write_bytes(b"x")
+        self.blob(self.image.layers[0].blob.digest).unlink()
+        job, errors, status = await self.verify()
+        self.assertEqual(status, 1)
+        self.assertIn("STORE_DAMAGED", errors)
+        states = {(finding["kind"], finding["path"]): finding["state"] for finding in job["findings"]}
+        self.assertEqual(states["tree", "extra"], "quarantined")
+        self.assertIn(self.registry.host, job["findings"][-1]["why"])
+        (kept,) = self.kept()
+        self.assertTrue((self.data / "quarantine" / kept / "diff/extra").exists())
+        _, errors, status = await self.daemon.try_ctl("inspect", self.reference)
+        self.assertIn("pull the image again", errors)
+
+    async def test_restart(self) -> None:
+        """
+        What was found and replaced stays so over a restart.
+        """
+        await self.look()
+        (self.tree() / "extra").write_bytes(b"x")
+        _, _, status = await self.verify()
+        self.assertEqual(status, 0)
+        await self.look()
+        healed = self.tree()
+        await self.daemon.stop()
+        await self.start()
+        await self.look()
+        self.assertEqual(self.tree(), healed)
+        job, _, status = await self.verify()
+        self.assertEqual((status, job["findings"]), (0, []))
+
+    async def test_no_record(self) -> None:
+        """
+        A tree by an older xferd gets its record from its blob, and is checked then.
+        """
+        await self.look()
+        for tree in self.trees():
+            (tree.parent / "entries").unlink()
+        (self.tree() / "extra").write_bytes(b"x")
+        job, _, status = await self.verify()
+        self.assertEqual((status, job["warnings"]), (0, []))
+        self.assertEqual({finding["path"] for finding in job["findings"]} - {"."}, {"extra"})
+        await self.look()
+        self.assertTrue(all((tree.parent / "entries").exists() for tree in self.trees()))

@@ -10,10 +10,16 @@ import os
 import pickle
 import stat
 from collections.abc import Callable, Iterator
+from tempfile import TemporaryFile
+from threading import Event
 from typing import Any, TypeVar
 
 from tests.forks import bounded, fork
+from xferd.interfaces.integrity import Damage
 from xferd.interfaces.unpack import UnpackLimits
+from xferd.store.integrity.pace import Pace
+from xferd.store.integrity.tree_check import TreeCheck
+from xferd.tree_record import RecordWriter, read_record
 from xferd.unpack.metadata import metadata_writer
 from xferd.unpack.rights import Rights
 from xferd.unpack.tar import Entry, TarReader
@@ -165,25 +171,40 @@ def make(
     rights: Rights | None = None,
 ) -> tuple[int, Any]:
     """
-    Make a tree of a tar below a directory.
+    Make a tree of a tar below a directory.  Its record describes it.
 
     @param rights: those to make it with; by default those of C{privileged}.
     @return: the bytes in its files, and the implied directories.
     """
     os.makedirs(path, exist_ok=True)
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    # Some tests write into what an earlier layer, which was refused, has left.
+    fresh = not os.listdir(root)
     mask = os.umask(0)
     usual = Rights.ROOT if privileged else Rights.NONE
-    try:
-        reader = TarReader(blocks(data), limits)
-        tree = TreeWriter(root, limits, metadata_writer(rights or usual))
-        for entry in reader:
-            tree.add(entry, reader.read)
-        implied = tree.finish()
-        return tree.size, implied
-    finally:
-        os.umask(mask)
-        os.close(root)
+    with TemporaryFile() as written:
+        try:
+            reader = TarReader(blocks(data), limits)
+            record = RecordWriter(written.fileno())
+            tree = TreeWriter(root, limits, metadata_writer(rights or usual), record)
+            for entry in reader:
+                tree.add(entry, reader.read)
+            implied = tree.finish()
+            record.finish()
+        finally:
+            os.umask(mask)
+            os.close(root)
+        written.seek(0)
+        damage = damage_of(path, written.read())
+    assert not fresh or not damage, damage
+    return tree.size, implied
+
+
+def damage_of(path: str, record: bytes) -> list[Damage]:
+    """
+    What differs between a tree and its record.
+    """
+    return TreeCheck(path, read_record(record), None, {}, False, Pace(), Event()).run()
 
 
 def listing(path: str, xattrs: bool = True) -> dict[str, tuple[Any, ...]]:

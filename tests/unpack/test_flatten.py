@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.trees import differences, listing
 from xferd.errors import DiskFull, StoreError
+from xferd.tree_record import RecordWriter
 from xferd.unpack import flatten as module
 from xferd.unpack import tar
 from xferd.unpack.flatten import Progress, flatten
@@ -81,15 +82,16 @@ class FlattenCase(SynchronousTestCase):
         path.mkdir(parents=True)
         umask = os.umask(0)
         root = os.open(path, os.O_RDONLY)
-        tree = TreeWriter(
-            root, LIMITS, form or (NativeMetadata() if (own_rights() is Rights.ROOT) else OverrideMetadata())
-        )
+        written = os.open(path.parent / "entries", os.O_WRONLY | os.O_CREAT)
+        usual = NativeMetadata() if own_rights() is Rights.ROOT else OverrideMetadata()
+        tree = TreeWriter(root, LIMITS, form or usual, RecordWriter(written))
         try:
             for item in entries:
                 made, data = item if isinstance(item, tuple) else (item, b"")
                 tree.add(made, reader(data))
             tree.finish()
         finally:
+            os.close(written)
             os.close(root)
             os.umask(umask)
         self.trees.append(str(path))

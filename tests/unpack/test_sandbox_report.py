@@ -33,7 +33,7 @@ ALWAYS = {
     "seccomp": "filter",
     "rlimits": f"FSIZE={128 * 1024**3} CORE=0 NPROC=0 AS={sandbox.MEMORY}",
     "oom_score_adj": str(sandbox.OOM_SCORE),
-    "descriptors": "5",
+    "descriptors": "6",
 }
 """The measures that are in force everywhere."""
 

@@ -6,6 +6,8 @@ and what is damaged is moved out of the way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -62,5 +64,44 @@ class IIntegrity(Interface):
         it.  Those who read the file go on.
 
         @return: fires with its path there, or with L{None} if there is no such file.
+        @raise StoreError: the disk refuses.
+        """
+
+    def trees() -> Sequence[Digest]:
+        """
+        The diff IDs of all trees that layers have.
+        """
+
+    def check_tree(diff_id: Digest, pace: IPace) -> Deferred[Sequence[Damage] | None]:
+        """
+        Compare a tree, and its variants and copies, with its record.
+
+        @return: fires with the damage, or with L{None} if the tree has no record: an older
+            version has unpacked it.  Cancelling ends the check at its next read.
+        @raise StoreError: the store is not open.
+        """
+
+    def adopt_record(staged: str, diff_id: Digest) -> Deferred[None]:
+        """
+        Give a tree that has no record that of a staged one, which the same blob was
+        unpacked to.
+
+        @raise StoreError: the disk refuses.
+        """
+
+    def condemn_tree(diff_id: Digest) -> Deferred[None]:
+        """
+        Record that a tree is damaged, durably: it is outdated from then on.  Mounts that
+        use it go on.
+
+        @raise StoreError: the disk refuses.
+        """
+
+    def quarantine_tree(diff_id: Digest) -> Deferred[Sequence[str]]:
+        """
+        Move the damaged trees of a diff ID into C{quarantine/}, durably, after removing
+        the layers that have them and those on top.  Mounts that use them go on.
+
+        @return: fires with their paths there.
         @raise StoreError: the disk refuses.
         """

@@ -66,7 +66,7 @@ class Layer:
         overlayfs.
     @ivar size: the bytes in the tree's regular files.
     @ivar outdated: whether the tree was unpacked by older rules than
-        L{UNPACK_RULES}.
+        L{UNPACK_RULES}, or has been found damaged.
     """
 
     chain_id: Digest
@@ -94,8 +94,13 @@ class ITrees(Interface):
 
     def is_outdated(diff_id: Digest) -> bool:
         """
-        Whether the tree is in the store and was unpacked by older rules than
-        L{UNPACK_RULES}.
+        Whether the tree is in the store, and was unpacked by older rules than
+        L{UNPACK_RULES} or has been found damaged.
+        """
+
+    def is_damaged(diff_id: Digest) -> bool:
+        """
+        Whether the tree is in the store and has been found damaged.
         """
 
     def tar_size(diff_id: Digest) -> int | None:

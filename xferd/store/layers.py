@@ -127,6 +127,19 @@ class Layers:
             depths.update((c, depth + n) for n, c in enumerate(reversed(above), 1))
         return sorted(depths, key=lambda c: -depths[c])
 
+    def using(self, diff_id: Digest) -> Sequence[Digest]:
+        """
+        The layers with a damaged tree of a diff ID, and all on top of those, each before
+        its parent.
+        """
+        found: set[Digest] = set()
+        order = self.from_the_top()
+        for record in (self._records[each] for each in reversed(order)):
+            marked = record.diff_id == diff_id and self._trees.is_marked(record.tree)
+            if marked or record.parent in found:
+                found.add(record.chain_id)
+        return [each for each in order if each in found]
+
     def with_parents(self, chain_ids: Iterable[Digest]) -> Set[Digest]:
         """
         Some layers with all their parents.
@@ -174,7 +187,7 @@ class Layers:
         async with self._lock(wanted):
             # Another job may have registered it meanwhile, with another blob.
             record = self._records.get(wanted, fresh)
-            if record.rules < fresh.rules:
+            if record.tree != fresh.tree and self._is_outdated(record):
                 record = evolve(fresh, blobs=record.blobs)
             if self._records.get(wanted) != record or blob not in record.blobs:
                 blobs = record.blobs if blob in record.blobs else (*record.blobs, blob)
@@ -252,10 +265,17 @@ class Layers:
         """
         Whether a layer's tree is outdated, and a newer one is in the store.
         """
-        outdated = record.rules < self._trees.rules
         return (
-            outdated and self._trees.is_here(record.diff_id) and not self._trees.is_outdated(record.diff_id)
+            self._is_outdated(record)
+            and self._trees.is_here(record.diff_id)
+            and not self._trees.is_outdated(record.diff_id)
         )
+
+    def _is_outdated(self, record: Record) -> bool:
+        """
+        Whether a layer's tree was unpacked by older rules, or is damaged.
+        """
+        return record.rules < self._trees.rules or self._trees.is_marked(record.tree)
 
     def _chain(self, chain_id: Digest | None) -> Iterator[Record]:
         """
@@ -268,5 +288,5 @@ class Layers:
 
     def _layer(self, record: Record) -> Layer:
         path = files_of(self._paths, record.tree)
-        outdated = record.rules < self._trees.rules
+        outdated = self._is_outdated(record)
         return Layer(record.chain_id, record.parent, record.diff_id, path, record.size, outdated)

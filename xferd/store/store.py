@@ -167,7 +167,9 @@ class Store:
             clock=reactor,
             wall_clock=wall_clock,
         )
-        self.integrity = Integrity(paths, self._threads, self._reading, leases)
+        self.integrity = Integrity(
+            paths, self._threads, self._reading, leases=leases, trees=self.trees, layers=self.layers
+        )
         self._last_used = LastUsed(self.journal, wall_clock)
         self.catalog = Catalog(CatalogRecords(self.journal), leases.touch, self._last_used)
         self.images = Images(

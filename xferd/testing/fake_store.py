@@ -68,7 +68,7 @@ class FakeStore:
         self.journal = FakeJournal(self.gate)
         self.incoming = FakeIncomingBlobs(self.blobs, self.gate)
         self.snapshots = SnapshotTables(_NoDatabase(self.gate), self.gc.add_user)
-        self.integrity = FakeIntegrity(self.blobs, self.gate)
+        self.integrity = FakeIntegrity(self.blobs, self.trees, self.layers, self.gate)
         self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
 
     def discard(self, path: str) -> None:

@@ -28,6 +28,7 @@ class FakeTrees:
     @ivar unpacked: the facts of the trees, by diff ID.
     @ivar blobs: the diff ID of each unpacked blob.
     @ivar outdated: the diff IDs of trees made by older rules.
+    @ivar damaged: the diff IDs of trees that were found damaged.
     @ivar staged: the directories in C{staging/}.
     """
 
@@ -36,6 +37,7 @@ class FakeTrees:
         self.unpacked: dict[Digest, Unpacked] = {}
         self.blobs: dict[Digest, Digest] = {}
         self.outdated: set[Digest] = set()
+        self.damaged: set[Digest] = set()
         self.staged: set[str] = set()
         self._root = path
         self._gate = gate
@@ -53,7 +55,10 @@ class FakeTrees:
         return diff_id
 
     def is_outdated(self, diff_id: Digest) -> bool:
-        return diff_id in self.unpacked and diff_id in self.outdated
+        return diff_id in self.unpacked and diff_id in (*self.outdated, *self.damaged)
+
+    def is_damaged(self, diff_id: Digest) -> bool:
+        return diff_id in self.unpacked and diff_id in self.damaged
 
     def tar_size(self, diff_id: Digest) -> int | None:
         self._leases.touch(diff_id)
@@ -106,6 +111,7 @@ class FakeTrees:
             self.staged.discard(staged)
         self.unpacked.setdefault(unpacked.diff_id, unpacked)
         self.outdated.discard(unpacked.diff_id)
+        self.damaged.discard(unpacked.diff_id)
         self.blobs[blob] = unpacked.diff_id
 
     async def _discard(self, staged: str) -> None:
@@ -160,6 +166,15 @@ class FakeLayers:
 
     def blobs_of(self, chain_id: Digest) -> Sequence[Descriptor]:
         return self._descriptors.get(chain_id, [])
+
+    def lose(self, diff_id: Digest) -> None:
+        """
+        Remove the layers that have a tree, and those on top.
+        """
+        for chain in list(self.registered):
+            layer = self.registered[chain]
+            if layer.diff_id == diff_id or (layer.parent is not None and layer.parent not in self.registered):
+                del self.registered[chain]
 
     def register(self, parent: Digest | None, diff_id: Digest, blob: Descriptor) -> Deferred[Layer]:
         return Deferred.fromCoroutine(self._register(parent, diff_id, blob))

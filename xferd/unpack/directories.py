@@ -104,9 +104,13 @@ class Directories:
         directory, which need not exist.
     """
 
-    def __init__(self, root: int, limits: Limits, other_memory: Callable[[], int]) -> None:
+    def __init__(
+        self, root: int, limits: Limits, other_memory: Callable[[], int], removed: Callable[[bytes], object]
+    ) -> None:
         """
         @param root: a descriptor of the empty root; the caller closes it.
+        @param removed: called with the real path of each entry that is removed, the
+            directory after its entries.
         @param other_memory: returns the bytes of L{MOST_MEMORY} that are used
             elsewhere.
         """
@@ -116,6 +120,7 @@ class Directories:
         self._aliases: dict[bytes, bytes] = {}
         self._open: OrderedDict[bytes, int] = OrderedDict()
         self._other_memory = other_memory
+        self._removed = removed
         self._memory = 0
         self._implied = 0
 
@@ -264,6 +269,7 @@ class Directories:
             if stat.S_ISLNK(found.st_mode):
                 self._aliases.clear()
             os.unlink(name, dir_fd=here)
+            self._removed(real)
             return found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else 0
         self._aliases.clear()
         size = 0
@@ -282,6 +288,7 @@ class Directories:
                 # Some file systems skip names in a listing while others are removed.
                 if e.errno != errno.ENOTEMPTY:
                     raise
+        self._removed(real)
         self._memory -= len(real) + _DIRECTORY + _size(self.known.pop(real).xattrs)
         return size
 

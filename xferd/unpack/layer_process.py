@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from xferd.errors import BadLayer, DiskFull, StoreError, WorkerLost, XferdError
 from xferd.owners import OwnerSet
+from xferd.tree_record import NAME, RecordWriter
 from xferd.unpack import protocol, sandbox
 from xferd.unpack.inflate import Blocks, Readable
 from xferd.unpack.limits import PlainLimits
@@ -32,6 +33,11 @@ _PROGRESS: Final = 0.1
 
 _IMPLIED: Final = 32 * 1024
 """Bytes of implied directories' paths in one line; JSON encodes a byte in at most six."""
+
+_RECORD: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_RECORD_SIZE: Final = 1024 * 1024 * 1024
+"""Bytes that the record of a layer may have, however few bytes its files may have."""
 
 _NO_MEMORY: Final = protocol.encode(
     "error",
@@ -123,6 +129,7 @@ class GrowingBlob(Readable):
 def unpack(
     source: GrowingBlob,
     root: int,
+    record: int,
     compression: str,
     algorithm: str,
     limits: PlainLimits,
@@ -134,6 +141,7 @@ def unpack(
     Unpack one layer, and send the result.
 
     @param root: a descriptor of the empty directory that becomes the tree.
+    @param record: an empty file for the tree's record.
     @param algorithm: the algorithm of the diff ID.
     @param seal: called after all threads have started and before a byte is
         read.
@@ -159,13 +167,15 @@ def unpack(
 
         stream = reporting()
         reader = TarReader(stream, limits)
-        tree = TreeWriter(root, limits, metadata_writer(rights), lambda: blocks.memory)
+        writer = RecordWriter(record)
+        tree = TreeWriter(root, limits, metadata_writer(rights), writer, lambda: blocks.memory)
         for entry in reader:
             tree.add(entry, reader.read)
             owners.add(entry.uid, entry.gid)
             entries += 1
         # The unpacker kills a process that reports nothing for long.
         implied = tree.finish(report)
+        writer.finish()
         # Bytes after the tar's end are part of its digest.
         for _ in stream:
             pass
@@ -218,14 +228,17 @@ def run(
         source = GrowingBlob(lines, send)
         source.open()
         root = os.open(task["staged"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        record = os.open(os.path.join(os.path.dirname(task["staged"]), NAME), _RECORD, 0o600)
         rights = own_rights()
         # The tree's directories would inherit its group and its setgid bit.
         if rights is not Rights.NONE:
             os.fchown(root, 0, 0)
         os.fchmod(root, 0o755)
         limits = PlainLimits(**task["limits"])
-        confined = confine(root, rights, limits.size)
-        unpack(source, root, task["compression"], task["algorithm"], limits, rights, send, confined.seal)
+        confined = confine(root, rights, max(limits.size, _RECORD_SIZE))
+        unpack(
+            source, root, record, task["compression"], task["algorithm"], limits, rights, send, confined.seal
+        )
     except Abandoned:
         pass
     except MemoryError:

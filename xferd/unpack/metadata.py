@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -47,6 +47,7 @@ _FOREIGN = (
 _REFUSED = frozenset({errno.ENOTSUP, errno.EPERM, errno.EACCES})
 """Errors of C{setxattr} for a name that this process may not set, or that the file system lacks."""
 
+_NONE: Mapping[bytes, bytes] = {}
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK, FIFO: stat.S_IFIFO}
 
@@ -60,6 +61,14 @@ class MetadataWriter(Protocol):
     overlay: bytes
     """The prefix of the xattrs that overlayfs reads."""
 
+    def owner(self, entry: Entry, kind: int, least: int = 0) -> tuple[int, int, int]:
+        """
+        User, group and mode that the file system shows for an entry.
+
+        @param kind: the type bits of the mode.
+        @param least: permission bits that an unprivileged daemon needs itself.
+        """
+
     def create(self, name: bytes, here: int, entry: Entry) -> int:
         """
         Create a regular file.
@@ -68,20 +77,26 @@ class MetadataWriter(Protocol):
         @raise FileExistsError: the name is taken.
         """
 
-    def regular(self, descriptor: int, entry: Entry) -> None:
+    def regular(self, descriptor: int, entry: Entry) -> Mapping[bytes, bytes]:
         """
         Set the metadata of an open regular file, after its data.
+
+        @return: the extended attributes that were set.
         """
 
-    def directory(self, descriptor: int, entry: Entry) -> None:
+    def directory(self, descriptor: int, entry: Entry) -> Mapping[bytes, bytes]:
         """
         Set the metadata of an open directory, after its entries.
+
+        @return: the extended attributes that were set.
         """
 
-    def node(self, name: bytes, here: int, entry: Entry) -> None:
+    def node(self, name: bytes, here: int, entry: Entry) -> tuple[int, Mapping[bytes, bytes]] | None:
         """
         Create a device or a FIFO.
 
+        @return: the type bits and the extended attributes of the file that stands for it;
+            L{None} if it is left out.
         @raise FileExistsError: the name is taken.
         """
 
@@ -98,30 +113,34 @@ class NativeMetadata(MetadataWriter):
 
     overlay = b"trusted.overlay."
 
+    def owner(self, entry: Entry, kind: int, least: int = 0) -> tuple[int, int, int]:  # noqa: ARG002
+        return entry.uid, entry.gid, kind | entry.mode
+
     def create(self, name: bytes, here: int, entry: Entry) -> int:
         return os.open(name, _CREATE, entry.mode & 0o777, dir_fd=here)
 
-    def regular(self, descriptor: int, entry: Entry) -> None:
+    def regular(self, descriptor: int, entry: Entry) -> Mapping[bytes, bytes]:
         if entry.uid or entry.gid:
             self._own(descriptor, None, entry)
         if entry.mode & 0o7000:
             os.fchmod(descriptor, entry.mode)
-        if entry.xattrs:
-            _set_xattrs(descriptor, entry)
+        xattrs = _set_xattrs(descriptor, entry) if entry.xattrs else _NONE
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+        return xattrs
 
-    def directory(self, descriptor: int, entry: Entry) -> None:
+    def directory(self, descriptor: int, entry: Entry) -> Mapping[bytes, bytes]:
         self._own(descriptor, None, entry)
         os.fchmod(descriptor, entry.mode)
-        if entry.xattrs:
-            _set_xattrs(descriptor, entry)
+        xattrs = _set_xattrs(descriptor, entry) if entry.xattrs else _NONE
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+        return xattrs
 
-    def node(self, name: bytes, here: int, entry: Entry) -> None:
+    def node(self, name: bytes, here: int, entry: Entry) -> tuple[int, Mapping[bytes, bytes]] | None:
         os.mknod(name, _TYPES[entry.kind] | entry.mode & 0o777, os.makedev(*entry.device), dir_fd=here)
         self._named(name, here, entry)
         if entry.mode & 0o7000:
             os.chmod(name, entry.mode, dir_fd=here)
+        return _TYPES[entry.kind], _NONE
 
     def link(self, name: bytes, here: int, entry: Entry) -> None:
         self._named(name, here, entry)
@@ -157,9 +176,8 @@ class NamespaceMetadata(NativeMetadata):
 
     overlay = b"user.overlay."
 
-    def node(self, name: bytes, here: int, entry: Entry) -> None:
-        if entry.kind == FIFO:
-            super().node(name, here, entry)
+    def node(self, name: bytes, here: int, entry: Entry) -> tuple[int, Mapping[bytes, bytes]] | None:
+        return super().node(name, here, entry) if entry.kind == FIFO else None
 
     def _own(self, target: int | bytes, here: int | None, entry: Entry) -> None:
         """
@@ -183,43 +201,50 @@ class OverrideMetadata(MetadataWriter):
 
     overlay = b"user.overlay."
 
+    def __init__(self) -> None:
+        self._user, self._group = os.geteuid(), os.getegid()
+
+    def owner(self, entry: Entry, kind: int, least: int = 0) -> tuple[int, int, int]:
+        return self._user, self._group, kind | entry.mode & 0o777 | least
+
     def create(self, name: bytes, here: int, entry: Entry) -> int:  # noqa: ARG002
         return os.open(name, _CREATE, 0o600, dir_fd=here)
 
-    def regular(self, descriptor: int, entry: Entry) -> None:
-        self._opened(descriptor, entry, "file", 0o400)
+    def regular(self, descriptor: int, entry: Entry) -> Mapping[bytes, bytes]:
+        return self._opened(descriptor, entry, "file", 0o400)
 
-    def directory(self, descriptor: int, entry: Entry) -> None:
-        self._opened(descriptor, entry, "dir", 0o700)
+    def directory(self, descriptor: int, entry: Entry) -> Mapping[bytes, bytes]:
+        return self._opened(descriptor, entry, "dir", 0o700)
 
-    def node(self, name: bytes, here: int, entry: Entry) -> None:
+    def node(self, name: bytes, here: int, entry: Entry) -> tuple[int, Mapping[bytes, bytes]] | None:
         if entry.kind == FIFO:
             os.mkfifo(name, entry.mode & 0o777, dir_fd=here)
             self.link(name, here, entry)
-            return
+            return stat.S_IFIFO, _NONE
         major, minor = entry.device
         kind = "char" if entry.kind == CHARACTER else "block"
         descriptor = self.create(name, here, entry)
         try:
-            self._opened(descriptor, entry, f"{kind}-{major}-{minor}", 0o400)
+            xattrs = self._opened(descriptor, entry, f"{kind}-{major}-{minor}", 0o400)
         finally:
             os.close(descriptor)
+        return stat.S_IFREG, xattrs
 
     def link(self, name: bytes, here: int, entry: Entry) -> None:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=here, follow_symlinks=False)
 
-    def _opened(self, descriptor: int, entry: Entry, kind: str, least: int) -> None:
+    def _opened(self, descriptor: int, entry: Entry, kind: str, least: int) -> Mapping[bytes, bytes]:
         """
         Store the metadata, and set the mode without setuid and setgid bits,
         which would grant this user's rights, and with C{least}, the bits that
         the daemon needs itself.
         """
-        value = f"{entry.uid}:{entry.gid}:0{entry.mode:o}:{kind}"
-        set_own_xattr(descriptor, OVERRIDE, value.encode())
-        if entry.xattrs:
-            _set_xattrs(descriptor, entry)
+        value = f"{entry.uid}:{entry.gid}:0{entry.mode:o}:{kind}".encode()
+        set_own_xattr(descriptor, OVERRIDE, value)
+        xattrs = {OVERRIDE: value, **(_set_xattrs(descriptor, entry) if entry.xattrs else _NONE)}
         os.fchmod(descriptor, entry.mode & 0o777 | least)
         os.utime(descriptor, ns=(entry.mtime, entry.mtime))
+        return xattrs
 
 
 def metadata_writer(rights: Rights) -> MetadataWriter:
@@ -248,12 +273,15 @@ def set_own_xattr(target: int | bytes, name: bytes, value: bytes) -> None:
         ) from e
 
 
-def _set_xattrs(target: int | bytes, entry: Entry) -> None:
+def _set_xattrs(target: int | bytes, entry: Entry) -> Mapping[bytes, bytes]:
     """
     Set an entry's extended attributes, without those that a layer must not
     set.  An attribute that the kernel refuses is skipped, as docker and
     containerd do.
+
+    @return: those that were set.
     """
+    written = {}
     for name, value in (entry.xattrs or {}).items():
         if name.startswith(_FOREIGN):
             continue
@@ -269,6 +297,8 @@ def _set_xattrs(target: int | bytes, entry: Entry) -> None:
                     f"{len(value)} bytes, which the file system refuses: {e.strerror}"
                 ) from e
             raise
+        written[name] = value
+    return written
 
 
 @contextmanager

@@ -32,7 +32,10 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from isal.isal_zlib import crc32
+
 from xferd.errors import BadLayer, DiskFull, StoreError, XferdError
+from xferd.tree_record import IMPLIED, OPAQUE, RecordWriter
 from xferd.unpack import tar
 from xferd.unpack.directories import LONGEST, Directories, Directory
 from xferd.unpack.limits import Limits, printable
@@ -79,15 +82,22 @@ class TreeWriter:
     """
 
     def __init__(
-        self, root: int, limits: Limits, metadata: MetadataWriter, other_memory: Callable[[], int] = lambda: 0
+        self,
+        root: int,
+        limits: Limits,
+        metadata: MetadataWriter,
+        record: RecordWriter,
+        other_memory: Callable[[], int] = lambda: 0,
     ) -> None:
         """
         @param root: a descriptor of an empty directory.
+        @param record: gets each entry as it was written.
         @param other_memory: returns the bytes of memory that this layer needs
             besides.
         """
         self._limits, self._metadata = limits, metadata
-        self._directories = Directories(root, limits, other_memory)
+        self._record = record
+        self._directories = Directories(root, limits, other_memory, record.removed)
         self._parent: bytes | None = None  # as in the last entry's path
         self._real = b""  # the real path of that
         self._here = -1  # its descriptor
@@ -213,10 +223,12 @@ class TreeWriter:
 
     def _regular(self, name: bytes, entry: Entry, read: Read) -> None:
         out = self._metadata.create(name, self._here, entry)
+        crc = 0
         try:
             if entry.sparse is None:
                 while piece := read(entry.size):
                     _write(out, piece)
+                    crc = crc32(piece, crc)
             else:
                 for start, length in entry.sparse:
                     offset = os.lseek(out, start, os.SEEK_SET)
@@ -224,11 +236,16 @@ class TreeWriter:
                     while offset < end:
                         piece = read(end - offset)
                         _write(out, piece)
+                        crc = crc32(piece, crc)
                         offset += len(piece)
                 os.ftruncate(out, entry.size)
-            self._metadata.regular(out, entry)
+            xattrs = self._metadata.regular(out, entry)
         finally:
             os.close(out)
+        owner = self._metadata.owner(entry, stat.S_IFREG, 0o400)
+        self._record.file(self._real, name, owner, entry.size, entry.mtime, crc, entry.sparse)
+        for attribute, value in xattrs.items():
+            self._record.xattr(attribute, value)
         self.size += entry.size
 
     def _hard_link(self, name: bytes, entry: Entry, _read: Read) -> None:
@@ -252,6 +269,7 @@ class TreeWriter:
         finally:
             if there is not None:
                 os.close(there)
+        self._record.hard_link(self._real, name, b"%b/%b" % (above, target) if above else target)
 
     def _symlink(self, name: bytes, entry: Entry, _read: Read) -> None:
         # The target is kept verbatim, wherever it leads.
@@ -259,12 +277,25 @@ class TreeWriter:
             raise BadLayer(f"{printable(entry.path)} is a symbolic link to nothing")
         os.symlink(entry.link, name, dir_fd=self._here)
         self._metadata.link(name, self._here, entry)
+        uid, gid, _ = self._metadata.owner(entry, stat.S_IFLNK)
+        self._record.symlink(self._real, name, (uid, gid, stat.S_IFLNK | 0o777), entry.mtime, entry.link)
 
     def _node(self, name: bytes, entry: Entry, _read: Read) -> None:
         major, minor = entry.device
         if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
             raise BadLayer(f"{printable(entry.path)} is a device {major}:{minor}, which Linux does not have")
-        self._metadata.node(name, self._here, entry)
+        made = self._metadata.node(name, self._here, entry)
+        if made is None:
+            return
+        kind, xattrs = made
+        if kind == stat.S_IFREG:
+            owner = self._metadata.owner(entry, kind, 0o400)
+            self._record.file(self._real, name, owner, 0, entry.mtime, 0)
+            for attribute, value in xattrs.items():
+                self._record.xattr(attribute, value)
+        else:
+            device = os.makedev(major, minor) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
+            self._record.node(self._real, name, self._metadata.owner(entry, kind), device, entry.mtime)
 
     # -------------------------------------------------------------- whiteouts
 
@@ -311,11 +342,17 @@ class TreeWriter:
             if directory.opaque:
                 set_own_xattr(descriptor, self._metadata.overlay + b"opaque", b"y")
             entry = directory.entry(real)
-            if entry is not None:
-                self._metadata.directory(descriptor, entry)
-            elif is_severed(real):
+            if entry is None and is_severed(real):
                 # There is no directory below to copy metadata from.
-                self._metadata.directory(descriptor, Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0))
+                entry = Entry(real, tar.DIRECTORY, 0o755, 0, 0, 0, 0)
+            flags = OPAQUE if directory.opaque else 0
+            if entry is None:
+                self._record.directory(real, (0, 0, stat.S_IFDIR), 0, flags | IMPLIED)
+                continue
+            xattrs = self._metadata.directory(descriptor, entry)
+            self._record.directory(real, self._metadata.owner(entry, stat.S_IFDIR, 0o700), entry.mtime, flags)
+            for attribute, value in xattrs.items():
+                self._record.xattr(attribute, value)
         implied = tuple(
             real or b"."
             for real, directory in known.items()
@@ -362,24 +399,29 @@ class TreeWriter:
         try:
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=here)
         except FileExistsError:
-            pass
+            return
         except PermissionError:
-            self._hide_by_xattr(here, name)
+            if not self._hide_by_xattr(here, name):
+                return
+        self._record.whiteout(real, name)
 
-    def _hide_by_xattr(self, here: int, name: bytes) -> None:
+    def _hide_by_xattr(self, here: int, name: bytes) -> bool:
         """
         Write a whiteout in the form that unprivileged users can create.
+
+        @return: whether the layer has no file of its name.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             out = os.open(name, flags, 0o600, dir_fd=here)
         except FileExistsError:
-            return
+            return False
         try:
             set_own_xattr(out, self._metadata.overlay + b"whiteout", b"y")
         finally:
             os.close(out)
         set_own_xattr(here, self._metadata.overlay + b"opaque", b"x")
+        return True
 
 
 def _components(path: bytes, limits: Limits) -> list[bytes]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from tests.jobs.case import HOST, JobsCase
 from xferd.errors import Denied, NotFound
+from xferd.interfaces.integrity import Damage
 from xferd.jobs.verify.verify import YIELDING
 from xferd.names import Digest
 from xferd.testing.images import SampleImage, sample_image
@@ -131,6 +132,96 @@ class BlobTests(VerifyCase):
         """
         with self.assertRaises(NotFound):
             self.verify(f"{HOST}/other")
+
+
+class TreeTests(VerifyCase):
+    """
+    Trees, whole or damaged.
+    """
+
+    def setUp(self) -> None:
+        """
+        Damage the lower one.
+        """
+        super().setUp()
+        self.diff_id = self.image.diff_ids[0]
+        self.store.integrity.damage[self.diff_id] = [
+            Damage("etc/passwd", "has other content"),
+            Damage("etc/new", "is not part of the layer"),
+        ]
+
+    def test_healed(self) -> None:
+        """
+        A damaged tree is unpacked again from its blob, without a request; each damaged entry
+        is named.
+        """
+        gets = self.gets(self.layer)
+        job = self.verified()
+        self.assertEqual(job["state"], "done", job)
+        self.assertEqual(
+            [(each["kind"], each["digest"], each["path"], each["state"]) for each in job["findings"]],
+            [("tree", str(self.diff_id), path, "healed") for path in ("etc/passwd", "etc/new")],
+        )
+        self.assertEqual((job["result"]["trees"], job["result"]["healed"]), ("2", "2"))
+        self.assertEqual(self.gets(self.layer), gets)
+        self.assertFalse(self.store.trees.is_outdated(self.diff_id))
+
+    def test_without_blob(self) -> None:
+        """
+        Without its blob, the blob is fetched first.
+        """
+        del self.store.blobs.contents[self.layer]
+        job = self.verified(None)
+        self.assertEqual(job["state"], "done", job)
+        self.assertEqual({each["state"] for each in job["findings"]}, {"healed"})
+
+    def test_not_healed(self) -> None:
+        """
+        If no blob can be had, the tree is moved aside with its layers, and named with the
+        reason.
+        """
+        del self.store.blobs.contents[self.layer]
+        self.registry.gate.fail("open", Denied("registry.example wants credentials"), self.layer, times=99)
+        job = self.verified()
+        self.assertEqual((job["state"], job["error"]["code"]), ("failed", "STORE_DAMAGED"))
+        blob, first, second = job["findings"]
+        self.assertEqual((blob["kind"], blob["state"]), ("blob", "missing"))
+        for finding in (first, second):
+            self.assertEqual(finding["state"], "quarantined")
+            self.assertIn("wants credentials", finding["why"])
+            self.assertEqual(finding["kept"], f"quarantine/tree-sha256-{self.diff_id.hex}")
+        self.assertEqual(self.store.layers.registered, {})
+
+    def test_no_record(self) -> None:
+        """
+        A tree without a record gets one from its blob; without the blob, a warning says
+        that it was not checked.
+        """
+        self.store.integrity.damage = {self.diff_id: None}
+        job = self.verified()
+        self.assertEqual((job["state"], job["warnings"], job["findings"]), ("done", [], []))
+        self.assertEqual(self.store.integrity.damage, {})
+        self.store.integrity.damage = {self.diff_id: None}
+        del self.store.blobs.contents[self.layer]
+        self.registry.gate.fail("open", Denied("no"), self.layer, times=99)
+        (warning,) = self.verified()["warnings"]
+        self.assertIn("cannot be checked", warning)
+
+    def test_cancelled(self) -> None:
+        """
+        A cancelled verification leaves a damaged tree outdated: its next use replaces it.
+        """
+        self.store.gate.hold("trees.commit", self.diff_id)
+        job_id = self.verify()
+        self.wait(1)
+        self.jobs.cancel(job_id)
+        self.store.gate.release("trees.commit", self.diff_id)
+        self.wait(1)
+        self.assertEqual(self.job(job_id)["state"], "cancelled")
+        self.assert_idle()
+        self.assertTrue(self.store.trees.is_outdated(self.diff_id))
+        self.pulled()
+        self.assertFalse(self.store.trees.is_outdated(self.diff_id))
 
 
 class PaceTests(VerifyCase):

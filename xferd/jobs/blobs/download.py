@@ -62,6 +62,7 @@ class DownloadManager:
     @ivar held: the blobs that are here or arrive, for other nodes.
     @ivar unpack: see L{LayerManager.unpack}.
     @ivar register: see L{LayerManager.register}.
+    @ivar record: see L{LayerManager.record}.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class DownloadManager:
         )
         self.unpack = self._layers.unpack
         self.register = self._layers.register
+        self.record = self._layers.record
 
     @property
     def ranges(self) -> int:

@@ -164,6 +164,29 @@ class LayerManager:
 
         return self._registrations.request(stack.key, work, digest=stack.chain_id, turn=turn, sink=sink)
 
+    def record(self, blob: Descriptor, diff_id: Digest, turn: Turn) -> Watcher[None]:
+        """
+        Unpack a blob of the store for the record of its tree alone, which an older version
+        has unpacked without one.
+
+        @return: a watcher whose result fires when the tree has a record.  It fails with
+            L{DiffIDMismatch}, or as that of L{unpack}.
+        """
+
+        async def work(transfer: Transfer) -> None:
+            growth = self._growth(blob.digest, None)
+            async with transfer.slot():
+                staged = await self._store.trees.stage()
+                try:
+                    found = await self._read(transfer, blob, staged, diff_id.algorithm, growth, last=True)
+                    if found is None or found.diff_id != diff_id:
+                        raise DiffIDMismatch(f"layer {blob.digest} does not unpack to {diff_id} any more")
+                    await self._store.integrity.adopt_record(staged, diff_id)
+                finally:
+                    await self._store.trees.discard(staged)
+
+        return self._unpackings.request(key("record", blob.digest), work, digest=blob.digest, turn=turn)
+
     # ------------------------------------------------------------- unpacking
 
     async def _unpack(

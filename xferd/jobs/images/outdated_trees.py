@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.jobs.images.test_outdated_trees -*-
 """
-Trees that an older xferd unpacked by other rules.  At their next use they are
-unpacked again, from blobs in the store or else fetched.  Where that fails, the
-older tree is used, and a warning names it.
+Trees that an older xferd unpacked by other rules, and damaged ones.  At their next use
+they are unpacked again, from blobs in the store or else fetched.  Where that fails, the
+older tree is used, and a warning names it; a damaged one is not.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ async def renew(
     @param shown: called with the download, if one is needed, and the
         unpacking; and with L{None} for both if they have failed.
     @return: a warning, if that fails: the older tree is used as it is.
+    @raise XferdError: that fails, and the present tree is damaged.
     """
     blob = stack.blob
     fetch = None
@@ -53,6 +54,8 @@ async def renew(
         results: list[Deferred[Any]] = [] if fetch is None else [fetch.result()]
         await gather([*results, tree.result()])
     except XferdError as e:
+        if store.trees.is_damaged(stack.diff_id):
+            raise
         if shown is not None:
             shown(None, None)
         return (

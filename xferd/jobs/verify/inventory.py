@@ -5,7 +5,7 @@ What a verification checks, with the places that it came from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from attrs import define, field
 
@@ -34,14 +34,34 @@ class Part:
     sources: dict[Repository, None] = field(factory=dict)
 
 
+@define(eq=False)
+class TreePart:
+    """
+    A tree of the store.
+
+    @ivar diff_id: its diff ID.
+    @ivar size: the bytes in its files.
+    @ivar blobs: the blobs that unpack to it.
+    @ivar names: what needs it.
+    @ivar sources: the repositories to fetch the blobs from.
+    """
+
+    diff_id: Digest
+    size: int
+    blobs: dict[Digest, Descriptor] = field(factory=dict)
+    names: dict[str, None] = field(factory=dict)
+    sources: dict[Repository, None] = field(factory=dict)
+
+
 class Inventory:
     """
-    The blobs that images and repositories need, each once.
+    The blobs that images and repositories need, and the trees of layers, each once.
     """
 
     def __init__(self, store: IStore) -> None:
         self._store = store
         self._parts: dict[Digest, Part] = {}
+        self._trees: dict[Digest, TreePart] = {}
 
     def add_image(self, image: Image) -> None:
         """
@@ -52,6 +72,8 @@ class Inventory:
         self._add(image.config, name, source)
         for layer in image.layers:
             self._add(layer, name, source)
+        if image.chain_id is not None:
+            self._add_chain(image.chain_id, name, source)
         if image.resolved != image.manifest.digest:
             # An archive may bring an image without the index that names it.
             index = Descriptor("application/octet-stream", image.resolved, 0)
@@ -76,15 +98,34 @@ class Inventory:
         """
         return sorted(self._parts.values(), key=lambda part: not part.document)
 
-    def sources(self, digests: Iterable[Digest]) -> Sequence[Repository]:
+    def add_layers(self) -> None:
         """
-        The repositories from which some blobs came.
+        Add the layers that no image has: container engines need them.
         """
-        return list(
-            dict.fromkeys(
-                source for each in digests if each in self._parts for source in self._parts[each].sources
-            )
-        )
+        for chain_id in self._store.layers.chain_ids():
+            for name in self._store.gc.used_by(chain_id):
+                self._add_chain(chain_id, name)
+            if self._store.layers.stack(chain_id)[-1].diff_id not in self._trees:
+                self._add_chain(chain_id, f"layer {chain_id}")
+
+    def trees(self) -> Sequence[TreePart]:
+        """
+        The trees.
+        """
+        return list(self._trees.values())
+
+    def _add_chain(self, chain_id: Digest, name: str, source: Repository | None = None) -> None:
+        layers = self._store.layers
+        for layer in layers.stack(chain_id):
+            part = self._trees.setdefault(layer.diff_id, TreePart(layer.diff_id, layer.size))
+            part.names[name] = None
+            if source is not None and source.host != LOCAL_HOST:
+                part.sources[source] = None
+            for blob in layers.blobs_of(layer.chain_id):
+                part.blobs[blob.digest] = blob
+                for holder in self._store.catalog.holders(blob.digest):
+                    if holder.host != LOCAL_HOST:
+                        part.sources[holder] = None
 
     def _add(
         self, blob: Descriptor, name: str, source: Repository, *, document: bool = False, needed: bool = True

@@ -2,9 +2,14 @@
 """
 A verification: one image, or all content of the store, is checked.
 
-What is damaged is moved into C{quarantine/} first, so that nothing serves it, and then
+A damaged blob is moved into C{quarantine/} first, so that nothing serves it, and then
 fetched again like any other content: one download for all who wait for it.  The copy in
 C{quarantine/} is removed when the new one is in the store, and else stays.
+
+A damaged tree may be mounted.  So it is not changed: its blob is unpacked again, into a
+tree beside it, and the layers get that one.  The old one stays until nothing has it
+mounted, and the garbage collector removes it.  If there is no other one, its layers are
+removed, and it is moved into C{quarantine/}, which mounts do not notice.
 """
 
 from __future__ import annotations
@@ -20,16 +25,20 @@ from xferd.errors import StoreDamaged, StoreError, XferdError
 from xferd.interfaces.integrity import Damage, IPace
 from xferd.interfaces.job_json import FindingJSON
 from xferd.interfaces.registry import IRegistries, IRepository
-from xferd.interfaces.store import Image, IStore
+from xferd.interfaces.store import Image, IStore, Layer
 from xferd.jobs.blobs.download import DownloadManager
+from xferd.jobs.blobs.layers import Stack
 from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.job import Job
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import CheckedRow
-from xferd.jobs.verify.inventory import Inventory, Part
+from xferd.jobs.verify.inventory import Inventory, Part, TreePart
+from xferd.oci import Descriptor
 
 YIELDING = 8 * 1024 * 1024
 """Bytes per second that are read while transfers run."""
+
+_TREE = "application/vnd.oci.image.layer.v1.tar"
 
 _INTERVAL = 0.2
 """Seconds after which the pace is fitted to the transfers."""
@@ -73,7 +82,7 @@ class Verify:
         self._reporter = reporter
         self._clock = clock
         self._busy = busy
-        self._counts = {"blobs": 0, "bytes": 0, "damaged": 0, "healed": 0}
+        self._counts = {"blobs": 0, "trees": 0, "bytes": 0, "damaged": 0, "healed": 0}
 
     async def run(self) -> dict[str, str]:
         """
@@ -89,8 +98,14 @@ class Verify:
             for image in self._store.images.all():
                 inventory.add_image(image)
             inventory.add_catalog()
+            inventory.add_layers()
+        trees = inventory.trees()
         parts = [part for part in inventory.parts() if part.needed or self._store.blobs.has(part.blob.digest)]
         rows = [CheckedRow(n, part.blob) for n, part in enumerate(parts)]
+        rows += [
+            CheckedRow(n, Descriptor(_TREE, tree.diff_id, tree.size))
+            for n, tree in enumerate(trees, len(rows))
+        ]
         self._job.add_rows(rows)
         self._reporter.rows_changed(rows)
         pace = self._store.integrity.pace()
@@ -98,8 +113,11 @@ class Verify:
         fitting.clock = self._clock
         ended = fitting.start(_INTERVAL)
         try:
-            for part, row in zip(parts, rows, strict=True):
+            # A damaged tree is unpacked from its blob, which has been checked by then.
+            for part, row in zip(parts, rows, strict=False):
                 await self._check_blob(part, row, pace)
+            for tree, row in zip(trees, rows[len(parts) :], strict=True):
+                await self._check_tree(tree, row, pace)
         finally:
             fitting.stop()
             await ended
@@ -176,6 +194,121 @@ class Verify:
         finally:
             watcher.release()
 
+    # ---------------------------------------------------------------- trees
+
+    async def _check_tree(self, tree: TreePart, row: CheckedRow, pace: IPace) -> None:
+        row.state = "checking"
+        self._reporter.rows_changed([row])
+        integrity = self._store.integrity
+        damages = await integrity.check_tree(tree.diff_id, pace)
+        if damages is None and await self._record(tree):
+            damages = await integrity.check_tree(tree.diff_id, pace)
+        self._counts["trees"] += 1
+        self._counts["bytes"] += tree.size
+        if damages:
+            findings = [self._found("tree", str(tree.diff_id), each, tree.names) for each in damages]
+            await integrity.condemn_tree(tree.diff_id)
+            why = await self._renew(tree, row)
+            if why:
+                moved = await integrity.quarantine_tree(tree.diff_id)
+                for finding in findings:
+                    self._kept(finding, moved[0] if moved else None, why)
+            else:
+                for finding in findings:
+                    self._healed(finding)
+            row.state = "failed" if why else "done"
+        else:
+            row.state = "done"
+        self._reporter.rows_changed([row])
+
+    async def _record(self, tree: TreePart) -> bool:
+        """
+        Make the record of a tree that an older xferd has unpacked, from its blob.
+
+        @return: whether it has one now.
+        """
+        why = "the store has no blob of it"
+        for blob in tree.blobs.values():
+            if self._store.blobs.has(blob.digest):
+                watcher = self._layers.record(blob, tree.diff_id, self._job.turn())
+                try:
+                    await watcher.result()
+                except CancelledError:
+                    raise
+                except XferdError as e:
+                    why = str(e)
+                else:
+                    return True
+                finally:
+                    watcher.release()
+        if self._job.warn(
+            f"tree {tree.diff_id} was unpacked by an older xferd, and cannot be checked: {why}; "
+            f"{', '.join(tree.names)}: remove and pull again"
+        ):
+            self._reporter.job_changed()
+        return False
+
+    async def _renew(self, tree: TreePart, row: CheckedRow) -> str:
+        """
+        Unpack a damaged tree again, and register its layers with the new one.
+
+        @return: why that failed; empty if it did not.
+        """
+        try:
+            why = await self._unpack(tree, row)
+            if why:
+                return why
+            for chain_id in self._store.layers.chain_ids():
+                layers = self._store.layers.stack(chain_id)
+                if any(layer.outdated and layer.diff_id == tree.diff_id for layer in layers):
+                    await self._register(layers)
+        except CancelledError:
+            raise
+        except XferdError as e:
+            return str(e)
+        return ""
+
+    async def _unpack(self, tree: TreePart, row: CheckedRow) -> str:
+        """
+        Unpack a tree again from one of its blobs, which is fetched if the store lacks all
+        of them.
+
+        @return: why that failed; empty if it did not.
+        """
+        blobs = sorted(tree.blobs.values(), key=lambda blob: not self._store.blobs.has(blob.digest))
+        reasons = []
+        for blob in blobs:
+            if not self._store.blobs.has(blob.digest):
+                why = await self._fetch(Part(blob, sources=tree.sources), row)
+                if why:
+                    reasons.append(why)
+                    continue
+            watcher = self._layers.unpack(
+                blob, self._job.turn(row.index), self._reporter.sink(row), tree.diff_id.algorithm
+            )
+            try:
+                found = await watcher.result()
+            except CancelledError:
+                raise
+            except XferdError as e:
+                reasons.append(str(e))
+            else:
+                if found == tree.diff_id:
+                    return ""
+                reasons.append(f"blob {blob.digest} unpacks to {found}")
+            finally:
+                watcher.release()
+        return "; ".join(dict.fromkeys(reasons)) or "no blob is known that unpacks to it"
+
+    async def _register(self, layers: Sequence[Layer]) -> None:
+        blobs = [self._store.layers.blobs_of(layer.chain_id)[0] for layer in layers]
+        for stack in Stack.of(blobs, [layer.diff_id for layer in layers]):
+            watcher = self._layers.register(stack, self._job.turn())
+            try:
+                await watcher.result()
+            finally:
+                watcher.release()
+
     # ------------------------------------------------------------- findings
 
     def _found(
@@ -207,7 +340,7 @@ class Verify:
         self._reporter.job_changed()
         return finding
 
-    def _healed(self, finding: FindingJSON, moved: str | None) -> None:
+    def _healed(self, finding: FindingJSON, moved: str | None = None) -> None:
         if moved is not None:
             try:
                 self._store.discard(moved)

@@ -52,18 +52,19 @@ class Pace:
 
 class UncachedReader:
     """
-    Reads a file from its beginning.  What the kernel had in memory stays there, and
+    Reads a file.  What the kernel had in memory stays there, and
     what it had not is dropped again.
     """
 
-    def __init__(self, fd: int, buffer: memoryview) -> None:
+    def __init__(self, fd: int, buffer: memoryview, start: int = 0) -> None:
         """
         @param fd: the file; the caller closes it.
         @param buffer: the bytes of one read are put here.
+        @param start: the offset of the first byte to read.
         """
         self._fd = fd
         self._buffer = buffer
-        self._at = 0
+        self._at = start
         # Without read-ahead, a read tells what was in memory before.
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
 

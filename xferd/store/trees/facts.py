@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from xferd.errors import BadDigest, StoreError
 from xferd.interfaces.store import Unpacked
@@ -44,6 +44,8 @@ class TreeFacts:
         tree's files.
     @ivar copied: the size of a variant or a copy; L{None} if it was not counted.
     @ivar owned: whether it is a copy that was made for one layer.
+    @ivar damaged: whether a verification has found it damaged: then it stays for mounts
+        only.
     """
 
     unpacked: Unpacked
@@ -54,6 +56,7 @@ class TreeFacts:
     linked: bool = False
     copied: CopySize | None = None
     owned: bool = False
+    damaged: bool = False
 
     def to_json(self) -> bytes:
         """
@@ -75,6 +78,7 @@ class TreeFacts:
             "linked": self.linked,
             "copied": None if self.copied is None else [self.copied.entries, self.copied.size],
             "owned": self.owned,
+            "damaged": self.damaged,
         }
         return json.dumps(value).encode()
 
@@ -109,6 +113,7 @@ class TreeFacts:
                 bool(value.get("linked", "." in name)),
                 None if copied is None else CopySize(int(copied[0]), int(copied[1])),
                 bool(value.get("owned", False)),
+                bool(value.get("damaged", False)),
             )
         except (BadDigest, KeyError, IndexError, TypeError, AttributeError) as e:
             raise ValueError(f"no facts of a tree: {e!r}") from e
@@ -246,3 +251,16 @@ def has_files(paths: Paths, name: str) -> bool:
         except FileNotFoundError:
             return False
     return os.path.isdir(path)
+
+
+def mark_damaged(paths: Paths, reserve: Reserve, name: str) -> None:
+    """
+    Write into the facts of a tree that it is damaged.  If they are lost, the next start
+    removes it.
+    """
+    with trying_to(f"write the facts of the tree {paths.tree(name)}"):
+        try:
+            tree = read_facts(paths, name)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return
+        write_facts(paths, reserve, name, evolve(tree, damaged=True))

@@ -115,13 +115,15 @@ def metadata_from_json(value: Mapping[str, Any]) -> dict[bytes, DirectoryMetadat
     return {_path(text): None if a is None else DirectoryMetadata.from_json(a) for text, a in value.items()}
 
 
-def variant_key(wanted: MetadataByPath, rules: int = 0) -> str:
+def variant_key(wanted: MetadataByPath, rules: int = 0, number: int = 0) -> str:
     """
     The key of the variant with these metadata: 16 hexadecimal digits.
 
     @param rules: the version of the rules that the tree was unpacked by.
+    @param number: how many damaged variants have these metadata.
     """
     text = json.dumps(metadata_to_json(wanted), sort_keys=True) + (f" {rules}" if rules else "")
+    text += f" damaged {number}" if number else ""
     return sha256(text.encode()).hexdigest()[:16]
 
 

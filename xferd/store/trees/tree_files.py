@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from secrets import token_hex
 
 from attrs import evolve
 
@@ -36,10 +37,12 @@ def flush(paths: Paths) -> None:
         sync_file_system(paths.staging)
 
 
-def move_in(paths: Paths, staged: str, tree: TreeFacts) -> str:
+def move_in(paths: Paths, staged: str, tree: TreeFacts, *, beside: bool) -> str:
     """
     Rename a staged tree into C{trees/}.
 
+    @param beside: whether a damaged tree is there, whose name is not used again, even if
+        its directory is gone.
     @return: its name, with the version of the rules if an older tree has the
         usual name.
     """
@@ -47,6 +50,8 @@ def move_in(paths: Paths, staged: str, tree: TreeFacts) -> str:
     name = tree_name(diff_id)
     if os.path.lexists(paths.tree(name)):
         name = tree_name(diff_id, f"{tree.rules:016x}")
+    if beside:
+        name = tree_name(diff_id, token_hex(8))
     target = paths.tree(name)
     with trying_to(f"keep the tree of {diff_id}"):
         make_directory(os.path.dirname(target), 0o700)
@@ -62,13 +67,16 @@ def rewrite(paths: Paths, reserve: Reserve, name: str, blobs: tuple[Digest, ...]
         write_facts(paths, reserve, name, evolve(valid_facts(paths, name), blobs=blobs))
 
 
-def load_trees(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[str, LinkedTree], list[str]]:
+def load_trees(
+    paths: Paths, reserve: Reserve
+) -> tuple[list[KnownTree], dict[str, LinkedTree], set[str], list[str]]:
     """
     Read the facts of all trees.
 
-    @return: the unpacked trees, the variants and copies by name, and the
-        directories that are no complete tree.
+    @return: the unpacked trees, the variants and copies by name, the names of damaged
+        ones, and the directories that are no complete tree.
     """
+    damaged: set[str] = set()
     trees: list[KnownTree] = []
     linked: dict[str, LinkedTree] = {}
     broken: list[str] = []
@@ -82,12 +90,14 @@ def load_trees(paths: Paths, reserve: Reserve) -> tuple[list[KnownTree], dict[st
             except (FileNotFoundError, NotADirectoryError, ValueError):
                 broken.append(path)
             else:
+                if tree.damaged:
+                    damaged.add(name)
                 if tree.linked:
                     size = copy_size_of(paths, reserve, name, tree)
                     linked[name] = LinkedTree(size, tree.rules, tree.owned)
                 else:
                     trees.append(KnownTree.of(tree, name))
-    return trees, linked, broken
+    return trees, linked, damaged, broken
 
 
 def tree_names(paths: Paths) -> Iterator[str]:

@@ -13,8 +13,10 @@ A tree becomes visible by a rename, after all of it has been flushed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from threading import Event
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from attrs import evolve
@@ -37,6 +39,7 @@ from xferd.store.trees.facts import (
     KnownTree,
     LinkedTree,
     TreeFacts,
+    mark_damaged,
     write_staged_facts,
 )
 from xferd.store.trees.hard_links import CopySize
@@ -44,6 +47,8 @@ from xferd.store.trees.owners import facts_with_owners
 from xferd.store.trees.tree_files import flush, load_trees, move_in, rewrite
 from xferd.store.trees.variants import copy, copy_key, fit, stage
 from xferd.store.trees.walk import check
+
+T = TypeVar("T")
 
 
 @implementer(ITrees)
@@ -86,6 +91,7 @@ class Trees:
         self._trees: dict[Digest, KnownTree] = {}
         self._old: dict[str, KnownTree] = {}
         self._linked: dict[str, LinkedTree] = {}
+        self._damaged: set[str] = set()
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are complete at the same time share a flush.
@@ -95,11 +101,13 @@ class Trees:
         """
         Read the facts of all trees, and remove directories that are no trees.
         """
-        trees, self._linked, broken = await self._threads.run(load_trees, self._paths, self._reserve)
+        trees, self._linked, self._damaged, broken = await self._threads.run(
+            load_trees, self._paths, self._reserve
+        )
         for path in broken:
             self._log.warn("{path} is not a whole tree and is removed", path=path)
             self._trash.throw(path)
-        for tree in sorted(trees, key=lambda tree: tree.rules):
+        for tree in sorted(trees, key=lambda tree: (tree.name not in self._damaged, tree.rules)):
             self._supersede(tree.diff_id)
             self._remember(tree)
 
@@ -116,7 +124,11 @@ class Trees:
 
     def is_outdated(self, diff_id: Digest) -> bool:
         tree = self._trees.get(diff_id)
-        return tree is not None and tree.rules < self._rules
+        return tree is not None and (tree.rules < self._rules or tree.name in self._damaged)
+
+    def is_damaged(self, diff_id: Digest) -> bool:
+        tree = self._trees.get(diff_id)
+        return tree is not None and tree.name in self._damaged
 
     def tar_size(self, diff_id: Digest) -> int | None:
         self._leases.touch(diff_id)
@@ -184,7 +196,73 @@ class Trees:
         than L{rules}.
         """
         tree = self._linked.get(name)
-        return name in self._old or (tree is not None and tree.rules < self._rules)
+        older = name in self._old or name in self._damaged
+        return older or (tree is not None and tree.rules < self._rules)
+
+    def names(self, diff_id: Digest) -> Sequence[str]:
+        """
+        The names of the current tree of a diff ID and of its variants and copies, without
+        damaged ones.
+        """
+        tree = self._trees.get(diff_id)
+        if tree is None:
+            return ()
+        plain = tree_name(diff_id)
+        linked = [
+            name
+            for name, other in self._linked.items()
+            if name.partition(".")[0] == plain and other.rules == tree.rules
+        ]
+        return [name for name in (tree.name, *linked) if name not in self._damaged]
+
+    def is_marked(self, name: str) -> bool:
+        """
+        Whether a tree, a variant or a copy has been found damaged.
+        """
+        return name in self._damaged
+
+    async def condemn(self, diff_id: Digest) -> Sequence[str]:
+        """
+        Record that the current tree of a diff ID and its variants are damaged: the layers
+        get another one at the next use, and these stay for mounts.
+
+        @return: their names.
+        @raise StoreError: the disk refuses.
+        """
+        async with self._lock(diff_id):
+            names = self.names(diff_id)
+            for name in names:
+                await self._threads.run(mark_damaged, self._paths, self._reserve, name)
+                self._damaged.add(name)
+        return names
+
+    def forget_damaged(self, diff_id: Digest, used: Collection[str]) -> Sequence[str]:
+        """
+        Forget the damaged trees of a diff ID that no other one has replaced.
+
+        @param used: the names of those that layers had; no layer refers to them any more.
+        @return: their names.
+        """
+        tree = self._trees.get(diff_id)
+        current = "" if tree is None else tree.name
+        if tree is not None and tree.name in self._damaged:
+            del self._trees[diff_id]
+            for blob in tree.blobs:
+                if self._known.get(blob) == diff_id:
+                    del self._known[blob]
+        names = [name for name in self._damaged if name == current or name in used]
+        for name in names:
+            self._old.pop(name, None)
+            self._linked.pop(name, None)
+            self._damaged.discard(name)
+        return names
+
+    async def locked(self, diff_id: Digest, work: Callable[[], Deferred[T]]) -> T:
+        """
+        Do some work while nothing else changes the files of a tree.
+        """
+        async with self._lock(diff_id):
+            return await work()
 
     def forget_other(self, name: str) -> int:
         """
@@ -196,6 +274,7 @@ class Trees:
         self._trash.throw(self._paths.tree(name))
         self._old.pop(name, None)
         self._linked.pop(name, None)
+        self._damaged.discard(name)
         return size
 
     def size_of_other(self, name: str) -> int:
@@ -232,6 +311,7 @@ class Trees:
         """
         tree = self._trees.pop(diff_id)
         self._trash.throw(self._paths.tree(tree.name))
+        self._damaged.discard(tree.name)
         for blob in tree.blobs:
             if self._known.get(blob) == diff_id:
                 del self._known[blob]
@@ -284,7 +364,9 @@ class Trees:
         @raise StoreError: the disk refuses, or the work was stopped.
         """
         self._leases.touch(diff_id)
-        target = tree_name(diff_id, copy_key(name, chain_id))
+        number = 0
+        while (target := tree_name(diff_id, copy_key(name, chain_id, number))) in self._damaged:
+            number += 1
         async with self._lock(diff_id):
             check(stop)
             self._linked[target] = await self._fitting.run(
@@ -319,7 +401,8 @@ class Trees:
             async with self._lock(diff_id):
                 known = self._trees.get(diff_id)
                 if known is None or self.is_outdated(diff_id):
-                    name = await self._threads.run(move_in, self._paths, staged, tree)
+                    beside = known is not None and known.name in self._damaged
+                    name = await self._threads.run(partial(move_in, beside=beside), self._paths, staged, tree)
                     known = KnownTree.of(tree, name)
                     self._supersede(diff_id)
                 elif blob not in known.blobs:

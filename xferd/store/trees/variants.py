@@ -38,6 +38,7 @@ from xferd.store.trees.implied_directories import (
     variant_key,
 )
 from xferd.store.trees.lower_directories import find_lower
+from xferd.tree_record import NAME
 
 _ROOT_MODE = 0o755
 
@@ -91,12 +92,18 @@ def fit(
                 apply_metadata(path, wanted, tree.default, stop=stop)
                 sync_file_system(path)
             return name, None
-        fitting = tree_name(tree.unpacked.diff_id, variant_key(wanted, tree.rules))
-        if os.path.isdir(paths.tree(fitting)):
+        number = 0
+        while True:
+            fitting = tree_name(tree.unpacked.diff_id, variant_key(wanted, tree.rules, number))
+            there = os.path.isdir(paths.tree(fitting))
+            if not there or not valid_facts(paths, fitting).damaged:
+                break
+            number += 1
+        if there:
             copied = copy_size_of(paths, reserve, fitting)
             (used + copied).check(most)
         else:
-            tree = evolve(tree, claimed=wanted, default=default, linked=True)
+            tree = evolve(tree, claimed=wanted, default=default, linked=True, damaged=False)
             copied = _link_fitting(paths, reserve, path, tree, omitted, paths.tree(fitting), used, most, stop)
         return fitting, copied
 
@@ -128,11 +135,14 @@ def _link_fitting(
     return _link(paths, reserve, source, tree, target, used, most, stop, change)
 
 
-def copy_key(name: str, chain_id: Digest) -> str:
+def copy_key(name: str, chain_id: Digest, number: int = 0) -> str:
     """
     The key in the name of a layer's copy of a tree.
+
+    @param number: how many damaged copies there are.
     """
-    return sha256(f"{name} of {chain_id}".encode()).hexdigest()[:16]
+    text = f"{name} of {chain_id}" + (f" {number}" if number else "")
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def copy(paths: Paths, reserve: Reserve, name: str, target: str, stop: Event) -> LinkedTree:
@@ -175,6 +185,7 @@ def _link(
     try:
         copied = link_tree(source, staged, used, most, stop)
         change(staged)
+        _link_record(source, staged)
         write_staged_facts(reserve, staged, evolve(tree, copied=copied))
         sync_file_system(staged)
         move(os.path.dirname(staged), target)
@@ -182,6 +193,17 @@ def _link(
         remove(os.path.dirname(staged), Event())
         raise
     return copied
+
+
+def _link_record(source: str, target: str) -> None:
+    """
+    Give a variant the record of its tree, if that has one.
+    """
+    try:
+        os.link(os.path.join(os.path.dirname(source), NAME), os.path.join(os.path.dirname(target), NAME))
+    except FileNotFoundError:
+        # It was unpacked by an older version.
+        return
 
 
 def copy_size_of(paths: Paths, reserve: Reserve, name: str, tree: TreeFacts | None = None) -> CopySize:
