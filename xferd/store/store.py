@@ -367,7 +367,8 @@ class Store:
         version = b""
         if os.path.lexists(paths.version):
             with open(paths.version, "rb") as file:
-                version = file.read(100)
+                # A power cut may leave zeros of what was not flushed.
+                version = file.read(100).strip(b"\0")
         if version in (VERSION, _RENAMED):
             return version
         if version:

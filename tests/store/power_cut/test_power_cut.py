@@ -1,0 +1,240 @@
+"""
+Power cuts at any time, on a disk that keeps as little as POSIX permits.
+
+The first test checks what the store has promised after each cut; the second one that these
+checks miss no C{fsync}.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from tests.store.power_cut.disk import Disk, Said, Sync, choices, write
+from tests.store.power_cut.recording import record
+from tests.store.support import make_version_1, pull
+from tests.store.test_crash import PARTED, PARTS, SAME, CrashCase, life
+from xferd.interfaces.blobs import IPartial
+from xferd.store.disk.file_system import remove
+from xferd.store.store import Store
+
+ALL: Final = os.environ.get("XFERD_POWER_CUTS") == "all"
+"""Whether to try everything, which takes ten minutes."""
+
+STATES: Final = 1_000_000 if ALL else 120
+"""States of the disk that are tried for each life, chosen by chance from all of them."""
+
+COMMITS: Final = frozenset(
+    {
+        "fsync store/ingest/PARTIAL",
+        "fsync store/content/blobs/ALGORITHM",
+        "syncfs store/staging",
+        "fsync store/trees/ALGORITHM",
+        "fsync store/layers/ALGORITHM",
+        "fsync store/staging/FILE",
+        "fsync store/content",
+    }
+)
+"""The syncs that commit a blob, a tree, a layer, a small file and a name."""
+
+# SQLite flushes the directory of its write-ahead log; the start of the store flushes all after that.
+_SQLITE: Final = "fdatasync store"
+_NO_NAMES: Final = "fsync store/content"
+_NO_JOBS: Final = "fdatasync store/xferd.db-wal"
+
+REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
+    "tidy_life": frozenset({_SQLITE}),
+    "life": frozenset({_SQLITE}),
+    "parts": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
+    "pushes": frozenset({_SQLITE, _NO_NAMES}),
+    # Whatever is lost of a migration is done again, with the same names.
+    "migrate": frozenset(
+        {
+            _SQLITE,
+            _NO_JOBS,
+            "fsync store",
+            "syncfs store",
+            "fsync store/layers/ALGORITHM",
+            "fsync store/trees/ALGORITHM/HEX",
+        }
+    ),
+}
+"""By life, the kinds of syncs without which nothing is lost in it."""
+
+
+def missing(partial: IPartial) -> list[tuple[int, int]]:
+    """
+    The parts of the blob that a partial blob lacks.
+    """
+    edges = [partial.offset, *(edge for span in partial.spans for edge in span), len(PARTS)]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
+
+
+class PowerCutTests(CrashCase):
+    """
+    The commits of a store: blobs, trees, layers, names, journal, pushes, migration.
+    """
+
+    def recorded(self, name: str) -> Disk:
+        """
+        Record a life.
+        """
+        place = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+        self.addCleanup(remove, place, Event())
+        root = os.path.join(place, "disk")
+        os.mkdir(root)
+        self.path = self.original = os.path.join(root, "store")
+        if name == "migrate":
+            store = self.open()
+            for wanted in SAME:
+                self.run_now(pull(store, wanted))
+            self.close(store)
+            make_version_1(self.path)
+        disk = Disk(root)
+        disk.play(record(name, self.path, Path(place)))
+        return disk
+
+    def states(
+        self, disk: Disk, lost: Collection[str] = ()
+    ) -> Iterator[tuple[dict[str, tuple[int, bytes | None]], list[str]]]:
+        """
+        The states of the disk that power cuts may leave, each once, with what was reported
+        before.
+        """
+        seen: set[int] = set()
+        for at in range(len(disk.events) + 1):
+            last = disk.events[at - 1] if at else None
+            if isinstance(last, Sync) and at < len(disk.events) and isinstance(disk.events[at], Said):
+                continue
+            before = disk.events[at].before if at < len(disk.events) else len(disk.effects)
+            said = [event.line for event in disk.events[:at] if isinstance(event, Said)]
+            sure = {number for number in disk.durable(at, lost) if number < before}
+            pending = [effect for effect in disk.effects[:before] if effect.number not in sure]
+            for chosen, zeros in choices(pending):
+                state = disk.state(sure | chosen, zeros)
+                key = hash((frozenset(state.items()), len(said)))
+                if key not in seen:
+                    seen.add(key)
+                    yield state, said
+
+    def survive(self, name: str, state: dict[str, tuple[int, bytes | None]], said: list[str]) -> None:
+        """
+        Start a store on what a power cut has left, and check that it is as it should be.
+        """
+        root = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+        try:
+            write(state, root)
+            self.path = os.path.join(root, "store")
+            store = self.make()
+            store.open()
+            try:
+                self.successResultOf(store.start())
+                # Some steps name a path in the directory that was recorded.
+                self.checks[name](self, store, [line.replace(self.original, self.path) for line in said])
+            finally:
+                self.close(store)
+        finally:
+            remove(root, Event())
+
+    def check_life(self, store: Store, said: list[str]) -> None:
+        """
+        All that was reported is there, also after a collection.
+        """
+        self.check(store, said)
+        self.successResultOf(store.gc.collect(False))
+        self.check_named(store)
+
+    def check_completed(self, store: Store, said: list[str]) -> None:
+        """
+        All that was reported is there, and the next daemon completes the rest with the same
+        result.
+        """
+        self.check(store, said)
+        self.close(store)
+        life(self.path, lambda _: None)
+        store = self.open()
+        self.check_whole(store)
+        self.close(store)
+
+    def check_parts(self, store: Store, said: list[str]) -> None:
+        """
+        The blob is there if that was reported.  Otherwise the bytes that are there are used
+        if they are right.
+        """
+        if not store.blobs.has(PARTED):
+            self.assertEqual(said, [])
+            partial = self.successResultOf(store.blobs.partial(PARTED, len(PARTS)))
+            for start, stop in missing(partial):
+                partial.write_at(start, PARTS[start:stop])
+            if self.successResultOf(partial.commit().addCallbacks(lambda _: True, lambda _: False)):
+                return
+            # The bytes that were there were wrong: they have been discarded.
+            partial.write(PARTS)
+            self.successResultOf(partial.commit())
+        self.check(store, [f"blob {PARTED}"])
+        self.assertEqual(PARTS, self.successResultOf(store.blobs.read(PARTED)))
+
+    def check_push(self, store: Store, said: list[str]) -> None:
+        """
+        What was reported as pushed is there.  The bytes of an upload that goes on are not
+        promised.
+        """
+        self.check_pushed(store, [line for line in said if not line.startswith(("session", "cancelled"))])
+
+    def check_migration(self, store: Store, said: list[str]) -> None:
+        """
+        All layers are there, each with a directory of its own.
+        """
+        self.check_named(store)
+        self.check_separate(store, said)
+
+    checks: Final[dict[str, Callable[[PowerCutTests, Store, list[str]], None]]] = {
+        "tidy_life": check_life,
+        "life": check_completed,
+        "parts": check_parts,
+        "pushes": check_push,
+        "migrate": check_migration,
+    }
+
+    def test_promised(self) -> None:
+        """
+        After each power cut the store starts, nothing half-made is visible, and what was
+        reported as done is there.
+        """
+        for name in self.checks:
+            states = list(self.states(self.recorded(name)))
+            random.Random(1).shuffle(states)
+            for number, (state, said) in enumerate(states[:STATES]):
+                try:
+                    self.survive(name, state, said)
+                except Exception as e:
+                    raise AssertionError(f"{name}, state {number} of {len(states)}, after {said[-1:]}") from e
+
+    def test_every_sync_counts(self) -> None:
+        """
+        Without a kind of C{fsync}, a power cut loses something, and these checks find it.
+        """
+        for name in self.checks if ALL else ("life",):
+            disk = self.recorded(name)
+            kinds = dict.fromkeys(event.what for event in disk.events if isinstance(event, Sync))
+            tried = [kind for kind in kinds if ALL or kind in COMMITS]
+            missed = {kind for kind in tried if not self.fails_without(name, disk, kind)}
+            self.assertEqual(missed, REDUNDANT[name] if ALL else set(), name)
+
+    def fails_without(self, name: str, disk: Disk, kind: str) -> bool:
+        """
+        Whether a state of the disk without a kind of sync is found to be wrong.
+        """
+        usual = {hash((frozenset(state.items()), len(said))) for state, said in self.states(disk)}
+        for state, said in self.states(disk, {kind}):
+            if hash((frozenset(state.items()), len(said))) not in usual:
+                try:
+                    self.survive(name, state, said)
+                except Exception:
+                    return True
+        return False
