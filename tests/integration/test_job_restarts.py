@@ -1,14 +1,50 @@
 """
-Jobs that continue after a restart of the daemon, with real daemons.
+Jobs that continue after a restart of the daemon, with real daemons and Debian's
+docker-registry.
 """
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from tests.integration.peers import DockerRegistry
 from tests.integration.programs import Xferd
+from tests.integration.slow_proxy import SlowProxy
 from tests.integration.test_daemon import DaemonCase, reactor
+from xferd.ctl.address import Address
+from xferd.ctl.client import ENDED, Daemon
+from xferd.testing.images import SampleImage, image_of, sample_image, write_layout
+from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
+
+PULLS, PUSHES, COPIES = 20, 5, 3
+
+SIZE = 2 * 1024 * 1024
+"""Bytes of each image's only layer."""
+
+RATE = 300_000.0
+"""Bytes per second of each stream."""
+
+SPARE = 256 * 1024 + 128 * 1024 + 32 * 1024
+"""Bytes that a stream may move twice: a chunk, and the receive buffer of a socket.  Added to it are the
+manifest, the config, the tar's heads and the heads of requests."""
+
+FILES = 15_000
+"""Files of the image in the archive, which take some time to unpack."""
+
+PIECE = 4 * 1024 * 1024
+"""Bytes of a piece of the archive."""
+
+_ROOT = "docker/registry/v2"
 
 
 class RestartCase(DaemonCase):
@@ -110,3 +146,207 @@ class WaitingTests(RestartCase):
         After C{kill -9}.
         """
         await self.rides_out("KILL")
+
+
+class ManyTests(DaemonCase):
+    """
+    Twenty pulls, five pushes, three copies and an import in mid-work, and two xferctl that wait.
+
+    Half of the uploads go to docker-registry, which drops a session whose last request broke off: they
+    begin again.  The others go to a registry that keeps it.
+    """
+
+    timeout = 120
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Fill a registry, and put slow proxies before it and two others.
+        """
+        self.place = Path(mkdtemp(prefix="xferd-"))
+        self.addCleanup(shutil.rmtree, self.place)
+        self.archive = self.make_archive()
+        self.images = {f"app{n}": sample_image(1, SIZE, n, compression="tar") for n in range(PULLS + COPIES)}
+        self.pushed = {f"pushed{n}": sample_image(1, SIZE, -1 - n, compression="tar") for n in range(PUSHES)}
+        names = list(self.images)
+        self.pulled, self.copied = names[:PULLS], names[PULLS:]
+        source, target = (DockerRegistry(reactor, str(self.place / name)) for name in ("source", "target"))
+        for registry in (source, target):
+            await registry.start()
+            self.addCleanup(_stop, registry)
+        keeping = Registry(reactor)
+        await keeping.listen(reactor)
+        self.addCleanup(keeping.stop)
+        for name, image in {**self.images, **self.pushed}.items():
+            fill(self.place / "source", name, image)
+        self.source = SlowProxy(source.host, RATE)
+        self.fast = source.host
+        self.targets = [SlowProxy(registry.host, RATE) for registry in (keeping, target)]
+        for proxy in (self.source, *self.targets):
+            self.addCleanup(proxy.stop)
+        self.goals = {name: self.targets[n % 2] for n, name in enumerate((*self.pushed, *self.copied))}
+
+    async def start(self, *options: str) -> Xferd:
+        """
+        Start a daemon that interrupts jobs half a second after SIGTERM.
+        """
+        config = self.place / "xferd.toml"
+        config.write_text("grace = 0.5\n[limits]\ndownloads = 40\nuploads = 20\nranges = 1\n")
+        return await super().start("--config", str(config), *options)
+
+    async def begin(self, kind: str, reference: str | None, **more: Any) -> str:
+        """
+        Begin a job that continues by itself.
+        """
+        request = {"kind": kind, "reference": reference, "restart": "always", **more}
+        return str((await self.api("POST", "jobs", request))["id"])
+
+    async def begin_all(self) -> list[str]:
+        """
+        Begin all jobs but the import.
+        """
+        goal = {name: f"{proxy.address}/{name}:1" for name, proxy in self.goals.items()}
+        source = self.source.address
+        return [
+            *[await self.begin("pull", f"{source}/{name}:1") for name in self.pulled],
+            *[await self.begin("push", f"{self.fast}/{name}:1", target=goal[name]) for name in self.pushed],
+            *[await self.begin("copy", f"{source}/{name}:1", target=goal[name]) for name in self.copied],
+        ]
+
+    def make_archive(self) -> bytes:
+        """
+        Make an archive with an image of many files.
+        """
+        layer = LayerBuilder("tar", tar_format=tarfile.USTAR_FORMAT)
+        for n in range(FILES):
+            layer.file(f"f{n}", b"x", mtime=1)
+        layout, archive = self.place / "layout", self.place / "archive"
+        write_layout(str(layout), {"localhost/imported:1": image_of([layer.finish()])})
+        with tarfile.open(archive, "w") as tar:
+            tar.add(layout, ".")
+        return archive.read_bytes()
+
+    async def begin_import(self) -> str:
+        """
+        Begin an import, and send all of its archive but the last bytes.
+        """
+        job_id = await self.begin("import", None)
+        await deferToThread(self.send, job_id, 0, len(self.archive) - 1024)
+        return job_id
+
+    def send(self, job_id: str, start: int, end: int) -> None:
+        """
+        Send a part of the archive.
+        """
+        client = Daemon([Address.parse(self.daemon.url)], client="me")
+        for offset in range(start, end, PIECE):
+            client.send_piece(job_id, offset, self.archive[offset : min(offset + PIECE, end)])
+        if end == len(self.archive):
+            client.end_content(job_id, end)
+
+    def in_mid_work(self) -> bool:
+        """
+        Whether all streams have moved a quarter of their bytes.
+        """
+        least = SIZE // 4
+        return all(self.source.received[name] > least for name in self.images) and all(
+            proxy.sent[name] > least for name, proxy in self.goals.items()
+        )
+
+    async def interrupted(self, signal: str) -> None:
+        """
+        All jobs end done without any client, and nearly every byte is moved once.
+        """
+        await self.start()
+        for job_id in [await self.begin("pull", f"{self.fast}/{name}:1") for name in self.pushed]:
+            await self.state(job_id, "done")
+        importing = await self.begin_import()
+        ids = await self.begin_all()
+        last, first = self.copied[-1], self.pulled[0]
+        other = f"{self.goals[last].address}/{last}:2"
+        waiting = [
+            Deferred.fromCoroutine(self.daemon.try_ctl(*command))
+            for command in (
+                ("pull", f"{self.source.address}/{first}:1"),
+                ("copy", f"{self.source.address}/{last}:1", other),
+            )
+        ]
+        await self.until(self.in_mid_work)
+        await deferToThread(self.send, importing, len(self.archive) - 1024, len(self.archive))
+        ids.append(importing)
+        jobs = {job["id"]: job["state"] for job in await self.api("GET", "jobs?limit=100")}
+        self.assertEqual([jobs[job_id] for job_id in ids], ["running"] * (PULLS + PUSHES + COPIES + 1))
+        self.assertEqual(len(jobs), PUSHES + len(ids) + len(waiting))
+        await self.daemon.stop(signal)
+        await self.start()
+        await self.until(self.all_ended)
+        for job_id in ids:
+            job = await self.api("GET", f"jobs/{job_id}")
+            self.assertEqual((job["state"], job["error"]), ("done", None), job)
+        for each in waiting:
+            output, errors, status = await each
+            self.assertEqual((errors, status), ("", 0), output)
+        for name in self.images:
+            self.assertLess(self.source.received[name], SIZE + SPARE, name)
+        for name, proxy in self.goals.items():
+            whole = SIZE + SPARE if proxy is self.targets[0] else 2 * SIZE
+            self.assertLess(proxy.sent[name], whole, name)
+        self.assertEqual(len(await self.api("GET", "images")), PULLS + PUSHES + 1)
+
+    async def all_ended(self) -> bool:
+        """
+        Whether no job is unfinished.
+        """
+        jobs = await self.api("GET", "jobs?limit=100")
+        return all(job["state"] in ENDED for job in jobs)
+
+    async def until(self, check: Callable[[], Any]) -> Any:
+        """
+        Poll for longer than other tests: the jobs need seconds at their slow registries.
+        """
+        deadline = reactor.seconds() + 60
+        while not (found := await maybe_awaited(check())):
+            self.assertLess(reactor.seconds(), deadline, await self.api("GET", "jobs?limit=100"))
+            await deferLater(reactor, 0.05)
+        return found
+
+    async def test_stopped(self) -> None:
+        """
+        After SIGTERM.
+        """
+        await self.interrupted("TERM")
+
+    async def test_killed(self) -> None:
+        """
+        After C{kill -9}.
+        """
+        await self.interrupted("KILL")
+
+
+async def maybe_awaited(found: Any) -> Any:
+    """
+    A value, or the result of a coroutine.
+    """
+    return await found if hasattr(found, "__await__") else found
+
+
+def _stop(registry: DockerRegistry) -> Deferred[None]:
+    return Deferred.fromCoroutine(registry.stop())
+
+
+def fill(directory: Path, name: str, image: SampleImage) -> None:
+    """
+    Write an image into the storage of a docker-registry.
+    """
+    storage = directory / "storage"
+
+    def write(path: str, data: bytes) -> None:
+        file = storage / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+
+    contents = [(blob.digest, blob.read()) for blob in image.blobs]
+    for digest, data in (*contents, (image.digest, image.document.data)):
+        write(f"{_ROOT}/blobs/sha256/{digest.hex[:2]}/{digest.hex}/data", data)
+        write(f"{_ROOT}/repositories/{name}/_layers/sha256/{digest.hex}/link", str(digest).encode())
+    for path in (f"revisions/sha256/{image.digest.hex}", "tags/1/current"):
+        write(f"{_ROOT}/repositories/{name}/_manifests/{path}/link", str(image.digest).encode())
