@@ -156,7 +156,7 @@ class ManyTests(DaemonCase):
     begin again.  The others go to a registry that keeps it.
     """
 
-    timeout = 120
+    timeout = 240
 
     async def setUp(self) -> None:  # type: ignore[override]
         """

@@ -345,7 +345,7 @@ class RejoinTests(RestartsCase):
             self.jobs.rejoin(job_id, client, owner)
             self.settle()
             job = self.job(job_id)
-            self.assertEqual((job["state"], job["why"]), ("queued", "waits for its client"))
+            self.assertEqual((job["state"], job["why"]), ("queued", "waits up to 60 s for its client"))
             self.assertIsNotNone(job["until"])
         self.jobs.rejoin(job_id, "ci", "user 1")
         self.registry.finish(blob)
@@ -385,7 +385,7 @@ class RejoinTests(RestartsCase):
         job_id, _ = self.stalled_pull(REJOIN)
         self.killed()
         self.stopped()
-        self.assertEqual(self.job(job_id)["why"], "waits for its client")
+        self.assertEqual(self.job(job_id)["why"], "waits up to 60 s for its client")
         self.jobs.rejoin(job_id, "ci", "user 1")
         self.assertEqual(self.job(job_id)["state"], "running")
 
@@ -398,7 +398,7 @@ class RejoinTests(RestartsCase):
         stream = self.jobs.events(job_id)
         self.wait(1)
         (event,) = [e for e in self.successResultOf(stream.get()) if e.kind == "job"]
-        self.assertEqual(event.data["why"], "waits for its client")
+        self.assertEqual(event.data["why"], "waits up to 60 s for its client")
         self.jobs.rejoin(job_id, "ci", "user 1")
         self.wait(1)
         event = [e for e in self.successResultOf(stream.get()) if e.kind == "job"][-1]
@@ -519,7 +519,7 @@ class CredentialsTests(RestartsCase):
         job_id, _ = self.begin(REJOIN)
         shutil.rmtree(self.secrets)
         self.killed()
-        self.assertEqual(self.job(job_id)["why"], "waits for its client")
+        self.assertEqual(self.job(job_id)["why"], "waits up to 60 s for its client")
         self.jobs.rejoin(job_id, "ci", "user 1")
         self.assert_waits(job_id)
         self.wait(WINDOW + 1)

@@ -125,6 +125,19 @@ class JobTests(SynchronousTestCase):
         )
         self.assertEqual(self.world.jobs.pulled, [("alpine", None, "127.0.0.1", 0)])
 
+    def test_cancellation_is_durable(self) -> None:
+        """
+        The response to a cancellation waits until the journal has it.
+        """
+        self.world.post({"kind": "pull", "reference": "alpine"})
+        self.world.jobs.flushing = []
+        connection = self.world.connect()
+        connection.send("DELETE", "/api/v1/jobs/j1", {"Host": "localhost"}, b"")
+        self.assertEqual(self.world.jobs.known["j1"]["state"], "cancelled")
+        self.assertEqual(connection.received(), b"")
+        self.world.jobs.flushing[0].callback(None)
+        self.assertEqual(connection.answer().json()["state"], "cancelled")
+
     def test_pull_all_fields(self) -> None:
         """
         Platform and priority are passed to the jobs, and a client may set its

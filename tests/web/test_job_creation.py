@@ -6,6 +6,8 @@ request.  L{tests.web.test_app} has those whose response is the job.
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -47,9 +49,15 @@ class FollowedTests(SynchronousTestCase):
         """
         Send the request, and make no turn of the reactor.
         """
+        return self.ask(PULL, {"Accept": accept, **headers})
+
+    def ask(self, asked: Mapping[str, str], headers: Mapping[str, str]) -> Connection:
+        """
+        Send a request for a job.
+        """
         connection = self.world.connect()
-        body = json.dumps(PULL).encode()
-        given = {"Host": "localhost", "Accept": accept, "Content-Type": "application/json", **headers}
+        body = json.dumps(asked).encode()
+        given = {"Host": "localhost", "Content-Type": "application/json", **headers}
         connection.send("POST", "/api/v1/jobs", {**given, "Content-Length": str(len(body))}, body)
         return connection
 
@@ -121,6 +129,53 @@ class FollowedTests(SynchronousTestCase):
         answer = self.begin().answer()
         self.assertEqual((answer.status, answer.headers["content-type"]), (202, "application/json"))
         self.assertEqual(self.world.jobs.streams, [])
+
+    def test_durable(self) -> None:
+        """
+        The response waits until the journal has the job.
+        """
+        self.world.jobs.flushing = []
+        connection = self.begin()
+        self.assertEqual(len(self.world.jobs.pulled), 1)
+        self.assertEqual(connection.received(), b"")
+        (flushing,) = self.world.jobs.flushing
+        flushing.callback(None)
+        self.assertEqual(connection.answer().status, 202)
+
+    def test_restart(self) -> None:
+        """
+        A job continues after a restart as its request says; by default by itself if the
+        request has a key, or for a prefetch.
+        """
+        asked: list[tuple[dict[str, str], dict[str, str]]] = [
+            ({}, {}),
+            ({}, {"Idempotency-Key": "k"}),
+            ({"kind": "prefetch"}, {}),
+            ({"restart": "always"}, {}),
+            ({"restart": "rejoin"}, {"Idempotency-Key": "l"}),
+        ]
+        for more, headers in asked:
+            self.ask({**PULL, **more}, headers)
+            self.world.clock.advance(0)
+        restarts = [restart for _, restart, _ in self.world.jobs.persisted]
+        self.assertEqual(restarts, ["rejoin", "always", "always", "always", "rejoin"])
+
+    def test_comes_back(self) -> None:
+        """
+        A repeated request with a key, and one for the job or its events, show that the
+        client is back, with its credentials.
+        """
+        auth = urlsafe_b64encode(json.dumps({"r.example": {"username": "ann", "password": "p"}}).encode())
+        headers = {"X-Xferd-Client": "ci", "X-Registry-Config": auth.decode()}
+        for _ in range(2):
+            self.begin(**{"Idempotency-Key": "k"}, **headers)
+        for path in ("jobs/j1", "jobs/j1/events"):
+            connection = self.world.connect()
+            connection.send("GET", f"/api/v1/{path}", {"Host": "localhost", **headers}, b"")
+        self.assertEqual(len(self.world.jobs.rejoined), 3)
+        for job_id, client, _, credentials in self.world.jobs.rejoined:
+            assert credentials is not None
+            self.assertEqual((job_id, client, credentials["r.example"].username), ("j1", "ci", "ann"))
 
     def test_key(self) -> None:
         """

@@ -417,6 +417,17 @@ class PageTests(TestCase):
             self.assertIn(shown, page)
         self.assertEqual(len(re.findall(r'<span class="bar" data-state="downloading"', page)), 2)
 
+    async def test_waits_for_its_client(self) -> None:
+        """
+        A job that waits for its client shows how long.
+        """
+        world = World()
+        waiting = {"state": "queued", "why": "waits up to 60 s for its client"}
+        world.jobs.present = [Event("job", job(**waiting, until="2026-01-02T03:04:05Z"))]
+        page = await self.load(world)
+        # That time has passed; a second is the least that is shown.
+        self.assertIn("waits up to 1 s for its client", page)
+
     async def test_nothing(self) -> None:
         """
         An idle daemon shows the command to use.

@@ -212,7 +212,7 @@ class Restarts:
         job = waiting.job
         job.state, job.until = "queued", None
         if waiting.client:
-            job.why = "waits for its client"
+            job.why = f"waits up to {WINDOW:.0f} s for its client"
             job.until = self._wall_clock() + self._left()
         else:
             hosts = sorted(waiting.hosts)

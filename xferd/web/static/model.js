@@ -105,6 +105,7 @@ export class Model {
   tick() {
     const before = this.#stamp;
     for (const { until, jobs } of this.transfers.values()) if (until) this.#touch(jobs ?? []);
+    for (const { id, until } of this.jobs.values()) if (until) this.#touch([id]);
     return this.#stamp !== before;
   }
 

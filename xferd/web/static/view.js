@@ -134,7 +134,8 @@ export class View {
     const remaining = total ? total - done : 0;
     if (archive) text(row.sizes, part(done, total ?? NaN));
     else text(row.sizes, total ? `${part(done, total)} · ${job.layers_done} of ${count(job.layers_total, noun)}` : "");
-    text(row.speed, archive ? "receiving its archive" : checking ? "checking" : pace(speed, remaining, total, sending ? SENDING_WORDS : ready ? UNPACKED_WORDS : FETCHING_WORDS));
+    if (job.why) text(row.speed, waiting(job.why, job.until, now()));
+    else text(row.speed, archive ? "receiving its archive" : checking ? "checking" : pace(speed, remaining, total, sending ? SENDING_WORDS : ready ? UNPACKED_WORDS : FETCHING_WORDS));
 
     hide(row.layers, !opened);
     row.rows.set(opened ? layers : [], (layer) => layer.index);
