@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import socket
+from itertools import takewhile
 from pathlib import Path
+from textwrap import dedent
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
@@ -59,6 +61,18 @@ class SettingsTests(SynchronousTestCase):
         self.assertTrue(fleet.is_configured)
         self.assertEqual(fleet.node_name, os.uname().nodename)
         self.assertEqual(evolve(fleet, name="node-7").node_name, "node-7")
+
+    def test_documented(self) -> None:
+        """
+        The set-up of the documentation is ten lines at most, and enough.
+        """
+        page = (Path(__file__).parent.parent / "docs" / "fleet.rst").read_text()
+        _, _, rest = page.partition(".. code-block:: toml\n\n")
+        lines = list(takewhile(lambda line: not line or line.startswith("    "), rest.split("\n")))
+        self.assertLessEqual(len([line for line in lines if line]), 10)
+        config = self.read(dedent("\n".join(lines)))
+        self.assertTrue(config.fleet.is_configured)
+        self.assertTrue(config.registry.listen)
 
     def test_refused(self) -> None:
         """

@@ -10,6 +10,7 @@ from hypothesis.strategies import text
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from xferd.fleet import proofs
 from xferd.fleet.proofs import NONCE_SECONDS, Nonces, Proof, Prover, Secrets, challenge, challenged
 from xferd.interfaces.fleet import Peer
 
@@ -51,6 +52,21 @@ class ProverTests(SynchronousTestCase):
         """
         proof = self.answering.check("GET", PATH, str(self.proof()))
         self.assertEqual(proof.sender, Peer("n1", "http://10.0.0.1:5000"))
+
+    def test_many(self) -> None:
+        """
+        A proof is accepted once also where so many follow that its nonce is forgotten.  Of
+        the nonces that were issued before that, none is accepted any more.
+        """
+        self.patch(proofs, "MOST_USED", 10)
+        first, early = self.proof(), self.proof()
+        self.answering.check("GET", PATH, str(first))
+        for _ in range(12):
+            self.late.advance(0.01)
+            self.answering.check("GET", PATH, str(self.proof()))
+        for each in (first, early):
+            self.refused(str(each), "its nonce was used before, or is too old")
+        self.answering.check("GET", PATH, str(self.proof()))
 
     def test_replaced(self) -> None:
         """

@@ -23,8 +23,9 @@ from tests.integration.peers import PeerFailed
 from xferd.errors import CoordinationUnavailable
 from xferd.fleet.etcd.client import EtcdClient
 from xferd.fleet.etcd.coordination import EtcdCoordination
+from xferd.fleet.etcd.session import KEPT_IN_A_LEASE
 from xferd.fleet.etcd.settings import EtcdSettings
-from xferd.interfaces.fleet import Node, Peer
+from xferd.interfaces.fleet import CALL_SECONDS, Node, Peer
 from xferd.names import Digest
 from xferd.testing.certificates import Authority
 
@@ -234,6 +235,40 @@ class OneMemberTests(CoordinationConformance, EtcdCase):
 
         await self.until(is_claimed, 10.0)
 
+    async def test_alarms(self) -> None:
+        """
+        While etcd has an alarm, for space or for its data, a node is alone from its next
+        writing on, says why, and returns when the alarm is disarmed.
+        """
+        (member,) = self.members
+        node, other = await self.started("one", "two")
+        client = EtcdClient(self.reactor, EtcdSettings.read((member.url,)))
+        self.addCleanup(client.close)
+        status = await client.call("/v3/maintenance/status", {})
+        alarm = {"action": "ACTIVATE", "memberID": status["header"]["member_id"]}
+        for kind, words in (("NOSPACE", "is full and read-only"), ("CORRUPT", "corrupt cluster")):
+            await client.call("/v3/maintenance/alarm", {**alarm, "alarm": kind})
+            digest = Digest.of(kind.encode())
+            node.announce([digest])
+            await self.is_available(node, False, 2.0)
+            await self.passes(self.lease + 2)
+            self.assertFalse(node.available)
+            self.assertIn(words, node.problem)
+            await member.ctl("alarm", "disarm")
+            await self.is_available(node, seconds=8.0)
+            await self.found(other, lambda found: len(found.holders) == 1, 3.0, digest)
+
+    async def test_idle_frozen(self) -> None:
+        """
+        A node that asks nothing notices by its lease that etcd is frozen.
+        """
+        (node,) = await self.started("one")
+        (member,) = self.members
+        member.freeze()
+        await self.is_available(node, False, self.lease / KEPT_IN_A_LEASE + CALL_SECONDS + 0.5)
+        member.thaw()
+        await self.is_available(node, seconds=8.0)
+
     async def test_compacted(self) -> None:
         """
         A watch from a revision that etcd has forgotten begins again.
@@ -304,6 +339,15 @@ class OneMemberTests(CoordinationConformance, EtcdCase):
             (b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"ID":"x"}', "an unexpected answer"),
             (b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (5 << 20), "more than"),
             (b"HTTP/1.1 200 OK\r\n\r\n{", "did not answer"),
+            (b"", "did not answer"),
+            (
+                b"HTTP/1.1 307 Moved\r\nLocation: http://10.0.0.9/\r\nContent-Length: 2\r\n\r\n{}",
+                "status 307",
+            ),
+            (b"HTTP/1.1 200 OK\r\nX: " + b"x" * (1 << 20), "head"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "did not answer"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "something else than etcd's JSON"),
+            (b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"ID":1e99}', "an unexpected answer"),
         ):
             server = Factory.forProtocol(Recorded)
             server.noisy = False

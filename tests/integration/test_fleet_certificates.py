@@ -188,7 +188,7 @@ class DaemonTests(CertificatesCase):
         elsewhere = self.client(self.authority.issue("127.0.0.8"))
         problem = await self.refused(elsewhere, url)
         self.assertIn("n1 refuses this node: peer_certificate must be for the host in url", problem)
-        self.assertIn("the certificate of n9 is not for the host of its URL", one.output)
+        self.assertIn("the certificate of its sender is not for the host of the sender's URL", one.output)
         right = self.authority.issue("127.0.0.1")
         plain = self.client(right, certified=False)
         self.assertIn("n1 refuses this node", await self.refused(plain, f"http://127.0.0.1:{registry}"))

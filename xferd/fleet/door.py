@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from xferd.expiring import ExpiringDict
 from xferd.fleet.followers import Follower, Followers
 from xferd.fleet.peer_messages import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenge
@@ -80,8 +81,8 @@ class PeerDoor:
         self._prefetch = prefetch
         self._bandwidth = Bandwidth(upload_rate, clock)
         self._clock = clock
-        # When each reason to refuse a proof may be logged again; there are few.
-        self._warned: dict[str, float] = {}
+        # The reasons to refuse a proof that were logged lately.
+        self._warned: ExpiringDict[str, float] = ExpiringDict(clock.seconds, keep=WARN_SECONDS, most=100)
         self.followers = Followers(max_followers, clock.seconds)
         self.sent = 0
 
@@ -137,13 +138,12 @@ class PeerDoor:
             if self._certified and certificate is None:
                 raise ValueError("it did not come to peer_listen, with a certificate")
             proof = self._prover.check(method, path, authorization)
-            host = split_url(proof.sender.url).hostname or ""
-            if certificate is not None and self._certified and not is_certified(certificate, host):
-                raise ValueError(f"the certificate of {proof.sender.name} is not for the host of its URL")
+            if certificate is not None and self._certified and not is_certified(certificate, _host_of(proof)):
+                raise ValueError("the certificate of its sender is not for the host of the sender's URL")
             return proof
         except ValueError as e:
             why, now = str(e), self._clock.seconds()
-            if authorization and self._warned.get(why, now) <= now:
+            if authorization and (self._warned.get(why) or now) <= now:
                 self._warned[why] = now + WARN_SECONDS
                 self._log.warn("a request proves nothing: {why}", why=why)
             return None
@@ -193,6 +193,16 @@ class PeerDoor:
         tag = self._prover.prove_answer(proof, redirect_facts(digest, location, peer.name))
         headers = (nonce, ("Location", location), ("Xferd-Node", peer.name), ("Xferd-Proof", tag))
         return PeerAnswer(307, headers, f"{peer.name} has it, too")
+
+
+def _host_of(proof: Proof) -> str:
+    """
+    The host in the URL of a peer; empty if it has none.
+    """
+    try:
+        return split_url(proof.sender.url).hostname or ""
+    except ValueError:
+        return ""
 
 
 @implementer(IPeerSending)

@@ -261,6 +261,8 @@ class Nonces:
         self._clock = clock
         self._key = token_bytes(32)
         self._used: OrderedDict[str, float] = OrderedDict()
+        self._oldest = 0
+        """Milliseconds at which a nonce must have been issued, at least."""
 
     def __len__(self) -> int:
         return len(self._used)
@@ -283,7 +285,9 @@ class Nonces:
         while self._used and (
             len(self._used) > MOST_USED or next(iter(self._used.values())) + NONCE_SECONDS <= now
         ):
-            self._used.popitem(last=False)
+            # What is forgotten while it is valid must not be used again, nor what is older.
+            forgotten, _ = self._used.popitem(last=False)
+            self._oldest = max(self._oldest, _issued(urlsafe_b64decode(forgotten)) + 1)
         try:
             data = urlsafe_b64decode(nonce)
         except (NotBase64, ValueError):
@@ -294,10 +298,17 @@ class Nonces:
             return False
         if not compare_digest(signature, self._sign(facts)):
             return False
-        if int.from_bytes(facts[:8]) / 1000 + NONCE_SECONDS <= now:
+        if _issued(facts) < self._oldest or _issued(facts) / 1000 + NONCE_SECONDS <= now:
             return False
         self._used[nonce] = now
         return True
 
     def _sign(self, facts: bytes) -> bytes:
         return hmac_digest(self._key, facts, "sha256")[:_TAG]
+
+
+def _issued(data: bytes) -> int:
+    """
+    When a nonce was issued, in milliseconds.
+    """
+    return int.from_bytes(data[:8])

@@ -389,7 +389,7 @@ class UserTests(ClientCase):
         """
         A malformed token is refused.
         """
-        for token in ("", 5, "a\r\nb", "\u00e4", None):
+        for token in ("", 5, "a\r\nb", "\u00e4", "x" * 8193, None):
             calling = self.call()
             self.log_in(token)
             self.assertIn("without a token", self.problem(calling))

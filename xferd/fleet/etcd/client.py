@@ -6,6 +6,7 @@ size, with a user's token where there is a user.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -43,6 +44,7 @@ from xferd.registry.transport.tls import TLSConfig
 MAX_ANSWER: Final = 4 << 20
 """Bytes of a response at most."""
 
+_TOKEN: Final = re.compile(r"[!-~]{1,8192}")
 _LOGIN: Final = "/v3/auth/authenticate"
 _STATUS: Final = "/v3/maintenance/status"
 
@@ -199,7 +201,7 @@ class EtcdClient:
         message = {"name": self._settings.user, "password": self._settings.password.reveal()}
         answer = await self._anywhere(_LOGIN, message)
         token = answer.get("token")
-        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
+        if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
             raise CoordinationUnavailable("etcd answers a login without a token")
         return token
 
