@@ -19,7 +19,7 @@ from xferd.errors import CoordinationUnavailable
 from xferd.fleet.etcd.answers import EtcdRefused
 from xferd.registry.transport.timeouts import within
 
-LOGIN_SECONDS: Final = 10.0
+LOGIN_SECONDS: Final = 30.0
 """Seconds after which a login has failed.  Those who wait for it may give up earlier: it
 goes on, as etcd would compute it in vain."""
 
