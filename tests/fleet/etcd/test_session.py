@@ -7,12 +7,15 @@ from __future__ import annotations
 from random import Random
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fleet.etcd.fake_etcd import FakeEtcd
 from xferd.errors import CoordinationUnavailable
 from xferd.fleet.etcd.answers import LeaseGone
+from xferd.fleet.etcd.messages import put
+from xferd.fleet.etcd.records import node_key
 from xferd.fleet.etcd.session import LOAD_SECONDS, Session
 from xferd.interfaces.fleet import LEASE_SECONDS, Node, Peer
 
@@ -169,13 +172,18 @@ class SessionTests(SynchronousTestCase):
 
     def test_load(self) -> None:
         """
-        The load is reported at most once a minute, and only when it has changed.
+        The load is reported at most once a minute, and only when it has changed.  The number
+        of nodes is counted then, too.
         """
+        other = put(node_key("other"), b"{}", self.session.lease)
+        _ = Deferred.fromCoroutine(self.etcd.call("/v3/kv/txn", {"success": [other]}))
+        self.assertEqual(1, self.session.nodes)
         self.etcd.paths()
         self.session.report_load(1, 0)
         self.session.report_load(2, 9)
         self.passes(LOAD_SECONDS + 10)
         self.assertEqual(1, self.etcd.paths().count("/v3/kv/txn"))
+        self.assertEqual(2, self.session.nodes)
         self.session.report_load(2, 10)
         self.passes(LOAD_SECONDS + 10)
         self.assertEqual(1, self.etcd.paths().count("/v3/kv/txn"))

@@ -60,7 +60,8 @@ class Session:
     @ivar available: whether etcd answers, and knows this node.
     @ivar problem: why it is not available, or the empty string.
     @ivar lease: the number of the lease, 0 without one.
-    @ivar nodes: the number of nodes in the fleet, when the lease began.
+    @ivar nodes: the number of nodes in the fleet, when the lease began or the load was
+        last reported.
     """
 
     _log = Logger()
@@ -204,7 +205,9 @@ class Session:
             elif not self.available or self._is_load_due():
                 # etcd that is full keeps leases alive, and accepts no writing.
                 self._note_load()
-                await self._client.call("/v3/kv/txn", {"success": [self._put_node(self.lease)]})
+                message = {"success": [self._put_node(self.lease), count(NODES)]}
+                _, counting = responses(await self._client.call("/v3/kv/txn", message), 2)
+                self._note_nodes(counting)
         except BadAnswer as e:
             raise bad_answer(e) from None
         if is_new or not self.available:
@@ -238,8 +241,7 @@ class Session:
         for is_last in (False, True):
             message = {"success": [either(is_absent(key), self._put_node(lease), get(key)), count(NODES)]}
             registered, counting = responses(await self._client.call("/v3/kv/txn", message), 2)
-            self.nodes = max(counted(counting), 1)
-            self._client.note_nodes(self.nodes)
+            self._note_nodes(counting)
             done, other = branch(registered)
             if done:
                 self._was_registered = True
@@ -272,6 +274,10 @@ class Session:
     def _is_load_due(self) -> bool:
         known = self._node.load, self._node.saved
         return known != (self._load, self._saved) and self._load_due <= self._clock.seconds()
+
+    def _note_nodes(self, counting: Message) -> None:
+        self.nodes = max(counted(counting), 1)
+        self._client.note_nodes(self.nodes)
 
     def _note_load(self) -> None:
         self._node = evolve(self._node, load=self._load, saved=self._saved)
