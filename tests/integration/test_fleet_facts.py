@@ -13,6 +13,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from twisted.internet import reactor as installed
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -22,6 +23,8 @@ from tests.integration.peers import DockerRegistry, push, require
 from tests.integration.places import free_port
 from tests.integration.programs import Xferd
 from tests.integration.test_rate_limits import Limit
+from xferd.fleet.etcd.client import EtcdClient
+from xferd.fleet.etcd.settings import EtcdSettings
 from xferd.interfaces.fleet import MIN_SHARED
 from xferd.media_types import ACCEPT
 from xferd.testing.faults import too_many_requests
@@ -253,6 +256,77 @@ class RegistryTests(FactsCase):
         await self.announced("n1", "n1")
         keys = await self.etcd.ctl("get", "--prefix", "/xferd/1/blobs/", "--keys-only")
         self.assertIn(image.layers[0].blob.digest.hex, keys)
+
+    async def test_etcd_full(self) -> None:
+        """
+        While etcd is read-only, a node pulls alone and says why; then all that it has is
+        known.
+        """
+        await self.push("app")
+        await self.push("other")
+        node = await self.start(self.registry.host)
+        client = EtcdClient(reactor, EtcdSettings.read((self.etcd.url,)))
+        self.addCleanup(client.close)
+        header = (await client.call("/v3/maintenance/status", {}))["header"]
+        alarm = {"action": "ACTIVATE", "memberID": header["member_id"], "alarm": "NOSPACE"}
+        await client.call("/v3/maintenance/alarm", alarm)
+        await node.ctl("prefetch", f"{self.registry.host}/app:1")
+
+        async def is_alone() -> bool:
+            return "is full and read-only" in ((await self.fleet(node))["problem"] or "")
+
+        await self.until(is_alone)
+        began = reactor.seconds()
+        await node.ctl("prefetch", f"{self.registry.host}/other:1")
+        self.assertLess(reactor.seconds() - began, 10.0)
+        self.assertEqual((await self.fleet(node))["state"], "alone")
+        await self.etcd.ctl("alarm", "disarm")
+        await self.until(lambda: self.is_sharing(node))
+        await self.announced("n1", "n1")
+
+    async def test_hostile_records(self) -> None:
+        """
+        Whatever another program writes in etcd, no request goes to an address outside of the
+        peers' networks, and the pull goes on.
+        """
+        image = await self.push("app")
+        connections: list[object] = []
+        trap = Factory.forProtocol(Protocol)
+        trap.noisy = False
+        trap.buildProtocol = connections.append  # type: ignore[method-assign, assignment]
+        listening = reactor.listenTCP(0, trap, interface="::1")
+        self.addCleanup(listening.stopListening)
+        port = listening.getHost().port
+        node = await self.start(self.registry.host)
+        digest = image.layers[0].blob.digest
+        blob = f"/xferd/1/blobs/{digest.algorithm}-{digest.hex}"
+        for n, value in enumerate(
+            (
+                json.dumps({"url": f"http://[::1]:{port}"}),
+                json.dumps({"url": f"http://localhost.:{port}/v2/"}),
+                json.dumps({"url": f"http://[::ffff:127.0.0.1]:{port}"}),
+                json.dumps({"url": f"http://n1@[::1]:{port}"}),
+                json.dumps({"url": "file:///etc/passwd"}),
+                json.dumps({"url": "http://" + "a" * 100_000}),
+                json.dumps({"url": [f"http://[::1]:{port}"]}),
+                "[" * 50_000,
+                "",
+            )
+        ):
+            await self.etcd.ctl("put", "--", f"{blob}/n{n + 2}", value)
+        claim = {"node": "n9", "url": f"http://[::1]:{port}", "source": "x" * 9000, "size": 1 << 40}
+        key = f"/xferd/1/claims/{digest.algorithm}-{digest.hex}"
+        await self.etcd.ctl("put", "--", key, json.dumps(claim))
+        await self.etcd.ctl("put", "--", "/xferd/1/nodes/n9", json.dumps({"url": 7, "load": -1}))
+        began = reactor.seconds()
+        await node.ctl("prefetch", "--nodes", "3", f"{self.registry.host}/app:1")
+        self.assertLess(reactor.seconds() - began, 25.0)
+        path = Path(node.data, "content/blobs", digest.algorithm, digest.hex)
+        self.assertTrue(path.read_bytes() == image.layers[0].blob.read())
+        self.assertEqual(connections, [])
+        found = await self.fleet(node)
+        self.assertEqual([each["name"] for each in found["nodes"]], ["n1"])
+        self.assertIn("is not in peer_networks", json.dumps(found["troubles"]))
 
     async def test_eviction(self) -> None:
         """
