@@ -256,6 +256,24 @@ class ConnectionErrorTests(SynchronousTestCase):
             assert isinstance(found, SourceError)
             self.assertEqual(found.host, "docker.io")
 
+    def test_refused_certificate(self) -> None:
+        """
+        The alert by which a server refuses our certificate is named.
+        """
+        for reason, words in (
+            ("tlsv13 alert certificate required", "it wants one"),
+            ("tlsv1 alert unknown ca", "another authority has signed it"),
+            ("tlsv1 alert decrypt error", "another authority has signed it"),
+            ("ssl/tls alert certificate expired", "it has expired"),
+            ("sslv3 alert bad certificate", "it is not valid"),
+        ):
+            error = _wrapped(ResponseNeverReceived, TLSError([("SSL routines", "", reason)]))
+            found = connection_error(error, "docker.io", "cdn.example")
+            self.assertEqual(
+                str(found),
+                f"cdn.example (for docker.io) refuses the certificate of this daemon: {words}",
+            )
+
     def test_ours(self) -> None:
         """
         One of our own errors inside is the answer, and learns its host.
