@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from OpenSSL import SSL
 from treq import collect
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
@@ -170,11 +171,12 @@ class SocketTests(TestCase):
 
     async def test_tls_where_there_is_none(self) -> None:
         """
-        A client that tries TLS on a plain port is disconnected at once.
+        A client that tries TLS on a plain port receives an answer without TLS at once.
         """
         await self.registry.listen(reactor)
         url = self.registry.url.replace("http:", "https:")
-        await self.assertFailure(self.get(url=f"{url}/v2/"), ResponseFailed)
+        error = cast(Any, await self.assertFailure(self.get(url=f"{url}/v2/"), ResponseFailed))
+        self.assertEqual(type(error.reasons[0].value), SSL.Error, error.reasons)
         self.assertEqual([], self.registry.log)
 
     async def test_never_listened(self) -> None:

@@ -48,12 +48,14 @@ class _Connection(ProtocolWrapper):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Close the connection of a client that begins with TLS on a plain port:
-        skopeo and docker try TLS first, and would wait for a response.
+        Answer a client that begins with TLS on a plain port as other servers do: skopeo,
+        docker and nerdctl try TLS first, and fall back only after such an answer.
         """
         first, self._begun = not self._begun, True
         if first and cast(_Connections, self.factory).plain and data.startswith(_CLIENT_HELLO):
-            cast(ITCPTransport, self.transport).abortConnection()
+            transport = cast(ITCPTransport, self.transport)
+            transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            transport.loseConnection()
         else:
             super().dataReceived(data)
 
