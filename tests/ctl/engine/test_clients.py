@@ -80,6 +80,17 @@ class ClientTests(SynchronousTestCase):
             error = self.assertRaises(ClientError, client.run, client.pull, "x", self.program(script))
             self.assertEqual(str(error), why)
 
+    def test_removed(self) -> None:
+        """
+        An error with which the image is removed nevertheless is none; another one is.
+        """
+        client = Client(("tool", "pull"), ("tool", "rmi"), removed="layer not known")
+        environ = self.program("echo 'rpc error: layer not known' >&2; exit 1")
+        client.run(client.remove, "x", environ)
+        self.assertRaises(ClientError, client.run, client.pull, "x", environ)
+        other = self.program("echo 'image not known' >&2; exit 1")
+        self.assertRaises(ClientError, client.run, client.remove, "x", other)
+
     def test_missing(self) -> None:
         """
         A program that is not installed is named.
@@ -110,6 +121,7 @@ class RemedyTests(SynchronousTestCase):
             ("ctr: unable to initialize unpacker: x", "'xferctl engine show k3s'"),
             ("dial unix /s: connect: connection refused", "start k3s"),
             ("dial tcp 127.0.0.1:1: connect: connection refused", "see the engine's log"),
+            ("http: server gave HTTP response to HTTPS client", "--image REF"),
             ("something else", "see the engine's log"),
         ):
             self.assertIn(wanted, remedy(message, "k3s"))

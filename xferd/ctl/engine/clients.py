@@ -36,6 +36,7 @@ _REMEDIES: Final[Sequence[tuple[str, str]]] = (
     ("cannot access socket", "start"),
     ("dial unix", "start"),
     ("Cannot connect to the Docker daemon", "start"),
+    ("server gave HTTP response to HTTPS client", "image"),
 )
 """Parts of error messages, and the remedy for each."""
 
@@ -54,12 +55,14 @@ class Client(NamedTuple):
     @ivar remove: the command that removes the image.
     @ivar environ: variables that it needs where they are not set.
     @ivar is_optional: whether the engine is served without it.
+    @ivar removed: a part of the error with which C{remove} removes the image nevertheless.
     """
 
     pull: tuple[str, ...]
     remove: tuple[str, ...]
     environ: tuple[tuple[str, str], ...] = ()
     is_optional: bool = False
+    removed: str = ""
 
     @property
     def name(self) -> str:
@@ -94,6 +97,8 @@ class Client(NamedTuple):
         if done.returncode:
             output = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")
             last = output.splitlines()[-1] if output else f"it ended with {done.returncode}"
+            if command == self.remove and self.removed and self.removed in output:
+                return
             kind = Unavailable if _NO_CRI in output else ClientError
             raise kind(f"{self.name} failed: {last}")
 
@@ -105,6 +110,8 @@ def remedy(message: str, tool: str) -> str:
     found = next((kind for part, kind in _REMEDIES if part in message), "")
     if found == "show":
         return f"add what 'xferctl engine show {tool}' prints to its configuration, and restart it"
+    if found == "image":
+        return f"name an image that {tool} can pull: --image REF"
     return f"start {tool}" if found == "start" else "see the engine's log"
 
 
@@ -151,7 +158,8 @@ CLIENTS: Final[Mapping[str, Callable[[Machine], Sequence[Client]]]] = {
     "podman": lambda _: [
         Client(("podman", "pull", "--quiet", "--tls-verify=false"), ("podman", "rmi", "--force"))
     ],
-    "cri-o": lambda _: [_crictl("/var/run/crio/crio.sock")],
+    # CRI-O has removed the image when it fails to remove its layers, which are the view's.
+    "cri-o": lambda _: [_crictl("/var/run/crio/crio.sock")._replace(removed="layer not known")],
     "nerdctl": lambda _: [
         Client(("nerdctl", "--snapshotter", SNAPSHOTTER, "pull", "--quiet"), ("nerdctl", "rmi", "--force"))
     ],
