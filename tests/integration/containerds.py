@@ -45,6 +45,9 @@ state = "{place}/state"
 # Containers in which tests run may not lower it.
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+  bin_dirs = ["/usr/lib/cni"]
+  conf_dir = "{place}/cni"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{pause}"
 """
@@ -61,6 +64,9 @@ state = "{place}/state"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "/usr/lib/cni"
+  conf_dir = "{place}/cni"
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "xferd"
   disable_snapshot_annotations = false
@@ -74,6 +80,8 @@ class SnapshottingContainerd(Program):
     A containerd.
 
     @ivar hosts: the directory of its C{hosts.toml} files.
+    @ivar networks: the directory of CNI's configuration, which is empty: without it, pods
+        use the network of the host.
     """
 
     def __init__(
@@ -85,6 +93,7 @@ class SnapshottingContainerd(Program):
         *,
         newest: bool,
         pause: str = "pause:1",
+        directory: str = "",
     ) -> None:
         """
         @param place: its directory, which is created if it is missing, with a short path.
@@ -92,22 +101,26 @@ class SnapshottingContainerd(Program):
         @param data: xferd's data directory.
         @param newest: whether it is version 2; else Debian's.
         @param pause: the image of pods' own containers.
+        @param directory: that of its programs; by default that of version 2, or Debian's.
         """
         place.mkdir(parents=True, exist_ok=True)
+        self.networks = place / "cni"
+        self.networks.mkdir(exist_ok=True)
         self.hosts = place / "certs.d"
         self.hosts.mkdir(exist_ok=True)
         self._place = place
         self._reactor = reactor
-        self._newest = newest
-        self._bin = f"{NEWEST}/" if newest else ""
+        if newest and not directory:
+            directory = NEWEST
+        self._bin = f"{directory}/" if directory else ""
         config = place / "config.toml"
         text = _VERSION_3 if newest else _VERSION_2
         config.write_text(text.format(place=place, socket=socket, data=data, hosts=self.hosts, pause=pause))
         argv = [f"{self._bin}containerd", "--config", str(config), "--log-level", "debug"]
         super().__init__(reactor, argv, "containerd successfully booted", str(place))
-        if newest:
+        if directory:
             # It finds its own shim.
-            self.environment["PATH"] = f"{NEWEST}:{os.environ['PATH']}"
+            self.environment["PATH"] = f"{directory}:{os.environ['PATH']}"
 
     def plain(self, host: str) -> None:
         """

@@ -177,27 +177,35 @@ class Xferd(Program):
         assert match is not None, self.output
         return f"http://127.0.0.1:{match[1]}/"
 
-    async def ctl(self, *arguments: str) -> str:
+    async def ctl(self, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
         """
         Run xferctl.
 
+        @param variables: further ones of its environment.
         @return: its output.
         @raise PeerFailed: it failed.
         """
-        output, errors, code = await self.try_ctl(*arguments)
+        output, errors, code = await self.try_ctl(*arguments, variables=variables)
         if code != 0:
             raise PeerFailed(f"xferctl {' '.join(arguments)} ended with {code}: {errors}")
         return output
 
-    async def try_ctl(self, *arguments: str) -> tuple[str, str, int]:
+    async def try_ctl(
+        self, *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> tuple[str, str, int]:
         """
         Run xferctl.
 
+        @param variables: further ones of its environment.
         @return: its stdout, its stderr, and its exit status.
         """
         program, *options = XFERCTL
         output, errors, code = await getProcessOutputAndValue(
-            program, [*options, "--host", self.url, *arguments], environment(), None, self._reactor
+            program,
+            [*options, "--host", self.url, *arguments],
+            {**environment(), **(variables or {})},
+            None,
+            self._reactor,
         )
         return output.decode(), errors.decode(), code
 
@@ -212,38 +220,57 @@ class Xferd(Program):
 
 class Dockerd(Program):
     """
-    Debian's dockerd, with a data directory and a socket of its own.
+    dockerd, with a data directory and a socket of its own.
 
     @ivar command: the command line of docker for this daemon.
+    @ivar host: the address of its socket.
     """
 
-    def __init__(self, reactor: IReactorProcess, directory: str, *options: str) -> None:
+    def __init__(
+        self,
+        reactor: IReactorProcess,
+        directory: str,
+        *options: str,
+        program: str = "dockerd",
+        driver: Sequence[str] = ("--storage-driver=overlay2",),
+    ) -> None:
         """
         @param directory: is created.
         @param options: further options of dockerd.
+        @param program: its name, or its path if it is not Debian's.
+        @param driver: the options that choose the storage driver.
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True)
-        self._host = f"unix://{place}/s"
+        self.host = f"unix://{place}/s"
         # Without a configuration of its own, the client would run any installed credential helper, which
         # may need a desktop.
         config = place / "config"
         config.mkdir()
         (config / "config.json").write_text('{"auths": {"registry.invalid": {}}}')
-        self.command = ["docker", "--config", str(config), "--host", self._host]
+        self.command = ["docker", "--config", str(config), "--host", self.host]
         argv = [
-            "dockerd",
+            program,
             "--iptables=false",
             "--bridge=none",
-            "--storage-driver=overlay2",
+            *driver,
             f"--data-root={place}/data",
             f"--exec-root={place}/exec",
             f"--pidfile={place}/pid",
-            f"--host={self._host}",
+            f"--host={self.host}",
             "--insecure-registry=127.0.0.0/8",
             *options,
         ]
         super().__init__(reactor, argv, "API listen on", str(place))
+        self._namespaces = place / "exec" / "netns"
+
+    async def stop(self, signal: str = "TERM") -> None:
+        """
+        End it, and remove the mounts that it leaves.
+        """
+        await super().stop(signal)
+        for namespace in self._namespaces.glob("*"):
+            await run(self._reactor, ["umount", str(namespace)])
 
     async def run(self, *arguments: str) -> str:
         """

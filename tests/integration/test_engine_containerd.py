@@ -77,12 +77,15 @@ class ContainerdCase(TestCase):
     A registry, xferd, and a containerd that uses it.
 
     @cvar newest: whether it is a containerd 2.
+    @cvar directory: the directory of its programs, if it is neither that in
+        C{XFERD_CONTAINERD} nor Debian's.
     @cvar users: the passwords that the registry wants, by user; none by default.
     @cvar more: further settings of the engine; C{PLACE} is the directory of the test.
     """
 
     timeout = 180
     newest = True
+    directory = ""
     users: Mapping[str, str] = {}
     more = ""
 
@@ -135,6 +138,7 @@ class ContainerdCase(TestCase):
             self.daemon.data,
             newest=self.newest,
             pause=f"{self.registry.host}/pause:1",
+            directory=self.directory,
         )
         daemon.plain(self.registry.host)
         await daemon.start()
@@ -593,9 +597,11 @@ async def check_cri(case: ContainerdCase) -> None:
     await case.until(lambda: not os.listdir(f"{case.daemon.data}/engines/main/snapshots"))
 
 
-async def check_pods(case: ContainerdCase) -> None:
+async def check_pods(case: ContainerdCase, network: int = 2) -> None:
     """
-    Run pods as kubelet does, in the network of the host.
+    Run pods as kubelet does.
+
+    @param network: CRI's C{NamespaceMode}: 2 for the network of the host, 0 for one of the pod's.
     """
     crictl = case.containerd.crictl
     pause = runnable_image()
@@ -606,7 +612,7 @@ async def check_pods(case: ContainerdCase) -> None:
     async def start(number: int) -> tuple[str, str]:
         pod, container = case.place / f"pod{number}.json", case.place / f"container{number}.json"
         metadata = {"name": f"pod{number}", "uid": f"uid{number}", "namespace": "default"}
-        options = {"network": 2, "pid": 1, "ipc": 1}
+        options = {"network": network, "pid": 1, "ipc": 1}
         security = {"namespace_options": options}
         pod.write_text(json.dumps({"metadata": metadata, "linux": {"security_context": security}}))
         command = ["/bin/sh", "-c", "echo $$ > /pid && cat /etc/os-release && sleep 1000"]
@@ -635,7 +641,10 @@ async def check_pods(case: ContainerdCase) -> None:
     case.assertIn(OS_RELEASE, said.encode())
     await case.daemon.ctl("gc")
     await case.patiently(lambda: Deferred.fromCoroutine(crictl("stats", "--output", "json")))
-    for sandbox, _ in started:
+    for sandbox, container in started:
+        if not network:
+            said = await crictl("exec", container, "cat", "/proc/net/dev")
+            case.assertIn("eth0", said)
         await crictl("rmp", "--force", sandbox)
     listed = json.loads(await crictl("ps", "--all", "--output", "json"))
     case.assertEqual(listed["containers"], [])

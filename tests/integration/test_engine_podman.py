@@ -98,13 +98,17 @@ class Storage:
     podman, Buildah and skopeo with a storage of their own.
     """
 
-    def __init__(self, place: Path, view: str = "", before: Sequence[str] = ()) -> None:
+    def __init__(
+        self, place: Path, view: str = "", before: Sequence[str] = (), *, podman: str = "podman"
+    ) -> None:
         """
         @param place: the directory of the storage.
         @param view: an additional image store, if any.
         @param before: a program that runs the rest of its command line.
+        @param podman: the name of podman, or its path if it is not Debian's.
         """
         place.mkdir()
+        self._podman = podman
         self._before = before
         self.root = place / "root"
         stores = f'additionalimagestores = ["{view}"]\n' if view else ""
@@ -134,7 +138,9 @@ class Storage:
         """
         The command line of a program that uses the storage.
         """
-        return [*self._before, "env", *self._environment, *command]
+        program, *arguments = command
+        own = self._podman if program == "podman" else program
+        return [*self._before, "env", *self._environment, own, *arguments]
 
     async def run(self, *command: str) -> str:
         """
@@ -156,6 +162,13 @@ class Storage:
         return {
             name: bool(each.get("ReadOnly")) for each in found for name in each.get("Names") or ["<none>"]
         }
+
+    def own_layers(self) -> list[object]:
+        """
+        The layers that it has unpacked itself; podman 5 has no file of none.
+        """
+        file = self.root / "overlay-layers" / "layers.json"
+        return list(json.loads(file.read_text() or "[]")) if file.exists() else []
 
     async def listed(self, reference: str) -> dict[bytes, dict[str, Any]]:
         """
@@ -287,7 +300,7 @@ class ViewTests(PodmanCase):
             await self.run_in(self.reference, "sh", "-c", "echo x > /data/here; cat /data/here"), "x\n"
         )
         self.assertEqual(self.fetched(), before)
-        other = Storage(self.place / "other")
+        other = self.make_storage("other")
         await other.podman("pull", "--quiet", "--tls-verify=false", self.reference)
         ours, theirs = await self.storage.listed(self.reference), await other.listed(self.reference)
         self.assertIn(b"implied/deep/file", ours)
@@ -546,8 +559,7 @@ class LateAnswerTests(PodmanCase):
             await self.storage.run(program, "pull", "--quiet", self.reference)
             self.assertEqual(await self.storage.images(), {self.reference: False})
             self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
-            own = json.loads((self.storage.root / "overlay-layers" / "layers.json").read_text() or "[]")
-            self.assertEqual(own, [])
+            self.assertEqual(self.storage.own_layers(), [])
             for layer in self.image.layers:
                 self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
             self.assertEqual(await self.daemon.show("images"), [])
@@ -563,8 +575,7 @@ class LateAnswerTests(PodmanCase):
         reference = await self.push("many:1", index)
         await self.storage.podman("pull", "--quiet", reference)
         self.assertEqual(await self.run_in(reference, "cat", "/note"), "of an index")
-        own = json.loads((self.storage.root / "overlay-layers" / "layers.json").read_text() or "[]")
-        self.assertEqual(own, [])
+        self.assertEqual(self.storage.own_layers(), [])
         for layer in image.layers:
             self.assertEqual(self.registry.count("GET", layer.blob.digest), 1)
 

@@ -1,0 +1,199 @@
+"""
+CRI-O pulls and runs pods' images from the view of the daemon's store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import cast
+from unittest import SkipTest
+
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+
+from tests.integration.containerds import NEWEST
+from tests.integration.newer import newer
+from tests.integration.peers import PeerFailed, require, run
+from tests.integration.programs import Program
+from tests.integration.test_engine_podman import RELEASE, PodmanCase, tiny_image
+from xferd.interfaces.reactor import IReactor
+from xferd.testing.images import image_of
+
+reactor = cast(IReactor, installed)
+
+ENTER = 'mount --bind "$0" /etc/containers; exec "$@"'
+"""Runs a program with the configuration of containers in another directory."""
+
+
+class CrioTests(PodmanCase):
+    """
+    CRI-O of the directory in C{XFERD_ENGINES}.
+    """
+
+    wait_for = 'wait_for = ["root"]\n'
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start CRI-O with the files that C{xferctl engine show cri-o} and C{xferctl mirror
+        show} print.
+        """
+        program, pinns = newer("crio"), newer("pinns")
+        if not os.path.exists(f"{NEWEST}/crictl"):
+            raise SkipTest("XFERD_CONTAINERD names no directory with crictl")
+        await super().setUp()
+        base = tiny_image(base="pause")
+        await self.push("pause:1", image_of(base.layers, config={"Cmd": ["/bin/sleep", "1000"]}))
+        etc = self.place / "etc"
+        etc.mkdir()
+        (etc / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        shown = await self.daemon.show("engine", "show", "cri-o", "--for", "cri-o=1.36")
+        (lines,) = [file["text"] for file in shown if file["path"] == "/etc/containers/storage.conf"]
+        options = lines.partition("[storage.options]\n")[2]
+        (etc / "storage.conf").write_text(
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{self.storage.root}"\nrunroot = "{self.place}/cr"\n'
+            f"[storage.options]\n{options}"
+        )
+        await self.use_mirror()
+        loopback = '[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n'
+        (etc / "registries.conf").write_text(self.storage.registries.read_text() + loopback)
+        config = self.place / "crio.conf"
+        config.write_text(
+            f"""
+[crio]
+log_dir = "{self.place}/log"
+version_file = "{self.place}/version"
+clean_shutdown_file = "{self.place}/clean"
+[crio.api]
+listen = "{self.place}/crio"
+stream_address = "127.0.0.1"
+stream_port = "0"
+[crio.runtime]
+default_runtime = "runc"
+cgroup_manager = "cgroupfs"
+container_exits_dir = "{self.place}/exits"
+container_attach_socket_dir = "{self.place}/a"
+namespaces_dir = "{self.place}/ns"
+pinns_path = "{pinns}"
+hooks_dir = []
+[crio.runtime.runtimes.runc]
+runtime_path = "{require("runc")}"
+runtime_root = "{self.place}/runc"
+monitor_path = "{require("conmon")}"
+monitor_cgroup = "pod"
+[crio.image]
+pause_image = "{self.registry.host}/pause:1"
+pause_command = ""
+[crio.network]
+network_dir = "{self.place}/cni"
+[crio.nri]
+enable_nri = false
+"""
+        )
+        enter = ["unshare", "--mount", "sh", "-ec", ENTER, str(etc)]
+        argv = [*enter, program, "--config", str(config), "--config-dir", "", "--log-level", "debug"]
+        self.crio = Program(reactor, argv, "Starting CRI-O", str(self.place))
+        self.crio.environment["DOCKER_CONFIG"] = str(self.place)
+        await self.crio.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.crio.stop()))
+        self.addCleanup(self.remove_pods)
+
+    async def crictl(self, *arguments: str) -> str:
+        """
+        Run crictl.
+        """
+        endpoint = f"unix://{self.place}/crio"
+        ends = ("--runtime-endpoint", endpoint, "--image-endpoint", endpoint)
+        return await run(reactor, [f"{NEWEST}/crictl", *ends, "--timeout", "60s", *arguments])
+
+    async def remove_pods(self) -> None:
+        """
+        End all pods.
+        """
+        for pod in json.loads(await self.crictl("pods", "--output", "json"))["items"]:
+            await self.crictl("rmp", "--force", pod["id"])
+
+    async def run_pod(self, reference: str) -> tuple[str, str]:
+        """
+        Run a pod in the network of the host; returns its ID and its container's.
+        """
+        pod, container = self.place / "pod.json", self.place / "container.json"
+        metadata = {"name": "pod", "uid": "uid", "namespace": "default"}
+        linux = {"security_context": {"namespace_options": {"network": 2, "pid": 1, "ipc": 1}}}
+        pod.write_text(
+            json.dumps({"metadata": metadata, "linux": linux, "log_directory": f"{self.place}/log"})
+        )
+        container.write_text(
+            json.dumps(
+                {
+                    "metadata": {"name": "app"},
+                    "image": {"image": reference},
+                    "command": ["/bin/sleep", "1000"],
+                    "linux": linux,
+                    "log_path": "app.log",
+                }
+            )
+        )
+        sandbox = (await self.crictl("runp", str(pod))).strip()
+        created = (await self.crictl("create", "--no-pull", sandbox, str(container), str(pod))).strip()
+        await self.crictl("start", created)
+        return sandbox, created
+
+    async def cat(self, container: str) -> str:
+        """
+        Print C{/etc/os-release} in a container.
+        """
+        return await self.crictl("exec", container, "cat", "/etc/os-release")
+
+    async def test_pod(self) -> None:
+        """
+        A pull through the mirror fetches the image once, by xferd; its pod runs from the
+        view, also while xferd is killed, and keeps its layers until it is removed.
+        """
+        await self.crictl("pull", self.reference)
+        self.assertEqual(
+            [self.registry.count("GET", layer.blob.digest) for layer in self.image.layers], [1, 1]
+        )
+        sandbox, container = await self.run_pod(self.reference)
+        self.assertEqual(await self.cat(container), RELEASE)
+        await self.daemon.ctl("gc")
+        await self.daemon.stop("KILL")
+        self.assertEqual(await self.cat(container), RELEASE)
+        await self.start()
+        await self.daemon.ctl("gc")
+        self.assertEqual(await self.cat(container), RELEASE)
+        await self.crictl("stop", container)
+        await self.daemon.ctl("gc")
+        await self.crictl("rmp", "--force", sandbox)
+        # CRI-O removes the image, and reports that it cannot remove the layers, which are the view's.
+        with contextlib.suppress(PeerFailed):
+            await self.crictl("rmi", self.reference)
+        listed = json.loads((self.storage.root / "overlay-images" / "images.json").read_text())
+        self.assertEqual([each["names"] for each in listed], [[f"{self.registry.host}/pause:1"]])
+        (collected,) = await self.daemon.show("gc")
+        self.assertEqual(collected["freed"]["layers"], 2)
+
+    async def test_present(self) -> None:
+        """
+        An image that xferd has pulled is listed, and runs without a pull.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        listed = json.loads(await self.crictl("images", "--output", "json"))
+        self.assertIn([self.reference], [each["repoTags"] for each in listed["images"]])
+        _, container = await self.run_pod(self.reference)
+        self.assertEqual(await self.cat(container), RELEASE)
+
+    async def test_check(self) -> None:
+        """
+        C{xferctl engine check} succeeds.
+        """
+        endpoint = f"unix://{self.place}/crio"
+        variables = {
+            "DOCKER_CONFIG": str(self.place),
+            "PATH": f"{NEWEST}:{os.environ['PATH']}",
+            "CONTAINER_RUNTIME_ENDPOINT": endpoint,
+            "IMAGE_SERVICE_ENDPOINT": endpoint,
+        }
+        said = await self.daemon.ctl("engine", "check", "cri-o", variables=variables)
+        self.assertIn("cri-o: crictl pulled 127.0.0.1:", said)

@@ -1,0 +1,45 @@
+"""
+podman 5 with the view of the daemon's store.
+"""
+
+from __future__ import annotations
+
+from tests.integration import test_engine_podman as podman4
+from tests.integration.newer import newer
+
+
+class Podman5Case(podman4.PodmanCase):
+    """
+    podman of the directory in C{XFERD_ENGINES}.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Find it.
+        """
+        newer("podman")
+        await super().setUp()
+
+    def make_storage(self, name: str, view: str = "") -> podman4.Storage:
+        """
+        Make the storage of this podman.
+        """
+        return podman4.Storage(self.place / name, view, podman=newer("podman"))
+
+
+class Podman5ViewTests(Podman5Case, podman4.ViewTests):
+    """
+    Images from the daemon's trees.
+    """
+
+
+class Podman5RemovalTests(Podman5Case, podman4.RemovalTests):
+    """
+    What podman needs stays.
+    """
+
+
+class Podman5LateAnswerTests(Podman5Case, podman4.LateAnswerTests):
+    """
+    An unchanged C{podman pull} through the mirror.
+    """
