@@ -76,6 +76,17 @@ class StoreLimits:
 
 
 @frozen
+class ScrubSettings:
+    """
+    The check of all content in the background.
+
+    @ivar rate: bytes per second that it reads; 0 is off.
+    """
+
+    rate: int = field(default=0, validator=ge(0))
+
+
+@frozen
 class MetricsSettings:
     """
     Access to the metrics.
@@ -114,6 +125,7 @@ class Config:
     @ivar proxy: the proxies for registries.
     @ivar collect: how long unused data is kept.
     @ivar store: the size of the store.
+    @ivar scrub: the check of all content in the background.
     @ivar metrics: access to the metrics.
     @ivar registry: the registry at C{/v2/}.
     @ivar engines: the engines that run images from the store.
@@ -138,6 +150,7 @@ class Config:
     proxy: ProxySettings = field(factory=ProxySettings)
     collect: Collect = field(factory=Collect)
     store: StoreLimits = field(factory=StoreLimits)
+    scrub: ScrubSettings = field(factory=ScrubSettings)
     metrics: MetricsSettings = field(factory=MetricsSettings)
     registry: RegistrySettings = field(factory=RegistrySettings)
     engines: EnginesSettings = field(factory=EnginesSettings)

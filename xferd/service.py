@@ -192,6 +192,7 @@ class Daemon(Service):
             retry=config.retry,
             sharing=config.sharing,
             quota=config.store.quota,
+            scrub=config.scrub.rate,
             keep=config.registry.keep,
             hosts=self.hosts,
             fleet=None if self.fleet is None else self.fleet.downloads,

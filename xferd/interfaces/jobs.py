@@ -158,6 +158,8 @@ class Figures:
         histogram of seconds, and the sum of seconds.
     @ivar workers_busy: layers that are being unpacked.
     @ivar upstreams: the counters of mirrored registries, by host.
+    @ivar checked: the numbers of C{blobs}, C{trees} and C{bytes} that verifications
+        and scrubs have checked since the start, and of what was C{damaged} and C{healed}.
     @ivar resumed: jobs of an earlier daemon that continued since the start, by kind.
     @ivar interrupted: those that ended since the start as interrupted, by kind.
     """
@@ -173,6 +175,7 @@ class Figures:
     waits: Mapping[str, tuple[Sequence[tuple[str, int]], float]]
     workers_busy: int
     upstreams: Mapping[str, UpstreamFigures] = field(factory=dict)
+    checked: Mapping[str, int] = field(factory=dict)
     resumed: Mapping[str, int] = field(factory=dict)
     interrupted: Mapping[str, int] = field(factory=dict)
 

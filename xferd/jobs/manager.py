@@ -61,6 +61,7 @@ from xferd.jobs.restarts import Restarts
 from xferd.jobs.runner import DELIVERING, MAX_JOBS, Runner, archive_refused
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
 from xferd.jobs.upload_stream import UploadStream
+from xferd.jobs.verify.scrub import Scrub
 from xferd.jobs.work import Work
 from xferd.names import Reference, Repository, parse_tag, parse_target
 from xferd.oci import Descriptor
@@ -101,6 +102,7 @@ class Jobs:
         sharing: str = SHARED,
         small_blob: int = SMALL_BLOB,
         quota: int = 0,
+        scrub: int = 0,
         keep: Sequence[KeepRule] = (),
         hosts: IHostMemory | None = None,
         fleet: IFleetDownloads | None = None,
@@ -116,6 +118,8 @@ class Jobs:
         @param small_blob: the least size of a blob that waits for the slots of
             C{downloads} and C{uploads}; smaller ones have slots of their own.
         @param quota: the bytes that the store may take; 0 is no limit.
+        @param scrub: the bytes per second at which all content is checked in the
+            background; 0 is never.
         @param keep: how long mirrored content is kept.
         @param hosts: the memory of hosts; by default one that ends with this object.
         @param fleet: the nodes with which downloads are shared, in shared mode.
@@ -208,6 +212,15 @@ class Jobs:
             wall_clock=wall_clock,
         )
 
+        self._scrub = Scrub(
+            store,
+            scrub,
+            clock=clock,
+            busy=self._transfers.moving,
+            found=lambda reference: self.verify(reference, "scrub", 0),
+            checked=self._work.checked,
+        )
+
     async def start(self) -> None:
         """
         Read what an earlier daemon recorded, and begin the jobs that it left unfinished
@@ -218,6 +231,7 @@ class Jobs:
         await self._ended.load()
         self._runner.start()
         self.keeper.start()
+        self._scrub.start()
 
     async def stop(self, grace: float) -> None:
         """
@@ -243,7 +257,7 @@ class Jobs:
                     call.cancel()
         grace = max(0.0, until - self._clock.seconds())
         kept = Deferred.fromCoroutine(self._uploads.stop())
-        works = [*self._transfers.stop(), self._quota.stop(), self.keeper.stop(), kept]
+        works = [*self._transfers.stop(), self._quota.stop(), self.keeper.stop(), self._scrub.stop(), kept]
         waiting = DeferredList([*works, self._runner.recorded()], consumeErrors=True)
         late = self._clock.callLater(grace, waiting.cancel)
         try:
@@ -469,6 +483,7 @@ class Jobs:
             slots=self._transfers.slot_counts(),
             waits=self._transfers.slot_waits(),
             workers_busy=self._unpacker.busy,
+            checked=dict(self._work.checked),
             upstreams=self.mirror.figures(),
             resumed=dict(self._restarts.resumed),
             interrupted=dict(self._restarts.interrupted),

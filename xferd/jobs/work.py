@@ -6,6 +6,7 @@ So a job that an earlier daemon left unfinished begins again as a new one does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.interfaces import IReactorTime
@@ -36,6 +37,7 @@ class Work:
     The work of all jobs of one daemon.
 
     @ivar memory: the memory for documents that all jobs share.
+    @ivar checked: the numbers of what verifications have checked, damaged and healed.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Work:
         self._wall_clock = wall_clock
         self._eventual = eventual
         self._layers = transfers.layers
+        self.checked: Counter[str] = Counter()
         self.memory = DocumentMemory()
         self._kinds: dict[str, Callable[[Job], Awaitable[dict[str, str]]]] = {
             "pull": self._pull,
@@ -175,6 +178,7 @@ class Work:
             reporter=self._runner.reporter(job),
             clock=self._clock,
             busy=self._transfers.moving,
+            checked=self.checked,
         )
         return await verify.run()
 

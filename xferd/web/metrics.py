@@ -50,6 +50,9 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_jobs_interrupted_total": "Jobs of an earlier daemon that ended as interrupted, by kind.",
     "xferd_transfer_bytes_total": "Bytes over the network, by direction and registry host.",
     "xferd_delivered_bytes_total": "Bytes delivered by pulls and copies, each blob once for each job.",
+    "xferd_verified_total": "Blobs and trees that verifications have checked, "
+    "and damage that they have found and replaced.",
+    "xferd_verified_bytes_total": "Bytes that verifications have checked.",
     "xferd_retries_total": "Failed attempts that were retried, by error code.",
     "xferd_slots": "Size of each slot pool, by kind.",
     "xferd_slots_in_use": "Transfers that hold a slot, by kind.",
@@ -184,6 +187,10 @@ class Metrics:
         yield _counter("xferd_delivered_bytes_total", [((), figures.delivered)])
         retries = [((reason,), count) for reason, count in figures.retries.items()]
         yield _counter("xferd_retries_total", retries, "reason")
+        checked = figures.checked
+        kinds = ("blobs", "trees", "damaged", "healed")
+        yield _counter("xferd_verified_total", [((kind,), checked.get(kind, 0)) for kind in kinds], "what")
+        yield _counter("xferd_verified_bytes_total", [((), checked.get("bytes", 0))])
         slots = figures.slots.items()
         yield _gauge("xferd_slots", [((kind,), counts["limit"]) for kind, counts in slots], "kind")
         yield _gauge("xferd_slots_in_use", [((kind,), counts["in_use"]) for kind, counts in slots], "kind")

@@ -14,6 +14,7 @@ removed, and it is moved into C{quarantine/}, which mounts do not notice.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError
@@ -66,12 +67,14 @@ class Verify:
         reporter: Reporter,
         clock: IReactorTime,
         busy: Callable[[], bool],
+        checked: Counter[str],
     ) -> None:
         """
         @param image: the image to check; all content of the store by default.
         @param registries: where damaged content is fetched again, with the client's
             credentials.
         @param busy: returns whether transfers move bytes.
+        @param checked: gets the numbers of what was checked, damaged and healed, too.
         """
         self._job = job
         self._image = image
@@ -82,6 +85,7 @@ class Verify:
         self._reporter = reporter
         self._clock = clock
         self._busy = busy
+        self._checked = checked
         self._counts = {"blobs": 0, "trees": 0, "bytes": 0, "damaged": 0, "healed": 0}
 
     async def run(self) -> dict[str, str]:
@@ -130,6 +134,10 @@ class Verify:
             )
         return self._job.result
 
+    def _count(self, what: str, number: int) -> None:
+        self._counts[what] += number
+        self._checked[what] += number
+
     def _fit(self, pace: IPace) -> None:
         """
         Let transfers go first.
@@ -141,8 +149,8 @@ class Verify:
         self._reporter.rows_changed([row])
         digest, size = part.blob.digest, part.blob.size or None
         damage = await self._store.integrity.check_blob(digest, size, pace)
-        self._counts["blobs"] += 1
-        self._counts["bytes"] += part.blob.size
+        self._count("blobs", 1)
+        self._count("bytes", part.blob.size)
         if damage is None:
             row.state = "done"
         else:
@@ -203,8 +211,8 @@ class Verify:
         damages = await integrity.check_tree(tree.diff_id, pace)
         if damages is None and await self._record(tree):
             damages = await integrity.check_tree(tree.diff_id, pace)
-        self._counts["trees"] += 1
-        self._counts["bytes"] += tree.size
+        self._count("trees", 1)
+        self._count("bytes", tree.size)
         if damages:
             findings = [self._found("tree", str(tree.diff_id), each, tree.names) for each in damages]
             await integrity.condemn_tree(tree.diff_id)
@@ -317,7 +325,7 @@ class Verify:
         """
         Record damage.
         """
-        self._counts["damaged"] += 1
+        self._count("damaged", 1)
         finding: FindingJSON = {
             "kind": kind,
             "digest": digest,
@@ -346,7 +354,7 @@ class Verify:
                 self._store.discard(moved)
             except StoreError as e:
                 self._log.warn("{path} is not removed: {why}", path=moved, why=e)
-        self._counts["healed"] += 1
+        self._count("healed", 1)
         finding["state"] = "healed"
         self._log.info("{kind} {digest} was replaced", kind=finding["kind"], digest=finding["digest"])
         self._reporter.job_changed()

@@ -1,0 +1,129 @@
+"""
+Tests for L{xferd.jobs.verify.scrub}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from tests.jobs.case import HOST
+from tests.jobs.verify.test_verify import VerifyCase
+from xferd.interfaces.integrity import Damage
+from xferd.jobs.verify.scrub import REST, YIELDING, Scrub
+
+
+class ScrubTests(VerifyCase):
+    """
+    A scrub of a store with one image.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make it.
+        """
+        super().setUp()
+        self.busy = False
+        self.found: list[str | None] = []
+        self.checked: Counter[str] = Counter()
+
+    def scrub(self, rate: int = 1000) -> Scrub:
+        """
+        Start a scrub.
+        """
+        scrub = Scrub(
+            self.store,
+            rate,
+            clock=self.clock,
+            busy=lambda: self.busy,
+            found=self.found.append,
+            checked=self.checked,
+            random=Random(1),
+        )
+        scrub.start()
+        return scrub
+
+    def stop(self, scrub: object) -> None:
+        """
+        Stop a scrub, or a daemon's jobs.
+        """
+        if isinstance(scrub, Scrub):
+            stopping = scrub.stop()
+            self.settle()
+            self.successResultOf(stopping)
+        else:
+            super().stop(scrub)  # type: ignore[arg-type]
+
+    def checks(self) -> int:
+        """
+        The number of checks so far.
+        """
+        return self.store.gate.count("integrity.check")
+
+    def next_pass(self) -> None:
+        """
+        Let a pass run.
+        """
+        self.clock.advance(REST)
+        self.settle()
+
+    def test_passes(self) -> None:
+        """
+        Each pass checks everything once, at the rate, and holds no lease at its end.
+        """
+        scrub = self.scrub()
+        self.settle()
+        self.assertEqual(self.checks(), 0)
+        for number in (1, 2):
+            self.next_pass()
+            self.assertEqual(self.checks(), 6 * number)
+        self.assertEqual({pace.rate for pace in self.store.integrity.paces}, {1000})
+        self.assertEqual(self.found, [])
+        self.assertEqual((self.checked["blobs"], self.checked["trees"]), (8, 4))
+        self.stop(scrub)
+
+    def test_off(self) -> None:
+        """
+        Without a rate nothing is checked.
+        """
+        scrub = self.scrub(0)
+        self.next_pass()
+        self.assertEqual(self.checks(), 0)
+        self.stop(scrub)
+
+    def test_busy(self) -> None:
+        """
+        While transfers run, it is slower.
+        """
+        self.busy = True
+        scrub = self.scrub()
+        self.next_pass()
+        self.assertEqual(self.store.integrity.paces[-1].rate, 1000 / YIELDING)
+        self.stop(scrub)
+
+    def test_damage(self) -> None:
+        """
+        For damage, a verification of the image begins; content that is gone is skipped.
+        """
+        scrub = self.scrub()
+        self.damage(self.layer)
+        self.next_pass()
+        self.assertEqual(self.found, [f"{HOST}/app:latest"])
+        del self.store.blobs.contents[self.layer]
+        self.store.integrity.damage[self.image.diff_ids[0]] = [Damage("f", "is missing")]
+        self.next_pass()
+        self.assertEqual(self.found, [f"{HOST}/app:latest"] * 2)
+        self.stop(scrub)
+
+    def test_stopped(self) -> None:
+        """
+        It ends at once, while it rests and while it checks.
+        """
+        self.stop(self.scrub())
+        self.store.gate.hold("integrity.check")
+        scrub = self.scrub()
+        self.next_pass()
+        self.stop(scrub)
+        self.store.gate.release("integrity.check")
+        self.next_pass()
+        self.assertEqual(self.checks(), 1)

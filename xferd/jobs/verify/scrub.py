@@ -1,0 +1,154 @@
+# -*- test-case-name: tests.jobs.verify.test_scrub -*-
+"""
+The scrub: all content of the store is checked, slowly and again and again, in the
+background.
+
+It is no job, as it has no end.  Where it finds damage it begins a verification of the
+image, which replaces and names it, and is seen like any other job.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from xferd.errors import XferdError
+from xferd.interfaces.integrity import IPace
+from xferd.interfaces.store import IStore
+from xferd.jobs.verify.inventory import Inventory, Part, TreePart
+
+REST: Final = 3600.0
+"""Seconds between two passes, and before the first one."""
+
+YIELDING: Final = 4
+"""While transfers run, the rate is divided by this."""
+
+
+class Scrub:
+    """
+    The scrub of one store.
+
+    Life cycle: made; started; stopped.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        rate: int,
+        *,
+        clock: IReactorTime,
+        busy: Callable[[], bool],
+        found: Callable[[str | None], object],
+        checked: Counter[str],
+        random: Random | None = None,
+    ) -> None:
+        """
+        @param rate: bytes per second; 0 for no scrub.
+        @param busy: returns whether transfers move bytes.
+        @param found: begins a verification of an image, or of all content.
+        @param checked: gets the numbers of what was checked.
+        @param random: chooses the order of each pass: a daemon that is often restarted
+            gets to all content as well.
+        """
+        self._store = store
+        self._rate = rate
+        self._clock = clock
+        self._busy = busy
+        self._found = found
+        self._checked = checked
+        self._random = Random() if random is None else random  # noqa: S311 - no secret
+        self._work: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """
+        Begin, unless the rate is 0.
+        """
+        if self._rate:
+            self._work = Deferred.fromCoroutine(self._run())
+
+    def stop(self) -> Deferred[None]:
+        """
+        End.
+
+        @return: fires when nothing is read any more.
+        """
+        work, self._work = self._work, None
+        if work is None:
+            work = Deferred()
+            work.callback(None)
+            return work
+        work.cancel()
+        return work.addErrback(lambda reason: reason.trap(CancelledError) and None)
+
+    async def _run(self) -> None:
+        while True:
+            await deferLater(self._clock, REST)
+            try:
+                await self._pass()
+            except CancelledError:
+                raise
+            except XferdError as e:
+                self._log.warn("the scrub is interrupted: {why}", why=e)
+            except Exception:
+                self._log.failure("while scrubbing")
+
+    async def _pass(self) -> None:
+        """
+        Check all content once.
+        """
+        inventory = Inventory(self._store)
+        for image in self._store.images.all():
+            inventory.add_image(image)
+        inventory.add_catalog()
+        inventory.add_layers()
+        things: list[Part | TreePart] = [*inventory.parts(), *inventory.trees()]
+        self._random.shuffle(things)
+        pace = self._store.integrity.pace()
+        damaged = 0
+        for thing in things:
+            damaged += await self._check(thing, pace)
+        self._log.info(
+            "scrubbed {count} blobs and trees: {damaged} damaged", count=len(things), damaged=damaged
+        )
+
+    async def _check(self, thing: Part | TreePart, pace: IPace) -> bool:
+        """
+        Check a blob or a tree.
+
+        @return: whether it is damaged.
+        """
+        pace.rate = self._rate / YIELDING if self._busy() else self._rate
+        # A lease for each: one for all would keep everything from being collected.
+        release = self._store.gc.lease()
+        try:
+            damage: object | Sequence[object] | None
+            if isinstance(thing, TreePart):
+                if not self._store.trees.has(thing.diff_id):
+                    return False
+                damage = await self._store.integrity.check_tree(thing.diff_id, pace)
+            else:
+                digest = thing.blob.digest
+                if not self._store.blobs.has(digest):
+                    # It has been removed, or its tree came with another blob.
+                    return False
+                damage = await self._store.integrity.check_blob(digest, thing.blob.size or None, pace)
+        finally:
+            release()
+        self._checked["trees" if isinstance(thing, TreePart) else "blobs"] += 1
+        self._checked["bytes"] += thing.size if isinstance(thing, TreePart) else thing.blob.size
+        if damage:
+            images = (name for name in thing.names if name in self._names())
+            self._found(next(images, None))
+        return bool(damage)
+
+    def _names(self) -> set[str]:
+        return {image.reference.familiar() for image in self._store.images.all()}
