@@ -320,3 +320,28 @@ class TreeTests(VerifyCase):
         self.assertEqual({finding["path"] for finding in job["findings"]} - {"."}, {"extra"})
         await self.look()
         self.assertTrue(all((tree.parent / "entries").exists() for tree in self.trees()))
+
+
+class JournalTests(VerifyCase):
+    """
+    A copy of the journal.
+    """
+
+    async def test_restored(self) -> None:
+        """
+        A copy that was made while the daemon ran, put in place as documented, has the jobs
+        of that time.
+        """
+        (job,) = await self.daemon.show("jobs", "--all")
+        copy = str(self.place / "copy.db")
+        await self.daemon.ctl("export-journal", copy)
+        await self.daemon.ctl("pull", self.reference)
+        self.assertEqual(len(await self.daemon.show("jobs", "--all")), 2)
+        await self.daemon.stop()
+        for suffix in ("-wal", "-shm"):
+            (self.data / f"xferd.db{suffix}").unlink(missing_ok=True)
+        shutil.copy(copy, self.data / "xferd.db")
+        await self.start()
+        self.assertEqual([each["id"] for each in await self.daemon.show("jobs", "--all")], [job["id"]])
+        _, _, status = await self.verify()
+        self.assertEqual(status, 0)

@@ -47,6 +47,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "page": "page",
         "doctor": "doctor",
         "verify": "verify",
+        "export-journal": "export_journal",
     },
     "more": {"completion": "completion", "demo": "demo"},
 }
