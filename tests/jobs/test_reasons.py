@@ -20,6 +20,7 @@ WORDS = {
     ),
     Reason(Obstacle.HOST_LIMIT, 1, "one.example"): "one.example has its 1 download slot in use",
     Reason(Obstacle.HOST_LIMIT, 2, "one.example"): "one.example has its 2 download slots in use",
+    Reason(Obstacle.THIN_LINE, 2, "one.example"): "more than 2 at once are too slow at one.example",
     Reason(Obstacle.QUEUE, 1): "waiting for a download slot, 1st in line",
     Reason(Obstacle.QUEUE, 2): "waiting for a download slot, 2nd in line",
     Reason(Obstacle.QUEUE, 3): "waiting for a download slot, 3rd in line",

@@ -47,6 +47,8 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
             return f"{detail} permits few more requests; the next one is made in {number} s"
         case Obstacle.HOST_LIMIT:
             return f"{detail} has its {number} {noun}{'s' * (number != 1)} in use"
+        case Obstacle.THIN_LINE:
+            return f"more than {number} at once are too slow at {detail}"
         case Obstacle.QUEUE:
             article = "an" if noun[0] in "aeiou" else "a"
             place = f"behind {PLACES} others or more" if number > PLACES else f"{_ordinal(number)} in line"

@@ -322,6 +322,7 @@ class Attempts:
             elif now - started >= FRUITLESS and not isinstance(error, StoreError):
                 # An error of the disk says nothing about the host.
                 self._slots.reputation.record(source.host, good=False)
+            self._slots.thin.failed(source.host, error, started, self._owner.bytes_done - before)
             progress = self._owner.has_progressed()
             again = self.sources.failed(origin, error, now, policy(), self._random, progress)
             self._owner.attempt_ends(source, error, again=again)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Hashable
 
 from xferd.interfaces.transfer import HostAccount
+from xferd.transfer.host_streams import HostStreams
 from xferd.transfer.pauses import Pauses
 
 
@@ -22,6 +23,7 @@ class HostLimits:
     @ivar per_host: how many slots one host may hold; 0 for all.
     @ivar hold: why nothing may start at any host; empty if it may.
     @ivar held: how many slots each host holds.
+    @ivar streams: the hosts that may hold fewer, as their streams starve one another.
     """
 
     def __init__(self, limit: int, per_host: int, pauses: Pauses) -> None:
@@ -29,6 +31,7 @@ class HostLimits:
         self.per_host = per_host
         self.hold = ""
         self.held: Counter[str] = Counter()
+        self.streams = HostStreams()
         self._pauses = pauses
 
     @property
@@ -58,11 +61,23 @@ class HostLimits:
         if not self.held[host]:
             del self.held[host]
 
+    def most(self, host: str) -> int:
+        """
+        How many slots a host may hold; 0 for all.
+        """
+        if not host:
+            return 0
+        fewer = self.streams.most(host) if self.streams else 0
+        return min(fewer, self.per_host or fewer) if fewer else self.per_host
+
     def is_open(self, host: str) -> bool:
         """
         Whether anything may start at a host now, slots or not.
         """
-        if self.hold or (self.per_host and host and self.held.get(host, 0) >= self.per_host):
+        if self.hold:
+            return False
+        most = self.most(host)
+        if most and self.held.get(host, 0) >= most:
             return False
         # Called of all hosts at each grant: where there is no pause at all, it is quick.
         return not self._pauses or not host or not self._pauses.left(host)

@@ -22,6 +22,8 @@ class Obstacle(Enum):
     @cvar INTERVAL: the quota at the host, C{detail}, is low; the next transfer
         may start there in C{number} seconds.
     @cvar HOST_LIMIT: the host, C{detail}, has all its C{number} slots in use.
+    @cvar THIN_LINE: the host, C{detail}, has all the C{number} slots in use that it may have while
+        its line is thin: more streams were too slow, and broke off.
     @cvar QUEUE: it is the C{number}th in the queue for a slot.
     @cvar LENT: none; it holds a lent slot, as others hold all C{number}.
     @cvar SLOW: none; it holds a slot and hardly moves.
@@ -40,6 +42,7 @@ class Obstacle(Enum):
     PAUSE = "pause"
     INTERVAL = "interval"
     HOST_LIMIT = "host limit"
+    THIN_LINE = "thin line"
     QUEUE = "queue"
     LENT = "lent"
     SLOW = "slow"

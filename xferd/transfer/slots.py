@@ -30,6 +30,7 @@ from xferd.transfer.slot_request import Issuer, SlotRequest
 from xferd.transfer.slow_transfers import SlowHolders
 from xferd.transfer.spare_slots import SpareSlots
 from xferd.transfer.standings import Standings
+from xferd.transfer.thin_lines import ThinLines
 
 _LOOK: Final = 1.0
 """Seconds between two evaluations of the holders, while all slots are held."""
@@ -42,10 +43,9 @@ class Slots(DeferredSemaphore, Issuer):
     """
     A semaphore whose limit may change at any time, with a fair queue.
 
-    Differences from L{DeferredSemaphore}: requests are granted from a clean
-    reactor turn, in the order of their L{Turn}s; a host may have a limit of
-    its own; a host, or one account there, may be paused; a L{SlotRequest} may
-    change while it waits, and is released only once.
+    Differences from L{DeferredSemaphore}: requests are granted from a clean reactor turn, in the
+    order of their L{Turn}s; a host may have a limit of its own; a host, or one account there, may be
+    paused; a L{SlotRequest} may change while it waits, and is released only once.
 
     The states of a slot::
 
@@ -54,18 +54,17 @@ class Slots(DeferredSemaphore, Issuer):
         (all are held) --> lent --release--> (gone)
                            lent --another one is released--> held
 
-    While another host waits, grants to one host stop at its share: n - 1 of n
-    slots, or half, rounded up, of four or more.  Running transfers keep their
-    slots.  Where all slots are held, one further slot in all is lent, as
-    L{LentSlot} decides.  A spare slot is borrowed while no request waits for
-    one; L{SpareSlots} decides when it is wanted back.
+    While another host waits, grants to one host stop at its share: n - 1 of n slots, or half,
+    rounded up, of four or more.  Running transfers keep their slots.  Where all slots are held, one
+    further slot in all is lent, as L{LentSlot} decides.  A spare slot is borrowed while no request
+    waits for one; L{SpareSlots} decides when it is wanted back.
 
-    Without a request, by C{acquire}, C{release}, C{run} or C{async with}, it is
-    a semaphore like any other.  C{waiting} stays empty: the queue is elsewhere.
+    Without a request, by C{acquire}, C{release}, C{run} or C{async with}, it is a semaphore like any
+    other.  C{waiting} stays empty: the queue is elsewhere.
 
-    @ivar tokens: free slots; negative while more are held than the limit,
-        which has been lowered, allows.
+    @ivar tokens: free slots; negative while more are held than the lowered limit allows.
     @ivar hosts: the slots that hosts hold, and whether they may have more.
+    @ivar thin: fewer slots for hosts whose streams starve one another.
     @ivar waits: how long the requests waited that were granted.
     """
 
@@ -98,6 +97,7 @@ class Slots(DeferredSemaphore, Issuer):
         self._slow = SlowHolders(clock, lambda: 0 if bandwidth is None else bandwidth.rate)
         self._lent = LentSlot(clock, self.hosts, self._queue, self._slow)
         self._standings = Standings(clock, self.hosts, self._queue, self._lent, self._slow, bandwidth)
+        self.thin = ThinLines(clock, self.hosts, self._queue, self._slow, self._standings)
         super().__init__(limit)
         self._clock = clock
         self._eventual = Eventual(clock)
@@ -432,7 +432,7 @@ class Slots(DeferredSemaphore, Issuer):
         if not self._queue:
             return
         seconds = self._queue.next_end()
-        if self._may_lend or self._lent.holder is not None:
+        if self._may_lend or self._lent.holder is not None or self.hosts.streams:
             seconds = _LOOK if seconds is None else min(seconds, _LOOK)
         if seconds is not None:
             self._later.set(seconds)
@@ -440,6 +440,7 @@ class Slots(DeferredSemaphore, Issuer):
     def _wake(self) -> None:
         self._soon.cancel()
         self._queue.bring_back()
+        self.thin.look()
         # Not one more than are free now: a slot that comes back at once waits
         # for a turn of its own, so that short holders do not hold the reactor.
         for _ in range(self.tokens):

@@ -57,6 +57,15 @@ class SlowHolders:
         if request in self.slow:
             self.slow -= {request}
 
+    def rate(self, host: str) -> float:
+        """
+        The bytes per second of all requests at a host.
+        """
+        now = self._clock.seconds()
+        return sum(
+            t.pace.rate(now, t.position()) for t in self._holders if t.host == host and t.pace and t.position
+        )
+
     def look(self, limit: int) -> frozenset[SlotRequest]:
         """
         Evaluate which requests are slow, at most once a second, and call

@@ -60,7 +60,8 @@ class SpareSlots:
         granted if it had one less.
         """
         hosts = self._hosts
-        if hosts.per_host and hosts.held[host] > hosts.per_host:
+        most = hosts.most(host)
+        if most and hosts.held[host] > most:
             return True
         hosts.remove(host)
         try:

@@ -90,7 +90,8 @@ class Standings:
         if hosts.before_start(request.host, request.account):
             return Obstacle.INTERVAL, 0
         if not hosts.is_open(request.host):
-            return Obstacle.HOST_LIMIT, hosts.per_host
+            most = hosts.most(request.host)
+            return (Obstacle.HOST_LIMIT if most == hosts.per_host else Obstacle.THIN_LINE), most
         return Obstacle.QUEUE, self._queue.places().get(request, PLACES + 1)
 
     def _reason_held(self, request: SlotRequest) -> Reason:
