@@ -99,6 +99,7 @@ class FileResource(Resource):
         self.flow: Backpressure
         self.request: Request | None = None
         self.length = SIZE
+        self.stops: list[int] = []
 
     def sent(self) -> int:
         """
@@ -135,7 +136,9 @@ class FileResource(Resource):
         self.flow.begin()
         try:
             sender = FileSender(request, self.flow, file, self.preload, reactor)
-            await sender.send(0, self.length)
+            for start, stop in pairwise([0, *self.stops]):
+                await sender.send(start, stop, fresh=True)
+            await sender.send(self.stops[-1] if self.stops else 0, self.length)
         except StoreError:
             self.flow.abort()
             raise
@@ -262,6 +265,18 @@ class SenderTests(TestCase):
             self.assertIs(await self.resource.ended, True)
             await client.until(client.head() + SIZE)
             self.assertEqual(client.body(), DATA)
+
+    async def test_parts(self) -> None:
+        """
+        Parts arrive in their order, whether the socket has room for them at once or not.
+        """
+        client = await self.connect()
+        self.resource.stops = [1, 1000, 70_000, 70_001, WINDOW + 5, *range(2 * WINDOW, SIZE, 3 * WINDOW)]
+        client.get()
+        self.assertIs(await self.resource.ended, True)
+        await client.until(client.head() + SIZE)
+        self.assertEqual(client.body(), DATA)
+        self.assertEqual(self.resource.sent(), SIZE)
 
     async def test_cold(self) -> None:
         """

@@ -116,6 +116,7 @@ class BlobResponse:
         self._span = span
         self._clock = clock
         self._file: int | None = None
+        self._arriving: FileSender | None = None
 
     async def run(self) -> None:
         """
@@ -171,14 +172,14 @@ class BlobResponse:
 
         @return: the offset after them.
         """
-        if self._file is None:
+        if self._arriving is None:
             # Only this response closes it; the file stays the same when the blob is complete.
             self._file = os.dup(part.file)
+            self._arriving = self._sender(self._file)
         end = min(part.stop, stop)
         # Of a client that is far behind, the kernel may have dropped the bytes: written ones
         # remain for seconds.
-        preload = self._preload if end - start > AHEAD else None
-        await self._sender(self._file, preload).send(start, end)
+        await self._arriving.send(start, end, fresh=end - start <= AHEAD)
         return end
 
     async def _send_file(self, path: str, start: int, stop: int) -> None:
@@ -190,9 +191,11 @@ class BlobResponse:
         except OSError as e:
             raise StoreError(f"cannot open {path}: {e.strerror}") from e
         try:
-            await self._sender(file, self._preload).send(start, stop)
+            await self._sender(file).send(start, stop)
         finally:
             os.close(file)
 
-    def _sender(self, file: int, preload: Callable[[int, int], Deferred[None]] | None) -> FileSender:
-        return FileSender(self._request, self._flow, file, preload, self._clock, self._pace, self._window)
+    def _sender(self, file: int) -> FileSender:
+        return FileSender(
+            self._request, self._flow, file, self._preload, self._clock, self._pace, self._window
+        )

@@ -54,7 +54,7 @@ _NOT_HERE: Final = (errno.EAGAIN, errno.EWOULDBLOCK)
 
 class FileSender:
     """
-    Sends a part of one file.
+    Sends parts of one file, in their order.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FileSender:
         request: Request,
         flow: Backpressure,
         file: int,
-        preload: Callable[[int, int], Deferred[None]] | None,
+        preload: Callable[[int, int], Deferred[None]],
         clock: IReactorTime,
         pace: Callable[[int], Deferred[None] | None] = lambda _: None,
         window: int = WINDOW,
@@ -71,8 +71,7 @@ class FileSender:
         @param flow: the request's producer, which has begun.
         @param file: a descriptor of the file, which stays open.
         @param preload: reads a part of the file, an offset and a size in bytes,
-            into the page cache, in a thread; L{None} if the bytes were written a moment
-            ago, so that the kernel has them there.
+            into the page cache, in a thread.
         @param pace: called with the number of bytes that were sent; where it returns a
             Deferred, no more are sent until it fires.
         @param window: the bytes between two calls of C{pace}, at most.
@@ -86,23 +85,30 @@ class FileSender:
         self._clock = clock
         self._socket = _socket_of(request, flow, file)
 
-    async def send(self, start: int, stop: int) -> None:
+    async def send(self, start: int, stop: int, *, fresh: bool = False) -> None:
         """
         Send the bytes from C{start} to C{stop}.  A client that leaves cancels this.
 
+        @param fresh: whether the bytes were written a moment ago, so that the kernel has
+            them in memory.
         @raise StoreError: the file is shorter, or cannot be read.
         """
-        # Writes the head of the response, if nothing else has.
-        self._flow.write(b"")
+        # Where the last part left room, one that has just arrived needs no turn of the reactor.
+        at_once = self._socket is not None and self._socket.has_room
+        if not at_once:
+            # Writes the head of the response, if nothing else has.
+            self._flow.write(b"")
         while start < stop:
             size = min(self._window, stop - start)
-            if self._preload is not None and not is_cached(self._file, start, size):
+            if not fresh and not is_cached(self._file, start, size):
                 await self._preload(start, min(AHEAD, stop - start))
             before = start
             if self._socket is None:
                 start = await self._write(start, start + size)
             else:
-                await self._socket.drained()
+                if not at_once:
+                    await self._socket.drained()
+                at_once = False
                 sent = await self._socket.send(start, size)
                 self._request.sentLength += sent
                 start += sent
@@ -149,7 +155,11 @@ def is_cached(file: int, start: int, size: int) -> bool:
 class _Socket:
     """
     The connection of a request, as far as bytes go past its transport.
+
+    @ivar has_room: whether the socket has taken all that was to be sent.
     """
+
+    has_room = False
 
     def __init__(self, connection: Connection, flow: Backpressure, file: int) -> None:
         self._connection = connection
@@ -176,6 +186,7 @@ class _Socket:
         @return: the number of bytes.
         @raise StoreError: the file is shorter, or cannot be read.
         """
+        self.has_room = False
         try:
             sent = os.sendfile(self._connection.fileno(), self._file, start, size)
         except BlockingIOError:
@@ -186,6 +197,7 @@ class _Socket:
             raise StoreError(f"a blob cannot be sent: {e.strerror}") from e
         if not sent:
             raise StoreError(f"the file of a blob ends at byte {start}")
+        self.has_room = sent == size
         return sent
 
     def _pause(self) -> None:
@@ -219,8 +231,8 @@ class _TLSSocket(_Socket):
         Encrypt and send pieces until the socket takes no more.  What it leaves of the last
         one is the transport's.
         """
-        sent, more = 0, True
-        while sent < size and more:
+        sent, self.has_room = 0, True
+        while sent < size and self.has_room:
             with memoryview(self._buffer)[: min(PIECE, size - sent)] as piece:
                 try:
                     read = os.preadv(self._file, [piece], start + sent)
@@ -233,7 +245,7 @@ class _TLSSocket(_Socket):
                 except Error:
                     await self._left()
             sent += read
-            more = await self._pass(sealed)
+            self.has_room = await self._pass(sealed)
         return sent
 
     def _seal(self, piece: memoryview) -> bytes:
