@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from benchmarks.figures import Outcome, Row, Series
@@ -20,6 +22,7 @@ from benchmarks.rounds import Setting, started
 from benchmarks.servers import free_port
 from xferd.ctl.engine.containerd_config import SNAPSHOTTER, cri, proxy_plugin, transfer_service
 from xferd.ctl.engine.served import CONTAINERD, Engine
+from xferd.engines.snapshotter.command import command, lock_of_snapshotter
 from xferd.platforms import Platform
 
 ON_XFERD = " on xferd"
@@ -54,6 +57,21 @@ class _Store(Xferd):
             f'path = "{self.view}"\nroots = ["{self._place.parent}/root"]\nwait_for = ["{os.geteuid()}"]\n'
         )
         super().start()
+
+    def stop(self) -> float:
+        """
+        End the daemon, and the process that serves engines.
+        """
+        took = super().stop()
+        subprocess.run(command("--stop", f"{self._place}/data"), check=True)
+        return took
+
+    @property
+    def snapshotter(self) -> int:
+        """
+        The process that serves engines.
+        """
+        return int(Path(lock_of_snapshotter(f"{self._place}/data")).read_text().split()[0])
 
     @property
     def view(self) -> str:
@@ -233,7 +251,7 @@ def again(setting: Setting, image: Image) -> Outcome:
 
 def prepares(setting: Setting, image: Image) -> Outcome:
     """
-    Prepare snapshots of containers at once: the daemon's CPU time for each.
+    Prepare snapshots of containers at once: the snapshotter's CPU time for each.
     """
 
     def once(name: str, _: int) -> float:
@@ -242,7 +260,7 @@ def prepares(setting: Setting, image: Image) -> Outcome:
             peer.pull(image.at(setting.registry)).finish()
             assert peer.daemon is not None
             argv = [sys.executable, "-m", "benchmarks.prepares", peer.socket, peer.engine.path]
-            numbers = map(str, (PREPARES, _BATCHES, peer.daemon.pid))
+            numbers = map(str, (PREPARES, _BATCHES, peer.snapshotter))
             client = Program(
                 [*argv, image.at(setting.registry), *numbers],
                 peer.daemon.log.parent / "prepares.log",

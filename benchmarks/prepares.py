@@ -3,7 +3,7 @@ Containers that containerd would start at the same moment: a client of the snaps
 
 C{python -m benchmarks.prepares SOCKET ENGINE REFERENCE NUMBER BATCHES PID}: asks for the layers of
 an image that the store has, and then prepares the snapshots of NUMBER containers at once, in
-BATCHES one after the other.  Prints the seconds of CPU time that the daemon PID needed for them.
+BATCHES one after the other.  Prints the seconds of CPU time that the process PID needed for them.
 """
 
 from __future__ import annotations

@@ -203,6 +203,7 @@ class Daemon(Service):
         self.engines = Engines(
             make_engines(config.engines, context, config.runtime_dir),
             FormerEngines(self.store, config.engines.containerd),
+            reactor,
         )
         self._registry_settings = config.registry
         urls = [each.url for each in served if each.url]

@@ -20,6 +20,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
 from tests.integration.peers import PeerFailed, require, run
+from xferd.engines.snapshotter.command import command, lock_of_snapshotter
 
 ROOT = str(Path(__file__).resolve().parents[2])
 """The directory of the packages C{xferd} and C{tests}."""
@@ -167,6 +168,19 @@ class Xferd(Program):
         if "--listen" not in options:
             options = ("--listen", "tcp:0:interface=127.0.0.1", *options)
         super().__init__(reactor, [*before, *argv, *options], " is ready;", str(place))
+
+    async def end_snapshotter(self) -> None:
+        """
+        End the process that serves engines, which outlives the daemon.
+        """
+        program, *argv = command("--stop", self.data)
+        await run(self._reactor, [program, *argv])
+
+    def snapshotter(self) -> int:
+        """
+        The process ID of that process.
+        """
+        return int(Path(lock_of_snapshotter(self.data)).read_text().split()[0])
 
     @property
     def page(self) -> str:

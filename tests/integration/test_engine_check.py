@@ -57,6 +57,7 @@ class CheckCase(TestCase):
         )
         self.xferd = Xferd(reactor, str(self.place / "x"), "--config", str(settings))
         await self.xferd.start()
+        self.addCleanup(self.xferd.end_snapshotter)
         self.addCleanup(self.xferd.stop)
         self.variables: dict[str, str] = {}
 

@@ -121,6 +121,7 @@ class ContainerdCase(TestCase):
         """
         daemon = Xferd(reactor, str(self.place / "x"), "--config", str(self.settings))
         await daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.end_snapshotter()))
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
         return daemon
 
@@ -285,22 +286,6 @@ class NewestTests(ContainerdCase):
         self.assertEqual(said.split(), ["new"])
         await ctr.ctr("tasks", "rm", "--force", "one")
 
-    async def test_absent(self) -> None:
-        """
-        While xferd is away, pulls by its snapshotter fail at once, and those by others do not;
-        when it has returned, they succeed.
-        """
-        reference = self.add(runnable_image())
-        await self.daemon.stop()
-        with self.assertRaises(PeerFailed) as caught:
-            await self.containerd.pull(reference)
-        self.assertIn("failed to prepare", str(caught.exception))
-        await self.containerd.ctr("images", "pull", "--plain-http", "--snapshotter=overlayfs", reference)
-        self.daemon = await self.start_daemon()
-        await self.patiently(lambda: self.containerd.pull(reference))
-        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
-        self.assertEqual(output.encode(), OS_RELEASE)
-
     async def test_forgotten(self) -> None:
         """
         An engine that the settings do not name any more keeps its layers, until it is
@@ -324,26 +309,6 @@ class NewestTests(ContainerdCase):
         (freed,) = await self.daemon.show("gc")
         self.assertEqual((freed["freed"]["layers"], freed["freed"]["trees"]), (3, 3))
         self.assertFalse(os.path.exists(f"{self.daemon.data}/engines/main"))
-
-    async def test_killed_in_a_pull(self) -> None:
-        """
-        xferd is killed in the middle of a pull: containerd pulls by itself, and the image
-        runs.
-        """
-        image = runnable_image(4, 1_500_000)
-        self.registry.rate = 1_500_000
-        reference = self.add(image)
-        pulling = Deferred.fromCoroutine(self.containerd.pull(reference))
-        await self.until(lambda: bool(self.registry.count("GET", image.layers[3].blob.digest)))
-        await self.daemon.stop("KILL")
-        self.daemon = await self.start_daemon()
-        # The call that waited for a layer ended with the connection, and the pull with it.
-        with contextlib.suppress(PeerFailed):
-            await pulling
-        self.registry.rate = None
-        await self.containerd.pull(reference)
-        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
-        self.assertEqual(output.encode(), OS_RELEASE)
 
     async def test_interrupted(self) -> None:
         """
@@ -450,21 +415,6 @@ class NewestTests(ContainerdCase):
             # a layer below has one.
             del found[path]["mtime"]
         return found
-
-    async def test_stopped_in_a_pull(self) -> None:
-        """
-        xferd is restarted in the middle of a pull: containerd pulls the rest by itself.
-        """
-        image = runnable_image(4, 1_500_000)
-        self.registry.rate = 1_000_000
-        reference = self.add(image)
-        pulling = Deferred.fromCoroutine(self.containerd.pull(reference))
-        await self.until(lambda: bool(self.registry.exchanges("GET", image.layers[3].blob.digest)))
-        await self.daemon.stop()
-        self.daemon = await self.start_daemon()
-        await pulling
-        output = await self.containerd.run_in(reference, "one", "cat", "/etc/os-release")
-        self.assertEqual(output.encode(), OS_RELEASE)
 
     async def test_cri(self) -> None:
         """

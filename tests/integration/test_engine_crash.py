@@ -1,11 +1,13 @@
 """
-The daemon is killed while an engine makes, commits and removes snapshots.
+The snapshotter and the daemon are killed while an engine makes, commits and removes
+snapshots.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -130,7 +132,7 @@ class CrashTests(TestCase):
 
     async def test_killed(self) -> None:
         """
-        Whenever the daemon is killed, nothing that was answered is lost, nothing that was not
+        Whenever they are killed, nothing that was answered is lost, nothing that was not
         is half done, and no files are left.
         """
         for _ in range(ROUNDS):
@@ -141,9 +143,11 @@ class CrashTests(TestCase):
                 await self.check()
                 using = [Deferred.fromCoroutine(self.until_killed()) for _ in range(AT_ONCE)]
                 await deferLater(reactor, 0.3 + self.chance.random() * 0.5)
+                os.kill(self.daemon.snapshotter(), signal.SIGKILL)
                 await self.daemon.stop("KILL")
                 await gatherResults(using, consumeErrors=True)
             finally:
                 self.client.close()
                 await self.daemon.stop("KILL")
+                await self.daemon.end_snapshotter()
         self.assertGreater(self.numbers, 50 * ROUNDS)

@@ -283,7 +283,6 @@ class JournalTests(JournalConformance, StoreTestCase):
         database = sqlite3.connect(self.file)
         database.executescript(
             "DROP TABLE host; ALTER TABLE daemon DROP COLUMN salt; DROP TABLE incoming_upload;"
-            "DROP TABLE snapshot;"
             "DROP TABLE blob_origin;"
             "ALTER TABLE job DROP COLUMN request; ALTER TABLE job DROP COLUMN crashes;"
             "PRAGMA user_version = 8;"

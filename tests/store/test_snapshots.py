@@ -4,6 +4,9 @@ Tests for L{xferd.store.snapshots}.
 
 from __future__ import annotations
 
+import os
+import sqlite3
+
 from attrs import evolve
 from zope.interface.verify import verifyObject
 
@@ -12,6 +15,7 @@ from xferd.errors import StoreError
 from xferd.interfaces.collection import Freed, ILayerUser
 from xferd.interfaces.snapshots import ISnapshotTable, ISnapshotTables, Kind, Snapshot, Usage
 from xferd.names import Digest
+from xferd.store.journal_schema import MIGRATIONS
 
 LABELS = {"containerd.io/snapshot/cri.image-ref": "docker.io/library/app:1", "a": "ä"}
 
@@ -85,8 +89,8 @@ class SnapshotTests(StoreTestCase):
         changed, added = evolve(base, labels={"a": "b"}), snapshot(2, "base 2", "base")
         waiting = [table.put(changed), table.put(added)]
         self.assertEqual(table.all(), [changed, added])
-        assert self.store.journal._database is not None
-        self.store.journal._database.close()
+        assert self.store._snapshots._database is not None
+        self.store._snapshots._database.close()
         self.pools.database.release()
         for each in waiting:
             self.failureResultOf(each, StoreError)
@@ -131,10 +135,76 @@ class SnapshotTests(StoreTestCase):
         self.assertEqual(tables.engines(), ["other"])
         self.assertEqual(self.successResultOf(tables.forget("unknown")), 0)
         self.assertEqual(self.reopen().snapshots.engines(), ["other"])
-        assert self.store.journal._database is not None
-        self.store.journal._database.close()
+        assert self.store._snapshots._database is not None
+        self.store._snapshots._database.close()
         self.failureResultOf(self.store.snapshots.forget("other"), StoreError)
         self.assertEqual(self.store.snapshots.engines(), ["other"])
+
+    def test_promises(self) -> None:
+        """
+        A promised layer is kept, also if nothing is recorded, until a later collection has
+        read the snapshots; with a promise from before a collection nothing is recorded.
+        """
+        tables, table = self.store.snapshots, self.store.snapshots.of("main")
+        chains = [Digest.of(each) for each in (b"1", b"2", b"3")]
+        first = tables.promise("main", chains[0])
+        self.successResultOf(table.put(snapshot(1, "in time", chain_id=chains[0]), first))
+        old = tables.promise("main", chains[1])
+        self.assertEqual(table.used().keys(), {*chains[:2]})
+        self.successResultOf(table.refresh())
+        self.assertEqual(table.used().keys(), {chains[0]})
+        late = snapshot(2, "late", chain_id=chains[1])
+        self.failureResultOf(table.put(late, old), StoreError)
+        self.assertIsNone(table.get("late"))
+        # A promise that is made while the collection begins holds.
+        self.pools.database.held = True
+        refreshing = table.refresh()
+        new = tables.promise("main", chains[2])
+        self.pools.database.release()
+        self.successResultOf(refreshing)
+        self.assertEqual(table.used().keys(), {chains[0], chains[2]})
+        self.successResultOf(table.put(evolve(late, chain_id=chains[2]), new))
+        self.successResultOf(tables.reload())
+        self.assertEqual(table.used().keys(), {chains[0], chains[2]})
+
+    def test_promises_of_an_earlier_daemon(self) -> None:
+        """
+        A promise of a daemon that was killed is worth nothing once the next one has read the
+        snapshots, and what was recorded by it before is kept.
+        """
+        chain = Digest.of(b"1")
+        promise = self.store.snapshots.promise("main", chain)
+        self.successResultOf(
+            self.store.snapshots.of("main").put(snapshot(1, "in time", chain_id=chain), promise)
+        )
+        self.reopen()
+        table = self.store.snapshots.of("main")
+        self.assertEqual(table.used().keys(), {chain})
+        self.failureResultOf(table.put(snapshot(2, "late", chain_id=chain), promise), StoreError)
+
+    def test_of_an_older_version(self) -> None:
+        """
+        The snapshots that an older version has in its journal are taken over.
+        """
+        table = self.store.snapshots.of("main")
+        kept = evolve(snapshot(3, "k8s.io/1/a b", chain_id=Digest.of(b"1")), labels=LABELS)
+        self.successResultOf(table.put(kept))
+        self.close(self.store)
+        journal = sqlite3.connect(self.store.journal._path)
+        journal.execute("ATTACH DATABASE ? AS new", (f"{self.store.path}/snapshots.db",))
+        journal.executescript(
+            "CREATE TABLE snapshot (engine TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL, kind "
+            "INTEGER NOT NULL, parent TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, "
+            "labels TEXT NOT NULL, chain_id TEXT, size INTEGER, inodes INTEGER, "
+            "PRIMARY KEY (engine, number), UNIQUE (engine, key)) WITHOUT ROWID;"
+            "INSERT INTO snapshot SELECT * FROM new.snapshot;"
+            f"PRAGMA user_version = {len(MIGRATIONS) - 1};"
+        )
+        journal.close()
+        os.unlink(f"{self.store.path}/snapshots.db")
+        self.store = self.open()
+        self.assertEqual(self.store.snapshots.of("main").all(), [kept])
+        self.assertEqual(self.reopen().snapshots.of("main").all(), [kept])
 
     def test_discard(self) -> None:
         """

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults
+from twisted.internet.interfaces import IReactorProcess
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -43,11 +44,19 @@ def make_engines(settings: EnginesSettings, context: EngineContext, directory: s
     if settings.containerd:
         check_extra("[engines.containerd]")
         from xferd.engines.snapshotter.engine import ContainerdEngine  # noqa: PLC0415
+        from xferd.engines.snapshotter.layer_source import LayerSource  # noqa: PLC0415
         from xferd.engines.snapshotter.pulls import LayerPulls  # noqa: PLC0415
+        from xferd.engines.snapshotter.snapshotter_process import SnapshotterProcess  # noqa: PLC0415
+        from xferd.engines.snapshotter.wire import ServedEngine  # noqa: PLC0415
 
         pulls = LayerPulls(context.jobs, context.store, context.reactor)
+        served = {
+            name: ServedEngine(socket_of(name, each, directory), each.address, each.cri)
+            for name, each in settings.containerd.items()
+        }
+        process = SnapshotterProcess(served, LayerSource(context.store, pulls), context)
         for name, each in settings.containerd.items():
-            engines.append(ContainerdEngine(name, socket_of(name, each, directory), context, pulls, each))
+            engines.append(ContainerdEngine(name, served[name].socket, context, process, pulls, each))
     if settings.containers_storage.path:
         from xferd.engines.containers_storage.view import StorageView  # noqa: PLC0415
 
@@ -66,10 +75,17 @@ class Engines:
 
     _log = Logger()
 
-    def __init__(self, engines: Sequence[IEngine], former: FormerEngines | None = None) -> None:
+    def __init__(
+        self,
+        engines: Sequence[IEngine],
+        former: FormerEngines | None = None,
+        reactor: IReactorProcess | None = None,
+    ) -> None:
         """
         @param former: the engines that the settings do not name any more.
+        @param reactor: needed for these.
         """
+        self._reactor = reactor
         self.engines = engines
         self._former = former
         self._problems: dict[IEngine, str] = {}
@@ -82,6 +98,8 @@ class Engines:
         """
         if self._former is not None:
             self._former.warn()
+            if self._reactor is not None:
+                await self._former.end_snapshotter(self._reactor)
         started = [Deferred.fromCoroutine(self._start(engine)) for engine in self.engines]
         try:
             await gatherResults(started, consumeErrors=True)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os.path
 from collections.abc import Collection, Sequence
 
+from twisted.internet.interfaces import IReactorProcess
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 
+from xferd.engines.snapshotter.command import command, settings_of_snapshotter
 from xferd.errors import BadInput, NotFound, StoreError
 from xferd.interfaces.engines import CONTAINERD, STOPPED, EngineJSON
 from xferd.interfaces.store import IStore
@@ -47,6 +50,20 @@ class FormerEngines:
         """
         for each in self.describe():
             self._log.warn("containerd {name}: {problem}", name=each["name"], problem=each["problem"])
+
+    async def end_snapshotter(self, reactor: IReactorProcess) -> None:
+        """
+        End the process that serves containerds if the settings name none any more.
+        """
+        settings = settings_of_snapshotter(self._store.path)
+        if self._named or not os.path.exists(settings):
+            return
+        program, *argv = command("--stop", self._store.path)
+        _, errors, code = await getProcessOutputAndValue(program, argv, {}, "/", reactor)
+        if code:
+            self._log.error("{why}", why=errors.decode(errors="replace").strip())
+        else:
+            os.unlink(settings)
 
     async def forget(self, name: str, mounts: str = "/proc/self/mountinfo") -> int:
         """

@@ -84,7 +84,8 @@ class EngineJSON(TypedDict):
 @frozen
 class EngineFigures:
     """
-    Counters of an engine, since the start of the daemon where they count events.
+    Counters of an engine, since the start of the process that serves it where they count
+    events.
 
     @ivar snapshots: the snapshots that the engine has; 0 for a view.
     @ivar layers: the layers of the store that it uses.

@@ -113,11 +113,13 @@ class ISnapshotTable(Interface):
         the start.
         """
 
-    def put(snapshot: Snapshot) -> Deferred[None]:
+    def put(snapshot: Snapshot, promise: int | None = None) -> Deferred[None]:
         """
         Add a snapshot, or replace the one with its number.
 
-        @raise StoreError: the disk refuses.
+        @param promise: the number of the promise that its layer stays until then:
+            L{ISnapshotTables.promise}.
+        @raise StoreError: the disk refuses, or a collection has begun since the promise.
         """
 
     def remove(snapshot: Snapshot) -> Deferred[None]:
@@ -137,6 +139,23 @@ class ISnapshotTables(Interface):
     def of(engine: str) -> ISnapshotTable:
         """
         The snapshots of an engine.
+        """
+
+    def reload(engine: str | None = None) -> Deferred[None]:
+        """
+        Read what another process has changed.
+
+        @param engine: the only one whose snapshots are read.
+        @raise StoreError: the disk refuses.
+        """
+
+    def promise(engine: str, chain_id: Digest) -> int:
+        """
+        Promise a layer, on which the caller holds a lease, for a snapshot that the
+        snapshotter records: it stays, also if the lease ends, until that is recorded or
+        can no longer be.
+
+        @return: the number of the promise, for L{ISnapshotTable.put}.
         """
 
     def engines() -> Sequence[str]:

@@ -1,37 +1,27 @@
 # -*- test-case-name: tests.store.test_journal -*-
 """
-The journal: a SQLite database of what outlives the daemon besides the content.
+The journal: a database of what outlives the daemon besides the content.
 
-The database has one thread and one connection, which only this thread uses.
-Records that arrive while a transaction is being written share the next one.  A
-record that cannot be written fails alone.  Each transaction also removes some
-of the oldest rows of tables that are too long.
+Each transaction also removes some of the oldest rows of tables that are too long.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from secrets import token_bytes
 from typing import Any
 
-from attrs import define, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedJob
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
-from xferd.store.batches import Batches
-from xferd.store.disk.reserve import Reserve
+from xferd.store.database import Database, Statement
 from xferd.store.job_record import encode_record
 from xferd.store.journal_schema import MIGRATIONS
-from xferd.store.threads import Threads
 
 _RECORD_JOB = """
     INSERT INTO job (id, created, state, run, record, request)
@@ -141,102 +131,34 @@ _PRUNE_KEYS = _prune("idempotency_key", "number")
 _PRUNE_HOSTS = _prune("host", "number")
 
 
-_AT_THE_END = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-"""Errors of SQLite when it cannot create or extend a file beside the database."""
-
-_LITTLE = 256 * 1024
-"""Free bytes below which these errors mean a full disk."""
-
-
-@frozen
-class Statement:
-    """
-    A statement of SQL, and its parameters by name.
-    """
-
-    sql: str
-    values: Mapping[str, Any]
-
-
-@define(eq=False)
-class _Record:
-    """
-    Statements to execute, all of them or none.
-
-    @ivar error: the reason why they failed, after their transaction.
-    """
-
-    statements: Sequence[Statement]
-    error: Exception | None = None
-
-
 @implementer(IJournal)
-class Journal:
+class Journal(Database):
     """
     The journal of a data directory.
 
     Life cycle: made, C{open}ed, C{close}d.
     """
 
+    migrations = MIGRATIONS
+    remedy = "move it away to start with an empty journal: images stay"
+
     salt = b""
 
-    def __init__(self, path: str, threads: Threads, reserve: Reserve, clock: IReactorTime) -> None:
+    def _opened(self, database: sqlite3.Connection) -> None:
         """
-        @param threads: one thread.
-        @param reserve: used by transactions when the disk is full.
+        Begin a new run.
         """
-        self._path = path
-        self._threads = threads
-        self._reserve = reserve
-        self._database: sqlite3.Connection | None = None
-        self._writes: Batches[_Record] = Batches(lambda batch: threads.run(self._write, batch), clock)
+        new = token_bytes(32)
+        database.execute("UPDATE daemon SET run = run + 1, salt = coalesce(salt, ?)", (new,))
+        (self.salt,) = database.execute("SELECT salt FROM daemon").fetchone()
 
-    def open(self) -> None:
-        """
-        Open the database, migrate it to this version, and begin a new run.
-        Blocking: call it before the reactor runs.
-
-        @raise StoreError: it is damaged, of a newer xferd, or the disk
-            refuses.
-        """
-        self._reserve.spend(self._open)
-
-    def _open(self) -> None:
-        self.release()
-        # SQLite would create it readable for all.  If this fails, SQLite reports why.
-        with suppress(OSError):
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with self._trouble("open"):
-            database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            self._database = database
-            database.execute("PRAGMA journal_mode = WAL")
-            # A recorded row must survive a power failure.
-            database.execute("PRAGMA synchronous = FULL")
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version > len(MIGRATIONS):
-                self.release()
-                raise StoreError(f"{self._path} was made by a newer xferd; use that one")
-            for number, script in enumerate(MIGRATIONS[version:], version + 1):
-                database.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
-            new = token_bytes(32)
-            database.execute("UPDATE daemon SET run = run + 1, salt = coalesce(salt, ?)", (new,))
-            (self.salt,) = database.execute("SELECT salt FROM daemon").fetchone()
-
-    def release(self) -> None:
-        """
-        Close the database at once.  Idempotent.
-        """
-        database, self._database = self._database, None
-        if database is not None:
-            database.close()
-
-    async def close(self) -> None:
-        """
-        Write the waiting records, and close the database.
-        """
-        await self._writes.drain()
-        if self._database is not None:
-            await self._threads.run(self.release)
+    def _committing(self, database: sqlite3.Connection, records: int) -> None:
+        most = _PRUNE_STEP + 2 * records
+        database.execute(_PRUNE_JOBS, (KEPT_JOBS, most))
+        database.execute(_PRUNE_ATTEMPTS, (KEPT_ATTEMPTS, most))
+        database.execute(_PRUNE_HOLDERS, (KEPT_HOLDERS, most))
+        database.execute(_PRUNE_KEYS, (KEPT_KEYS, most))
+        database.execute(_PRUNE_HOSTS, (KEPT_HOSTS, most))
 
     def record_job(
         self, record: Mapping[str, Any], request: Mapping[str, Any] | None = None
@@ -404,112 +326,8 @@ class Journal:
         rows = self._read(_HOLDERS, (host, str(digest), MOST_HOLDERS))
         return [Repository(host, path) for (path,) in rows]
 
-    def _read(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self._trouble("read") as database:
-            return list(database.execute(query, values))
-
     def _add(self, statement: str, values: Mapping[str, Any], lag: float = 0.0) -> Deferred[None]:
         return self.write([Statement(statement, values)], lag)
-
-    def read(self, query: str) -> Deferred[list[tuple[Any, ...]]]:
-        """
-        Read rows.
-
-        @raise StoreError: the database cannot be read.
-        """
-        return self._threads.run(self._read, query, ())
-
-    def write(self, statements: Sequence[Statement], lag: float = 0.0) -> Deferred[None]:
-        """
-        Execute some statements in one transaction: all of them, or none.
-        Cancelling waits for the disk.
-
-        @param lag: the seconds that they may wait for others.
-        @raise StoreError: the disk refuses.
-        """
-        record = _Record(statements)
-
-        def written(_: None) -> None:
-            if record.error is not None:
-                raise record.error
-
-        return self._writes.add(record, lag).addCallback(written)
-
-    def _write(self, batch: Sequence[_Record]) -> None:
-        """
-        Write some records in one transaction, without those that the database
-        refuses.  If the transaction fails, write each record in its own.
-        """
-        try:
-            self._reserve.spend(self._commit, batch)
-        except StoreError as e:
-            if len(batch) == 1:
-                batch[0].error = e
-                return
-            for record in batch:
-                self._write([record])
-
-    def _commit(self, batch: Sequence[_Record]) -> None:
-        with self._trouble("write to") as database:
-            database.execute("BEGIN")
-            try:
-                for record in batch:
-                    record.error = None
-                    database.execute("SAVEPOINT record")
-                    try:
-                        with self._trouble("write to"):
-                            for statement in record.statements:
-                                database.execute(statement.sql, statement.values)
-                    except StoreError as e:
-                        # SQLite may have rolled back the transaction.
-                        if isinstance(e, DiskFull) or not database.in_transaction:
-                            raise
-                        record.error = e
-                        database.execute("ROLLBACK TO record")
-                    database.execute("RELEASE record")
-                most = _PRUNE_STEP + 2 * len(batch)
-                database.execute(_PRUNE_JOBS, (KEPT_JOBS, most))
-                database.execute(_PRUNE_ATTEMPTS, (KEPT_ATTEMPTS, most))
-                database.execute(_PRUNE_HOLDERS, (KEPT_HOLDERS, most))
-                database.execute(_PRUNE_KEYS, (KEPT_KEYS, most))
-                database.execute(_PRUNE_HOSTS, (KEPT_HOSTS, most))
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _trouble(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """
-        Raise L{StoreError} in place of SQLite's errors, and of those for values
-        that SQLite cannot represent.
-        """
-        try:
-            yield self._database  # type: ignore[misc]
-        except (sqlite3.Error, UnicodeError, OverflowError) as e:
-            self._raise(e, doing)
-
-    def _raise(self, error: Exception, doing: str) -> None:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL or (code in _AT_THE_END and _is_full(self._path)):
-            raise DiskFull(
-                f"cannot {doing} {self._path}: no space is left; free some on that disk and try again"
-            ) from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StoreError(
-                f"{self._path} is damaged; move it away to start with an empty journal: "
-                "images stay, but the containers of engines are lost"
-            ) from error
-        raise StoreError(f"cannot {doing} {self._path}: {error}") from error
-
-
-def _is_full(path: str) -> bool:
-    """
-    Whether the disk of a file is nearly full.
-    """
-    disk = os.statvfs(os.path.dirname(path))
-    return disk.f_bavail * disk.f_frsize < _LITTLE
 
 
 def _names(repository: Repository, digest: Digest) -> dict[str, str]:

@@ -164,5 +164,9 @@ MIGRATIONS: Final = (
     ALTER TABLE job ADD COLUMN request TEXT;
     ALTER TABLE job ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
     """,
+    # They are in a database of their own.
+    """
+    DROP TABLE snapshot;
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

@@ -54,6 +54,8 @@ class Paths:
         staging/            unfinished and removed files; swept at start
         quarantine/         damaged content that could not be replaced
         engines/<name>/     files of an engine's snapshots, which are its own business
+        engines/daemon.sock, engines/snapshotter.*   of the process that serves engines
+        snapshots.db        the snapshots of engines
         xferd.db            the journal
         version             the version of this layout
         lock                held by the daemon that uses the directory
@@ -133,6 +135,20 @@ class Paths:
         The journal's file.
         """
         return join(self.root, "xferd.db")
+
+    @property
+    def engines(self) -> str:
+        """
+        The directory of the engines' files.
+        """
+        return join(self.root, "engines")
+
+    @property
+    def snapshots(self) -> str:
+        """
+        The file of the engines' snapshots.
+        """
+        return join(self.root, "snapshots.db")
 
     @property
     def version(self) -> str:

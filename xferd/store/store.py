@@ -51,7 +51,7 @@ from xferd.store.journal import Journal
 from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import INCOMING, NOTE, Paths, parse_partial_name
-from xferd.store.snapshots import SnapshotTables
+from xferd.store.snapshots import SnapshotDatabase, SnapshotTables
 from xferd.store.threads import Pool, Threads, delay_cancellation
 from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.trees import Trees
@@ -196,7 +196,8 @@ class Store:
             wall_clock=wall_clock,
             partial_age=partial_age,
         )
-        self.snapshots = SnapshotTables(self.journal, self.gc.add_user)
+        self._snapshots = SnapshotDatabase(paths.snapshots, self._database_thread, self._reserve, reactor)
+        self.snapshots = SnapshotTables(self._snapshots, self.gc.add_user)
         self.free_space = FreeSpace(
             self.path,
             reactor,
@@ -309,6 +310,7 @@ class Store:
         self._trash.stop()
         if self._started:
             await self.journal.close()
+            await self._snapshots.close()
         await self._reading.stop()
         await self._fitting.stop()
         await self._bulk.stop()
@@ -336,17 +338,23 @@ class Store:
 
     def _open_journal(self) -> None:
         """
-        Open the journal.  If the reserve is spent, too, free space by removing
+        Open the databases.  If the reserve is spent, too, free space by removing
         the unfinished files of an earlier daemon first.
         """
         try:
-            self.journal.open()
+            self._open_databases()
         except DiskFull:
             old, self._old = self._old, []
             with trying_to(f"sweep {self._paths.staging}"):
                 for path in old:
                     remove(path, Event())
-            self.journal.open()
+            self._open_databases()
+
+    def _open_databases(self) -> None:
+        self._snapshots.open()
+        # Before the journal drops the snapshots of an older version.
+        self._snapshots.take_from(self._paths.database)
+        self.journal.open()
 
     def _check_index(self) -> None:
         """
@@ -394,6 +402,7 @@ class Store:
 
     def _release(self) -> None:
         self.journal.release()
+        self._snapshots.release()
         self._opened = False
         self._lock.release()
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,13 +27,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from xferd.errors import StoreError
 from xferd.interfaces.store import IStore
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.catalog.records import Change, OriginChange, Recorded
+from xferd.store.database import Statement
 from xferd.store.disk.file_system import trying_to
 from xferd.store.disk.free_space import FreeSpace
-from xferd.store.journal import Statement
-from xferd.store.snapshots import SnapshotTables
+from xferd.store.snapshots import SnapshotDatabase, SnapshotTables
 from xferd.testing.fake_blobs import FakeBlobs
 from xferd.testing.fake_gc import FakeGarbageCollector
 from xferd.testing.fake_images import FakeImages
@@ -67,7 +69,8 @@ class FakeStore:
         )
         self.journal = FakeJournal(self.gate)
         self.incoming = FakeIncomingBlobs(self.blobs, self.gate)
-        self.snapshots = SnapshotTables(_NoDatabase(self.gate), self.gc.add_user)
+        self.snapshot_records = _SnapshotRecords(self.gate)
+        self.snapshots = SnapshotTables(self.snapshot_records, self.gc.add_user)
         self.integrity = FakeIntegrity(self.blobs, self.trees, self.layers, self.gate)
         self.free_space = FreeSpace(path, clock, free=lambda: self.blobs.free)
 
@@ -111,22 +114,37 @@ class _NoRecords:
         return succeed(Recorded())
 
 
-class _NoDatabase:
+class _SnapshotRecords:
     """
-    A database of snapshots that are forgotten.
+    A database of snapshots in memory.
     """
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        self._database.executescript("".join(SnapshotDatabase.migrations))
 
-    def read(self, _: str) -> Deferred[list[tuple[Any, ...]]]:
+    def read(self, query: str) -> Deferred[list[tuple[Any, ...]]]:
         """
-        There are no rows.
+        Read rows.
         """
-        return succeed([])
+        return succeed(self._database.execute(query).fetchall())
 
     def write(self, statements: Sequence[Statement]) -> Deferred[None]:
         """
         Take as long as the gate wants.
         """
-        return self._gate.enter("snapshots.write", statements[0].values.get("number"))
+
+        def write(_: None) -> None:
+            try:
+                for statement in statements:
+                    self._database.execute(statement.sql, statement.values)
+            except sqlite3.Error as e:
+                raise StoreError(str(e)) from e
+
+        values = statements[0].values
+        # A collection has no engine.
+        entered = (
+            self._gate.enter("snapshots.write", values.get("number")) if "engine" in values else succeed(None)
+        )
+        return entered.addCallback(write)

@@ -4,41 +4,22 @@ Tests for L{xferd.engines.snapshotter.engine}.
 
 from __future__ import annotations
 
-import os
-import shutil
-from tempfile import mkdtemp
 from time import process_time
-from typing import Any, cast
+from typing import cast
 
-from twisted.internet import reactor as installed
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.engines.snapshotter.test_pulls import PullsCase
 from xferd.engines.engines import make_engines
-from xferd.engines.grpc.client import GrpcClient
-from xferd.engines.grpc.status import GrpcError, Status
-from xferd.engines.proto import snapshots_pb2 as messages
 from xferd.engines.settings import ContainerdSettings, EnginesSettings
-from xferd.engines.snapshotter.calls import SERVICE
 from xferd.engines.snapshotter.engine import ContainerdEngine
-from xferd.engines.snapshotter.labels import IMAGE, MANIFEST, REF
-from xferd.engines.snapshotter.pulls import LayerPulls
-from xferd.errors import ConfigError, StoreError
-from xferd.interfaces.engines import (
-    CONTAINERD,
-    SERVING,
-    STOPPED,
-    EngineContext,
-    EngineFigures,
-    IEngine,
-)
+from xferd.engines.snapshotter.labels import IMAGE
+from xferd.engines.snapshotter.layer_source import LayerSource
+from xferd.engines.snapshotter.snapshotter_process import SnapshotterProcess
+from xferd.interfaces.engines import CONTAINERD, STOPPED, EngineContext, EngineFigures, IEngine
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.snapshots import Kind, Snapshot
-from xferd.testing.inline_threads import InlinePool, InlineReactor
-
-reactor = cast(IReactor, installed)
+from xferd.testing.inline_threads import InlineReactor
 
 
 class DescriptionTests(PullsCase):
@@ -54,8 +35,9 @@ class DescriptionTests(PullsCase):
         context = EngineContext(
             cast("IReactor", InlineReactor()), self.wall_clock, self.jobs, self.store, self.store.path
         )
+        process = SnapshotterProcess({}, LayerSource(self.store, self.pulls), context)
         self.engine = ContainerdEngine(
-            "main", "/run/x.sock", context, self.pulls, ContainerdSettings(), InlinePool()
+            "main", "/run/x.sock", context, process, self.pulls, ContainerdSettings()
         )
 
     def put(self, key: str, parent: str = "", index: int | None = None, **labels: str) -> None:
@@ -145,100 +127,3 @@ class DescriptionTests(PullsCase):
             [(each.kind, each.name, each.path) for each in made],
             [(CONTAINERD, "main", "/run/xferd/engines/main.sock"), (CONTAINERD, "two", "/run/two.sock")],
         )
-
-
-class SocketTests(PullsCase, TestCase):
-    """
-    An engine on a real socket.
-    """
-
-    def setUp(self) -> None:
-        """
-        Start the engine.
-        """
-        super().setUp()
-        self.place = mkdtemp(prefix="xferd-")
-        self.addCleanup(shutil.rmtree, self.place)
-        self.path = f"{self.place}/engine.sock"
-        self.context = EngineContext(reactor, self.wall_clock, self.jobs, self.store, self.store.path)
-        # The jobs' clock is wound by hand, the engine's by the real reactor.
-        self.pulls = LayerPulls(self.jobs, self.store, self.clock)
-        self.engine = self.make()
-        self.client = GrpcClient(self.path, reactor)
-        self.addCleanup(self.client.close)
-
-    def make(self) -> ContainerdEngine:
-        """
-        An engine that is stopped at the end.
-        """
-        engine = ContainerdEngine("main", self.path, self.context, self.pulls, ContainerdSettings())
-        self.addCleanup(engine.stop)
-        return engine
-
-    async def call(self, name: str, request: Any, answer: Any) -> Any:
-        """
-        Make a call.
-        """
-        return await self.client.unary(f"/{SERVICE}/{name}", request, answer)
-
-    def wanted(self) -> messages.PrepareSnapshotRequest:
-        """
-        The call for the bottom layer.
-        """
-        image = self.image
-        labels = {REF: str(image.chain_ids[0]), IMAGE: f"{self.reference}", MANIFEST: str(image.digest)}
-        return messages.PrepareSnapshotRequest(key="extract", labels=labels)
-
-    async def test_served(self) -> None:
-        """
-        It answers on its socket, says so, and stops.
-        """
-        await self.engine.start()
-        self.assertEqual((await self.engine.describe())["state"], SERVING)
-        with self.assertRaises(GrpcError) as caught:
-            await self.call("Stat", messages.StatSnapshotRequest(key="x"), messages.StatSnapshotResponse)
-        self.assertEqual(caught.exception.code, Status.NOT_FOUND)
-        await self.engine.stop()
-        self.assertEqual((await self.engine.describe())["state"], STOPPED)
-        with self.assertRaises(GrpcError) as caught:
-            await self.call("Stat", messages.StatSnapshotRequest(key="x"), messages.StatSnapshotResponse)
-        self.assertEqual(caught.exception.code, Status.UNAVAILABLE)
-        await self.engine.stop()
-
-    async def test_in_use(self) -> None:
-        """
-        A socket that is in use, and a place where containers cannot run, are errors.
-        """
-        await self.engine.start()
-        with self.assertRaises(ConfigError):
-            await self.make().start()
-        shutil.rmtree(os.path.join(self.store.path, "engines"))
-        with open(os.path.join(self.store.path, "engines"), "wb"):
-            pass
-        with self.assertRaises(StoreError):
-            await self.make().start()
-
-    async def test_reset(self) -> None:
-        """
-        A client that resets its call ends the job, if no other call waits for it.
-        """
-        await self.engine.start()
-        self.registry.gate.hold("open", self.blob(0))
-        calling = Deferred.fromCoroutine(
-            self.call("Prepare", self.wanted(), messages.PrepareSnapshotResponse)
-        )
-        await self.until(lambda: [job["state"] for job in self.jobs.all()] == ["running"])
-        calling.cancel()
-        with self.assertRaises(CancelledError):
-            await calling
-        await self.until(lambda: [job["state"] for job in self.jobs.all()] == ["cancelled"])
-
-    async def until(self, condition: Any) -> None:
-        """
-        Let the jobs, the threads and the socket work until something holds.
-        """
-        while not condition():
-            self.settle()
-            waiting: Deferred[None] = Deferred()
-            reactor.callLater(0.01, waiting.callback, None)
-            await waiting

@@ -14,12 +14,12 @@ from xferd.engines.snapshotter.labels import (
     MAX_LABEL,
     REF,
     UID_MAP,
-    WantedLayer,
     checked,
     mapped_root,
     wanted_layer,
     without_maps,
 )
+from xferd.interfaces.layer_source import WantedLayer
 from xferd.names import Digest, Reference
 
 CHAIN, IMAGE_DIGEST = Digest.of(b"chain"), Digest.of(b"manifest")

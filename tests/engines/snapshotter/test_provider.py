@@ -8,9 +8,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from tests.engines.snapshotter.test_service import SnapshotterCase
 from tests.jobs.case import HOST
@@ -19,6 +20,7 @@ from xferd.engines.snapshotter.errors import SnapshotExists, SnapshotUnknown
 from xferd.engines.snapshotter.labels import GID_MAP, IMAGE, MANIFEST, REF, UID_MAP
 from xferd.errors import DiskFull, ManifestUnknown, StoreError
 from xferd.interfaces.engines import ICredentialsOf
+from xferd.interfaces.layer_source import ILayerSource, NotProvided, Promise
 from xferd.interfaces.snapshots import Kind, Mount
 from xferd.names import Digest
 from xferd.testing.images import sample_image
@@ -37,10 +39,33 @@ class Brought:
         return {HOST: Credentials("ann", Secret("secret"))} if image == f"{HOST}/app:latest" else {}
 
 
+@implementer(ILayerSource)
+class NoSource:
+    """
+    A source without layers.
+    """
+
+    def __init__(self, away: bool = False) -> None:
+        self.away = away
+
+    def obtain(self, *_: Any) -> Deferred[Promise]:
+        """
+        There is none.
+        """
+        return fail(NotProvided("there is none"))
+
+
 class LayerTests(SnapshotterCase):
     """
     Layers of the store.
     """
+
+    def test_interfaces(self) -> None:
+        """
+        The sources provide their Interface.
+        """
+        verifyObject(ILayerSource, self.source)
+        verifyObject(ILayerSource, NoSource())
 
     def labels(self, index: int, **more: str) -> dict[str, str]:
         """
@@ -254,7 +279,7 @@ class LayerTests(SnapshotterCase):
         self.clock.advance(60)
         self.settle()
         self.trees()
-        self.provider.stop()
+        self.provider._source = NoSource()
         (mount,) = self.do(self.ask(1))
         self.assertIn(f"lowerdir={self.store.layers.registered[self.image.chain_ids[0]].path}", mount.options)
 
@@ -285,17 +310,26 @@ class LayerTests(SnapshotterCase):
         self.committed(self.name(0))
         self.declined(self.ask(0))
 
-    def test_stopping(self) -> None:
+    def test_away(self) -> None:
         """
-        When xferd stops, those who wait get ordinary snapshots, and so do those who come.
+        While the daemon is away, a layer that is a snapshot already is provided, and no
+        other one.
         """
-        self.registry.gate.hold("open", self.blob(0))
-        asked = self.ask(0)
-        self.settle()
-        self.provider.stop()
-        self.pulls.stop()
-        self.declined(asked)
-        self.declined(self.ask(0, key="late"))
+        self.refuse(self.ask(0), SnapshotExists)
+        self.trees()
+        self.provider._source = NoSource(away=True)
+        self.refuse(self.ask(0, key="other/0"), SnapshotExists)
+        self.declined(self.ask(1))
+        self.assertEqual(self.counted(), {"pulled": 1, "stored": 1, "declined": 1})
+
+    def test_isolated_and_away(self) -> None:
+        """
+        Where clients have to prove that they may have a layer, not even that one is.
+        """
+        self.refuse(self.ask(0), SnapshotExists)
+        self.snapshotter = self.make_snapshotter(isolated=True)
+        self.provider._source = NoSource(away=True)
+        self.declined(self.ask(0, key="other/0"))
 
     def test_cancelled(self) -> None:
         """
@@ -315,19 +349,50 @@ class LayerTests(SnapshotterCase):
 
     def test_cancelled_late(self) -> None:
         """
-        A layer that is being recorded is recorded, and is not collected before.
+        A layer that is being recorded is recorded.
         """
         self.store.gate.hold("snapshots.write")
         asked = self.ask(0)
         self.settle()
         asked.cancel()
-        self.clock.advance(60)
-        self.settle()
-        self.do(self.store.gc.collect(False))
         self.store.gate.release("snapshots.write")
         self.refuse(asked, CancelledError)
         self.assertEqual(self.keys(), [self.name(0)])
+
+    def collecting(self, release: bool) -> Deferred[Sequence[Mount]]:
+        """
+        Ask for a layer, and collect garbage before it is recorded.
+
+        @param release: whether the lease on the layer ends before.
+        """
+        self.store.gate.hold("snapshots.write")
+        asked = self.ask(0)
+        self.settle()
+        if release:
+            asked.cancel()
+        self.clock.advance(60)
+        self.settle()
+        self.do(self.store.gc.collect(False))
         self.assertIsNotNone(self.store.layers.get(self.image.chain_ids[0]))
+        self.store.gate.release("snapshots.write")
+        return asked
+
+    def test_collected_meanwhile(self) -> None:
+        """
+        A collection that begins before a layer is recorded spares the layer; as it has not
+        seen the record, the layer is asked for again.
+        """
+        self.refuse(self.collecting(False), SnapshotExists)
+        self.assertEqual(self.keys(), [self.name(0)])
+        self.do(self.store.gc.collect(False))
+        self.assertIsNotNone(self.store.layers.get(self.image.chain_ids[0]))
+
+    def test_collected_and_cancelled(self) -> None:
+        """
+        If nobody waits any more, it is not recorded.
+        """
+        self.refuse(self.collecting(True), CancelledError)
+        self.assertEqual(self.keys(), [])
 
     def test_not_recorded(self) -> None:
         """
@@ -344,7 +409,7 @@ class LayerTests(SnapshotterCase):
         maps = {UID_MAP: "0:5:1", GID_MAP: "0:5:1"}
         self.refuse(self.ask(0, **maps), SnapshotExists)
         self.assertEqual(self.stat(self.name(0)).labels, self.labels(0))
-        self.provider.stop()
+        self.provider._source = NoSource()
         self.trees_of_first()
         self.declined(self.ask(1, key="own", **maps))
         self.assertEqual(self.stat("own").labels, self.labels(1))

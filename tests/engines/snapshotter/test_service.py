@@ -16,10 +16,13 @@ from tests.engines.snapshotter.test_pulls import PullsCase
 from xferd.engines.snapshotter.directories import Directories
 from xferd.engines.snapshotter.errors import BadCall, NotPossible, SnapshotExists, SnapshotUnknown
 from xferd.engines.snapshotter.labels import GID_MAP, UID_MAP
+from xferd.engines.snapshotter.layer_source import LayerSource
 from xferd.engines.snapshotter.provider import LayerProvider
 from xferd.engines.snapshotter.service import Snapshotter
 from xferd.errors import DiskFull
 from xferd.interfaces.snapshots import ISnapshotter, Kind, Mount, Snapshot, Usage
+from xferd.names import Digest
+from xferd.store.snapshots import SnapshotTables
 from xferd.store.threads import Threads
 from xferd.testing.inline_threads import InlinePool, InlineReactor
 
@@ -41,6 +44,7 @@ class SnapshotterCase(PullsCase):
         self.pool = InlinePool()
         self.threads = Threads(cast("IReactorFromThreads", InlineReactor()), self.pool, "stopped")
         self.threads.start()
+        self.source = LayerSource(self.store, self.pulls)
         self.root = os.path.abspath(os.path.join(self.store.path, "engines", "main"))
         self.snapshotter = self.make_snapshotter()
 
@@ -51,18 +55,24 @@ class SnapshotterCase(PullsCase):
         @param how: changes of what its provider gets.
         """
         options = {"isolated": self.jobs.isolated, **how}
+        # Those of the snapshotter's process; the store's are the daemon's.
+        tables = SnapshotTables(self.store.snapshot_records, lambda _: None)
+        self.successResultOf(tables.reload())
+        self.table = tables.of("main")
         self.provider = LayerProvider(
-            self.store.snapshots.of("main"),
-            store=self.store,
-            pulls=self.pulls,
+            "main",
+            self.table,
+            source=self.source,
             wall_clock=self.wall_clock,
             **options,
         )
         made = Snapshotter(
             "main",
-            store=self.store,
+            table=self.table,
             provider=self.provider,
             directories=Directories(self.root),
+            files_of=self.files_of,
+            discard=self.store.discard,
             threads=self.threads,
             wall_clock=self.wall_clock,
         )
@@ -70,6 +80,13 @@ class SnapshotterCase(PullsCase):
         self.settle()
         self.successResultOf(starting)
         return made
+
+    def files_of(self, chain_id: Digest) -> str | None:
+        """
+        The files of a layer.
+        """
+        layer = self.store.layers.get(chain_id)
+        return None if layer is None else layer.path
 
     def do(self, work: Deferred[T]) -> T:
         """

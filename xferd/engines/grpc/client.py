@@ -53,11 +53,15 @@ class GrpcClient:
     States: disconnected; connecting; connected; closed.
     """
 
-    def __init__(self, path: str, reactor: IUnixReactor, limit: int = MAX_MESSAGE) -> None:
+    def __init__(
+        self, path: str, reactor: IUnixReactor, limit: int = MAX_MESSAGE, max_delay: float = MAX_DELAY
+    ) -> None:
         """
         @param path: the server's socket.
         @param limit: bytes of one answer.
+        @param max_delay: seconds between attempts to connect, at most.
         """
+        self._max_delay = max_delay
         self._limit = limit
         self._path = path
         self._reactor = reactor
@@ -181,7 +185,7 @@ class GrpcClient:
             self._problem = f"cannot connect to {self._path}: {_reason(e)}"
             if self._closed:
                 self._problem = "xferd is stopping"
-            self._delay = min(max(2 * self._delay, FIRST_DELAY), MAX_DELAY)
+            self._delay = min(max(2 * self._delay, FIRST_DELAY), self._max_delay)
             self._retry_at = self._reactor.seconds() + self._delay
             problem = GrpcError(Status.UNAVAILABLE, self._problem)
         else:

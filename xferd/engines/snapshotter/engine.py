@@ -1,33 +1,29 @@
 # -*- test-case-name: tests.engines.snapshotter.test_engine -*-
 """
-A containerd that is served with a snapshotter, on a socket of its own.
+A containerd that is served with a snapshotter, on a socket of its own: as the daemon has
+it.
 """
 
 from __future__ import annotations
 
-import os.path
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.python.threadpool import ThreadPool
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
-from xferd.engines.cri.image_service import MAX_ANSWER, ImageService
-from xferd.engines.cri.pull_credentials import PullCredentials
+from xferd.engines.cri.image_service import MAX_ANSWER
 from xferd.engines.fill.filling import Filling
 from xferd.engines.grpc.client import GrpcClient
-from xferd.engines.grpc.listener import GrpcListener
 from xferd.engines.settings import ContainerdSettings
-from xferd.engines.snapshotter.calls import snapshots_service
-from xferd.engines.snapshotter.directories import Directories
 from xferd.engines.snapshotter.labels import IMAGE
-from xferd.engines.snapshotter.provider import LayerProvider
 from xferd.engines.snapshotter.pulls import LayerPulls
-from xferd.engines.snapshotter.service import Snapshotter
+from xferd.engines.snapshotter.snapshotter_process import SnapshotterProcess
+from xferd.errors import EngineFailed, XferdError
 from xferd.interfaces.engines import (
     CONTAINERD,
+    FAILED,
     SERVING,
     STOPPED,
     EngineContext,
@@ -40,10 +36,6 @@ from xferd.interfaces.engines import (
 )
 from xferd.interfaces.snapshots import Snapshot
 from xferd.names import Digest, Reference
-from xferd.store.threads import Pool, Threads
-
-THREADS = 4
-"""Threads for the files of one engine's snapshots: most of their work waits for the disk."""
 
 
 @implementer(IEngine, IFillable)
@@ -61,55 +53,35 @@ class ContainerdEngine:
         name: str,
         path: str,
         context: EngineContext,
+        process: SnapshotterProcess,
         pulls: LayerPulls,
         settings: ContainerdSettings,
-        pool: Pool | None = None,
     ) -> None:
         """
         @param path: the socket.
+        @param process: the one that serves all engines.
         @param pulls: those of all engines.
         @param settings: the engine's.
-        @param pool: the threads; by default some of its own.
         """
         self.name = name
         self.path = path
         self._state = STOPPED
+        self._process = process
         self._pulls = pulls
+        self._tables = context.store.snapshots
         self._table = context.store.snapshots.of(name)
         self._has_cri = settings.cri
         self._client = GrpcClient(settings.address, context.reactor, MAX_ANSWER)
-        credentials = PullCredentials()
-        images = ImageService(self._client, credentials)
         self._filling = Filling(self._client, name, context)
-        if pool is None:
-            pool = ThreadPool(0, THREADS, f"engine {name}")
-        self._threads = Threads(context.reactor, pool, "xferd is stopping")
-        self._provider = LayerProvider(
-            self._table,
-            store=context.store,
-            pulls=pulls,
-            wall_clock=context.wall_clock,
-            isolated=context.jobs.isolated,
-            credentials=credentials,
-        )
-        self._snapshotter = Snapshotter(
-            name,
-            store=context.store,
-            provider=self._provider,
-            directories=Directories(os.path.join(context.data_dir, "engines", name)),
-            threads=self._threads,
-            wall_clock=context.wall_clock,
-        )
-        services = [snapshots_service(self._snapshotter), *(images.services() if settings.cri else ())]
-        self._listener = GrpcListener(path, services, context.reactor)
 
     def start(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        self._threads.start()
-        await self._snapshotter.start()
-        self._listener.start()
+        await self._process.start()
+        problem = self._process.report(self.name).problem
+        if problem is not None:
+            raise EngineFailed(problem)
         self._state = SERVING
 
     def stop(self) -> Deferred[None]:
@@ -117,12 +89,10 @@ class ContainerdEngine:
 
     async def _stop(self) -> None:
         self._state = STOPPED
-        # Those that wait for layers get ordinary snapshots, for which the threads are needed.
-        self._provider.stop()
+        # Calls for layers wait in the snapshotter for the next daemon.
+        await self._process.stop()
         self._pulls.stop()
-        await self._listener.stop()
         self._client.close()
-        await self._threads.stop()
 
     def fill(
         self,
@@ -135,27 +105,35 @@ class ContainerdEngine:
         return Deferred.fromCoroutine(self._filling.fill(reference, namespace, client, credentials, progress))
 
     def describe(self) -> Deferred[EngineJSON]:
+        return Deferred.fromCoroutine(self._describe())
+
+    async def _describe(self) -> EngineJSON:
+        problem = None
+        if self._state == SERVING:
+            problem = self._process.problem or self._process.report(self.name).problem
+            try:
+                await self._tables.reload()
+            except XferdError as e:
+                problem = str(e)
         layers = self._layers()
-        return succeed(
-            EngineJSON(
-                name=self.name,
-                kind=self.kind,
-                state=self._state,
-                problem=None,
-                path=self.path,
-                snapshots=len(self._table.all()),
-                layers=len(layers),
-                size=sum(each.usage.size for each in layers.values() if each.usage is not None),
-                images=self._images(),
-                cri=self._has_cri,
-            )
+        return EngineJSON(
+            name=self.name,
+            kind=self.kind,
+            state=self._state if problem is None else FAILED,
+            problem=problem,
+            path=self.path,
+            snapshots=len(self._table.all()),
+            layers=len(layers),
+            size=sum(each.usage.size for each in layers.values() if each.usage is not None),
+            images=self._images(),
+            cri=self._has_cri,
         )
 
     def figures(self) -> EngineFigures:
         return EngineFigures(
             snapshots=len(self._table.all()),
             layers=len(self._layers()),
-            prepares=dict(self._provider.prepares),
+            prepares=dict(self._process.report(self.name).prepares),
         )
 
     def _layers(self) -> dict[Digest, Snapshot]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import frozen
-
 from xferd.engines.snapshotter.errors import BadCall
 from xferd.errors import BadDigest, BadReference
+from xferd.interfaces.layer_source import WantedLayer
 from xferd.names import Digest, Reference
 
 REF: Final = "containerd.io/snapshot.ref"
@@ -68,22 +67,6 @@ def without_maps(labels: Mapping[str, str]) -> dict[str, str]:
     not choose the owner of files on this host.
     """
     return {key: value for key, value in labels.items() if key not in (UID_MAP, GID_MAP)}
-
-
-@frozen
-class WantedLayer:
-    """
-    A layer that an engine asks for.
-
-    @ivar chain_id: its chain ID.
-    @ivar image: the image to pull it with, by digest; L{None} if the engine has not
-        named one.
-    @ivar named: the reference as the engine has it.
-    """
-
-    chain_id: Digest
-    image: Reference | None = None
-    named: str = ""
 
 
 def wanted_layer(labels: Mapping[str, str]) -> WantedLayer | None:

@@ -10,31 +10,26 @@ from collections.abc import Mapping
 from typing import Final
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger, LogLevel
 
-from xferd.engines.snapshotter.labels import WantedLayer, checked
-from xferd.engines.snapshotter.pulls import LayerPulls, NotPulled
-from xferd.errors import StoreError
+from xferd.engines.snapshotter.labels import checked
+from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.engines import ICredentialsOf
+from xferd.interfaces.layer_source import DECLINED, STORED, ILayerSource, NotProvided, Promise, WantedLayer
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.snapshots import ISnapshotTable, Kind, Snapshot, Usage
-from xferd.interfaces.store import IStore, Layer
 from xferd.names import Digest
 from xferd.store.threads import delay_cancellation
 
-STORED: Final = "stored"
-PULLED: Final = "pulled"
-DECLINED: Final = "declined"
+_TRIES: Final = 3
+"""
+Promises of one layer: a collection of garbage ends a promise, and there is seldom more
+than one in a minute.
+"""
 
 
-class _Declined(Exception):
-    """
-    xferd does not provide a layer; the text is the reason.
-    """
-
-
-class _OnTop(_Declined):
+class _OnTop(NotProvided):
     """
     The engine has unpacked the layer below itself.
     """
@@ -44,8 +39,6 @@ class LayerProvider:
     """
     Provides layers to one engine.
 
-    States: I{open}; I{stopping}, after C{stop}.
-
     @ivar prepares: the number of layers that the engine has asked for, by result.
     """
 
@@ -53,35 +46,29 @@ class LayerProvider:
 
     def __init__(
         self,
+        engine: str,
         table: ISnapshotTable,
         *,
-        store: IStore,
-        pulls: LayerPulls,
+        source: ILayerSource,
         wall_clock: WallClock,
         isolated: bool,
         credentials: ICredentialsOf | None = None,
     ) -> None:
         """
-        @param table: the engine's snapshots.
+        @param engine: the name of the engine.
+        @param table: its snapshots.
         @param isolated: whether a client has to prove that it may have a layer: an engine
             cannot.
         @param credentials: those that clients of the engine have brought.
         """
         self.prepares: Counter[str] = Counter()
+        self._engine = engine
         self._table = table
-        self._store = store
-        self._pulls = pulls
+        self._source = source
         self._wall_clock = wall_clock
         self._isolated = isolated
         self._credentials = credentials
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
-        self._stopping = False
-
-    def stop(self) -> None:
-        """
-        Provide no more layers.
-        """
-        self._stopping = True
 
     async def provide(self, wanted: WantedLayer, parent: str, labels: Mapping[str, str]) -> bool:
         """
@@ -96,7 +83,7 @@ class LayerProvider:
         """
         try:
             self.prepares[await self._provide(wanted, parent, labels)] += 1
-        except _Declined as e:
+        except NotProvided as e:
             self.prepares[DECLINED] += 1
             self._log.emit(
                 # One sentence for each image.
@@ -115,35 +102,33 @@ class LayerProvider:
         Obtain a layer, and record it.
 
         @return: how it was obtained.
-        @raise _Declined: the engine has to unpack it by itself.
+        @raise NotProvided: the engine has to unpack it by itself.
         """
         below = self._below(parent)
-        # Until the record keeps the layer.
-        release = self._store.gc.lease()
-        try:
-            layer, result = self._store.layers.get(wanted.chain_id), STORED
-            if layer is None or layer.outdated:
-                # An outdated tree is unpacked again.
-                layer, result = await self._pull(wanted, layer), PULLED
-            if layer.parent != below:
-                raise _Declined("the layer below is another one in the store")
-            await delay_cancellation(Deferred.fromCoroutine(self._record(layer, parent, labels)))
-        except StoreError as e:
-            raise _Declined(str(e)) from e
-        finally:
-            release()
-        return result
+        if self._source.away and self._is_recorded(wanted.chain_id, parent):
+            return STORED
+        brought = {} if self._credentials is None else self._credentials.credentials_of(wanted.named)
+        for tries in range(_TRIES, 0, -1):
+            promise = await self._source.obtain(self._engine, wanted, below, brought)
+            recording = Deferred.fromCoroutine(self._record(wanted.chain_id, promise, parent, labels))
+            try:
+                await delay_cancellation(recording)
+                return promise.how
+            except StoreError as e:
+                if tries == 1 or isinstance(e, DiskFull):
+                    raise NotProvided(str(e)) from e
+            finally:
+                promise.release()
+        raise AssertionError("not reached")
 
     def _below(self, parent: str) -> Digest | None:
         """
         The layer of the store that a parent is.
 
-        @raise _Declined: it is not one of them, or no layer can be provided.
+        @raise NotProvided: it is not one of them, or no layer can be provided.
         """
-        if self._stopping:
-            raise _Declined("xferd is stopping")
         if self._isolated:
-            raise _Declined('sharing = "isolated" provides layers only to clients that prove their access')
+            raise NotProvided('sharing = "isolated" provides layers only to clients that prove their access')
         if not parent:
             return None
         snapshot = self._table.get(parent)
@@ -152,40 +137,31 @@ class LayerProvider:
             raise _OnTop("it has unpacked the layer below itself")
         return below
 
-    async def _pull(self, wanted: WantedLayer, outdated: Layer | None) -> Layer:
+    def _is_recorded(self, chain_id: Digest, parent: str) -> bool:
         """
-        Have a layer pulled.
-
-        @param outdated: the layer as an older xferd has unpacked it, if it is in the store.
-        @raise _Declined: it cannot be.
+        Whether a layer is a snapshot already.
         """
-        if wanted.image is None:
-            stored = "no such layer" if outdated is None else "an outdated tree of the layer"
-            raise _Declined(f"the store has {stored}, and the engine names no image to pull it with")
-        brought = None if self._credentials is None else self._credentials.credentials_of(wanted.named)
-        try:
-            return await self._pulls.layer(wanted.image, wanted.chain_id, self._table.name, brought)
-        except CancelledError:
-            raise
-        except NotPulled as e:
-            raise _Declined(str(e)) from e
+        present = self._table.get(str(chain_id))
+        return present is not None and (present.chain_id, present.parent) == (chain_id, parent)
 
-    async def _record(self, layer: Layer, parent: str, labels: Mapping[str, str]) -> None:
+    async def _record(
+        self, chain_id: Digest, promise: Promise, parent: str, labels: Mapping[str, str]
+    ) -> None:
         """
         Record a layer as a committed snapshot, unless it is one.  It is named by its chain
         ID: containerd's own keys have other forms.
 
-        @raise _Declined: another snapshot has its name, or the parent has gone.
+        @raise NotProvided: another snapshot has its name, or the parent has gone.
+        @raise StoreError: the promise is no longer valid, or the disk refuses.
         """
-        lock = self._locks.setdefault(layer.chain_id, DeferredLock())
+        lock = self._locks.setdefault(chain_id, DeferredLock())
         # Who comes second waits until the record is on the disk.
         async with lock:
-            name, now = str(layer.chain_id), nanoseconds(self._wall_clock)
-            present = self._table.get(name)
-            if present is not None and (present.chain_id, present.parent) == (layer.chain_id, parent):
+            if self._is_recorded(chain_id, parent):
                 return
-            if present is not None or (parent and self._table.get(parent) is None):
-                raise _Declined("another snapshot has its name, or the one below was removed")
+            name, now = str(chain_id), nanoseconds(self._wall_clock)
+            if self._table.get(name) is not None or (parent and self._table.get(parent) is None):
+                raise NotProvided("another snapshot has its name, or the one below was removed")
             await self._table.put(
                 Snapshot(
                     number=self._table.number(),
@@ -195,9 +171,10 @@ class LayerProvider:
                     created=now,
                     updated=now,
                     labels=checked(labels),
-                    chain_id=layer.chain_id,
-                    usage=Usage(layer.size, 0),
-                )
+                    chain_id=chain_id,
+                    usage=Usage(promise.size, 0),
+                ),
+                promise.number,
             )
 
 

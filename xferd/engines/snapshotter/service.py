@@ -13,7 +13,7 @@ wait for the answer: it lists and removes later what it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ from xferd.engines.snapshotter.provider import LayerProvider, nanoseconds
 from xferd.errors import StoreError
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.snapshots import ISnapshotTable, ISnapshotter, Kind, Mount, Snapshot, Usage
-from xferd.interfaces.store import IStore
+from xferd.names import Digest
 from xferd.store.threads import Threads, delay_cancellation
 
 T = TypeVar("T")
@@ -49,20 +49,26 @@ class Snapshotter:
         self,
         name: str,
         *,
-        store: IStore,
+        table: ISnapshotTable,
         provider: LayerProvider,
         directories: Directories,
+        files_of: Callable[[Digest], str | None],
+        discard: Callable[[str], object],
         threads: Threads,
         wall_clock: WallClock,
     ) -> None:
         """
-        @param provider: of this engine, and so are the directories.
+        @param table: the snapshots of this engine, whose are the provider and the
+            directories, too.
+        @param files_of: finds the files of a layer; blocking, and called in a thread.
+        @param discard: removes a directory; raises L{StoreError}.
         @param threads: for the files of snapshots.
         """
         self.name = name
-        self._store = store
+        self._table = table
         self._provider = provider
-        self._table: ISnapshotTable = store.snapshots.of(name)
+        self._files_of = files_of
+        self._remove_files = discard
         self._directories = directories
         self._threads = threads
         self._wall_clock = wall_clock
@@ -146,9 +152,9 @@ class Snapshotter:
         self._changing.add(number)
         try:
             if writable or not parent:
-                top = self._files(self._known(parent)) if parent else None
+                below = self._known(parent) if parent else None
                 try:
-                    await self._threads.run(self._directories.make, number, writable, top, root)
+                    await self._threads.run(self._make, number, writable, below, root)
                 finally:
                     # Others may have come meanwhile, and the parent may have gone.
                     self._check_new(key, parent)
@@ -229,7 +235,7 @@ class Snapshotter:
         The mounts of an active snapshot or a view.
         """
         below = self._table.chain(snapshot.parent)
-        lowers: Sequence[str] = [self._files(each) for each in below]
+        lowers: Sequence[str] = await self._threads.run(self._all_files, below) if below else ()
         own = self._directories.of(snapshot.number)
         mount = mount_of(snapshot, lowers, own)
         if needs_short_names(mount):
@@ -238,21 +244,33 @@ class Snapshotter:
             mount = mount_of(snapshot, lowers, own)
         return [mount]
 
+    def _make(
+        self, number: int, writable: bool, parent: Snapshot | None, root: tuple[int, int] | None
+    ) -> None:
+        """
+        Make the files of a new snapshot.  Blocking.
+        """
+        top = None if parent is None else self._files(parent)
+        self._directories.make(number, writable, top, root)
+
+    def _all_files(self, snapshots: Sequence[Snapshot]) -> list[str]:
+        return [self._files(each) for each in snapshots]
+
     def _files(self, snapshot: Snapshot) -> str:
         """
-        The directory that a committed snapshot is.
+        The directory that a committed snapshot is.  Blocking.
 
         @raise StoreError: its layer is gone.
         """
         if snapshot.chain_id is None:
             return f"{self._directories.of(snapshot.number)}/fs"
-        layer = self._store.layers.get(snapshot.chain_id)
-        if layer is None:
+        files = self._files_of(snapshot.chain_id)
+        if files is None:
             raise StoreError(
                 f"layer {snapshot.chain_id} is not in the store any more; remove the image from the engine, "
                 "and pull it again"
             )
-        return layer.path
+        return files
 
     async def _sweep(self) -> None:
         """
@@ -272,7 +290,7 @@ class Snapshotter:
         Remove the files of a snapshot.
         """
         try:
-            self._store.discard(self._directories.of(number))
+            self._remove_files(self._directories.of(number))
         except StoreError as e:
             # It has none, or the next sweep removes them.
             self._log.debug("{number} is not removed: {error}", number=number, error=e)

@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from xferd.interfaces.catalog import CatalogManifest, CatalogTag
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
-from xferd.store.journal import Journal, Statement
+from xferd.store.database import Statement
+from xferd.store.journal import Journal
 
 _PUT_MANIFEST: Final = """
     INSERT OR REPLACE INTO catalog_manifest (host, path, digest, record)

@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from itertools import count
+from secrets import token_hex
 from threading import Event
 
 from twisted.internet.defer import Deferred, succeed
@@ -37,6 +38,8 @@ class Trash:
         self._paths = paths
         self._reserve = reserve
         self._threads = threads
+        # Process IDs are used again, also while what an earlier process left is here.
+        self._name = token_hex(4)
         self._numbers = count()
         self._stop = Event()
         self._waiting: deque[tuple[str, int | None]] = deque()
@@ -51,7 +54,7 @@ class Trash:
             large removed file takes long.
         @raise StoreError: the disk refuses.
         """
-        target = os.path.join(self._paths.staging, f"gone-{os.getpid()}-{next(self._numbers)}")
+        target = os.path.join(self._paths.staging, f"gone-{self._name}-{next(self._numbers)}")
         with trying_to(f"move {path} away"):
             # C{staging/} may need space for one more entry.
             self._reserve.spend(os.rename, path, target)

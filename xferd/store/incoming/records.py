@@ -12,7 +12,8 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from xferd.names import Repository
-from xferd.store.journal import Journal, Statement
+from xferd.store.database import Statement
+from xferd.store.journal import Journal
 
 _ADD: Final = """
     INSERT INTO incoming_upload (id, host, path, client, algorithm, created)
