@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tempfile import mkdtemp
 from typing import Any, cast
 
+from attrs import evolve
 from twisted.internet import reactor as installed
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.threadpool import ThreadPool
@@ -30,7 +31,7 @@ from xferd.engines.snapshotter.labels import IMAGE, MANIFEST, REF
 from xferd.engines.snapshotter.layer_source import LayerSource
 from xferd.engines.snapshotter.pulls import LayerPulls
 from xferd.engines.snapshotter.served_engine import Files
-from xferd.engines.snapshotter.snapshot_server import SnapshotServer
+from xferd.engines.snapshotter.snapshot_server import RENEWAL, SnapshotServer
 from xferd.engines.snapshotter.snapshotter_process import SnapshotterProcess
 from xferd.engines.snapshotter.wire import ServedEngine
 from xferd.errors import ConfigError, EngineFailed
@@ -69,7 +70,7 @@ class SnapshotterCase(PullsCase, TestCase):
         self.lock = FileLock(lock_of_snapshotter(self.place))
         self.lock.acquire()
         self.addCleanup(self.lock.release)
-        self.ended = 0
+        self.ended: list[bool] = []
         self.threads = Threads(reactor, ThreadPool(0, 2), "stopped")
         self.threads.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.threads.stop()))
@@ -83,11 +84,11 @@ class SnapshotterCase(PullsCase, TestCase):
         layer = self.store.layers.get(chain_id)
         return None if layer is None else layer.path
 
-    def end(self) -> None:
+    def take_over(self, again: bool) -> None:
         """
         The snapshotter is not needed any more.
         """
-        self.ended += 1
+        self.ended.append(again)
 
     async def snapshotter(self, lasting: bool = False) -> SnapshotServer:
         """
@@ -95,7 +96,7 @@ class SnapshotterCase(PullsCase, TestCase):
         """
         tables = SnapshotTables(self.store.snapshot_records, lambda _: None, lambda: server.changed())
         files = Files(self.place, self.threads, tables, self.find, self.store.discard)
-        server = SnapshotServer(files, reactor, self.wall_clock, self.end, lasting)
+        server = SnapshotServer(files, reactor, self.wall_clock, self.take_over, lasting)
         self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
         await server.start()
         return server
@@ -178,7 +179,7 @@ class SnapshotterProcessTests(SnapshotterCase):
         await starting
         await self.until(lambda: True)
         self.assertEqual(await self.stat(), Status.NOT_FOUND)
-        self.assertEqual(self.ended, 0)
+        self.assertEqual(self.ended, [])
 
     async def test_without_daemon(self) -> None:
         """
@@ -289,8 +290,38 @@ class SnapshotterProcessTests(SnapshotterCase):
         self.addCleanup(process.stop)
         await process.start()
         await self.until(lambda: self.ended)
+        self.assertEqual(self.ended, [False])
         self.assertEqual((server.report().engines, await self.stat()), ({}, Status.UNAVAILABLE))
         self.assertFalse(os.path.exists(settings_of_snapshotter(self.place)))
+
+    async def test_other_version(self) -> None:
+        """
+        A snapshotter of another version than the daemon's makes place for one, as soon as no
+        call is running; until then it serves.
+        """
+        await self.snapshotter()
+        daemon = self.daemon()
+        await daemon.start()
+        self.registry.gate.hold("open", self.blob(0))
+        calling = self.prepare(self.wanted())
+        await self.until(lambda: [job["state"] for job in self.jobs.all()] == ["running"])
+        await daemon.stop()
+        daemon = self.daemon()
+        daemon._process._served = evolve(daemon._process._served, version="9.9")
+        self.pulls = LayerPulls(self.jobs, self.store, self.clock)
+        daemon._process._source = LayerSource(self.store, self.pulls)
+        await daemon.start()
+        self.assertEqual(await self.stat(), Status.NOT_FOUND)
+        late: Deferred[None] = Deferred()
+        reactor.callLater(2 * RENEWAL, late.callback, None)
+        await late
+        self.assertEqual((calling.called, self.ended), (False, []))
+        self.registry.gate.release("open", self.blob(0))
+        await self.until(lambda: calling.called)
+        error = await self.assertFailure(calling, GrpcError)
+        self.assertEqual(error.code, Status.ALREADY_EXISTS)
+        await self.until(lambda: self.ended)
+        self.assertEqual(self.ended, [True])
 
     async def test_in_use(self) -> None:
         """

@@ -29,6 +29,9 @@ THREADS: Final = 4
 LOG_SIZE: Final = 1024 * 1024
 """Bytes of the log, of which an older one is kept, too."""
 
+AGAIN: Final = 75
+"""The exit status upon which systemd starts the process again: EX_TEMPFAIL of sysexits(3)."""
+
 STOP_TIME: Final = 10.0
 """Seconds in which the process ends after C{--stop}."""
 
@@ -74,11 +77,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             lock.acquire()
         except Held as e:
             raise ConfigError(f"another xferd-snapshotter{e.holder} uses {data_dir}") from e
-        _run(data_dir, lasting=not options.detach)
+        return _run(data_dir, lasting=not options.detach)
     except (XferdError, OSError) as e:
         sys.stderr.write(f"xferd-snapshotter: {e}\n")
         return 1
-    return 0
 
 
 def _stop(data_dir: str) -> None:
@@ -126,11 +128,12 @@ def _detach(data_dir: str) -> bool:
     return True
 
 
-def _run(data_dir: str, lasting: bool) -> None:
+def _run(data_dir: str, lasting: bool) -> int:
     """
     Serve until a signal, or until the process is not needed any more.
 
     @param lasting: whether it is needed at all times, and logs to stderr.
+    @return: the exit status: L{AGAIN} if another process has to take its place.
     @raise XferdError: the database cannot be opened.
     """
     # After the fork: the reactor has descriptors.
@@ -173,7 +176,14 @@ def _run(data_dir: str, lasting: bool) -> None:
 
     tables = SnapshotTables(database, lambda _: None, changed)
     files = Files(data_dir, threads, tables, LayerFiles(data_dir).find, trash.throw)
-    server = SnapshotServer(files, reactor, time.time, reactor.stop, lasting)
+    status = 0
+
+    def ended(again: bool) -> None:
+        nonlocal status
+        status = AGAIN if again else 0
+        reactor.stop()
+
+    server = SnapshotServer(files, reactor, time.time, ended, lasting)
 
     async def start() -> None:
         try:
@@ -204,4 +214,4 @@ def _run(data_dir: str, lasting: bool) -> None:
     reactor.run()
     # Neither does a thread that hangs keep the process.
     logging_file.flush()
-    os._exit(0)
+    os._exit(status)

@@ -99,6 +99,14 @@ class EngineServer:
         """
         return len(self._listener.factory.connections)
 
+    @property
+    def busy(self) -> bool:
+        """
+        Whether a call is running.
+        """
+        factory = self._listener.factory
+        return factory.running > 0 or any(each.streams for each in factory.connections)
+
     def start(self) -> Deferred[None]:
         """
         Begin to serve.

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from xferd._version import __version__
 from xferd.engines.grpc.status import GrpcError
 from xferd.engines.snapshotter.command import settings_of_snapshotter, socket_of_daemon
 from xferd.engines.snapshotter.daemon_link import DaemonLink
@@ -39,6 +40,10 @@ IDLE: Final = 60.0
 daemon has started ends."""
 
 
+RENEWAL: Final = 0.5
+"""Seconds between two looks for a moment without calls, to make place for another version."""
+
+
 class SnapshotServer:
     """
     Serves engines.
@@ -53,11 +58,12 @@ class SnapshotServer:
         files: Files,
         reactor: IUnixReactor,
         wall_clock: WallClock,
-        ended: Callable[[], object],
+        ended: Callable[[bool], object],
         lasting: bool,
     ) -> None:
         """
-        @param ended: called when the process is not needed any more.
+        @param ended: called when the process is not needed any more; with true if another
+            one has to take its place.
         @param lasting: whether it is needed at all times.
         """
         self._files = files
@@ -70,6 +76,7 @@ class SnapshotServer:
         self._problems: dict[str, str] = {}
         self._applying = DeferredLock()
         self._timer: IDelayedCall | None = None
+        self._renewal: IDelayedCall | None = None
         self.link = DaemonLink(socket_of_daemon(files.data_dir), reactor, self.serve, self.report)
 
     async def start(self) -> None:
@@ -86,8 +93,9 @@ class SnapshotServer:
         """
         Serve nothing any more.
         """
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for timer in (self._timer, self._renewal):
+            if timer is not None and timer.active():
+                timer.cancel()
         self.link.stop()
         async with self._applying:
             for name in list(self._servers):
@@ -107,7 +115,20 @@ class SnapshotServer:
             self._log.warn("what is served is not kept for the next start: {why}", why=str(e))
         await self._apply(served)
         if not served.engines and not self._lasting:
-            self._ended()
+            self._ended(False)
+        if served.version != __version__ and self._renewal is None:
+            self._log.info("xferd {version} is there; its snapshotter takes over", version=served.version)
+            self._renew()
+
+    def _renew(self) -> None:
+        """
+        End as soon as no call is running, to make place for a process of the daemon's
+        version.
+        """
+        if any(each.busy for each in self._servers.values()):
+            self._renewal = self._reactor.callLater(RENEWAL, self._renew)
+        else:
+            self._ended(True)
 
     def report(self) -> Report:
         """
@@ -168,7 +189,7 @@ class SnapshotServer:
         connections = sum(each.connections for each in self._servers.values())
         if unused and not connections and not self._lasting:
             self._log.info("no daemon and no engine for {seconds} s", seconds=IDLE)
-            self._ended()
+            self._ended(False)
             return
         self._timer = self._reactor.callLater(IDLE, self._check_use)
 
