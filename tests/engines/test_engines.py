@@ -80,6 +80,20 @@ class EnginesTests(SynchronousTestCase):
         self.assertEqual(list(engines.figures()), [(CONTAINERD, "b")])
         self.assertEqual(engines.problems, {"containerd a": "the socket is in use"})
 
+    def test_failure_later(self) -> None:
+        """
+        The problem of an engine that is not served at present is one until it is served again.
+        """
+        engine = FakeEngine("a")
+        engines, started = self.start(engine, FakeEngine("b"))
+        self.successResultOf(started)
+        self.assertEqual(engines.problems, {})
+        engine.problem = "its process has gone"
+        self.assertEqual(engines.problems, {"containerd a": "its process has gone"})
+        self.assertEqual(self.states(engines)["a"], ("failed", "its process has gone"))
+        engine.problem = None
+        self.assertEqual(engines.problems, {})
+
     def test_error(self) -> None:
         """
         An unexpected error at the start or at the end of one is logged, and the others

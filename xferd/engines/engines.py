@@ -148,9 +148,10 @@ class Engines:
     @property
     def problems(self) -> Mapping[str, str]:
         """
-        The reasons why engines could not be started, by their kinds and names.
+        The reasons why engines are not served, by their kinds and names.
         """
-        return {_title(engine): why for engine, why in self._problems.items()}
+        found = {engine: self._problems.get(engine) or engine.problem for engine in self.engines}
+        return {_title(engine): why for engine, why in found.items() if why is not None}
 
     def describe(self) -> Deferred[list[EngineJSON]]:
         return Deferred.fromCoroutine(self._describe())

@@ -181,6 +181,7 @@ class IEngine(Interface):
     name: str = Attribute("Its name in the settings, unique among those of its kind.")
     kind: str = Attribute("L{CONTAINERD} or L{CONTAINERS_STORAGE}.")
     path: str = Attribute("The absolute path of its unix socket or of its directory.")
+    problem: str | None = Attribute("Why it is not served at present, after its start; a sentence.")
 
     def start() -> Deferred[None]:
         """

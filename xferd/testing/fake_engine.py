@@ -14,6 +14,7 @@ from zope.interface import implementer
 from xferd.credentials import Credentials
 from xferd.interfaces.engines import (
     CONTAINERD,
+    FAILED,
     SERVING,
     EngineFigures,
     EngineImageJSON,
@@ -39,6 +40,7 @@ class FakeEngine:
     @ivar counted: its counters.
     @ivar filled: the result of C{fill}.
     @ivar progress: that of the last C{fill}.
+    @ivar problem: why it is not served.
     @ivar calls: C{start}, C{stop} and the arguments of C{fill}, as they were called.
     """
 
@@ -53,6 +55,7 @@ class FakeEngine:
     filled: Deferred[FilledJSON] = field(factory=Deferred)
     calls: list[object] = field(factory=list)
     progress: Callable[[int, int], object] = field(default=lambda *_: None)
+    problem: str | None = None
 
     def start(self) -> Deferred[None]:
         self.calls.append("start")
@@ -79,8 +82,8 @@ class FakeEngine:
             EngineJSON(
                 name=self.name,
                 kind=self.kind,
-                state=SERVING,
-                problem=None,
+                state=SERVING if self.problem is None else FAILED,
+                problem=self.problem,
                 path=self.path,
                 snapshots=self.counted.snapshots,
                 layers=self.counted.layers,

@@ -15,7 +15,7 @@ from attrs import evolve
 from twisted.internet import reactor as installed
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.threadpool import ThreadPool
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.engines.snapshotter.test_pulls import PullsCase
 from xferd.engines.engines import Engines, make_engines
@@ -32,7 +32,7 @@ from xferd.engines.snapshotter.layer_source import LayerSource
 from xferd.engines.snapshotter.pulls import LayerPulls
 from xferd.engines.snapshotter.served_engine import Files
 from xferd.engines.snapshotter.snapshot_server import RENEWAL, SnapshotServer
-from xferd.engines.snapshotter.snapshotter_process import SnapshotterProcess
+from xferd.engines.snapshotter.snapshotter_process import SnapshotterProcess, is_in_unit_of
 from xferd.engines.snapshotter.wire import ServedEngine
 from xferd.errors import ConfigError, EngineFailed
 from xferd.interfaces.engines import FAILED, SERVING, STOPPED, EngineContext
@@ -347,6 +347,27 @@ class SnapshotterProcessTests(SnapshotterCase):
         with self.assertRaises(ConfigError):
             await self.daemon().start()
         self.assertTrue(os.path.exists(socket_of_daemon(self.place)))
+
+
+class UnitTests(SynchronousTestCase):
+    """
+    Processes in a unit of systemd.
+    """
+
+    def test_unit(self) -> None:
+        """
+        Two processes end together if they are in the control group of one service.
+        """
+        root = self.mktemp()
+        groups = {"self": "0::/system.slice/xferd.service\n", "2": "0::/system.slice/xferd.service\n"}
+        groups |= {"3": "0::/system.slice/xferd-snapshotter.service\n", "4": "0::/user.slice/a.scope\n"}
+        for pid, group in groups.items():
+            os.makedirs(f"{root}/{pid}")
+            with open(f"{root}/{pid}/cgroup", "w", encoding="utf-8") as file:
+                file.write(group)
+        found = [is_in_unit_of(pid, root=root) for pid in (2, 3, 4, 5)]
+        self.assertEqual(found, [True, False, False, False])
+        self.assertFalse(is_in_unit_of(4, "4", root))
 
 
 class RealProcessTests(SnapshotterCase):

@@ -203,6 +203,13 @@ class StorageView:
         """
         return self._layers.identity(chain_id) in self._contents.layers
 
+    @property
+    def problem(self) -> str | None:
+        """
+        See L{IEngine}.
+        """
+        return self._problem
+
     def describe(self) -> Deferred[EngineJSON]:
         return Deferred.fromCoroutine(self._describe())
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.credentials import Credentials
@@ -48,6 +49,8 @@ class ContainerdEngine:
 
     kind = CONTAINERD
 
+    _log = Logger()
+
     def __init__(
         self,
         name: str,
@@ -78,7 +81,11 @@ class ContainerdEngine:
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        await self._process.start()
+        try:
+            await self._process.start()
+        except EngineFailed as e:
+            # It may come later; until then this is its problem.
+            self._log.error("{why}", why=str(e))
         problem = self._process.report(self.name).problem
         if problem is not None:
             raise EngineFailed(problem)
@@ -104,13 +111,21 @@ class ContainerdEngine:
     ) -> Deferred[FilledJSON]:
         return Deferred.fromCoroutine(self._filling.fill(reference, namespace, client, credentials, progress))
 
+    @property
+    def problem(self) -> str | None:
+        """
+        See L{IEngine}.
+        """
+        if self._state != SERVING:
+            return None
+        return self._process.problem or self._process.report(self.name).problem
+
     def describe(self) -> Deferred[EngineJSON]:
         return Deferred.fromCoroutine(self._describe())
 
     async def _describe(self) -> EngineJSON:
-        problem = None
+        problem = self.problem
         if self._state == SERVING:
-            problem = self._process.problem or self._process.report(self.name).problem
             try:
                 await self._tables.reload()
             except XferdError as e:

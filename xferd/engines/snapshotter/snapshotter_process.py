@@ -152,6 +152,12 @@ class SnapshotterProcess:
         try:
             yield encode(self._served)
             self._log.info("the snapshotter (process {pid}) is attached", pid=hello.pid)
+            if is_in_unit_of(hello.pid):
+                self._log.warn(
+                    "the snapshotter (process {pid}) ends with xferd, and pulls of engines with it: install "
+                    "xferd-snapshotter.service",
+                    pid=hello.pid,
+                )
             # Cancelled when the process or the daemon ends.
             await Deferred(lambda _: None)
         finally:
@@ -257,3 +263,21 @@ class SnapshotterProcess:
         self._reading = None
         if self._stale:
             self._read()
+
+
+def is_in_unit_of(pid: int, own: str = "self", root: str = "/proc") -> bool:
+    """
+    Whether systemd ends a process with another one: both are in the control group of one
+    service.
+
+    @param own: the other process.
+    @param root: where proc(5) is mounted.
+    """
+    try:
+        with open(f"{root}/{own}/cgroup", encoding="utf-8") as file:
+            ours = file.read()
+        with open(f"{root}/{pid}/cgroup", encoding="utf-8") as file:
+            theirs = file.read()
+    except OSError:
+        return False
+    return ours == theirs and ours.strip().endswith(".service")
