@@ -16,6 +16,7 @@ from xferd.interfaces.collection import Freed, ILayerUser
 from xferd.interfaces.snapshots import ISnapshotTable, ISnapshotTables, Kind, Snapshot, Usage
 from xferd.names import Digest
 from xferd.store.journal_schema import MIGRATIONS
+from xferd.store.snapshots import SnapshotTables
 
 LABELS = {"containerd.io/snapshot/cri.image-ref": "docker.io/library/app:1", "a": "ä"}
 
@@ -181,6 +182,29 @@ class SnapshotTests(StoreTestCase):
         table = self.store.snapshots.of("main")
         self.assertEqual(table.used().keys(), {chain})
         self.failureResultOf(table.put(snapshot(2, "late", chain_id=chain), promise), StoreError)
+
+    def test_read_again(self) -> None:
+        """
+        The daemon reads what the snapshotter has changed; what has not changed is the same
+        object.
+        """
+        own = SnapshotTables(self.store._snapshots, lambda _: None)
+        table, seen = own.of("main"), self.store.snapshots.of("main")
+        one, two = snapshot(1, "one"), snapshot(2, "two", "one", Digest.of(b"2"))
+        for each in (one, two):
+            self.successResultOf(table.put(each))
+        self.successResultOf(self.store.snapshots.reload())
+        self.assertEqual(seen.all(), [one, two])
+        first = seen.get("one")
+        self.successResultOf(table.put(evolve(two, key="other")))
+        self.successResultOf(self.store.snapshots.reload())
+        self.assertEqual((seen.get("two"), seen.chain("other")), (None, [evolve(two, key="other"), one]))
+        self.assertIs(seen.get("one"), first)
+        self.assertTrue(seen.has_children("one"))
+        self.successResultOf(table.remove(evolve(two, key="other")))
+        for _ in range(2):
+            self.successResultOf(self.store.snapshots.reload("main"))
+        self.assertEqual((seen.all(), seen.used(), seen.has_children("one")), ([one], {}, False))
 
     def test_of_an_older_version(self) -> None:
         """

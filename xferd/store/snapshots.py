@@ -168,6 +168,9 @@ class SnapshotTable:
         self._by_number: dict[int, Snapshot] = {}
         self._parents: Counter[str] = Counter()
         self._highest = 0
+        # The last reading, and its rows.
+        self._read: list[Snapshot] = []
+        self._rows: list[tuple[Any, ...]] = []
         # The layers that are promised, and the numbers of the last promises.
         self._promised: dict[Digest, int] = {}
         self._used: Mapping[Digest, Sequence[str]] | None = None
@@ -237,23 +240,33 @@ class SnapshotTable:
         self._promised[chain_id] = number
         self._used = None
 
-    def replace(self, snapshots: Sequence[Snapshot], collection: int) -> None:
+    def read(self, rows: Sequence[tuple[Any, ...]], collection: int) -> None:
         """
         Change the memory alone: these are all snapshots.
 
+        @param rows: number and columns of each; most are those of the last reading.
         @param collection: they were read after it had begun.
         """
+        kept = {each: number for each, number in self._promised.items() if number >= collection}
+        if len(kept) < len(self._promised):
+            self._promised, self._used = kept, None
+        if self._rows == rows:
+            return
+        before = dict(zip(self._rows, self._read, strict=True))
+        snapshots = [before.get(row) or _snapshot(*row) for row in rows]
+        self._rows, self._read = list(rows), snapshots
         self._by_number = {each.number: each for each in snapshots}
         self._by_key = {each.key: each for each in snapshots}
         self._parents = Counter(each.parent for each in snapshots)
         self._highest = max([self._highest, *self._by_number])
-        self._promised = {each: number for each, number in self._promised.items() if number >= collection}
         self._used = None
 
     def set(self, number: int, snapshot: Snapshot | None) -> None:
         """
         Change the memory alone: a snapshot in place of the one with its number.
         """
+        # The next reading differs from the last one.
+        self._rows, self._read = [], []
         older = self._by_number.pop(number, None)
         if older is not None:
             del self._by_key[older.key]
@@ -344,12 +357,11 @@ class SnapshotTables:
 
         @param collection: the number of one that has begun before.
         """
-        found: dict[str, list[Snapshot]] = {}
-        for engine, number, *values in await self._database.read(_ALL):
-            row = dict(zip(_COLUMNS, values, strict=True))
-            found.setdefault(engine, []).append(_snapshot(number, row))
+        found: dict[str, list[tuple[Any, ...]]] = {}
+        for engine, *row in await self._database.read(_ALL):
+            found.setdefault(engine, []).append(tuple(row))
         for engine in {*found, *self._tables} if only is None else {only}:
-            self.of(engine).replace(found.get(engine, []), collection)
+            self.of(engine).read(found.get(engine, []), collection)
 
     def of(self, engine: str) -> SnapshotTable:
         table = self._tables.get(engine)
@@ -386,10 +398,11 @@ def _user(snapshot: Snapshot) -> str:
     return snapshot.labels.get(IMAGE_LABEL) or f"snapshot {snapshot.key}"
 
 
-def _snapshot(number: int, row: Mapping[str, Any]) -> Snapshot:
+def _snapshot(number: int, *values: Any) -> Snapshot:
     """
     Read a row.
     """
+    row = dict(zip(_COLUMNS, values, strict=True))
     chain_id, size = row["chain_id"], row["size"]
     return Snapshot(
         number,

@@ -50,8 +50,9 @@ that was killed after 5, and its start takes some more.
 RETRY: Final = 0.25
 """Seconds between two attempts to connect."""
 
-LAG: Final = 0.2
-"""Seconds between two reports, at least: engines change many snapshots at once."""
+LAG: Final = 1.0
+"""Seconds between two reports, at least: engines change many snapshots at once, and the
+daemon reads all of them."""
 
 
 @implementer(ILayerSource)
