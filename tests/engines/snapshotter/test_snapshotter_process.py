@@ -51,15 +51,18 @@ class SnapshotterCase(PullsCase, TestCase):
     """
 
     timeout = 20
+    prefix = "xferd-"
 
     def setUp(self) -> None:
         """
         Make them.
         """
         super().setUp()
-        self.place = mkdtemp(prefix="xferd-")
+        self.place = mkdtemp(prefix=self.prefix)
         self.addCleanup(shutil.rmtree, self.place)
-        self.path = f"{self.place}/engine.sock"
+        sockets = mkdtemp(prefix="xferd-")
+        self.addCleanup(shutil.rmtree, sockets)
+        self.path = f"{sockets}/engine.sock"
         self.served = {"main": ServedEngine(self.path, f"{self.place}/containerd.sock", False)}
         os.makedirs(f"{self.place}/engines")
         os.makedirs(f"{self.place}/staging")
@@ -349,6 +352,24 @@ class SnapshotterProcessTests(SnapshotterCase):
         self.assertTrue(os.path.exists(socket_of_daemon(self.place)))
 
 
+class DeepTests(SnapshotterCase):
+    """
+    A data directory with a path that no socket can have.
+    """
+
+    prefix = f"xferd-{100 * 'x'}-"
+
+    async def test_served(self) -> None:
+        """
+        The engine is served.
+        """
+        await self.snapshotter()
+        daemon = self.daemon()
+        await daemon.start()
+        self.assertEqual((await daemon.describe())["state"], SERVING)
+        self.assertEqual(await self.stat(), Status.NOT_FOUND)
+
+
 class UnitTests(SynchronousTestCase):
     """
     Processes in a unit of systemd.
@@ -389,7 +410,8 @@ class RealProcessTests(SnapshotterCase):
         """
         Settings with some engines.
         """
-        return EnginesSettings({name: ContainerdSettings(f"{self.place}/{name}.sock") for name in names})
+        directory = os.path.dirname(self.path)
+        return EnginesSettings({name: ContainerdSettings(f"{directory}/{name}.sock") for name in names})
 
     def engines(self, *names: str) -> Engines:
         """

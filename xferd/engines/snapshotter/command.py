@@ -5,12 +5,13 @@ The command line of the snapshotter, and its files in the data directory.
 
 from __future__ import annotations
 
-import os.path
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 import xferd
+from xferd.engines.settings import MAX_SOCKET
 from xferd.locks import FileLock, Held
 
 _START: Final = (
@@ -32,9 +33,17 @@ def command(option: str, data_dir: str) -> Sequence[str]:
 
 def socket_of_daemon(data_dir: str) -> str:
     """
-    The unix socket on which the daemon serves the snapshotter.
+    The unix socket on which the daemon serves the snapshotter.  If its path is longer than
+    that of a socket can be, it is one that only this process can use.
+
+    @raise OSError: there is no directory for it.
     """
-    return os.path.join(data_dir, "engines", "daemon.sock")
+    path = os.path.join(data_dir, "engines", "daemon.sock")
+    if len(os.fsencode(path)) <= MAX_SOCKET:
+        return path
+    # As long as the process lives.
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{directory}/{os.path.basename(path)}"
 
 
 def lock_of_snapshotter(data_dir: str) -> str:

@@ -21,7 +21,13 @@ from xferd._version import __version__
 from xferd.engines.grpc.listener import GrpcListener
 from xferd.engines.grpc.service import Call, GrpcService, raw_streaming, raw_unary
 from xferd.engines.grpc.status import GrpcError, Status
-from xferd.engines.snapshotter.command import command, is_running, log_of_snapshotter, socket_of_daemon
+from xferd.engines.snapshotter.command import (
+    command,
+    is_running,
+    lock_of_snapshotter,
+    log_of_snapshotter,
+    socket_of_daemon,
+)
 from xferd.engines.snapshotter.layer_source import LayerSource
 from xferd.engines.snapshotter.wire import (
     SERVICE,
@@ -38,6 +44,7 @@ from xferd.engines.snapshotter.wire import (
 from xferd.errors import EngineFailed, XferdError
 from xferd.interfaces.engines import EngineContext
 from xferd.interfaces.layer_source import NotProvided
+from xferd.store.disk.file_system import make_directory, trying_to
 
 START_TIME: Final = 20.0
 """Seconds that the process has to start, or to find a daemon that has started."""
@@ -71,8 +78,8 @@ class SnapshotterProcess:
             "Report": raw_unary(self._receive),
             "Provide": raw_streaming(self._provide),
         }
-        path = socket_of_daemon(self._data_dir)
-        self._listener = GrpcListener(path, [GrpcService(SERVICE, methods)], context.reactor)
+        self._service = GrpcService(SERVICE, methods)
+        self._listener: GrpcListener | None = None
         self._hello: Hello | None = None
         self._reports: Mapping[str, EngineReport] = {}
         self._waiting: list[Deferred[None]] = []
@@ -94,6 +101,10 @@ class SnapshotterProcess:
     async def _start(self) -> None:
         if not self._started:
             self._started = True
+            with trying_to(f"use {self._data_dir}"):
+                make_directory(os.path.dirname(lock_of_snapshotter(self._data_dir)), 0o700)
+                path = socket_of_daemon(self._data_dir)
+            self._listener = GrpcListener(path, [self._service], self._reactor)
             self._listener.start()
             self._look()
         if self._hello is not None and self._reports.keys() >= self._served.engines.keys():
@@ -121,7 +132,8 @@ class SnapshotterProcess:
             if each is not None:
                 each.cancel()
         # Its calls end with UNAVAILABLE, and wait for the next daemon.
-        await self._listener.stop(0)
+        if self._listener is not None:
+            await self._listener.stop(0)
 
     @property
     def problem(self) -> str | None:
