@@ -4,7 +4,9 @@ Tests for L{xferd.doctor.fleet}.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
+from time import time
 
 from attrs import evolve
 from twisted.internet import reactor
@@ -19,6 +21,7 @@ from xferd.config import Config
 from xferd.doctor.fleet import check_fleet
 from xferd.doctor.problem import Problem, Running
 from xferd.fleet_settings import FleetSettings
+from xferd.testing.certificates import Authority
 
 
 class _Node(Resource):
@@ -118,8 +121,27 @@ class FleetTests(TestCase):
         key = Path(self.mktemp()).absolute()
         key.write_bytes(b"key")
         key.chmod(0o644)
-        (problem,) = await self.problems(self.with_fleet(peer_certificate="/c", peer_key=str(key)))
+        running = evolve(self.with_fleet(peer_certificate=self.certificate(), peer_key=str(key)), now=time())
+        (problem,) = await self.problems(running)
         self.assertIn(str(key), problem.message)
+
+    async def test_certificate(self) -> None:
+        """
+        A certificate that has expired, or cannot be read, is a problem.
+        """
+        for path, words in ((self.certificate(expired=True), "expired on"), ("/nonexistent", "cannot read")):
+            running = evolve(self.with_fleet(etcd_certificate=path, etcd_key=str(self.secret)), now=time())
+            (problem,) = await self.problems(running)
+            self.assertIn(path, problem.message)
+            self.assertIn(words, problem.message)
+
+    def certificate(self, *, expired: bool = False) -> str:
+        """
+        Write a certificate of a month, or one that has expired.
+        """
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(Authority(lifetime=timedelta(days=30)).issue(expired=expired)[0])
+        return str(path)
 
     async def test_etcd(self) -> None:
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -47,7 +48,7 @@ class CertificatesCase(TestCase):
         """
         self.place = mkdtemp(prefix="xferd-")
         self.addCleanup(shutil.rmtree, self.place)
-        self.authority = Authority()
+        self.authority = Authority(lifetime=timedelta(days=60))
         self.ca = self.write("ca.pem", self.authority.pem)
 
     def write(self, name: str, content: bytes) -> str:
@@ -140,6 +141,15 @@ class DaemonTests(CertificatesCase):
         await daemon.start()
         return daemon
 
+    async def logged(self, node: Xferd, text: str) -> None:
+        """
+        Wait until a node has logged something.
+        """
+        deadline = reactor.seconds() + 10.0
+        while text not in node.output:
+            self.assertLess(reactor.seconds(), deadline, node.output)
+            await deferLater(reactor, 0.1)
+
     async def test_shared(self) -> None:
         """
         Nodes send one another blobs, and prefetch at one another's word.  The doctor has
@@ -160,11 +170,10 @@ class DaemonTests(CertificatesCase):
         for name, content in (("cert", certificate), ("key", key)):
             self.write(f"n2/{name}.pem", content)
         two.signal("HUP")
-        while "reloaded the settings" not in two.output:
-            await deferLater(reactor, 0.1)
+        await self.logged(two, "reloaded the settings")
         _, errors, _ = await one.try_ctl("prefetch", "--nodes", "2", self.reference)
         self.assertNotIn("also fetched", errors)
-        self.assertIn("the TLS certificate of 127.0.0.1", one.output)
+        await self.logged(one, "the TLS certificate of 127.0.0.1")
 
     async def test_clients(self) -> None:
         """
@@ -184,15 +193,15 @@ class DaemonTests(CertificatesCase):
         ):
             problem = await self.refused(self.client(pair), url)
             self.assertIn(f"refuses the certificate of this daemon: {sentence}", problem)
-            self.assertIn(f"a peer at 127.0.0.1 is refused: {logged}", one.output)
+            await self.logged(one, f"a peer at 127.0.0.1 is refused: {logged}")
         elsewhere = self.client(self.authority.issue("127.0.0.8"))
         problem = await self.refused(elsewhere, url)
         self.assertIn("n1 refuses this node: peer_certificate must be for the host in url", problem)
-        self.assertIn("the certificate of its sender is not for the host of the sender's URL", one.output)
+        await self.logged(one, "the certificate of its sender is not for the host of the sender's URL")
         right = self.authority.issue("127.0.0.1")
         plain = self.client(right, certified=False)
         self.assertIn("n1 refuses this node", await self.refused(plain, f"http://127.0.0.1:{registry}"))
-        self.assertIn("it did not come to peer_listen, with a certificate", one.output)
+        await self.logged(one, "it did not come to peer_listen, with a certificate")
         answer = await self.client(right).prefetch(Peer("n1", url), self.reference, None)
         self.assertTrue(answer)
 

@@ -11,6 +11,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
 
 from xferd.doctor.files import check_access
+from xferd.doctor.network import check_certificate
 from xferd.doctor.problem import Problem, Running
 from xferd.errors import ConfigError
 from xferd.fleet_settings import OPEN, FleetSettings, read_secrets
@@ -25,7 +26,7 @@ _BLOB: Final = f"/v2/_xferd/blobs/{Digest.of(b'')}"
 
 def check_fleet(running: Running) -> Iterator[Problem]:
     """
-    Check that the secret can be used, that etcd answers, and that this node answers at
+    Check that the secret and the certificates can be used, that etcd answers, and that this node answers at
     its own URL.  The clocks of nodes may differ.
     """
     settings = running.config.fleet
@@ -40,6 +41,8 @@ def check_fleet(running: Running) -> Iterator[Problem]:
         yield Problem(str(e), "correct this and restart xferd; until then it works without a fleet")
     for path in filter(None, (settings.etcd_key, settings.etcd_password_file, settings.peer_key)):
         yield from check_access(path, OPEN)
+    for path in filter(None, (settings.etcd_certificate, settings.peer_certificate)):
+        yield from check_certificate(path, running.now)
     if running.fleet and not secret_problem:
         yield Problem(
             f"this node works without its fleet: {running.fleet}",
@@ -56,18 +59,19 @@ def _check_url(settings: FleetSettings) -> Iterator[Problem]:
     parts = split_url(settings.url)
     host = parts.hostname or ""
     connection: HTTPConnection
+    context = None
     if parts.scheme == "https":
         # Whether peers trust the certificate is for them to decide.
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        if settings.peer_listen:
-            context.load_cert_chain(settings.peer_certificate, settings.peer_key)
         connection = HTTPSConnection(host, parts.port, timeout=PATIENCE, context=context)
     else:
         connection = HTTPConnection(host, parts.port, timeout=PATIENCE)
     remedy = "set url in [fleet] to the URL by which peers reach the registry"
     try:
+        if context is not None and settings.peer_listen:
+            context.load_cert_chain(settings.peer_certificate, settings.peer_key)
         connection.request("GET", _BLOB)
         response = connection.getresponse()
         demanded = response.getheader("WWW-Authenticate", "")

@@ -49,7 +49,7 @@ def check_listeners(running: Running) -> Iterator[Problem]:
         if files is not None:
             yield from check_access(files.key, 0o077)
             for path in filter(None, (files.certificate, files.chain)):
-                yield from _certificate(path, running.now)
+                yield from check_certificate(path, running.now)
 
 
 def check_registry(running: Running) -> Iterator[Problem]:
@@ -90,7 +90,7 @@ def check_certificates(running: Running) -> Iterator[Problem]:
             "install the package ca-certificates",
         )
     if named := os.environ.get("SSL_CERT_FILE"):
-        yield from _certificate(named)
+        yield from check_certificate(named)
     try:
         CertsDirs(running.config.certs_dirs).check()
     except ConfigError as e:
@@ -99,12 +99,12 @@ def check_certificates(running: Running) -> Iterator[Problem]:
         for above, _, names in os.walk(directory):
             for path in sorted(os.path.join(above, name) for name in names):
                 if path.endswith(CERTIFICATES):
-                    yield from _certificate(path, running.now)
+                    yield from check_certificate(path, running.now)
                 elif path.endswith(".key"):
                     yield from check_access(path, 0o077)
 
 
-def _certificate(path: str, now: float | None = None) -> Iterator[Problem]:
+def check_certificate(path: str, now: float | None = None) -> Iterator[Problem]:
     """
     Check the first certificate of a file.
 

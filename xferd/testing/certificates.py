@@ -22,9 +22,11 @@ class Authority:
     Issues certificates that only its own clients trust.
 
     @ivar pem: the certificate of the authority, for these clients.
+    @ivar lifetime: for how long its certificates are valid.
     """
 
-    def __init__(self, name: str = "xferd test authority") -> None:
+    def __init__(self, name: str = "xferd test authority", lifetime: timedelta = _LIFETIME) -> None:
+        self.lifetime = lifetime
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
         usage = x509.BasicConstraints(ca=True, path_length=0)
@@ -47,7 +49,7 @@ class Authority:
         names = hosts or ("localhost", "127.0.0.1")
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            self._build(_named(names[0]), key.public_key(), timedelta(hours=-1) if expired else _LIFETIME)
+            self._build(_named(names[0]), key.public_key(), timedelta(hours=-1) if expired else self.lifetime)
             .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
             .sign(self._key, SHA256())
         )
