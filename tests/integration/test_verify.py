@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, cast
+from unittest import SkipTest
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from tests.integration.peers import PASSWORD, USER, DockerRegistry, push
+from tests.integration.peers import PASSWORD, USER, DockerRegistry, push, run
 from tests.integration.programs import Xferd
 from tests.integration.trees import listing
 from xferd.interfaces.reactor import IReactor
@@ -200,9 +201,9 @@ class PrivateTests(VerifyCase):
         self.assertEqual((status, job["findings"][0]["state"]), (0, "healed"))
 
 
-class TreeTests(VerifyCase):
+class TreeCase(VerifyCase):
     """
-    Damaged trees.
+    The trees of the image.
     """
 
     def tree(self) -> Path:
@@ -222,6 +223,12 @@ class TreeTests(VerifyCase):
         Read the image's directories again.
         """
         (self.shown,) = await self.daemon.show("inspect", self.reference)
+
+
+class TreeTests(TreeCase):
+    """
+    Damaged trees.
+    """
 
     async def test_healed(self) -> None:
         """
@@ -320,6 +327,38 @@ class TreeTests(VerifyCase):
         self.assertEqual({finding["path"] for finding in job["findings"]} - {"."}, {"extra"})
         await self.look()
         self.assertTrue(all((tree.parent / "entries").exists() for tree in self.trees()))
+
+
+class MountedTests(TreeCase):
+    """
+    A damaged tree that a container has mounted.
+    """
+
+    async def test_mounted(self) -> None:
+        """
+        A mount of a damaged tree goes on, and C{gc} keeps the tree until it is unmounted.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("only root may mount")
+        await self.look()
+        damaged, target = self.tree(), self.place / "mounted"
+        (damaged / "extra").write_bytes(b"x")
+        target.mkdir()
+        lower = ":".join(map(str, reversed(self.trees())))
+        await run(reactor, ["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower}", str(target)])
+        try:
+            before = listing(str(target))
+            _, errors, status = await self.verify(self.reference)
+            self.assertEqual((status, errors), (0, ""))
+            await self.look()
+            self.assertNotEqual(self.tree(), damaged)
+            await self.daemon.ctl("gc")
+            self.assertEqual(listing(str(target)), before)
+            self.assertTrue(damaged.exists())
+        finally:
+            await run(reactor, ["umount", str(target)])
+        await self.daemon.ctl("gc")
+        self.assertFalse(damaged.exists())
 
 
 class JournalTests(VerifyCase):

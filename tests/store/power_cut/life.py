@@ -9,10 +9,55 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from tests.store.test_crash import life, migrate, parts, pushes, tidy_life
+from twisted.internet.defer import Deferred
+
+from tests.store.support import RESERVE, Pools, fetch, layer_descriptor, plant
+from tests.store.test_crash import WANTED, life, migrate, parts, pushes, tidy_life
+from xferd.interfaces.reactor import IReactor
+from xferd.names import Digest
+from xferd.store.store import Store
+from xferd.testing.inline_threads import InlineReactor
+
+
+def heal(path: str, say: Any) -> None:
+    """
+    A blob and a tree of an image are found damaged and replaced; then there is no other tree.
+
+    @param say: called with each step that is done.
+    """
+    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
+    store.open()
+    blob, diff_id = WANTED.blobs[0], WANTED.diff_ids[0]
+
+    async def live() -> None:
+        await store.start()
+        await store.integrity.quarantine_blob(Digest.of(blob))
+        say("blob quarantined")
+        await fetch(store, blob)
+        say("blob fetched")
+        await store.integrity.condemn_tree(diff_id)
+        say("tree condemned")
+        await plant(store, blob)
+        parent = None
+        for each in WANTED.blobs:
+            layer = await store.layers.register(parent, Digest.of(each), layer_descriptor(each))
+            parent = layer.chain_id
+        say("tree renewed")
+        await store.integrity.condemn_tree(diff_id)
+        say("tree condemned again")
+        await store.integrity.quarantine_tree(diff_id)
+        say("tree quarantined")
+        await store.stop()
+
+    failures: list[object] = []
+    _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
+    if failures:
+        raise RuntimeError(failures)
+
 
 LIVES: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "life": life,
@@ -20,6 +65,7 @@ LIVES: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "parts": parts,
     "pushes": pushes,
     "migrate": migrate,
+    "heal": heal,
 }
 """The lives, by name."""
 

@@ -117,6 +117,11 @@ class Integrity:
         used = {records[each].tree for each in chain_ids if records[each].diff_id == diff_id}
         for chain_id in chain_ids:
             self._layers.forget(chain_id)
+        if chain_ids:
+            # Without this, a power cut could bring the layers back.
+            directories = {os.path.dirname(self._paths.layer(chain_id)) for chain_id in chain_ids}
+            for directory in directories:
+                await self._threads.run(flush_removals, directory)
         moved = []
         for name in self._trees.forget_damaged(diff_id, used):
             found = await self._threads.run(
@@ -197,4 +202,14 @@ def quarantine(paths: Paths, path: str, name: str) -> str | None:
             move(path, target)
         except FileNotFoundError:
             return None
+        # Else a power cut could leave it at its old place, too.
+        sync_directory(os.path.dirname(path))
     return target
+
+
+def flush_removals(directory: str) -> None:
+    """
+    Flush the removal of entries of a directory.  Blocking, for a thread.
+    """
+    with trying_to(f"remove entries of {directory}"):
+        sync_directory(directory)
