@@ -34,7 +34,7 @@ _LIMIT: Final = "90"
 """Seconds for which a program may run."""
 
 
-NOT_IN_DEBIAN: Final = ("crane", "crio", "oras", "registry", "regctl")
+NOT_IN_DEBIAN: Final = ("crane", "oras", "registry", "regctl")
 """Programs that no package of Debian's has."""
 
 

@@ -18,6 +18,7 @@ from twisted.python.filepath import FilePath
 from twisted.trial.unittest import TestCase
 
 from tests.ctl.engine.test_served import NODE, STORAGE
+from tests.integration.newer import newer
 from tests.integration.peers import require, run
 from xferd.ctl.engine.containerd_config import PATH
 from xferd.ctl.engine.files import containerd, cri_o, docker, nerdctl, podman
@@ -171,6 +172,18 @@ class Containerd2Tests(ContainerdTests):
         return require(os.path.join(directory, "containerd"))
 
 
+class Containerd17Tests(ContainerdTests):
+    """
+    containerd 1.7, from the directory in C{XFERD_ENGINES}.
+    """
+
+    def program(self) -> str:
+        """
+        The program of containerd.
+        """
+        return newer("containerd17/containerd")
+
+
 class StorageTests(ParsedCase):
     """
     podman, buildah and skopeo with C{storage.conf}.
@@ -216,11 +229,11 @@ class StorageTests(ParsedCase):
 
     async def test_cri_o(self) -> None:
         """
-        CRI-O parses its configuration with the option.
+        CRI-O of the directory in C{XFERD_ENGINES} parses its configuration with the option.
         """
-        require("crio")
-        files = cri_o(STORAGE, self.machine(), PLATFORM)
+        program = newer("crio")
+        files = cri_o(STORAGE, self.machine(**{"cri-o": Version(1, 36)}), PLATFORM)
         path = self.place / "crio.conf"
         path.write_text(files[-1].text)
-        output = await run(reactor, ["crio", "--config", str(path), "config"])
+        output = await run(reactor, [program, "--config", str(path), "config"])
         self.assertIn(f'"overlay.imagestore={STORAGE.path}"', output)
