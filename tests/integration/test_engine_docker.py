@@ -14,7 +14,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 
 from tests.integration.newer import newer
-from tests.integration.peers import PeerFailed, require
+from tests.integration.peers import require
 from tests.integration.programs import Dockerd
 from tests.integration.test_engine_containerd import OS_RELEASE, ContainerdCase, runnable_image
 from xferd.interfaces.reactor import IReactor
@@ -131,10 +131,11 @@ class DockerTests(ContainerdCase):
 
     async def test_absent(self) -> None:
         """
-        While xferd is stopped, a pull fails with a reason.
+        While xferd is stopped, docker fetches and unpacks an image itself, and runs it.
         """
-        reference = self.add(runnable_image())
+        image = runnable_image()
+        reference = self.add(image)
         await self.daemon.stop()
-        with self.assertRaises(PeerFailed) as caught:
-            await self.docker.run("pull", "--quiet", reference)
-        self.assertIn("prepare", str(caught.exception))
+        await self.docker.run("pull", "--quiet", reference)
+        self.assertEqual(self.blob_gets(image), [1, 1, 1])
+        self.assertEqual(await self.cat("--rm", reference), OS_RELEASE)
