@@ -9,6 +9,7 @@ directories by colons.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from os.path import join
 
 from attrs import frozen
@@ -87,14 +88,14 @@ class Paths:
         """
         return join(self.content, "oci-layout")
 
-    @property
+    @cached_property
     def blobs(self) -> str:
         """
         The directory of blobs, by algorithm.
         """
         return join(self.content, "blobs")
 
-    @property
+    @cached_property
     def ingest(self) -> str:
         """
         The directory of partial blobs.
@@ -175,13 +176,14 @@ class Paths:
         """
         The file of a blob.
         """
-        return join(self.blobs, digest.algorithm, digest.hex)
+        # Thousands of times for a copy of small blobs.
+        return f"{self.blobs}/{digest.algorithm}/{digest.hex}"
 
     def partial(self, digest: Digest) -> str:
         """
         The file of a partial blob.
         """
-        return join(self.ingest, f"{digest.algorithm}-{digest.hex}")
+        return f"{self.ingest}/{digest.algorithm}-{digest.hex}"
 
     def note(self, digest: Digest) -> str:
         """

@@ -42,6 +42,10 @@ class Pauses:
     def __len__(self) -> int:
         return len(self._ends) + len(self._intervals)
 
+    def __bool__(self) -> bool:
+        # Asked for each request that waits: there are no pauses, mostly.
+        return bool(self._ends or self._intervals)
+
     def observe(self, observer: Callable[[str | HostAccount], object]) -> None:
         """
         Call C{observer} with each host or account that is paused, that has to

@@ -112,13 +112,11 @@ class Seen:
     closed: bool = False
 
 
-def request(
-    method: bytes = b"GET", body: BytesBody | None = None, kind: type[Request] = ClientRequest
-) -> Request:
+def request(method: bytes = b"GET", body: BytesBody | None = None) -> ClientRequest:
     """
     A request.
     """
-    return kind(method, b"/v2/", Headers({b"Host": [b"r.test"]}), body, persistent=True)
+    return ClientRequest(method, b"/v2/", Headers(), body, True, b"r.test")
 
 
 def see(
@@ -365,28 +363,31 @@ class RequestTests(SynchronousTestCase):
         """
         for method, body in ((b"GET", None), (b"PUT", None), (b"POST", b""), (b"PATCH", b"12345")):
             for persistent in (True, False):
+                headers = Headers({b"Host": [b"r.test"], b"A": [b"1", b"2"]})
+                others = Headers({b"A": [b"1", b"2"]})
+                made = [
+                    Request(method, b"/v2/?a=b", headers, _body(body), persistent),
+                    ClientRequest(method, b"/v2/?a=b", headers, _body(body), persistent, b"not.used"),
+                    ClientRequest(method, b"/v2/?a=b", others, _body(body), persistent, b"r.test"),
+                ]
                 written = []
-                for kind in (Request, ClientRequest):
+                for each in made:
                     transport = StringTransportWithDisconnection()
-                    headers = Headers({b"Host": [b"r.test"], b"A": [b"1", b"2"]})
-                    producer = None if body is None else BytesBody(body)
-                    made = kind(method, b"/v2/?a=b", headers, producer, persistent=persistent)
-                    self.successResultOf(made.writeTo(transport))
+                    self.successResultOf(each.writeTo(transport))
                     written.append(transport.value())
-                self.assertEqual(written[0], written[1])
+                self.assertEqual(written, written[:1] * 3)
 
     def test_hosts(self) -> None:
         """
         A request has one C{Host}.
         """
-        for hosts in ([], [b"a", b"b"]):
-            protocol = ClientProtocol(lambda _: None, None, {})
-            transport = StringTransportWithDisconnection()
-            transport.protocol = protocol
-            protocol.makeConnection(transport)
-            made = ClientRequest(b"GET", b"/", Headers({b"Host": hosts}), None, persistent=True)
-            failure = self.failureResultOf(protocol.request(made), RequestGenerationFailed)
-            self.assertTrue(failure.value.reasons[0].check(BadHeaders))
+        protocol = ClientProtocol(lambda _: None, None, {})
+        transport = StringTransportWithDisconnection()
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        made = ClientRequest(b"GET", b"/", Headers({b"Host": [b"a", b"b"]}), None, True, b"c")
+        failure = self.failureResultOf(protocol.request(made), RequestGenerationFailed)
+        self.assertTrue(failure.value.reasons[0].check(BadHeaders))
 
     def test_refused(self) -> None:
         """
@@ -394,4 +395,11 @@ class RequestTests(SynchronousTestCase):
         """
         for method, uri in ((b"GET\r\nA: b", b"/"), (b"GET", b"/\r\nA: b"), (b"GET", b"/ a")):
             with self.assertRaises(ValueError):
-                ClientRequest(method, uri, Headers(), None)
+                ClientRequest(method, uri, Headers(), None, True, b"r.test")
+
+
+def _body(data: bytes | None) -> BytesBody | None:
+    """
+    A body, unless there is none.
+    """
+    return None if data is None else BytesBody(data)

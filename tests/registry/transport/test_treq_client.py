@@ -166,7 +166,7 @@ class MakeRequestTests(SynchronousTestCase):
         """
         The agent below treq provides L{IAgent}.
         """
-        verifyObject(IAgent, _IdentityAgent(self.agent))
+        verifyObject(IAgent, _IdentityAgent(self.agent, b"http://r.test/"))
 
     @given(st.text(string.ascii_letters + string.digits + string.punctuation.replace("#", "")))
     def test_any_target(self, target: str) -> None:

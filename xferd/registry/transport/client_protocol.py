@@ -24,7 +24,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 from twisted.web._newclient import BadHeaders, HTTP11ClientProtocol, Request
-from twisted.web.iweb import IClientRequest, IResponse
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IClientRequest, IResponse
 
 from xferd.registry.transport.response_head import MAX_LINE
 
@@ -95,6 +96,21 @@ class ClientRequest(Request):
     A request whose head is written in one piece.
     """
 
+    def __init__(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers,
+        bodyProducer: IBodyProducer | None,
+        persistent: bool,
+        host: bytes,
+    ) -> None:
+        """
+        @param host: the C{Host} header, unless C{headers} have one.
+        """
+        super().__init__(method, uri, headers, bodyProducer, persistent)
+        self._host = host
+
     def _writeHeaders(self, transport: ITransport, TEorCL: bytes | None) -> None:
         # The method and the URI were checked when the request was made.
         lines = [b"%b %b HTTP/1.1" % (self.method, self.uri)]
@@ -102,8 +118,11 @@ class ClientRequest(Request):
             lines.append(b"Connection: close")
         if TEorCL is not None:
             lines.append(TEorCL.rstrip(b"\r\n"))
-        if len(self.headers.getRawHeaders(b"Host", ())) != 1:
+        hosts = len(self.headers.getRawHeaders(b"Host", ()))
+        if hosts > 1:
             raise BadHeaders("Exactly one Host header required")
+        if not hosts:
+            lines.append(b"Host: " + self._host)
         for name, values in self.headers.getAllRawHeaders():
             lines += [b"%b: %b" % (name, value) for value in values]
         lines.append(b"\r\n")

@@ -365,11 +365,8 @@ class PooledAgent:
         plain = server.uri.scheme == b"http"
         proxy = self._connections.proxy(self._config, server.uri) if plain else None
         if proxy is None:
-            if not headers.hasHeader(b"Host"):
-                headers = headers.copy()
-                headers.setRawHeaders(b"Host", [server.host])
             path = match[2] if match[2].startswith(b"/") else b"/" + match[2]
-            request = ClientRequest(method, path, headers, bodyProducer, self.pool.persistent)
+            request = ClientRequest(method, path, headers, bodyProducer, self.pool.persistent, server.host)
             connecting = self.pool.getConnection(server.key, server.endpoint)
             return connecting.addCallback(lambda connection: connection.request(request))
         headers = headers.copy()

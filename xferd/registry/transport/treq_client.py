@@ -11,6 +11,7 @@ cookies would link clients, and redirects are checked before they are followed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from http.cookiejar import Cookie, CookieJar
 from typing import Any, cast
@@ -27,6 +28,8 @@ from zope.interface import implementer
 from xferd._version import __version__
 
 USER_AGENT = f"xferd/{__version__}"
+_USER_AGENT = USER_AGENT.encode()
+_SERVER = re.compile(r"https?://[^/?#]+")
 
 
 def make_request(
@@ -49,12 +52,14 @@ def make_request(
     @return: fires when the head of the response has arrived; fails as
         C{agent}'s Deferred does.  Cancelling it cancels that one.
     """
-    identity = _IdentityAgent(agent)
+    server = _SERVER.match(url)
+    identity = _IdentityAgent(agent, url.encode("ascii"))
     cookies = _NoCookies()
     requesting: Deferred[Any] = treq.client.HTTPClient(identity, cast(Any, cookies)).request(
         method,
-        _ExactURL(url),
-        headers=headers,
+        # It is parsed again for cookies: once for each server.
+        _ExactURL(url if server is None else server[0]),
+        headers=_OwnHeaders(headers),
         data=cast(Any, body),
         cookies=cookies,
         allow_redirects=False,
@@ -74,22 +79,25 @@ class _IdentityAgent:
     Serves one request.
     """
 
-    def __init__(self, agent: IAgent) -> None:
+    def __init__(self, agent: IAgent, url: bytes) -> None:
+        """
+        @param url: the URL of the request, of which treq knows the server.
+        """
         self._agent = agent
+        self._url = url
         self._encodings: list[bytes] | None = None
 
     def request(
         self,
         method: bytes,
-        uri: bytes,
+        uri: bytes,  # noqa: ARG002 - that of the server
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        # treq's decoding agent has made this copy of the headers.
         assert headers is not None
         headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
-        headers.setRawHeaders(b"User-Agent", [USER_AGENT.encode()])
-        return self._agent.request(method, uri, headers, bodyProducer).addCallback(self._hide)
+        headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
+        return self._agent.request(method, self._url, headers, bodyProducer).addCallback(self._hide)
 
     def _hide(self, response: IResponse) -> IResponse:
         self._encodings = response.headers.getRawHeaders(b"Content-Encoding")
@@ -110,6 +118,20 @@ class _IdentityAgent:
         else:
             response.headers.setRawHeaders(b"Content-Encoding", self._encodings)
         return response
+
+
+class _OwnHeaders(Headers):
+    """
+    A copy of a request's headers, which treq's agents may change: they make no further
+    one.
+    """
+
+    def __init__(self, headers: Headers) -> None:
+        super().__init__()
+        self._rawHeaders.update((name, list(values)) for name, values in headers.getAllRawHeaders())
+
+    def copy(self) -> _OwnHeaders:
+        return self
 
 
 class _ExactURL(EncodedURL):

@@ -31,6 +31,9 @@ _HOST = re.compile(r"[a-z0-9._-]+|[a-f0-9.]*:[a-f0-9:.]*(?:%[a-z0-9._-]+)?")
 _SERVER = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 """The scheme and the authority of an URL (RFC 3986, section 3.2)."""
 
+_ABSOLUTE = re.compile(r"https?://(?:(?![/?#])[!-~])+/[!-~]*")
+"""An absolute URL without characters that have to be escaped, as most registries send it."""
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -117,10 +120,13 @@ def resolve(url: str, location: str, zone: Zone) -> str:
         raise ValueError("it is empty")
     if len(location) > MAX_LOCATION:
         raise ValueError(f"it has more than {MAX_LOCATION} characters")
-    try:
-        target = urljoin(url, quote(location, safe=PRINTABLE))
-    except ValueError:
-        raise ValueError("it is not an URL") from None
+    if _ABSOLUTE.fullmatch(location) is not None and not location.endswith("?"):
+        target = location
+    else:
+        try:
+            target = urljoin(url, quote(location, safe=PRINTABLE))
+        except ValueError:
+            raise ValueError("it is not an URL") from None
     target = target.partition("#")[0]
     check_target(Origin.of(url), Origin.of(target), zone)
     return target
