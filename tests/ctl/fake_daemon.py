@@ -226,7 +226,8 @@ class _Handler(BaseHTTPRequestHandler):
         fake.requests.append((self.command, self.path, asked))
         fake.headers.append(dict(self.headers))
         answers = fake.answers.get(
-            (self.command, self.path), [refusal(404, "NOT_FOUND", "there is no such thing")]
+            (self.command, self.path.removesuffix("?events=job")),
+            [refusal(404, "NOT_FOUND", "there is no such thing")],
         )
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if answer.events is not None and "x-ndjson" in self.headers.get("accept", ""):

@@ -176,6 +176,7 @@ class FakeStream:
     @ivar closed: how often it was closed.
     @ivar asked: how often events were requested.
     @ivar cancelled: how often a wait was cancelled.
+    @ivar jobs_only: whether the client wants no layers.
     @ivar reached: the position behind the events of the next C{get}.
     """
 
@@ -186,6 +187,7 @@ class FakeStream:
         self.position = ""
         self.resumed = False
         self.reached = ""
+        self.jobs_only = False
         self.broken: Exception | None = None
 
     def get(self) -> Deferred[list[Event]]:
@@ -198,6 +200,12 @@ class FakeStream:
         self._waiting = waiting
         self._give()
         return waiting
+
+    def only_jobs(self) -> None:
+        """
+        Note that no layers are wanted.
+        """
+        self.jobs_only = True
 
     def close(self) -> None:
         """

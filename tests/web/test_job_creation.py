@@ -36,29 +36,29 @@ class FollowedTests(SynchronousTestCase):
         self.addCleanup(self.world.close)
         self.world.jobs.present = [RUNNING]
 
-    def begin(self, accept: str = LINES, **headers: str) -> Connection:
+    def begin(self, accept: str = LINES, query: str = "", **headers: str) -> Connection:
         """
         Send the request.
         """
-        connection = self.send(accept, **headers)
+        connection = self.send(accept, query, **headers)
         # The journal answers in a turn of its own.
         self.world.clock.advance(0)
         return connection
 
-    def send(self, accept: str = LINES, **headers: str) -> Connection:
+    def send(self, accept: str = LINES, query: str = "", **headers: str) -> Connection:
         """
         Send the request, and make no turn of the reactor.
         """
-        return self.ask(PULL, {"Accept": accept, **headers})
+        return self.ask(PULL, {"Accept": accept, **headers}, query)
 
-    def ask(self, asked: Mapping[str, str], headers: Mapping[str, str]) -> Connection:
+    def ask(self, asked: Mapping[str, str], headers: Mapping[str, str], query: str = "") -> Connection:
         """
         Send a request for a job.
         """
         connection = self.world.connect()
         body = json.dumps(asked).encode()
         given = {"Host": "localhost", "Content-Type": "application/json", **headers}
-        connection.send("POST", "/api/v1/jobs", {**given, "Content-Length": str(len(body))}, body)
+        connection.send("POST", f"/api/v1/jobs{query}", {**given, "Content-Length": str(len(body))}, body)
         return connection
 
     def test_together(self) -> None:
@@ -89,6 +89,25 @@ class FollowedTests(SynchronousTestCase):
         self.assertEqual(json.loads(unchunk(connection.received()))["final"], True)
         stream.close()
         self.assertTrue(connection.received().endswith(b"0\r\n\r\n"))
+
+    def test_job_alone(self) -> None:
+        """
+        A client may want the events of the job alone.
+        """
+        for query, alone in (("", False), ("?events=job", True)):
+            self.assertEqual(self.begin(query=query).answer().status, 202)
+            _, stream = self.world.jobs.streams[-1]
+            self.assertEqual(stream.jobs_only, alone)
+            stream.close()
+
+    def test_other_events(self) -> None:
+        """
+        There is no other choice, and no job begins.
+        """
+        answer = self.begin(query="?events=layer").answer()
+        self.assertEqual(answer.status, 400)
+        self.assertIn("'events' must be 'job'", json.loads(answer.body)["error"]["message"])
+        self.assertEqual(self.world.jobs.pulled, [])
 
     def test_server_sent(self) -> None:
         """

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ENDED = frozenset({"done", "failed", "cancelled"})
 """The final states of a job."""
 
+_BRIEFLY = "?events=job"
+
 _LOGIN_TIMEOUT = 120.0
 """Seconds for an answer that waits for a registry and its token server."""
 
@@ -113,16 +115,24 @@ class Daemon:
         return self._api.request_object("POST", "/jobs", _job_request(kind, reference, more), headers)
 
     def start_followed(
-        self, kind: str, reference: str | None, headers: Mapping[str, str] | None = None, **more: object
+        self,
+        kind: str,
+        reference: str | None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        briefly: bool = False,
+        **more: object,
     ) -> dict[str, Any]:
         """
         Create a job that L{events} will follow: its stream opens with the same
         request.
 
+        @param briefly: whether the stream has the events of the job alone.
         @return: the job; from the stream of a new daemon only its C{id} and
             C{kind}, as the rest follows.
         """
-        answer = self._api.request_events("/jobs", _job_request(kind, reference, more), headers)
+        path = f"/jobs{_BRIEFLY}" if briefly else "/jobs"
+        answer = self._api.request_events(path, _job_request(kind, reference, more), headers)
         if isinstance(answer, dict):
             return answer
         response, job_id = answer
@@ -167,7 +177,9 @@ class Daemon:
         """
         return self._api.request_object("DELETE", _job_path(job_id))
 
-    def events(self, job_id: str, headers: Mapping[str, str] | None = None) -> Iterator[Event]:
+    def events(
+        self, job_id: str, headers: Mapping[str, str] | None = None, *, briefly: bool = False
+    ) -> Iterator[Event]:
         """
         Follow a job until it has ended, first with the stream of
         L{start_followed} if that opened one.
@@ -179,6 +191,7 @@ class Daemon:
 
         @param headers: the user's credentials, which a daemon that was restarted may
             have lost.
+        @param briefly: whether the stream has the events of the job alone.
         """
         lost = False
         reconnects = _Reconnects(self._pause)
@@ -186,7 +199,7 @@ class Daemon:
             error: ClientError | None = None
             try:
                 opened = self._streams.pop(job_id, None)
-                stream = f"{_job_path(job_id)}/events"
+                stream = f"{_job_path(job_id)}/events{_BRIEFLY if briefly else ''}"
                 if opened is None:
                     events = self._api.stream(stream, headers=headers)
                 else:

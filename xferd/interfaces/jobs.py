@@ -82,6 +82,11 @@ class IEventStream(Interface):
             stream has ended.  Cancelling ends only the wait.
         """
 
+    def only_jobs() -> None:
+        """
+        Report no layers and no transfers.  To be called before C{get}.
+        """
+
     def close() -> None:
         """
         End the stream; a waiting C{get} fires with an empty list.  Idempotent.

@@ -35,7 +35,7 @@ from xferd.web.archive_request import (
 from xferd.web.archive_response import ArchiveResponse
 from xferd.web.client_limits import ClientLimits
 from xferd.web.disk_status import disk_status
-from xferd.web.event_response import EventResponses, EventTimes, accepts_events
+from xferd.web.event_response import EventResponses, EventTimes, accepts_events, wants_only_jobs
 from xferd.web.fill_events import FillEvents
 from xferd.web.guard import Guard
 from xferd.web.idempotency import Idempotency
@@ -303,9 +303,11 @@ class Web:
         """
         Follow one job until it ends.
         """
-        client = self._events.admit(request)
+        client, only_jobs = self._events.admit(request), wants_only_jobs(request)
         self._rejoin(request, job_id)
         stream = await self._jobs.follow(job_id, header(request, b"last-event-id"))
+        if only_jobs:
+            stream.only_jobs()
         return await self._events.send(request, stream, client)
 
     @app.route(f"{API}/events", methods=["GET"])

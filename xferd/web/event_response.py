@@ -13,9 +13,10 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from werkzeug.exceptions import ServiceUnavailable
 
+from xferd.errors import BadInput
 from xferd.web.backpressure import Backpressure
 from xferd.web.client_limits import ClientLimits
-from xferd.web.request import header
+from xferd.web.request import header, quoted
 from xferd.web.site import admitted
 
 if TYPE_CHECKING:
@@ -326,6 +327,21 @@ def accepts_events(request: Request) -> bool:
     Whether the client names a format of events in C{Accept}.
     """
     return _accepted_format(request) is not None
+
+
+def wants_only_jobs(request: Request) -> bool:
+    """
+    Whether the client wants the events of the job alone: C{events=job}.
+
+    @raise BadInput: the parameter has another value.
+    """
+    asked = (request.args or {}).get(b"events")
+    if asked is None:
+        return False
+    value = asked[-1].decode("utf-8", "replace")
+    if value != "job":
+        raise BadInput(f"'events' must be 'job' or be left out, not {quoted(value)}")
+    return True
 
 
 def _accepted_format(request: Request) -> EventFormat | None:

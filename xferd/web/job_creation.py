@@ -14,7 +14,7 @@ from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.jobs.runner import MAX_JOBS
 from xferd.transfer.eventual import Eventual
 from xferd.web.client_limits import Kind
-from xferd.web.event_response import accepts_events
+from xferd.web.event_response import accepts_events, wants_only_jobs
 from xferd.web.job_request import PrefetchRequest, read_job_request
 from xferd.web.registry_auth import registry_auth
 from xferd.web.request import client_name, fingerprint_of, header
@@ -57,6 +57,7 @@ class JobCreation:
         @param jobs_path: the path of all jobs.
         @return: the body, or L{None} if it was written.
         """
+        only_jobs = wants_only_jobs(request)
         await self._eventual.caught_up()
         job, new = await self._begin(request)
         status = 202 if new else 200
@@ -64,6 +65,8 @@ class JobCreation:
         if accepts_events(request) and self._events.has_room(request):
             request.setResponseCode(status)
             stream = await self._jobs.follow(job["id"])
+            if only_jobs:
+                stream.only_jobs()
             return await self._events.send(request, stream, admitted(request))
         return respond(request, job, status)
 

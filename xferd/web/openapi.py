@@ -178,6 +178,12 @@ _EVENT_FORMATS: Final[Mapping[str, Any]] = {
     "text/event-stream": {"schema": TEXT},
     "application/x-ndjson": {"schema": ref("Event")},
 }
+_ONLY_JOB: Final = _parameter(
+    "query",
+    "events",
+    "Report the events of the job alone, and none of its layers and transfers.",
+    {"type": "string", "enum": ["job"]},
+)
 _JOB_ID: Final = _parameter("path", "job_id", "The job's ID.", {"type": "string", "minLength": 1})
 _HOST: Final = _parameter("path", "host", "The host's name.", {"type": "string", "minLength": 1})
 _NAME: Final = _parameter(
@@ -231,7 +237,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
                 202: _new_job("The job; or its events, if the client accepts them."),
             },
             (404, 422, 429, 503),
-            [_KEY, _CLIENT, _AUTH, _CONFIG],
+            [_KEY, _CLIENT, _AUTH, _CONFIG, _ONLY_JOB],
             ref("JobAsked"),
         ),
         "get": _list(
@@ -311,7 +317,9 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             ref("LoginAsked"),
         )
     },
-    "/api/v1/jobs/{job_id}/events": {"get": _events("follow_job", "Follow a job until it ends.", _JOB_ID)},
+    "/api/v1/jobs/{job_id}/events": {
+        "get": _events("follow_job", "Follow a job until it ends.", _JOB_ID, _ONLY_JOB)
+    },
     "/api/v1/events": {"get": _events("follow_all", "Follow all jobs, layers, transfers and images.")},
     "/api/v1/transfers": {
         "get": _list(

@@ -93,10 +93,12 @@ class PullTests(DaemonTestCase):
 
     def test_quiet(self) -> None:
         """
-        With --quiet the reference with its digest is printed alone.
+        With --quiet the reference with its digest is printed alone, and the daemon
+        reports no layers.
         """
         self.fake.takes(*one_pull())
         self.assertEqual(self.pull("--quiet"), (0, f"{PINNED}\n", ""))
+        self.assertEqual([path for _, path, _ in self.fake.requests], ["/api/v1/jobs?events=job"])
 
     def test_json(self) -> None:
         """
@@ -399,7 +401,7 @@ class AbandonTests(DaemonTestCase):
         @return: the message on stderr.
         """
 
-        def leave(*_: object) -> None:
+        def leave(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         self.patch(Daemon, "events", leave)

@@ -122,6 +122,31 @@ class EventsTests(JobsCase):
         for stream in (slow, quick):
             self.assertEqual(self.subjects(self.read(stream))[layer].data["state"], "done")
 
+    def test_only_jobs(self) -> None:
+        """
+        A stream may have the job alone: its state, its sums and its end.  Another
+        stream has everything.
+        """
+        image = self.add(sample_image(2, size=100_000))
+        blob = image.layers[0].blob.digest
+        self.registry.stall(blob)
+        job_id = self.pull()
+        brief, whole = self.jobs.events(job_id), self.jobs.events(job_id)
+        brief.only_jobs()
+        self.settle()
+        (event,) = self.read(brief)
+        self.assertEqual((event.kind, event.data["layers_total"]), ("job", 2))
+        self.assertIn(("layer", job_id, 0), self.subjects(self.read(whole)))
+        self.registry.feed(blob, 1000)
+        self.wait(1)
+        (event,) = self.read(brief)
+        self.assertIn(("layer", job_id, 0), self.subjects(self.read(whole)))
+        self.registry.finish(blob)
+        self.settle()
+        (event,) = self.read(brief)
+        self.assertEqual((event.kind, event.data["state"], event.final), ("job", "done", True))
+        self.assertEqual(self.read(brief), [])
+
     def test_nothing_left(self) -> None:
         """
         Of a job that has ended no event is kept for streams that were closed before

@@ -47,11 +47,14 @@ def run_job(args: Namespace, session: Session, headers: Mapping[str, str], **fie
     try:
         # Until the answer arrives, the daemon may have a job whose ID is unknown here.
         with session.interrupts.held():
-            start = daemon.start if args.detach else daemon.start_followed
             if args.detach:
                 # A job with a key continues by itself after a restart of the daemon.
                 headers = {**headers, "Idempotency-Key": secrets.token_hex(16)}
-            job = start(args.command, args.reference, headers, **fields)
+                job = daemon.start(args.command, args.reference, headers, **fields)
+            else:
+                job = daemon.start_followed(
+                    args.command, args.reference, headers, briefly=display.brief, **fields
+                )
         if args.detach:
             print(json_line(job) if args.json else clean(job.get("id")), file=stdout)
             return
@@ -77,7 +80,7 @@ def follow(
     """
     view = JobView(job)
     with display:
-        for event in daemon.events(str(job.get("id")), headers):
+        for event in daemon.events(str(job.get("id")), headers, briefly=display.brief):
             if event.kind == "lost":
                 display.note(f"the daemon does not answer; waiting up to {PATIENCE:.0f} s for its restart")
                 continue

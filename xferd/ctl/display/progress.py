@@ -67,7 +67,11 @@ class ProgressDisplay:
 
     Life cycle: entered; L{show_event} or L{show} is called repeatedly; left;
     L{finish} is called if the work succeeded.
+
+    @cvar brief: whether it shows nothing of a job's layers.
     """
+
+    brief = False
 
     def __init__(self, stdout: TextIO) -> None:
         self.stdout = stdout
@@ -131,6 +135,8 @@ class Quiet(ProgressDisplay):
     """
     Prints the result's name alone.
     """
+
+    brief = True
 
     def note(self, text: str) -> None:
         """

@@ -366,10 +366,14 @@ class Broker:
             streams, ("transfer", transfer.id), lambda: Event("transfer", self.transfer_json(transfer))
         )
 
-    def _put_item(self, streams: Sequence[EventStream], subject: Hashable, make: Callable[[], Event]) -> None:
+    def _put_item(
+        self, streams: Sequence[EventStream], subject: tuple[Hashable, ...], make: Callable[[], Event]
+    ) -> None:
         """
         Put the newest event of a subject into streams.
         """
+        if subject[0] != "job":
+            streams = [stream for stream in streams if not stream.jobs_only]
         if not streams:
             return
         item = self._unread.get(subject)

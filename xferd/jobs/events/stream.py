@@ -30,6 +30,8 @@ class EventStream:
 
     A stream holds functions that make the events when the client reads: a slow
     reader costs one entry for each subject, and no work.
+
+    @ivar jobs_only: whether it reports no layers and no transfers.
     """
 
     _log = Logger()
@@ -58,6 +60,7 @@ class EventStream:
         self._now = now
         self.resumed = since is not None
         self.position = since or ""
+        self.jobs_only = False
         self._items: dict[Hashable, Callable[[], Event]] = {}
         self._reader: Deferred[list[Event]] | None = None
         self._timer: IDelayedCall | None = None
@@ -75,13 +78,17 @@ class EventStream:
         @param final: whether it is the last one of a job: it is read behind
             all others, and without delay.
         """
-        if self._ended or self._items.get(subject) is item:
+        if self._ended or self._items.get(subject) is item or (self.jobs_only and not _is_job(subject)):
             return
         if final:
             self._items.pop(subject, None)
             self._hurry = True
         self._items[subject] = item
         self._wake()
+
+    def only_jobs(self) -> None:
+        self.jobs_only = True
+        self._items = {subject: item for subject, item in self._items.items() if _is_job(subject)}
 
     def get(self) -> Deferred[list[Event]]:
         """
@@ -176,3 +183,7 @@ class EventStream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _is_job(subject: Hashable) -> bool:
+    return isinstance(subject, tuple) and subject[0] == "job"
