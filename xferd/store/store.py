@@ -13,7 +13,6 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from xferd.errors import DiskFull, StoreError, StoreLocked
@@ -55,6 +54,7 @@ from xferd.store.snapshots import SnapshotDatabase, SnapshotTables
 from xferd.store.threads import Pool, Threads, delay_cancellation
 from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.trees import Trees
+from xferd.store.worker_pool import WorkerPool
 
 VERSION = b"2\n"
 """The version of the data directory's layout."""
@@ -72,7 +72,7 @@ PARTIAL_AGE = 7 * 24 * 3600
 
 class Pools(Protocol):
     """
-    Makes a pool of threads, as L{ThreadPool} does.
+    Makes a pool of threads, as L{WorkerPool} does.
     """
 
     def __call__(self, minthreads: int, maxthreads: int, name: str) -> Pool:
@@ -99,7 +99,7 @@ class Store:
         *,
         wall_clock: WallClock,
         threads: int = 4,
-        pools: Pools = ThreadPool,
+        pools: Pools = WorkerPool,
         partial_age: float = PARTIAL_AGE,
         reserve: int = RESERVE,
         unpack_rules: int = UNPACK_RULES,

@@ -9,13 +9,13 @@ Deferred fires, cancelled or not.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from threading import Event
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -133,6 +133,8 @@ class Threads:
         self._open = False
         self._running = 0
         self._idle: list[Deferred[None]] = []
+        self._results: deque[tuple[Deferred[Any], Any]] = deque()
+        self._delivering = False
 
     def start(self) -> None:
         """
@@ -152,17 +154,34 @@ class Threads:
         if not self._open:
             return fail(StoreError(self._closed))
         self._running += 1
-        result: Deferred[T] = deferToThreadPool(self._reactor, self._pool, work, *args)  # type: ignore[arg-type]
-        _ = result.addBoth(self._ended)
-        return delay_cancellation(result, stop=None if stop is None else stop.set)
+        # No canceller: its cancellation is delayed.
+        working: Deferred[T] = Deferred()
 
-    def _ended(self, result: T) -> T:
-        self._running -= 1
-        if not self._running:
-            idle, self._idle = self._idle, []
-            for waiter in idle:
-                waiter.callback(None)
-        return result
+        def ended(_: bool, result: Any) -> None:
+            self._results.append((working, result))
+            if not self._delivering:
+                self._delivering = True
+                self._reactor.callFromThread(self._deliver)
+
+        self._pool.callInThreadWithCallback(ended, work, *args)
+        return delay_cancellation(working, stop=None if stop is None else stop.set)
+
+    def _deliver(self) -> None:
+        """
+        Deliver the results of the threads: the reactor is woken once for all that
+        arrive together.
+        """
+        # What is appended from now on wakes the reactor again, or is delivered here.
+        self._delivering = False
+        while self._results:
+            working, result = self._results.popleft()
+            self._running -= 1
+            # A Failure makes this an errback.
+            working.callback(result)
+            if not self._running:
+                idle, self._idle = self._idle, []
+                for waiter in idle:
+                    waiter.callback(None)
 
     async def stop(self) -> None:
         """
