@@ -528,6 +528,8 @@ class Jobs:
             except NotFound:
                 return self._broker.read_only(record)
 
+        if self._runner.get(job_id) is not None:
+            return succeed(self.events(job_id, since))
         return self.find(job_id).addCallback(open_stream)
 
     def status(self) -> JobsStatusJSON:

@@ -209,6 +209,10 @@ class Pull:
         await self._renew(stacks)
         late = [w.result() for d, pair in self._fetches.items() if d not in asked for w in pair]
         for row, stack in zip(self._rows, stacks, strict=True):
+            if row.fetch is None and self._layers.is_registered(stack):
+                # Most pulls are of images that are here: they need no transfer.
+                row.existed = True
+                continue
             watcher = self._layers.register(stack, self._job.turn(row.index), self._reporter.sink(row))
             self._registrations.append(watcher)
             row.registration = watcher.transfer

@@ -81,12 +81,14 @@ class LayerRow(Row):
     @ivar fetch: the download that it waits for, if any.
     @ivar tree: the unpacking that it waits for, if any.
     @ivar registration: its registration, when it was requested.
+    @ivar existed: whether it was registered before.
     """
 
     diff_id: Digest | None = None
     fetch: Transfer | None = None
     tree: Transfer | None = None
     registration: Transfer | None = None
+    existed: bool = False
 
     @property
     def transfers(self) -> list[Transfer]:
@@ -137,14 +139,19 @@ class LayerRow(Row):
         waits for other transfers only.
         """
         size = self.blob.size
-        if part is None:
-            return size if self.transfers else 0
-        return min(part.bytes_done, size)
+        if part is not None:
+            return min(part.bytes_done, size)
+        begun = (
+            self.existed or self.registration is not None or self.fetch is not None or self.tree is not None
+        )
+        return size if begun else 0
 
     def _state(self) -> tuple[str, Transfer | None]:
         """
         The layer's state, and the transfer that explains it, if one does.
         """
+        if self.existed:
+            return "exists", None
         fetch, tree, registration = self.fetch, self.tree, self.registration
         parts = self.transfers
         states = [part.state for part in parts]

@@ -349,11 +349,11 @@ class Runner:
             else:
                 self._end(running, "failed", error=e)
         else:
-            # A job whose end was reported is not begun again.
-            recorded = job.restart is not None and await uninterrupted(
-                self._record(self._record_of(running, "done", None))
-            )
-            self._end(running, "done", recorded=recorded)
+            record, recorded = self._record_of(running, "done", None), False
+            if job.restart is not None:
+                # A job whose end was reported is not begun again.
+                recorded = await uninterrupted(self._record(record))
+            self._end(running, "done", record=record, recorded=recorded)
 
     def _interrupted(self, running: _Running) -> None:
         """
@@ -395,16 +395,24 @@ class Runner:
         }
 
     def _end(
-        self, running: _Running, state: str, error: Exception | None = None, *, recorded: bool = False
+        self,
+        running: _Running,
+        state: str,
+        error: Exception | None = None,
+        *,
+        record: JobDetailsJSON | None = None,
+        recorded: bool = False,
     ) -> None:
         """
         End a job: record it, and report it to the event streams.
 
+        @param record: its record, if it was made.
         @param recorded: whether the journal has the end.
         """
         job = running.job
         self.ends[job.kind, state] += 1
-        record = self._record_of(running, state, error)
+        if record is None:
+            record = self._record_of(running, state, error)
         job.why, job.until = "", None
         job.state, job.error, job.finished = state, record["error"], self._wall_clock()
         if job.upload_stream is not None:

@@ -109,6 +109,11 @@ class PullTests(JobsCase):
         self.assertEqual([record["state"] for record in history[3:]], ["running", "done"])
         self.assertEqual([r.kind for r in self.registry.requests[before:]], ["manifest"])
         self.assertEqual([layer["state"] for layer in job["layers"]], ["exists"] * 3)
+        self.assertEqual(
+            [layer["bytes_done"] for layer in job["layers"]], [layer["size"] for layer in job["layers"]]
+        )
+        # No transfer was needed.
+        self.assertEqual([layer["transfer"] for layer in job["layers"]], [None] * 3)
         self.assertEqual(job["bytes_done"], job["bytes_total"])
 
     def test_holders(self) -> None:

@@ -63,6 +63,7 @@ class DownloadManager:
     @ivar unpack: see L{LayerManager.unpack}.
     @ivar register: see L{LayerManager.register}.
     @ivar record: see L{LayerManager.record}.
+    @ivar is_registered: see L{LayerManager.is_registered}.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class DownloadManager:
         self.unpack = self._layers.unpack
         self.register = self._layers.register
         self.record = self._layers.record
+        self.is_registered = self._layers.is_registered
 
     @property
     def ranges(self) -> int:

@@ -187,6 +187,22 @@ class LayerManager:
 
         return self._unpackings.request(key("record", blob.digest), work, digest=blob.digest, turn=turn)
 
+    def is_registered(self, stack: Stack) -> bool:
+        """
+        Whether a layer is registered, so that L{register} would have nothing to do.
+        """
+        return stack.scope is None and self._registered(stack) is not None
+
+    def _registered(self, stack: Stack) -> Layer | None:
+        """
+        The layer of a stack, if it is registered.  An outdated layer gets the tree that
+        was unpacked again.
+        """
+        layer = self._store.layers.get(stack.chain_id)
+        if layer is not None and layer.outdated and self._store.trees.has(stack.diff_id):
+            return layer if self._store.trees.is_outdated(stack.diff_id) else None
+        return layer
+
     # ------------------------------------------------------------- unpacking
 
     async def _unpack(
@@ -296,14 +312,10 @@ class LayerManager:
             # The config may name the diff ID of another client's layer: the
             # client's own blob has to unpack to it, whether the tree is here or not.
             await self._check_diff_id(transfer, stack, turn)
-        here = self._store.trees.has(wanted)
-        registered = self._store.layers.get(stack.chain_id)
+        registered = self._registered(stack)
         if registered is not None:
-            # An outdated layer gets the tree that was unpacked again.
-            renewed = registered.outdated and here and not self._store.trees.is_outdated(wanted)
-            if not renewed:
-                return registered
-        if not here:
+            return registered
+        if not self._store.trees.has(wanted):
             await self._check_diff_id(transfer, stack, turn)
         below = stack.below
         if below is not None:
