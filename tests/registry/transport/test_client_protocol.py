@@ -61,6 +61,7 @@ OTHERS = (
     HEAD + b" folded\r\nContent-Length: 5\r\n\r\nhello",
     HEAD + b"no colon\r\nContent-Length: 5\r\n\r\nhello",
     HEAD + b": no name\r\nContent-Length: 5\r\n\r\nhello",
+    HEAD + b"Bare: re\rturn\r\nContent-Length: 5\r\n\r\nhello",
     HEAD + b"Bare: line\nContent-Length: 5\r\n\r\nhello",
     HEAD + b"Content-Length: 5\n\nhello",
     WHOLE.replace(b"HTTP/1.1", b"HTTP/1.0"),

@@ -122,6 +122,9 @@ class RangedDownload:
         @raise SourceError: the stream in front failed.  Received bytes stay.
         @raise StoreError: the disk refuses.
         """
+        if 0 < self._size - held(self._partial) < self._policy.least and not self._partial.spans:
+            await self._run_alone()
+            return
         self._widening.begin(self._clock.seconds(), 0)
         if self._policy.most > 1 and self._size - held(self._partial) >= self._policy.least:
             self._timer = self._clock.callLater(self._policy.window, self._look)
@@ -144,6 +147,21 @@ class RangedDownload:
             finally:
                 while self._borrowed:
                     self._borrowed.pop().release()
+
+    async def _run_alone(self) -> None:
+        """
+        Fetch what is too little for more than one stream.
+        """
+        stream = _Stream(self._partial.offset)
+        self._streams.append(stream)
+        self._changed(1)
+        try:
+            await self._bring(stream)
+        except _Complete:
+            pass
+        finally:
+            self._streams.clear()
+            self._changed(0)
 
     # ------------------------------------------------------- what is missing
 

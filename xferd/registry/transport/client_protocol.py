@@ -23,8 +23,8 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
-from twisted.web._newclient import BadHeaders, HTTP11ClientProtocol, Request
-from twisted.web.http_headers import Headers
+from twisted.web._newclient import BadHeaders, HTTP11ClientProtocol, HTTPParser, Request
+from twisted.web.http_headers import Headers, _nameEncoder
 from twisted.web.iweb import IBodyProducer, IClientRequest, IResponse
 
 from xferd.registry.transport.response_head import MAX_LINE
@@ -32,6 +32,7 @@ from xferd.registry.transport.response_head import MAX_LINE
 _STATUS: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [^\r\n]*)?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,9}")
 _WITHOUT_BODY: Final = frozenset({204, 304})
+_CONTROL: Final = frozenset(HTTPParser.CONNECTION_CONTROL_HEADERS)
 
 
 @frozen
@@ -64,8 +65,8 @@ def parse_whole(data: bytes, method: bytes) -> WholeResponse | None:
     head = data[:end]
     status, *lines = head.split(b"\r\n")
     match = _STATUS.fullmatch(status)
-    # A line feed alone ends a line, too.
-    if match is None or head.count(b"\n") != len(lines):
+    # A line feed alone ends a line, too, and a carriage return alone is no character of a value.
+    if match is None or not head.count(b"\n") == head.count(b"\r") == len(lines):
         return None
     length: bytes | None = None
     fields = []
@@ -180,9 +181,11 @@ class ClientProtocol(HTTP11ClientProtocol):
         """
         parser._everReceivedData = True
         parser.statusReceived(whole.status)
+        # Of Content-Length, the response to a HEAD says nothing about the connection.
+        control = _CONTROL - {b"content-length"} if parser.request.method == b"HEAD" else _CONTROL
         for name, value in whole.fields:
-            control = parser.isConnectionControlHeader(name)
-            (parser.connHeaders if control else parser.headers).addRawHeader(name, value)
+            headers = parser.connHeaders if name in control else parser.headers
+            headers._rawHeaders.setdefault(_nameEncoder.encode(name), []).append(value)
         response: Any = parser.response
         response.length = len(whole.body)
         if whole.body:

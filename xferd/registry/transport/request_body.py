@@ -149,9 +149,11 @@ class ContentBody:
             the Deferred of L{guard} does.
         """
         self._consumer = consumer
-        self._watchdog.start()
         self._flow()
         self._finish()
+        if not (self._over or self._produced.called):
+            # All of a small body is written already.
+            self._watchdog.start()
         return self._produced
 
     def pauseProducing(self) -> None:

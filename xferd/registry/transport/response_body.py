@@ -69,8 +69,8 @@ class _Pump(Protocol):
     """
     Passes each piece of one body to a sink.
 
-    States: made; connected, when its watchdog runs; over, when later pieces are
-    ignored.
+    States: made; connected; watched, when its watchdog runs; over, when later pieces
+    are ignored.
 
     @ivar finished: fires after the last piece.
     """
@@ -90,15 +90,19 @@ class _Pump(Protocol):
         self._expected = expected
         self._received = 0
         self._watchdog = Watchdog(self._fail, host=host, verb="sent", clock=clock, timeouts=timeouts)
+        self._watched = False
         self._over = False
         self.finished: Deferred[None] = Deferred(lambda _: self._drop())
 
-    def connectionMade(self) -> None:
+    def watch(self) -> None:
         """
-        Start the watchdog.
+        Start the watchdog, unless all of the body was here already.
         """
-        self._watchdog.start()
-        self._watchdog.arm()
+        if not self._over:
+            self._watched = True
+            self._watchdog.start()
+            if not self._holds:
+                self._watchdog.arm()
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -115,7 +119,7 @@ class _Pump(Protocol):
             )
             return
         self._watchdog.count(len(data))
-        if not self._holds:
+        if self._watched and not self._holds:
             self._watchdog.arm()
         try:
             hold = self._sink(data)
@@ -166,7 +170,8 @@ class _Pump(Protocol):
         if self._over or self._holds:
             return
         self._watchdog.resume()
-        self._watchdog.arm()
+        if self._watched:
+            self._watchdog.arm()
         cast(IPushProducer, self.transport).resumeProducing()
 
     def _fail(self, error: Exception) -> None:
@@ -205,6 +210,7 @@ def pump(
     """
     protocol = _Pump(sink, host=host, expected=expected, clock=clock, timeouts=timeouts)
     response.deliverBody(protocol)
+    protocol.watch()
     return protocol.finished
 
 
