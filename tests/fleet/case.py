@@ -83,7 +83,7 @@ class Node:
         self.fleet = FleetDownloads(
             self.coordination,
             self.client,
-            self.name,
+            self.peer,
             clock=clock,
             random=Random(number),
             smallest=smallest,
@@ -102,6 +102,7 @@ class Node:
             self.jobs.held,
             self.coordination,
             self.fleet.depths,
+            self.fleet.guide,
             clock=clock,
             prefetch=lambda reference, platform, client: self.jobs.prefetch(reference, platform, client, 0)[
                 "id"
@@ -133,6 +134,7 @@ class Node:
         )
         network.listen(self.address, PORT, self.v2.site(Trust.NONE))
         self.coordination.start()
+        self.fleet.start()
 
     def pull(self, name: str = "app") -> str:
         """
@@ -151,6 +153,7 @@ class Node:
         Stop the jobs and leave the cluster.
         """
         _ = Deferred.fromCoroutine(self.jobs.stop(1.0))
+        _ = self.fleet.stop()
         _ = self.coordination.stop()
         _ = self.client.close()
 

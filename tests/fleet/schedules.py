@@ -17,6 +17,7 @@ KINDS: Final = (
     "slow uplink",
     "wrong bytes",
     "stop coordination",
+    "lose coordination",
     "429",
     "503",
     "cancel",
@@ -31,9 +32,9 @@ LINE_SECONDS: Final = 6.0
 
 NODES: Final = 20
 
-SECONDS: Final = (1.5, 3.0, 8.0, 20.0, 60.0)
-"""How long faults last.  None lasts just under the 5 s after which peers leave a silent
-one: where it comes back at that moment, two nodes fetch the rest of its blob."""
+SECONDS: Final = (1.5, 3.0, 4.0, 8.0, 20.0, 60.0)
+"""How long faults last.  Peers leave a silent one after 5 s, which may be just when it is
+back."""
 
 
 @frozen

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from tests.fleet.case import HOST, Node
 from tests.fleet.schedules import LINE_SECONDS, NODES, OWNER, Fault, Schedule
 from xferd.errors import ConnectionFailed, RegistryUnavailable, TooManyRequests
+from xferd.fleet.guide import KEPT_SECONDS
 from xferd.fleet.memory import MemoryCluster
 from xferd.interfaces.fleet import LEASE_SECONDS
 from xferd.names import Digest
@@ -51,9 +52,12 @@ SLOW: Final = 3_000
 
 _MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
-APART: Final = {"cut from coordination": 1, "cut from peers": 2, "slow uplink": 1, "wrong bytes": 1}
-"""How often upstream sends all once more at most, by the faults of one node.  One that is
-cut from its peers takes a claim over, and others may follow it before they do so."""
+APART: Final = {"cut from peers": 0.9, "slow uplink": 1.0, "wrong bytes": 1.0, "lose coordination": 1.0}
+"""How often upstream sends all once more at most, by the fault.  A node that is cut from
+its peers can only get all from upstream, and the others once more what it alone has.  The
+same holds for what a node sends too slowly, or with wrong bytes, while no other has it.
+Coordination that has lost its data names nobody until all nodes have announced again:
+within that time, all that begin follow one more node."""
 
 LIMIT: Final = 400.0
 """Seconds in which all has to be over."""
@@ -156,7 +160,7 @@ class Simulation:
             while self.time.seconds() < LIMIT and not (self.time.seconds() > last and self.is_over()):
                 self.time.advance(1.0)
             self.say("over")
-            self.time.advance(LEASE_SECONDS + 1.0)
+            self.time.advance(max(LEASE_SECONDS, KEPT_SECONDS) + 1.0)
             return [*self.check(), *self.stop()]
         finally:
             shutil.rmtree(self.root)
@@ -317,6 +321,13 @@ class Simulation:
         """
         Stop the coordination, and start it again.
         """
+        self.cluster.stop()
+        self.clock.callLater(seconds, self.cluster.regain)
+
+    def fault_lose_coordination(self, _: Member, seconds: float) -> None:
+        """
+        Stop the coordination, and start it again without its data.
+        """
         self.cluster.lose()
         self.clock.callLater(seconds, self.cluster.regain)
 
@@ -372,15 +383,14 @@ class Simulation:
 
     def check_upstream(self) -> list[str]:
         """
-        Check what upstream has sent: each byte once, and once more for each node that
-        is cut off, sends wrong bytes, or sends so slowly that its peers leave it.
-        Without coordination each node is on its own.
+        Check what upstream has sent: each byte once, and once more where L{APART} says
+        so.
         """
         sent = sum(member.fetched for member in self.members) / self.total
         self.say(f"upstream sent {sent:.2f} times the bytes")
         limit = 1.1 + sum(APART.get(fault.kind, 0) for fault in self.schedule.faults)
         wrong = []
-        if sent > limit and not self.schedule.has("stop coordination"):
+        if sent > limit:
             wrong.append(f"upstream sent {sent:.2f} times the bytes, not {limit:.1f}")
         if not self.schedule.has("wrong bytes"):
             wrong += [

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.jobs.case import JobsCase
 from xferd.fleet.door import BEHIND, LEAST_WINDOW, WARN_SECONDS, PeerDoor
+from xferd.fleet.guide import Guide
 from xferd.fleet.memory import MemoryCluster
 from xferd.fleet.peer_messages import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, Secrets, challenged
@@ -50,12 +51,14 @@ class DoorCase(JobsCase):
         self.addCleanup(self.third.stop)
         self.settle()
         self.asking = Prover(Secrets(SECRET), Peer("n1", "http://10.0.0.1:5000"), Clock().seconds)
+        self.guide = Guide(self.coordination, "n2", self.clock)
         self.depths: dict[Digest, int] = {}
         self.door = PeerDoor(
             Prover(Secrets(SECRET), TWO, self.clock.seconds),
             self.jobs.held,
             self.coordination,
             self.depths,
+            self.guide,
             prefetch=lambda *_: "",
             clock=self.clock,
             max_followers=self.max_followers,
@@ -119,6 +122,7 @@ class DoorTests(DoorCase):
             self.jobs.held,
             self.coordination,
             self.depths,
+            self.guide,
             prefetch=lambda *_: "",
             clock=self.clock,
             certified=True,
@@ -136,6 +140,39 @@ class DoorTests(DoorCase):
             if answer.blob is not None:
                 answer.blob.close()
             self.assertEqual(self.door.admit("GET", path, proof, der).status, 401)
+
+    def guided(self, digest: Digest, avoided: tuple[str, ...] = (), *, proved: bool = True) -> PeerAnswer:
+        """
+        Ask as a node that the coordination does not answer.
+        """
+        path = path_of(digest)
+        nonce = challenged(
+            dict(self.door.answer(PeerRequest("GET", path, "", digest)).headers)["WWW-Authenticate"]
+        )
+        assert nonce is not None
+        proof = str(self.asking.prove("GET", path, TWO, nonce)) if proved else ""
+        asking = self.door.guide(PeerRequest("GET", path, proof, digest, avoided=avoided, size=self.size))
+        self.settle()
+        return self.successResultOf(asking)
+
+    def test_guide(self) -> None:
+        """
+        A node that the coordination does not answer gets what is here, is sent on to a
+        node that has the blob, or is to fetch it.
+        """
+        self.pulled()
+        answer = self.guided(self.digest, ("n2",))
+        self.assertEqual(answer.status, 200)
+        assert answer.blob is not None
+        answer.blob.close()
+        elsewhere, nowhere = Digest.of(b"elsewhere"), Digest.of(b"nowhere")
+        self.third.announce([elsewhere])
+        self.settle()
+        answer = self.guided(elsewhere)
+        self.assertEqual((answer.status, dict(answer.headers)["Xferd-Node"]), (307, "n3"))
+        self.assertEqual(self.guided(nowhere).status, 404)
+        self.assertEqual(self.guided(nowhere, proved=False).status, 401)
+        self.guide.stop()
 
     def test_warned(self) -> None:
         """

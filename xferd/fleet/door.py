@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from xferd.expiring import ExpiringDict
 from xferd.fleet.followers import Follower, Followers
+from xferd.fleet.guide import Guide
 from xferd.fleet.peer_messages import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenge
 from xferd.http_urls import split_url
@@ -57,6 +58,7 @@ class PeerDoor:
         held: IHeldBlobs,
         coordination: ICoordination,
         depths: Mapping[Digest, int],
+        guide: Guide,
         *,
         clock: IReactorTime,
         prefetch: Callable[[str, str | None, str], str],
@@ -71,6 +73,7 @@ class PeerDoor:
         @param coordination: is notified where a blob is gone that was announced.
         @param depths: how many peers the bytes of a running download pass.
         @param max_followers: the peers that get one blob at the same time.
+        @param guide: names the nodes that fetch blobs that are not here.
         @param upload_rate: bytes a second for all peers together; 0 for no limit.
         """
         self._prover = prover
@@ -78,6 +81,7 @@ class PeerDoor:
         self._coordination = coordination
         self._depths = depths
         self._certified = certified
+        self._guide = guide
         self._prefetch = prefetch
         self._bandwidth = Bandwidth(upload_rate, clock)
         self._clock = clock
@@ -93,6 +97,9 @@ class PeerDoor:
         nonce = ("Xferd-Nonce", self._prover.challenge())
         blob = self._held.open(request.digest)
         if blob is None:
+            peer = self._guide.known(request.digest, proof.sender.name, request.avoided)
+            if peer is not None:
+                return self._redirect(request, proof, nonce, peer)
             # It may have been announced, and removed since.
             self._coordination.withdraw([request.digest])
             return PeerAnswer(404, (nonce,), f"{request.digest} is not here")
@@ -100,6 +107,9 @@ class PeerDoor:
         if answer.blob is None:
             blob.close()
         return answer
+
+    def guide(self, request: PeerRequest) -> Deferred[PeerAnswer]:
+        return Deferred.fromCoroutine(self._find(request))
 
     def admit(
         self, method: str, path: str, authorization: str, certificate: bytes | None = None
@@ -129,6 +139,26 @@ class PeerDoor:
         """
         self.sent += size
         return self._bandwidth.take(size)
+
+    async def _find(self, request: PeerRequest) -> PeerAnswer:
+        """
+        See L{IPeerDoor.guide}.
+        """
+        digest = request.digest
+        blob = self._held.open(digest)
+        if blob is not None:
+            blob.close()
+            shunned = self._prover.own.name in request.avoided and not self._coordination.available
+            if not (shunned and blob.growing):
+                return self.answer(request)
+        proof = self._check(request.method, request.path, request.authorization, request.certificate)
+        if proof is None:
+            return self._refusal()
+        nonce = ("Xferd-Nonce", self._prover.challenge())
+        peer = await self._guide.find(digest, request.size or 0, proof.sender, request.avoided)
+        if peer is None:
+            return PeerAnswer(404, (nonce,), f"no node has {digest}, and none fetches it")
+        return self._redirect(request, proof, nonce, peer)
 
     def _check(self, method: str, path: str, authorization: str, certificate: bytes | None) -> Proof | None:
         """
@@ -189,10 +219,14 @@ class PeerDoor:
         peer = self.followers.choose(digest, here, proof.sender.name, request.start, request.avoided)
         if peer is None:
             return PeerAnswer(503, (nonce,), "too many peers get it at this moment")
+        return self._redirect(request, proof, nonce, peer)
+
+    def _redirect(self, request: PeerRequest, proof: Proof, nonce: tuple[str, str], peer: Peer) -> PeerAnswer:
+        digest = request.digest
         location = peer.url.rstrip("/") + path_of(digest)
         tag = self._prover.prove_answer(proof, redirect_facts(digest, location, peer.name))
         headers = (nonce, ("Location", location), ("Xferd-Node", peer.name), ("Xferd-Proof", tag))
-        return PeerAnswer(307, headers, f"{peer.name} has it, too")
+        return PeerAnswer(307, headers, f"ask {peer.name}")
 
 
 def _host_of(proof: Proof) -> str:

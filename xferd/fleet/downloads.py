@@ -9,13 +9,15 @@ from collections.abc import Collection
 from random import Random
 from typing import Final, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, gatherResults, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from xferd.errors import ContentMismatch, CoordinationUnavailable, SourceError
+from xferd.errors import BlobUnknown, ContentMismatch, CoordinationUnavailable, SourceError
+from xferd.fleet.guide import Guide
+from xferd.fleet.known import KnownNodes
 from xferd.fleet.left_out import LeftOut
 from xferd.fleet.peer_client import PeerBusy, PeerClient
 from xferd.fleet.peer_messages import peer_of
@@ -25,6 +27,7 @@ from xferd.interfaces.peers import FleetFigures, IFleetDownload, IFleetDownloads
 from xferd.interfaces.registry import IBlobSource
 from xferd.names import Digest
 from xferd.oci import Descriptor
+from xferd.registry.transport.timeouts import within
 
 T = TypeVar("T")
 
@@ -36,8 +39,28 @@ AT_ONCE: Final = 16
 """Blobs that peers send to this node at the same time, at most: a node accepts a limited
 number of connections of each other machine."""
 
+LEAST: Final = AT_ONCE * 16 * 1024
+"""Bytes a second that peers send to this node together, at least, while other blobs wait
+for one of these places: otherwise the registry is asked for those after L{DOUBT}."""
+
+GUIDES: Final = 2
+"""The peers that are asked in turn where a blob is, when the coordination does not answer."""
+
+SIGNS: Final = 3
+"""The other peers that are asked for a sign of life when the owner of a claim gives none:
+where none of them gives one, this node is cut off, and not the owner."""
+
+HEARD: Final = 3.0
+"""Seconds since the last byte of any peer in which this node is not cut off."""
+
 AGAIN: Final = 0.5
 """Seconds between two looks while all peers are busy."""
+
+
+class _Doubt(Exception):
+    """
+    No peer has sent a byte for too long.
+    """
 
 
 @implementer(IFleetDownloads)
@@ -45,6 +68,8 @@ class FleetDownloads:
     """
     The downloads of one node.
 
+    @ivar known: the nodes of the fleet.
+    @ivar guide: guides nodes that the coordination does not answer.
     @ivar figures: the counters of this node; those of sent bytes are not its.
     @ivar places: what a download holds while peers send it.
     @ivar depths: how many peers the bytes of a running download pass, by digest.
@@ -54,14 +79,14 @@ class FleetDownloads:
         self,
         coordination: ICoordination,
         client: PeerClient,
-        own: str,
+        own: Peer,
         *,
         clock: IReactorTime,
         random: Random | None = None,
         smallest: int = MIN_SHARED,
     ) -> None:
         """
-        @param own: the name of this node.
+        @param own: this node.
         @param random: chooses among peers.
         @param smallest: bytes of the smallest blob that is shared.
         """
@@ -74,11 +99,29 @@ class FleetDownloads:
         self.left_out = LeftOut(clock.seconds)
         self.depths: dict[Digest, int] = {}
         self.places = DeferredSemaphore(AT_ONCE)
+        self.known = KnownNodes(coordination, own, clock)
+        self.guide = Guide(coordination, own.name, clock)
+        self._heard = clock.seconds() - HEARD
         self._received = 0
         self._takeovers = 0
 
     def begin(self, blob: Descriptor) -> IFleetDownload | None:
-        return FleetDownload(self, blob) if blob.size >= self.smallest else None
+        if blob.size < self.smallest:
+            return None
+        return FleetDownload(self, blob)
+
+    def start(self) -> None:
+        """
+        Get to know the other nodes.
+        """
+        self.known.start()
+
+    def stop(self) -> Deferred[None]:
+        """
+        End that, and release all claims for others.
+        """
+        self.guide.stop()
+        return self.known.stop()
 
     @property
     def figures(self) -> FleetFigures:
@@ -94,6 +137,24 @@ class FleetDownloads:
         Count bytes from peers.
         """
         self._received += size
+        self.heard()
+
+    def heard(self) -> None:
+        """
+        A peer has answered.
+        """
+        self._heard = self.clock.seconds()
+
+    async def is_cut_off(self, owner: Peer, digest: Digest) -> bool:
+        """
+        Whether no peer answers, as C{owner} does not.  With two nodes this cannot be known.
+        """
+        others = [peer for peer in self.known.others() if peer.name != owner.name]
+        if not others or self.clock.seconds() - self._heard < HEARD:
+            return False
+        some = self.random.sample(others, min(SIGNS, len(others)))
+        signs = await gatherResults([self.client.reaches(peer, digest) for peer in some], consumeErrors=True)
+        return not any(signs)
 
     def took_over(self) -> None:
         """
@@ -123,10 +184,17 @@ class FleetDownload:
         self._moved = fleet.clock.seconds()
         self._left: float | None = None
         self._placed = False
-        self._doubted = False
+        self._appointed = ""
         self._relays: set[str] = set()
 
     # -------------------------------------------------------- IFleetDownload
+
+    @property
+    def patience(self) -> float:
+        """
+        See L{IFleetDownload}.
+        """
+        return self._moved + DOUBT - self._fleet.clock.seconds()
 
     def peer(self, registry: IBlobSource) -> Deferred[IPeerSource | None]:
         return Deferred.fromCoroutine(self._peer(registry))
@@ -136,6 +204,9 @@ class FleetDownload:
         name = peer_of(error.host or source.host)
         if not name:
             return False
+        if isinstance(error, BlobUnknown) and isinstance(source, PeerSource) and source.appoints(name):
+            self._appointed = name
+            return True
         self._failed.add(name)
         if isinstance(error, PeerBusy) or self._is_excused(source, error, name):
             self._fleet.left_out.busy(name, self._digest)
@@ -154,6 +225,11 @@ class FleetDownload:
             return result
 
         return Deferred.fromCoroutine(self._may_ask(registry)).addBoth(ended)
+
+    def keep(self, registry: IBlobSource) -> Deferred[bool]:
+        if self._claim is not None or self._alone or not self._fleet.coordination.available:
+            return succeed(True)
+        return Deferred.fromCoroutine(self._may_ask(registry))
 
     def end(self, whole: bool) -> None:
         if self._ended:
@@ -180,6 +256,7 @@ class FleetDownload:
         A peer has begun to answer.
         """
         self._fleet.depths[self._digest] = depth
+        self._fleet.heard()
 
     def moved(self, size: int) -> None:
         """
@@ -217,20 +294,62 @@ class FleetDownload:
             # The registry's turn is no time without an answer of a peer.
             self._moved += self._fleet.clock.seconds() - self._left
             self._left = None
+        if self.patience <= 0:
+            self._go_alone()
         source = None
         try:
             if not self._placed:
-                began = self._fleet.clock.seconds()
-                await self._fleet.places.acquire()
-                self._moved += self._fleet.clock.seconds() - began
-                self._placed = True
-            if not self._ended:
-                source = await self._find(registry)
+                self._placed = await self._wait_for_place()
+            if self._placed and not self._ended:
+                finding = Deferred.fromCoroutine(self._find(registry))
+                source = await within(self._fleet.clock, max(self.patience, 0.0), finding, _Doubt)
+        except _Doubt:
+            self._go_alone()
         finally:
             if source is None:
                 self._left = self._fleet.clock.seconds()
                 self._leave_place()
         return source
+
+    async def _wait_for_place(self) -> bool:
+        """
+        Wait until peers may send this blob, while they send others well.
+
+        @return: L{False} if they are too slow: then the registry is asked.
+        """
+        clock, began, slow = self._fleet.clock, self._fleet.clock.seconds(), False
+        acquiring = self._fleet.places.acquire()
+        timer: IDelayedCall
+
+        def look(before: int) -> None:
+            nonlocal timer, slow
+            received = self._fleet.figures.received
+            slow = received - before < LEAST * DOUBT
+            if slow:
+                acquiring.cancel()
+            else:
+                timer = clock.callLater(DOUBT, look, received)
+
+        timer = clock.callLater(DOUBT, look, self._fleet.figures.received)
+        try:
+            await acquiring
+        except CancelledError:
+            if not slow:
+                raise
+            self._go_alone()
+        finally:
+            if timer.active():
+                timer.cancel()
+            self._moved += clock.seconds() - began
+        return not slow
+
+    def _go_alone(self) -> None:
+        """
+        Ask the registry, whatever peers have.
+        """
+        if not self._alone:
+            self._alone = True
+            self._log.warn("no peer sends {digest}: the registry is asked alone", digest=self._digest)
 
     def _leave_place(self) -> None:
         if self._placed:
@@ -239,16 +358,11 @@ class FleetDownload:
 
     async def _find(self, registry: IBlobSource) -> IPeerSource | None:
         while not self._alone:
-            late = self._fleet.clock.seconds() - self._moved > DOUBT
             found = await self._look()
             if found is None:
-                break
+                return self._ask_guide(registry)
             known = [peer for peer in self._peers(found) if self._is_usable(peer)]
             ready = [p for p in known if not self._fleet.left_out.is_busy(p.name, self._digest)]
-            if late and not self._second_chance(ready):
-                self._alone = True
-                self._log.warn("no peer sends {digest}: the registry is asked alone", digest=self._digest)
-                break
             if ready:
                 return PeerSource(self, self._fleet.client, self._fleet.random.choice(ready), registry)
             if not known:
@@ -256,16 +370,30 @@ class FleetDownload:
             await deferLater(self._fleet.clock, AGAIN)
         return None
 
-    def _second_chance(self, peers: list[Peer]) -> bool:
+    def _ask_guide(self, registry: IBlobSource) -> IPeerSource | None:
         """
-        Whether to go on with peers after L{DOUBT} seconds, once: if there is one that
-        was not asked yet.  It may have taken over from those that did not deliver, and
-        otherwise all of their followers would ask the registry at the same time.
+        The peer to ask without the coordination: one that knows which node has the blob
+        or fetches it.
+
+        @return: L{None} if this node fetches it.
         """
-        if self._doubted or all(peer.name in self._failed for peer in peers):
-            return False
-        self._doubted, self._alone, self._moved = True, False, self._fleet.clock.seconds()
-        return True
+        fleet, digest = self._fleet, self._digest
+        if self._appointed:
+            return None
+        is_first = False
+        for guide in fleet.known.order(digest)[:GUIDES]:
+            if guide.name == fleet.own.name:
+                peer = fleet.guide.appoint(digest, fleet.own, self.avoided())
+                if peer is not None and self._is_usable(peer):
+                    return PeerSource(self, fleet.client, peer, registry)
+                # The next one may reach the coordination, and may follow this node otherwise.
+                is_first = True
+            elif self._is_usable(guide):
+                return PeerSource(
+                    self, fleet.client, guide, registry, size=self._blob.size, is_first=is_first
+                )
+        self._appointed = fleet.own.name
+        return None
 
     async def _may_ask(self, registry: IBlobSource) -> bool:
         """
@@ -276,10 +404,17 @@ class FleetDownload:
             return self._go_ahead()
         try:
             claim = await fleet.coordination.claim(digest, self._blob.size, registry.label)
+            if claim.owner.name == self._appointed:
+                # That node has claimed the blob in our place.
+                claim = await fleet.coordination.take_over(claim)
             if not claim.mine:
                 if self._is_followed(claim.owner):
                     return False
                 if not self._is_usable(claim.owner):
+                    if await fleet.is_cut_off(claim.owner, digest):
+                        # Others get the blob from the owner, and cannot get it from here.
+                        self._go_alone()
+                        return self._go_ahead()
                     claim = await fleet.coordination.take_over(claim)
                 if claim.mine:
                     fleet.took_over()
@@ -311,7 +446,7 @@ class FleetDownload:
         """
         Whether this node follows the owner of a claim, instead of asking the registry.
         """
-        return self._is_usable(owner) and (not self._alone or self._second_chance([owner]))
+        return not self._alone and self._is_usable(owner)
 
     def _go_ahead(self) -> bool:
         self._fleet.depths[self._digest] = 0
@@ -337,12 +472,16 @@ class FleetDownload:
         fetches it.
         """
         holders = [peer for peer in found.holders if self._is_usable(peer)]
-        if holders or found.claim is None or found.claim.mine:
+        if holders or found.claim is None:
             return holders
-        return [found.claim.owner]
+        if not found.claim.mine:
+            return [found.claim.owner]
+        # This node may have claimed it for one that the coordination does not answer.
+        peer = None if self._claim else self._fleet.guide.known(self._digest, self._fleet.own.name)
+        return [] if peer is None else [peer]
 
     def _is_usable(self, peer: Peer) -> bool:
-        if peer.name == self._fleet.own or self._fleet.left_out.is_out(peer.name, self._digest):
+        if peer.name == self._fleet.own.name or self._fleet.left_out.is_out(peer.name, self._digest):
             return False
         why = self._fleet.client.usable(peer)
         if why:

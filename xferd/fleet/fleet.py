@@ -180,6 +180,7 @@ class Fleet:
         self._parts.coordination.start()
         self._parts.pauses.start()
         if self.downloads is not None:
+            self._parts.downloads.start()
             self._parts.coordination.announce(shareable(store))
             store.gc.use_copies(FleetCopies(self._parts.coordination, self._settings.keep_copies))
         self._report_load()
@@ -193,7 +194,12 @@ class Fleet:
             self._timer = None
         if self._parts is not None:
             parts, self._parts = self._parts, None
-            stopping = [parts.tags.stop(), parts.pauses.stop(), parts.coordination.stop()]
+            stopping = [
+                parts.downloads.stop(),
+                parts.tags.stop(),
+                parts.pauses.stop(),
+                parts.coordination.stop(),
+            ]
             await gather([*stopping, parts.client.close()])
 
     def reload(self) -> None:
@@ -334,7 +340,7 @@ class _Parts:
             prover,
             coordination,
             client,
-            FleetDownloads(coordination, client, node.peer.name, clock=reactor),
+            FleetDownloads(coordination, client, node.peer, clock=reactor),
             FleetTags(coordination, accounts),
             FleetPauses(coordination, accounts, context.pauses, reactor.seconds),
             Prefetches(coordination, client, node.peer.name),
@@ -349,6 +355,7 @@ class _Parts:
             held,
             self.coordination,
             self.downloads.depths,
+            self.downloads.guide,
             clock=context.reactor,
             prefetch=lambda reference, platform, client: jobs.prefetch(reference, platform, client, 0)["id"],
             max_followers=settings.max_followers,

@@ -9,6 +9,7 @@ The module is long because it stands for a whole etcd.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from math import inf
 from random import Random
 from typing import Any, TypeVar
 
@@ -82,6 +83,7 @@ class MemoryCluster:
         self._records: dict[Hashable, _Record] = {}
         self._revision = 0
         self._members: list[MemoryCoordination] = []
+        self._lost = False
 
     def join(self, name: str, url: str, *, version: str = "", seed: int = 0) -> MemoryCoordination:
         """
@@ -91,6 +93,8 @@ class MemoryCluster:
         """
         member = MemoryCoordination(self, Peer(name, url), version, Random(seed))  # noqa: S311
         self._members.append(member)
+        if self._lost:
+            member.cut()
         return member
 
     def lose(self) -> None:
@@ -99,15 +103,33 @@ class MemoryCluster:
         """
         for record in self._records.values():
             record.lease.expires = self.clock.seconds()
-        for member in self._members:
-            member.cut()
+        self._cut_all()
+
+    def stop(self) -> None:
+        """
+        Be out of reach of every node, and keep everything, as etcd does on its disk.
+        """
+        now = self.clock.seconds()
+        for record in self._records.values():
+            if record.lease.expires > now:
+                record.lease.expires = inf
+        self._cut_all()
 
     def regain(self) -> None:
         """
-        Be in reach of every node again.
+        Be in reach of every node again.  Leases begin anew, as those of etcd.
         """
+        for record in self._records.values():
+            if record.lease.expires == inf:
+                record.lease.expires = self.clock.seconds() + LEASE_SECONDS
+        self._lost = False
         for member in self._members:
             member.heal()
+
+    def _cut_all(self) -> None:
+        self._lost = True
+        for member in self._members:
+            member.cut()
 
     # ------------------------------------------------------- for the members
 

@@ -63,6 +63,7 @@ class _Want:
     end: int | None
     origin: str
     avoided: str
+    size: int | None
     moved: Callable[[int], None]
 
 
@@ -124,6 +125,7 @@ class PeerClient:
         origin: str,
         avoided: Collection[str],
         moved: Callable[[int], None],
+        size: int | None = None,
     ) -> Deferred[PeerBody]:
         """
         Request a blob from byte C{offset} on.
@@ -132,13 +134,15 @@ class PeerClient:
         @param origin: the origin of the registry in whose place the peer is asked.
         @param avoided: the names of the peers to which it should not send us on.
         @param moved: called with the size of each piece that arrives.
+        @param size: the blob's size in bytes, if the peer is to look up which node has
+            it, because the coordination does not answer this node.
         @raise PeerBusy: it may send it later.
         @raise BlobUnknown: it does not have it.
         @raise NotAPeer: the server is not an xferd with the same secret.
         @raise SourceError: as for L{IBlobSource.open
             <xferd.interfaces.registry.IBlobSource.open>}.
         """
-        want = _Want(digest, offset, end, origin, " ".join(sorted(avoided)[:MOST_AVOIDED]), moved)
+        want = _Want(digest, offset, end, origin, " ".join(sorted(avoided)[:MOST_AVOIDED]), size, moved)
         asked = [peer.name]
         limits = self._timeouts
         seconds = limits.connect + limits.tls + limits.headers
@@ -150,6 +154,15 @@ class PeerClient:
         # A peer may want a proof first, or send us on, to one that is slow in turn.
         opening = Deferred.fromCoroutine(self._open(peer, want, asked))
         return within(self._clock, seconds, opening, late, PeerBody.abandon)
+
+    def reaches(self, peer: Peer, digest: Digest) -> Deferred[bool]:
+        """
+        Ask a peer for a sign of life.
+
+        @param digest: any blob.
+        @return: fires with whether an xferd answers at the URL of the peer; never fails.
+        """
+        return Deferred.fromCoroutine(self._requests.reaches(peer, path_of(digest)))
 
     def prefetch(self, peer: Peer, reference: str, platform: str | None) -> Deferred[str]:
         """
@@ -171,6 +184,8 @@ class PeerClient:
             fields = {"Range": [range_from(want.offset, want.end)]}
             if want.avoided:
                 fields["Xferd-Avoid"] = [want.avoided]
+            if want.size is not None and len(asked) == 1:
+                fields["Xferd-Alone"] = [str(want.size)]
             response, proof = await self._requests.ask(peer, "GET", path_of(want.digest), fields)
             if response.code in (200, 206):
                 return self._body(peer, response, proof, want)

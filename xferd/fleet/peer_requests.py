@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
-from xferd.errors import RegistryError
+from xferd.errors import RegistryError, SourceError
 from xferd.fleet.peer_messages import host_of
 from xferd.fleet.proofs import NONCE_SECONDS, Proof, Prover, challenged, is_nonce
 from xferd.interfaces.fleet import Peer
@@ -163,6 +163,17 @@ class PeerRequests:
             "correct",
             host=host,
         )
+
+    async def reaches(self, peer: Peer, path: str) -> bool:
+        """
+        Whether a peer answers a request without a proof as an xferd does.
+        """
+        try:
+            return not self.usable(peer) and bool(
+                await self._challenge(await self._send(peer, "GET", path, Headers({})))
+            )
+        except SourceError:
+            return False
 
     async def _challenge(self, response: IResponse) -> str | None:
         """

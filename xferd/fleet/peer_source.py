@@ -59,7 +59,21 @@ class PeerSource:
         answers.
     """
 
-    def __init__(self, user: PeerUser, client: PeerClient, peer: Peer, registry: IBlobSource) -> None:
+    def __init__(
+        self,
+        user: PeerUser,
+        client: PeerClient,
+        peer: Peer,
+        registry: IBlobSource,
+        *,
+        size: int | None = None,
+        is_first: bool = False,
+    ) -> None:
+        """
+        @param size: see L{PeerClient.open}.
+        @param is_first: whether all others ask this node first about the blob: then the
+            peer may follow it, and is to send only what the coordination knows of.
+        """
         self.peer = peer
         self.sender = peer.name
         self.registry = registry
@@ -69,6 +83,8 @@ class PeerSource:
         self._verified = False
         self._user = user
         self._client = client
+        self._size = size
+        self._is_first = is_first
 
     @property
     def host(self) -> str:
@@ -91,6 +107,12 @@ class PeerSource:
         """
         return host_of(self.sender)
 
+    def appoints(self, name: str) -> bool:
+        """
+        Whether an answer 404 of a peer means that this node fetches the blob.
+        """
+        return self._size is not None and name == self.peer.name
+
     def open(self, digest: Digest, offset: int, end: int | None = None) -> Deferred[IBlobBody]:
         return Deferred.fromCoroutine(self._open(digest, offset, end))
 
@@ -111,8 +133,9 @@ class PeerSource:
                 offset,
                 end,
                 origin=self.registry.origin,
-                avoided=user.avoided(),
+                avoided={*user.avoided(), self.peer.name} if self._is_first else user.avoided(),
                 moved=user.moved,
+                size=self._size,
             )
         except SourceError as e:
             self.sender = peer_of(e.host) or self.sender

@@ -50,6 +50,11 @@ class IFleetDownload(Interface):
     Life cycle: made; any number of calls, one at a time; C{end}ed.
     """
 
+    patience: float = Attribute(
+        "Seconds after which the peer that is asked now did not deliver; no longer than 10 s from the last "
+        "byte of a peer on."
+    )
+
     def peer(registry: IBlobSource) -> Deferred[IPeerSource | None]:
         """
         Find the next peer to ask.
@@ -75,6 +80,15 @@ class IFleetDownload(Interface):
 
         @return: fires with whether to ask the registry.  Otherwise another node
             fetches the blob, and C{peer} finds it.  Never fails.
+        """
+
+    def keep(registry: IBlobSource) -> Deferred[bool]:
+        """
+        Claim the blob while the registry sends it, if it is not claimed because the
+        coordination did not answer.
+
+        @return: fires with whether to go on.  Otherwise another node fetches the blob,
+            as for C{claim}.  Never fails.
         """
 
     def end(whole: bool) -> None:
@@ -144,6 +158,8 @@ class PeerRequest:
     @ivar partial: whether it has a C{Range}.
     @ivar avoided: the names of peers to which it is not to be sent on.
     @ivar certificate: the certificate that the peer has shown, in DER, or L{None}.
+    @ivar size: the blob's size in bytes, of a peer that the coordination does not answer:
+        it asks which node has the blob.
     """
 
     method: str
@@ -155,6 +171,7 @@ class PeerRequest:
     partial: bool = False
     avoided: tuple[str, ...] = ()
     certificate: bytes | None = field(default=None, repr=False)
+    size: int | None = None
 
 
 @frozen
@@ -212,6 +229,13 @@ class IPeerDoor(Interface):
     def answer(request: PeerRequest) -> PeerAnswer:
         """
         Decide about a request.
+        """
+
+    def guide(request: PeerRequest) -> Deferred[PeerAnswer]:
+        """
+        The same for a peer that the coordination does not answer: if the blob is not
+        here, the peer is sent on to a node that has it or fetches it.  The answer 404
+        means that the peer is the one to fetch it.
         """
 
     def admit(method: str, path: str, authorization: str, certificate: bytes | None = None) -> PeerAnswer:

@@ -346,10 +346,17 @@ class _Connector:
     An attempt to connect.
     """
 
-    def __init__(self, clock: IReactorTime, factory: Any, timeout: float) -> None:
+    def __init__(self, clock: IReactorTime, address: IAddress, factory: Any, timeout: float) -> None:
+        self._address = address
         self._factory = factory
         self._timer = clock.callLater(timeout, lambda: self.fail(ConnectTimeout()))
         self._over = False
+
+    def getDestination(self) -> IAddress:
+        """
+        Where it leads.
+        """
+        return self._address
 
     def stopConnecting(self) -> None:
         """
@@ -408,7 +415,7 @@ class HostReactor(ResolvingReactor):
         """
         Connect to a host of the network.
         """
-        connector = _Connector(self._clock, factory, timeout)
+        connector = _Connector(self._clock, IPv4Address("TCP", host, port), factory, timeout)
         factory.doStart()
         factory.startedConnecting(connector)
 

@@ -34,6 +34,8 @@ STALL: Final = 30.0
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,19})-([0-9]{0,19})")
 
+_SIZE: Final = re.compile(r"[0-9]{1,19}")
+
 _CODES: Final = {401: "UNAUTHORIZED", 404: "BLOB_UNKNOWN", 416: "BLOB_UNKNOWN"}
 
 
@@ -52,19 +54,20 @@ class PeerRoute:
         Send a blob, or a part of it, or refuse.
         """
         wanted = _RANGE.fullmatch(header(request, b"range") or "")
-        answer = self._door.answer(
-            PeerRequest(
-                request.method.decode("latin-1"),
-                request.uri.decode("latin-1"),
-                header(request, b"authorization") or "",
-                digest,
-                int(wanted[1]) if wanted else 0,
-                int(wanted[2]) + 1 if wanted and wanted[2] else None,
-                wanted is not None,
-                tuple((header(request, b"xferd-avoid") or "").split()),
-                _certificate(request),
-            )
+        size = header(request, b"xferd-alone") or ""
+        asked = PeerRequest(
+            request.method.decode("latin-1"),
+            request.uri.decode("latin-1"),
+            header(request, b"authorization") or "",
+            digest,
+            int(wanted[1]) if wanted else 0,
+            int(wanted[2]) + 1 if wanted and wanted[2] else None,
+            wanted is not None,
+            tuple((header(request, b"xferd-avoid") or "").split()),
+            _certificate(request),
+            int(size) if _SIZE.fullmatch(size) else None,
         )
+        answer = self._door.answer(asked) if asked.size is None else await self._door.guide(asked)
         for name, value in answer.headers:
             request.responseHeaders.addRawHeader(name.encode("ascii"), value.encode("utf-8"))
         if answer.blob is None:

@@ -95,6 +95,7 @@ class FakeFleet:
         self.failures: list[str] = []
         self.calls: list[str] = []
         self.least = LAYER
+        self.patience = 10.0
 
     def begin(self, blob: Descriptor) -> IFleetDownload | None:
         """
@@ -122,6 +123,12 @@ class FakeFleet:
         """
         self.calls.append(f"claim for {registry.label}")
         return succeed(self.claims.pop(0) if self.claims else True)
+
+    def keep(self, registry: IBlobSource) -> Deferred[bool]:
+        """
+        Go on.
+        """
+        return succeed(True)
 
     def end(self, whole: bool) -> None:
         """

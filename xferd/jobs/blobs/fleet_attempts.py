@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
-from xferd.errors import SourceError
+from xferd.errors import SourceError, TimedOut
 from xferd.interfaces.peers import IFleetDownload, IPeerSource
 from xferd.interfaces.registry import IBlobSource
 from xferd.interfaces.transfer import ISource
@@ -55,6 +55,7 @@ class FleetAttempts:
         self._fleet = fleet
         self._clock = clock
         self._found: IPeerSource | None = None
+        self._withdrawn = False
 
     async def run(self) -> None:
         """
@@ -83,7 +84,7 @@ class FleetAttempts:
             if peer is None:
                 return False
             try:
-                await self._transfer.attempt_with(peer, self._download.attempt)
+                await self._transfer.attempt_with(peer, self._from_peer)
             except CancelledError:
                 raise
             except SourceError as e:
@@ -92,12 +93,46 @@ class FleetAttempts:
             else:
                 return True
 
+    async def _from_peer(self, peer: IPeerSource) -> None:
+        """
+        Make an attempt with a peer, while it sends bytes.
+
+        @raise TimedOut: it does not.
+        """
+        attempt = Deferred.fromCoroutine(self._download.attempt(peer))
+        late = False
+        timer: IDelayedCall
+
+        def look() -> None:
+            nonlocal timer, late
+            left = self._fleet.patience
+            if self._transfer.bytes_done == self._transfer.bytes_total:
+                # The disk has to write them.
+                left = max(left, _STEP)
+            late = left <= 0
+            if late:
+                attempt.cancel()
+            else:
+                timer = self._clock.callLater(left, look)
+
+        timer = self._clock.callLater(0, look)
+        try:
+            await attempt
+        except CancelledError:
+            if not late:
+                raise
+            raise TimedOut(f"{peer.label} sends nothing", phase="silence", host=peer.host) from None
+        finally:
+            if timer.active():
+                timer.cancel()
+
     async def _with_registry(self) -> bool:
         """
         Make attempts with the registry.
 
         @return: whether the blob is here; otherwise there is a peer now.
         """
+        self._withdrawn = False
         attempts = Deferred.fromCoroutine(self._transfer.attempts(self._from_registry))
         looking = Deferred.fromCoroutine(self._look(attempts))
         _ = looking.addErrback(lambda failure: failure.trap(CancelledError) and None)
@@ -107,7 +142,7 @@ class FleetAttempts:
             # Another node has claimed the blob meanwhile.
             return False
         except CancelledError:
-            if self._found is None or self._transfer.over:
+            if self._transfer.over or not (self._found or self._withdrawn):
                 raise
             return False
         finally:
@@ -121,7 +156,7 @@ class FleetAttempts:
         transfer, now = self._transfer, self._clock.seconds
         before = (transfer.state, transfer.bytes_done)
         since = stepped = now()
-        while self._found is None:
+        while self._found is None and not self._withdrawn:
             await deferLater(self._clock, _STEP)
             frozen, stepped = now() - stepped >= _STEP + _LATE, now()
             seen = (transfer.state, transfer.bytes_done)
@@ -133,11 +168,20 @@ class FleetAttempts:
                 # The registry's turn, or its bytes, may have come meanwhile.
                 if frozen or (transfer.state, transfer.bytes_done) == before:
                     self._found = found
+            elif transfer.state == "running" and not await self._keep():
+                self._withdrawn = True
         attempts.cancel()
 
     async def _next_peer(self) -> IPeerSource | None:
-        registry = next((s for s in self._transfer.sources if IBlobSource.providedBy(s)), None)
+        registry = self._registry()
         return None if registry is None else await self._fleet.peer(registry)
+
+    async def _keep(self) -> bool:
+        registry = self._registry()
+        return registry is None or await self._fleet.keep(registry)
+
+    def _registry(self) -> IBlobSource | None:
+        return next((s for s in self._transfer.sources if IBlobSource.providedBy(s)), None)
 
     async def _from_registry(self, source: ISource) -> None:
         """

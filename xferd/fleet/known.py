@@ -1,0 +1,90 @@
+# -*- test-case-name: tests.fleet.test_known -*-
+"""
+The nodes that this one has heard of: whom to ask when the coordination does not answer.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from xferd.errors import CoordinationUnavailable
+from xferd.interfaces.fleet import ICoordination, Peer
+from xferd.names import Digest
+from xferd.transfer.eventual import Background
+
+AGAIN: Final = 300.0
+"""Seconds after which the nodes are listed again: etcd sends some hundred bytes for each."""
+
+FIRST: Final = 2.0
+"""Seconds after which they are listed, as long as no other node is known."""
+
+
+class KnownNodes:
+    """
+    The nodes of the fleet, this one among them, as they were listed last.
+
+    Each node lists them alike, so that all ask the same one about a blob: the one
+    with the highest hash of its name and the blob ("rendezvous hashing", Thaler and
+    Ravishankar, 1998).
+
+    Life cycle: made; L{start}ed; L{stop}ped.
+    """
+
+    def __init__(self, coordination: ICoordination, own: Peer, clock: IReactorTime) -> None:
+        self._coordination = coordination
+        self._own = own
+        self._clock = clock
+        self._peers: tuple[Peer, ...] = ()
+        self._timer: IDelayedCall | None = None
+        self._background = Background()
+
+    def start(self) -> None:
+        """
+        List the nodes from time to time.
+        """
+        self._timer = self._clock.callLater(FIRST, self._refresh)
+
+    def stop(self) -> Deferred[None]:
+        """
+        End that.  Idempotent.
+        """
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        return self._background.stop()
+
+    def others(self) -> list[Peer]:
+        """
+        The other nodes.
+        """
+        return [peer for peer in self._peers if peer.name != self._own.name]
+
+    def order(self, digest: Digest) -> list[Peer]:
+        """
+        The nodes to ask about a blob, the first one first; empty if no other node is
+        known.
+        """
+        others = self.others()
+        if not others:
+            return []
+        return sorted(
+            [self._own, *others], key=lambda peer: sha256(f"{digest} {peer.name}".encode()).digest()
+        )
+
+    def _refresh(self) -> None:
+        self._background.spawn(Deferred.fromCoroutine(self._list()), "while nodes are listed")
+
+    async def _list(self) -> None:
+        again = FIRST
+        try:
+            if self._coordination.available:
+                self._peers = tuple(node.peer for node in await self._coordination.nodes())
+            if self.others():
+                again = AGAIN
+        except CoordinationUnavailable:
+            pass
+        self._timer = self._clock.callLater(again, self._refresh)
