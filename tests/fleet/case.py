@@ -107,6 +107,7 @@ class Node:
             prefetch=lambda reference, platform, client: self.jobs.prefetch(reference, platform, client, 0)[
                 "id"
             ],
+            taken=self.fleet.taken,
             max_followers=max_followers,
         )
         settings = RegistrySettings(default=HOST, upstreams={HOST: UpstreamSettings(alias="up")})

@@ -52,6 +52,7 @@ class DoorCase(JobsCase):
         self.settle()
         self.asking = Prover(Secrets(SECRET), Peer("n1", "http://10.0.0.1:5000"), Clock().seconds)
         self.guide = Guide(self.coordination, "n2", self.clock)
+        self.taken: list[tuple[Digest, int]] = []
         self.depths: dict[Digest, int] = {}
         self.door = PeerDoor(
             Prover(Secrets(SECRET), TWO, self.clock.seconds),
@@ -60,6 +61,7 @@ class DoorCase(JobsCase):
             self.depths,
             self.guide,
             prefetch=lambda *_: "",
+            taken=lambda *taken: self.taken.append(taken),
             clock=self.clock,
             max_followers=self.max_followers,
             upload_rate=self.upload_rate,
@@ -124,6 +126,7 @@ class DoorTests(DoorCase):
             self.depths,
             self.guide,
             prefetch=lambda *_: "",
+            taken=lambda *taken: self.taken.append(taken),
             clock=self.clock,
             certified=True,
         )

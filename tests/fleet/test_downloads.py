@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.fleet.case import HOST, FleetCase, Node
-from xferd.fleet.downloads import AT_ONCE, DOUBT, LEAST
+from xferd.fleet.downloads import DOUBT
+from xferd.fleet.places import AT_ONCE, LEAST
 from xferd.interfaces.fleet import LEASE_SECONDS, Claim, Peer
 from xferd.jobs.blobs.fleet_attempts import LOOK
 from xferd.names import Digest
@@ -117,14 +118,14 @@ class SharedTests(FleetCase):
         one.door._bandwidth.rate = 1
         pulls = [two.pull(f"image{seed}") for seed in range(len(images))]
         self.wait(0.5)
-        self.assertEqual(two.fleet.places.tokens, 0)
+        self.assertEqual(two.fleet.places.free, 0)
         one.door._bandwidth.rate = 0
         self.wait(5)
         for pull in pulls:
             self.assertEqual(self.state(two, pull), "done")
         blobs = [r for r in self.registry.requests[before:] if r.kind == "blob"]
         self.assertEqual(blobs, [])
-        self.assertEqual(two.fleet.places.tokens, AT_ONCE)
+        self.assertEqual(two.fleet.places.free, AT_ONCE)
 
     def test_small(self) -> None:
         """
@@ -133,6 +134,8 @@ class SharedTests(FleetCase):
         one, two = self.node(), self.node()
         small = sample_image(1, size=100_000, seed=7)
         self.registry.add(small, "small")
+        # By then they have listed the nodes.
+        self.wait(1)
         before = self.cluster.requests
         one.pull("small")
         two.pull("small")
@@ -214,6 +217,35 @@ class TroubleTests(FleetCase):
         third = two.pull("other")
         self.wait(5)
         self.assertEqual(two.sources(third), [(f"{HOST}/other", None)])
+
+    def test_wrong_bytes_on_the_way(self) -> None:
+        """
+        Where the bytes of the node that fetches are changed on their way, its followers
+        leave it at once with what was right, one takes over, and the others follow that
+        one, the former owner among them.
+        """
+        nodes = [self.node() for _ in range(4)]
+        self.registry.stall(self.digest)
+        pulls = [nodes[0].pull()]
+        self.wait(1)
+        self.registry.feed(self.digest, 2_000_000)
+        pulls += [node.pull() for node in nodes[1:]]
+        self.wait(2)
+        spoil = self.data[2_010_000:2_010_100]
+        self.network.twist(nodes[0].address, lambda data: data.replace(spoil, bytes(100)))
+        self.registry.feed(self.digest, 50_000)
+        self.wait(1)
+        first, *others = self.registry._reading(self.digest)
+        self.assertEqual(others, [], "the former owner goes on")
+        first.finish()
+        self.wait(3)
+        for node, pull in zip(nodes, pulls, strict=True):
+            self.check(node, pull)
+        _, offset = self.requests()
+        self.assertTrue(2_000_000 <= offset < 2_050_000, offset)
+        taker = next(node for node in nodes if node.fleet.figures.takeovers)
+        self.assertEqual(nodes[0].sources(pulls[0])[-1], (f"peer {taker.name}", None))
+        self.assertEqual(taker.fleet.figures.distrusted, ("n1",))
 
     def test_wrong_bytes_passed_on(self) -> None:
         """
@@ -457,7 +489,7 @@ class TroubleTests(FleetCase):
         first = one.pull()
         self.wait(3)
         self.check(one, first)
-        self.assertIs(self.successResultOf(self.now(download.claim(repository))), False)
+        self.assertIs(self.successResultOf(self.now(download.claim(repository, 0))), False)
         self.assertIsNotNone(self.successResultOf(self.now(download.peer(repository))))
         download.end(False)
         self.wait(2)

@@ -86,6 +86,45 @@ class RouteTests(FleetCase):
         self.assertEqual((answer.status, answer.body), (200, b""))
         self.assertEqual(answer.headers["content-length"], str(len(self.data)))
 
+    def test_growing(self) -> None:
+        """
+        Bytes that are not verified yet are sent in frames.
+        """
+        two = self.node()
+        for node in self.nodes[:1]:
+            self.network.kill(node.address)
+            node.coordination.freeze()
+        self.wait(16)
+        self.registry.stall(self.digest)
+        two.pull()
+        self.wait(1)
+        self.registry.feed(self.digest, 1000)
+        answer = self.request(two, Range="bytes=900-")
+        self.assertEqual(answer.status, 206)
+        self.assertNotIn("content-length", answer.headers)
+        self.assertIn((100).to_bytes(4) + self.data[900:1000], answer.body)
+
+    def test_taken(self) -> None:
+        """
+        A node learns that a peer has taken its claim over, with a proof only.
+        """
+        taken: list[tuple[Digest, int]] = []
+        self.one.door._taken = lambda *facts: taken.append(facts)
+        path = f"{path_of(self.digest)}?offset=77"
+        connection = Connection(self.one.v2.site(Trust.NONE), PEER, HERE)
+        self.addCleanup(connection.lose)
+        connection.send("POST", path, {"Host": "n1", "Content-Length": "0"})
+        self.settle()
+        answer = connection.answer()
+        self.assertEqual((answer.status, taken), (401, []))
+        nonce = challenged(answer.headers["www-authenticate"])
+        assert nonce is not None
+        proof = str(self.asking.prove("POST", path, self.one.peer, nonce))
+        connection.send("POST", path, {"Host": "n1", "Content-Length": "0", "Authorization": proof})
+        self.settle()
+        self.assertEqual(connection.answer().status, 202)
+        self.assertEqual(taken, [(self.digest, 77)])
+
     def test_refused(self) -> None:
         """
         Without a proof, nothing is sent.

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from xferd.expiring import ExpiringDict
 from xferd.fleet.followers import Follower, Followers
+from xferd.fleet.frames import frame_facts, make_frame
 from xferd.fleet.guide import Guide
 from xferd.fleet.peer_messages import WHOLE, answer_facts, path_of, redirect_facts
 from xferd.fleet.proofs import Proof, Prover, challenge
@@ -62,6 +63,7 @@ class PeerDoor:
         *,
         clock: IReactorTime,
         prefetch: Callable[[str, str | None, str], str],
+        taken: Callable[[Digest, int], None],
         max_followers: int = 8,
         upload_rate: int = 0,
         certified: bool = False,
@@ -70,6 +72,7 @@ class PeerDoor:
         @param certified: whether a peer needs a certificate for the host of its URL.
         @param prefetch: begins a prefetch, given a reference, a platform and a client's
             name, and returns the ID of the job.
+        @param taken: called when a peer has taken a claim over; see L{IPeerDoor.taken}.
         @param coordination: is notified where a blob is gone that was announced.
         @param depths: how many peers the bytes of a running download pass.
         @param max_followers: the peers that get one blob at the same time.
@@ -83,6 +86,7 @@ class PeerDoor:
         self._certified = certified
         self._guide = guide
         self._prefetch = prefetch
+        self._taken = taken
         self._bandwidth = Bandwidth(upload_rate, clock)
         self._clock = clock
         # The reasons to refuse a proof that were logged lately.
@@ -118,6 +122,9 @@ class PeerDoor:
         if proof is None:
             return self._refusal()
         return PeerAnswer(200, (("Xferd-Nonce", self._prover.challenge()),), peer=proof.sender)
+
+    def taken(self, digest: Digest, offset: int) -> None:
+        self._taken(digest, offset)
 
     def prefetch(self, reference: str, platform: str | None, peer: Peer) -> str:
         return self._prefetch(reference, platform, f"peer {peer.name}")
@@ -209,7 +216,20 @@ class PeerDoor:
             *(("Xferd-Origin", origin) for origin in origins),
             *(("Content-Range", each) for each in ranges),
         )
-        return PeerAnswer(status, described, blob=blob, start=start, stop=stop, peer=proof.sender)
+
+        def frame(offset: int, data: bytes) -> bytes:
+            return make_frame(data, self._prover.prove_answer(proof, frame_facts(digest, offset, data)))
+
+        return PeerAnswer(
+            status,
+            described,
+            blob=blob,
+            start=start,
+            stop=stop,
+            peer=proof.sender,
+            # A whole blob has passed its digest here.
+            frame=frame if blob.growing else None,
+        )
 
     def _send_on(self, request: PeerRequest, proof: Proof, nonce: tuple[str, str], here: int) -> PeerAnswer:
         """

@@ -5,29 +5,34 @@ Downloads in a fleet: which peer to ask for a blob, and who asks the registry.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from random import Random
 from typing import Final, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, gatherResults, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from xferd.errors import BlobUnknown, ContentMismatch, CoordinationUnavailable, SourceError
+from xferd.fleet.frames import Damaged
 from xferd.fleet.guide import Guide
 from xferd.fleet.known import KnownNodes
 from xferd.fleet.left_out import LeftOut
 from xferd.fleet.peer_client import PeerBusy, PeerClient
 from xferd.fleet.peer_messages import peer_of
 from xferd.fleet.peer_source import PeerSource
+from xferd.fleet.places import Places
+from xferd.fleet.reach import Reach
 from xferd.interfaces.fleet import MIN_SHARED, Claim, Found, ICoordination, Peer
 from xferd.interfaces.peers import FleetFigures, IFleetDownload, IFleetDownloads, IPeerSource
 from xferd.interfaces.registry import IBlobSource
+from xferd.jobs.deferreds import gather
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.registry.transport.timeouts import within
+from xferd.transfer.eventual import Background
 
 T = TypeVar("T")
 
@@ -35,23 +40,8 @@ DOUBT: Final = 10.0
 """Seconds without a byte, after which a node asks the registry without regard to its
 peers: a client's progress comes before saving bytes."""
 
-AT_ONCE: Final = 16
-"""Blobs that peers send to this node at the same time, at most: a node accepts a limited
-number of connections of each other machine."""
-
-LEAST: Final = AT_ONCE * 16 * 1024
-"""Bytes a second that peers send to this node together, at least, while other blobs wait
-for one of these places: otherwise the registry is asked for those after L{DOUBT}."""
-
 GUIDES: Final = 2
 """The peers that are asked in turn where a blob is, when the coordination does not answer."""
-
-SIGNS: Final = 3
-"""The other peers that are asked for a sign of life when the owner of a claim gives none:
-where none of them gives one, this node is cut off, and not the owner."""
-
-HEARD: Final = 3.0
-"""Seconds since the last byte of any peer in which this node is not cut off."""
 
 AGAIN: Final = 0.5
 """Seconds between two looks while all peers are busy."""
@@ -71,6 +61,7 @@ class FleetDownloads:
     @ivar known: the nodes of the fleet.
     @ivar guide: guides nodes that the coordination does not answer.
     @ivar figures: the counters of this node; those of sent bytes are not its.
+    @ivar reach: whether this node is cut off.
     @ivar places: what a download holds while peers send it.
     @ivar depths: how many peers the bytes of a running download pass, by digest.
     """
@@ -98,17 +89,20 @@ class FleetDownloads:
         self.random = Random() if random is None else random  # noqa: S311
         self.left_out = LeftOut(clock.seconds)
         self.depths: dict[Digest, int] = {}
-        self.places = DeferredSemaphore(AT_ONCE)
+        self.places = Places(clock, lambda: self._received)
         self.known = KnownNodes(coordination, own, clock)
         self.guide = Guide(coordination, own.name, clock)
-        self._heard = clock.seconds() - HEARD
+        self.reach = Reach(self.known, client, clock.seconds, self.random)
+        self._running: dict[Digest, FleetDownload] = {}
+        self._background = Background()
         self._received = 0
         self._takeovers = 0
 
     def begin(self, blob: Descriptor) -> IFleetDownload | None:
         if blob.size < self.smallest:
             return None
-        return FleetDownload(self, blob)
+        download = self._running[blob.digest] = FleetDownload(self, blob)
+        return download
 
     def start(self) -> None:
         """
@@ -121,7 +115,10 @@ class FleetDownloads:
         End that, and release all claims for others.
         """
         self.guide.stop()
-        return self.known.stop()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await gather([self.known.stop(), self._background.stop()])
 
     @property
     def figures(self) -> FleetFigures:
@@ -137,30 +134,34 @@ class FleetDownloads:
         Count bytes from peers.
         """
         self._received += size
-        self.heard()
+        self.reach.heard()
 
-    def heard(self) -> None:
+    def took_over(self, claim: Claim, offset: int) -> None:
         """
-        A peer has answered.
-        """
-        self._heard = self.clock.seconds()
+        Count a claim that was taken over, and let its owner know.
 
-    async def is_cut_off(self, owner: Peer, digest: Digest) -> bool:
-        """
-        Whether no peer answers, as C{owner} does not.  With two nodes this cannot be known.
-        """
-        others = [peer for peer in self.known.others() if peer.name != owner.name]
-        if not others or self.clock.seconds() - self._heard < HEARD:
-            return False
-        some = self.random.sample(others, min(SIGNS, len(others)))
-        signs = await gatherResults([self.client.reaches(peer, digest) for peer in some], consumeErrors=True)
-        return not any(signs)
-
-    def took_over(self) -> None:
-        """
-        Count a claim that was taken over.
+        @param claim: that of the owner.
+        @param offset: from where on the blob is fetched here.
         """
         self._takeovers += 1
+        if not self.client.usable(claim.owner):
+            telling = self.client.tell_taken(claim.owner, claim.digest, offset)
+            self._background.spawn(telling, "while an owner is told of its claim")
+
+    def taken(self, digest: Digest, offset: int) -> None:
+        """
+        A peer has taken a claim over; see L{IPeerDoor<xferd.interfaces.peers.IPeerDoor>}.
+        """
+        download = self._running.get(digest)
+        if download is not None:
+            download.taken(offset)
+
+    def ended(self, download: FleetDownload, digest: Digest) -> None:
+        """
+        A download has ended.
+        """
+        if self._running.get(digest) is download:
+            del self._running[digest]
 
 
 @implementer(IFleetDownload)
@@ -185,6 +186,7 @@ class FleetDownload:
         self._left: float | None = None
         self._placed = False
         self._appointed = ""
+        self.withdrawn: Callable[[int], object] = lambda _: None
         self._relays: set[str] = set()
 
     # -------------------------------------------------------- IFleetDownload
@@ -208,6 +210,8 @@ class FleetDownload:
             self._appointed = name
             return True
         self._failed.add(name)
+        if isinstance(error, Damaged):
+            self.wrong(name)
         if isinstance(error, PeerBusy) or self._is_excused(source, error, name):
             self._fleet.left_out.busy(name, self._digest)
         else:
@@ -215,7 +219,7 @@ class FleetDownload:
         self._log.info("{peer} does not send {digest}: {why}", peer=name, digest=self._digest, why=str(error))
         return True
 
-    def claim(self, registry: IBlobSource) -> Deferred[bool]:
+    def claim(self, registry: IBlobSource, here: int) -> Deferred[bool]:
         began = self._fleet.clock.seconds()
 
         def ended(result: T) -> T:
@@ -224,17 +228,28 @@ class FleetDownload:
                 self._left += self._fleet.clock.seconds() - began
             return result
 
-        return Deferred.fromCoroutine(self._may_ask(registry)).addBoth(ended)
+        return Deferred.fromCoroutine(self._may_ask(registry, here)).addBoth(ended)
 
     def keep(self, registry: IBlobSource) -> Deferred[bool]:
         if self._claim is not None or self._alone or not self._fleet.coordination.available:
             return succeed(True)
-        return Deferred.fromCoroutine(self._may_ask(registry))
+        return Deferred.fromCoroutine(self._keep(registry))
+
+    def taken(self, offset: int) -> None:
+        """
+        A peer has taken the claim over.
+        """
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            # It is not to be made again.
+            self._fleet.coordination.release(claim)
+            self.withdrawn(offset)
 
     def end(self, whole: bool) -> None:
         if self._ended:
             return
         self._ended = True
+        self._fleet.ended(self, self._digest)
         self._leave_place()
         self._fleet.depths.pop(self._digest, None)
         coordination = self._fleet.coordination
@@ -256,7 +271,7 @@ class FleetDownload:
         A peer has begun to answer.
         """
         self._fleet.depths[self._digest] = depth
-        self._fleet.heard()
+        self._fleet.reach.heard()
 
     def moved(self, size: int) -> None:
         """
@@ -299,7 +314,11 @@ class FleetDownload:
         source = None
         try:
             if not self._placed:
-                self._placed = await self._wait_for_place()
+                began = self._fleet.clock.seconds()
+                self._placed = await self._fleet.places.acquire(DOUBT)
+                self._moved += self._fleet.clock.seconds() - began
+                if not self._placed:
+                    self._go_alone()
             if self._placed and not self._ended:
                 finding = Deferred.fromCoroutine(self._find(registry))
                 source = await within(self._fleet.clock, max(self.patience, 0.0), finding, _Doubt)
@@ -310,38 +329,6 @@ class FleetDownload:
                 self._left = self._fleet.clock.seconds()
                 self._leave_place()
         return source
-
-    async def _wait_for_place(self) -> bool:
-        """
-        Wait until peers may send this blob, while they send others well.
-
-        @return: L{False} if they are too slow: then the registry is asked.
-        """
-        clock, began, slow = self._fleet.clock, self._fleet.clock.seconds(), False
-        acquiring = self._fleet.places.acquire()
-        timer: IDelayedCall
-
-        def look(before: int) -> None:
-            nonlocal timer, slow
-            received = self._fleet.figures.received
-            slow = received - before < LEAST * DOUBT
-            if slow:
-                acquiring.cancel()
-            else:
-                timer = clock.callLater(DOUBT, look, received)
-
-        timer = clock.callLater(DOUBT, look, self._fleet.figures.received)
-        try:
-            await acquiring
-        except CancelledError:
-            if not slow:
-                raise
-            self._go_alone()
-        finally:
-            if timer.active():
-                timer.cancel()
-            self._moved += clock.seconds() - began
-        return not slow
 
     def _go_alone(self) -> None:
         """
@@ -395,7 +382,25 @@ class FleetDownload:
         self._appointed = fleet.own.name
         return None
 
-    async def _may_ask(self, registry: IBlobSource) -> bool:
+    async def _keep(self, registry: IBlobSource) -> bool:
+        """
+        See L{IFleetDownload.keep}.
+        """
+        coordination = self._fleet.coordination
+        try:
+            claim = await coordination.claim(self._digest, self._blob.size, registry.label)
+            if claim.owner.name == self._appointed:
+                # That node has claimed the blob in our place.
+                claim = await coordination.take_over(claim)
+        except CoordinationUnavailable:
+            return True
+        if claim.mine and self._ended:
+            coordination.release(claim)
+        elif claim.mine:
+            self._claim = claim
+        return claim.mine or not self._is_followed(claim.owner)
+
+    async def _may_ask(self, registry: IBlobSource, here: int) -> bool:
         """
         See L{IFleetDownload.claim}.
         """
@@ -411,15 +416,15 @@ class FleetDownload:
                 if self._is_followed(claim.owner):
                     return False
                 if not self._is_usable(claim.owner):
-                    if await fleet.is_cut_off(claim.owner, digest):
+                    if await fleet.reach.is_cut_off(claim.owner, digest):
                         # Others get the blob from the owner, and cannot get it from here.
                         self._go_alone()
                         return self._go_ahead()
-                    claim = await fleet.coordination.take_over(claim)
-                if claim.mine:
-                    fleet.took_over()
-                    self._log.info("{digest} is fetched here from now on", digest=digest)
-                elif self._is_followed(claim.owner):
+                    before, claim = claim, await fleet.coordination.take_over(claim)
+                    if claim.mine:
+                        fleet.took_over(before, here)
+                        self._log.info("{digest} is fetched here from now on", digest=digest)
+                if not claim.mine and self._is_followed(claim.owner):
                     return False
             if claim.mine:
                 self._claim = claim

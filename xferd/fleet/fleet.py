@@ -358,6 +358,7 @@ class _Parts:
             self.downloads.guide,
             clock=context.reactor,
             prefetch=lambda reference, platform, client: jobs.prefetch(reference, platform, client, 0)["id"],
+            taken=self.downloads.taken,
             max_followers=settings.max_followers,
             upload_rate=settings.upload_rate,
             certified=bool(settings.peer_listen),

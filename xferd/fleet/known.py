@@ -19,8 +19,9 @@ from xferd.transfer.eventual import Background
 AGAIN: Final = 300.0
 """Seconds after which the nodes are listed again: etcd sends some hundred bytes for each."""
 
-FIRST: Final = 2.0
-"""Seconds after which they are listed, as long as no other node is known."""
+FIRST: Final = 0.5
+"""Seconds after which they are listed first; while no other node is known, again after
+twice the time."""
 
 
 class KnownNodes:
@@ -46,7 +47,7 @@ class KnownNodes:
         """
         List the nodes from time to time.
         """
-        self._timer = self._clock.callLater(FIRST, self._refresh)
+        self._timer = self._clock.callLater(FIRST, self._refresh, FIRST)
 
     def stop(self) -> Deferred[None]:
         """
@@ -75,16 +76,18 @@ class KnownNodes:
             [self._own, *others], key=lambda peer: sha256(f"{digest} {peer.name}".encode()).digest()
         )
 
-    def _refresh(self) -> None:
-        self._background.spawn(Deferred.fromCoroutine(self._list()), "while nodes are listed")
+    def _refresh(self, after: float) -> None:
+        self._background.spawn(Deferred.fromCoroutine(self._list(after)), "while nodes are listed")
 
-    async def _list(self) -> None:
-        again = FIRST
+    async def _list(self, after: float) -> None:
+        again = min(after * 2, AGAIN)
         try:
-            if self._coordination.available:
+            if not self._coordination.available:
+                again = after
+            else:
                 self._peers = tuple(node.peer for node in await self._coordination.nodes())
-            if self.others():
-                again = AGAIN
+                if self.others():
+                    again = AGAIN
         except CoordinationUnavailable:
             pass
-        self._timer = self._clock.callLater(again, self._refresh)
+        self._timer = self._clock.callLater(again, self._refresh, again)

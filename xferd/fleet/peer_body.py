@@ -11,6 +11,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from xferd.fleet.frames import FrameReader
 from xferd.interfaces.peers import IPeerBody
 from xferd.interfaces.registry import IBlobBody
 
@@ -28,21 +29,26 @@ class PeerBody:
     """
 
     _body: IBlobBody
+    total: int | None
     origin: str
     name: str
     depth: int
     verified: bool
     _moved: Callable[[int], None]
+    _frames: FrameReader | None = None
     start: int = field(init=False)
-    total: int | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.start, self.total = self._body.start, self._body.total
+        self.start = self._body.start
 
     def deliver(self, sink: Callable[[bytes], Deferred[None] | None]) -> Deferred[None]:
         def counted(data: bytes) -> Deferred[None] | None:
+            if self._frames is not None:
+                # Also the bytes of a frame that is not complete are a sign of life.
+                self._moved(0)
+                data = b"".join(self._frames.read(data))
             self._moved(len(data))
-            return sink(data)
+            return sink(data) if data else None
 
         return self._body.deliver(counted)
 

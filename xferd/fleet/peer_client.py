@@ -16,9 +16,11 @@ from urllib.parse import urlencode
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.web.iweb import IAgent, IResponse
 
 from xferd.errors import BlobUnknown, RegistryError, RegistryUnavailable, SourceError, TimedOut
+from xferd.fleet.frames import FrameReader, frame_facts
 from xferd.fleet.peer_body import PeerBody
 from xferd.fleet.peer_messages import PREFETCH, WHOLE, answer_facts, host_of, path_of, redirect_facts
 from xferd.fleet.peer_requests import NotAPeer, PeerRequests
@@ -82,6 +84,8 @@ class PeerClient:
     @ivar use_certificates: see L{PeerRequests.use_certificates
         <xferd.fleet.peer_requests.PeerRequests.use_certificates>}.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -164,6 +168,15 @@ class PeerClient:
         """
         return Deferred.fromCoroutine(self._requests.reaches(peer, path_of(digest)))
 
+    def tell_taken(self, peer: Peer, digest: Digest, offset: int) -> Deferred[None]:
+        """
+        Report to a peer that its claim was taken over.
+
+        @param offset: from where on the blob is fetched here.
+        @return: fires when it knows, or does not answer; never fails.
+        """
+        return Deferred.fromCoroutine(self._tell_taken(peer, digest, offset))
+
     def prefetch(self, peer: Peer, reference: str, platform: str | None) -> Deferred[str]:
         """
         Ask a peer to fetch an image for the clients of its registry.
@@ -196,6 +209,13 @@ class PeerClient:
             if peer.name in asked or len(asked) > HOPS:
                 raise PeerBusy(f"{', '.join(asked)} are all busy", host=host_of(asked[0]))
             asked.append(peer.name)
+
+    async def _tell_taken(self, peer: Peer, digest: Digest, offset: int) -> None:
+        try:
+            response, _ = await self._requests.ask(peer, "POST", f"{path_of(digest)}?offset={offset}", {})
+            await self._requests.excerpt(response)
+        except SourceError as e:
+            self._log.debug("{peer} is not told of its claim: {why}", peer=peer.name, why=str(e))
 
     async def _prefetch(self, peer: Peer, reference: str, platform: str | None) -> str:
         host = host_of(peer.name)
@@ -243,9 +263,27 @@ class PeerClient:
             raise RegistryError(f"{peer.name} sent another range of {digest}: {e}", host=host) from None
         deep = min(int(depth), MOST_DEPTH) if re.fullmatch("[0-9]{1,4}", depth) else 0
         limits = evolve(self._timeouts, silence=self._timeouts.silence + DEEPER * deep)
-        body = BlobBody(response, offset, total, length=length, host=host, clock=self._clock, timeouts=limits)
+        # Frames are longer than what is in them.
+        frames, promised = None, total
+        if depth != WHOLE:
+            length = promised = None
+
+            def check(start: int, data: bytes, tag: str) -> bool:
+                return self._prover.check_answer(proof, peer.name, frame_facts(digest, start, data), tag)
+
+            frames = FrameReader(offset, check, host)
+        body = BlobBody(
+            response, offset, promised, length=length, host=host, clock=self._clock, timeouts=limits
+        )
         return PeerBody(
-            body, choose_origin(origins, want.origin), peer.name, deep + 1, depth == WHOLE, want.moved
+            body,
+            total,
+            choose_origin(origins, want.origin),
+            peer.name,
+            deep + 1,
+            depth == WHOLE,
+            want.moved,
+            frames,
         )
 
     def _next(self, peer: Peer, digest: Digest, response: IResponse, proof: Proof) -> Peer:

@@ -6,7 +6,7 @@ a node sends to its peers.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -74,13 +74,19 @@ class IFleetDownload(Interface):
             confirm something.
         """
 
-    def claim(registry: IBlobSource) -> Deferred[bool]:
+    def claim(registry: IBlobSource, here: int) -> Deferred[bool]:
         """
         Claim the blob, just before the registry is asked for it.
 
+        @param here: the bytes of it that are here.
         @return: fires with whether to ask the registry.  Otherwise another node
             fetches the blob, and C{peer} finds it.  Never fails.
         """
+
+    withdrawn: Callable[[int], object] = Attribute(
+        "Set by the download: called when another node has taken the claim over, with the offset from which "
+        "on that node fetches the blob."
+    )
 
     def keep(registry: IBlobSource) -> Deferred[bool]:
         """
@@ -187,6 +193,8 @@ class PeerAnswer:
     @ivar start: the offset of the first byte to send.
     @ivar stop: the exclusive offset of the last one.
     @ivar peer: the peer that asks, if it has proved to be one.
+    @ivar frame: makes what is sent in the place of some bytes at an offset, at most 128 KiB;
+        L{None} if bytes are sent as they are.
     """
 
     status: int
@@ -196,6 +204,7 @@ class PeerAnswer:
     start: int = 0
     stop: int = 0
     peer: Peer | None = None
+    frame: Callable[[int, bytes], bytes] | None = None
 
 
 class IPeerSending(Interface):
@@ -244,6 +253,13 @@ class IPeerDoor(Interface):
 
         @param certificate: see L{PeerRequest}.
         @return: a refusal with the status 401, or C{peer} with the status 200.
+        """
+
+    def taken(digest: Digest, offset: int) -> None:
+        """
+        A peer has taken a claim over from this node.
+
+        @param offset: from where on the peer fetches the blob.
         """
 
     def prefetch(reference: str, platform: str | None, peer: Peer) -> str:

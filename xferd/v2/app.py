@@ -161,6 +161,16 @@ class Registry:
             raise BlobUnknown("this node is in no fleet")
         return await self._peers.respond(request, wanted)
 
+    @app.route("/v2/_xferd/blobs/<digest>", methods=["POST"])
+    def peer_taken(self, request: Request, digest: str) -> bytes:
+        """
+        Learn that another node of the fleet fetches a blob in the place of this one.
+        """
+        wanted = Digest.parse(digest)
+        if self._peers is None:
+            raise BlobUnknown("this node is in no fleet")
+        return self._peers.taken(request, wanted)
+
     @app.route("/v2/_xferd/prefetch", methods=["POST"])
     def peer_prefetch(self, request: Request) -> bytes:
         """

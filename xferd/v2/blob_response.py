@@ -34,6 +34,9 @@ ARRIVING: Final = 32 * 1024
 """Bytes that are read and written at once while the blob arrives.  Each client has them
 in memory several times: in the transport and in what is read next."""
 
+FRAME: Final = 128 * 1024
+"""Bytes in one frame, at most: a peer that begins late catches up."""
+
 _RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))")
 
 
@@ -100,13 +103,16 @@ class BlobResponse:
         stall: float = STALL,
         pace: Callable[[int], Deferred[None] | None] = lambda _: None,
         window: int = WINDOW,
+        frame: Callable[[int, bytes], bytes] | None = None,
     ) -> None:
         """
         @param preload: see L{FileSender}.
         @param stall: seconds after which a client that reads nothing is dropped.
         @param pace: see L{FileSender}; not called for bytes that have no file.
         @param window: see L{FileSender}.
+        @param frame: see L{PeerAnswer<xferd.interfaces.peers.PeerAnswer>}.
         """
+        self._frame = frame
         self._window = window
         self._flow = Backpressure(request, clock, stall=stall, noun="blob")
         self._pace = pace
@@ -129,6 +135,9 @@ class BlobResponse:
         offset, stop = self._span.start, self._span.stop
         broken = False
         try:
+            if self._frame is not None:
+                await self._send_frames(self._frame, offset, stop)
+                return
             while offset < stop:
                 if self._reader.path is not None:
                     await self._send_file(self._reader.path, offset, stop)
@@ -165,6 +174,24 @@ class BlobResponse:
             self._flow.abort()
             # Returning would end the response as if it were whole.
             await Deferred()
+
+    async def _send_frames(self, frame: Callable[[int, bytes], bytes], start: int, stop: int) -> None:
+        """
+        Send bytes in frames, as they come.
+        """
+        while start < stop:
+            data = await self._reader.read(start, min(FRAME, self._window, stop - start))
+            if self._flow.gone:
+                return
+            self._flow.write(frame(start, data))
+            start += len(data)
+            hold = self._pace(len(data))
+            if hold is not None:
+                await hold
+            if self._flow.paused:
+                await self._flow.writable()
+            else:
+                await deferLater(self._clock, 0)
 
     async def _send_part(self, part: FilePart, start: int, stop: int) -> int:
         """

@@ -77,18 +77,46 @@ class PeerRoute:
             return respond_errors(request, answer.status, code, answer.reason)
         request.setResponseCode(answer.status)
         request.setHeader(b"content-type", b"application/octet-stream")
-        request.setHeader(b"content-length", b"%d" % (answer.stop - answer.start))
+        if answer.frame is None:
+            request.setHeader(b"content-length", b"%d" % (answer.stop - answer.start))
         if request.method == b"HEAD":
             answer.blob.close()
             return b""
         await self._send(request, answer, digest)
         return None
 
+    def taken(self, request: Request, digest: Digest) -> bytes:
+        """
+        Learn that a peer has taken a claim over, or refuse.
+        """
+        answer = self._admit(request)
+        if answer.peer is None:
+            return respond_errors(request, answer.status, "UNAUTHORIZED", answer.reason)
+        offset = query(request, "offset") or ""
+        self._door.taken(digest, int(offset) if _SIZE.fullmatch(offset) else 0)
+        request.setResponseCode(202)
+        request.setHeader(b"content-length", b"0")
+        return b""
+
     def prefetch(self, request: Request) -> bytes:
         """
         Begin to prefetch an image, or refuse.
 
         @raise XferdError: the image or the platform is invalid, or the daemon refuses.
+        """
+        answer = self._admit(request)
+        if answer.peer is None:
+            return respond_errors(request, answer.status, "UNAUTHORIZED", answer.reason)
+        job = self._door.prefetch(query(request, "reference") or "", query(request, "platform"), answer.peer)
+        body = encode({"job": job})
+        request.setResponseCode(202)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-length", b"%d" % len(body))
+        return body
+
+    def _admit(self, request: Request) -> PeerAnswer:
+        """
+        Check the proof of a request, and set the headers of the answer.
         """
         answer = self._door.admit(
             request.method.decode("latin-1"),
@@ -98,14 +126,7 @@ class PeerRoute:
         )
         for name, value in answer.headers:
             request.responseHeaders.addRawHeader(name.encode("ascii"), value.encode("utf-8"))
-        if answer.peer is None:
-            return respond_errors(request, answer.status, "UNAUTHORIZED", answer.reason)
-        job = self._door.prefetch(query(request, "reference") or "", query(request, "platform"), answer.peer)
-        body = encode({"job": job})
-        request.setResponseCode(202)
-        request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"content-length", b"%d" % len(body))
-        return body
+        return answer
 
     async def _send(self, request: Request, answer: PeerAnswer, digest: Digest) -> None:
         """
@@ -127,6 +148,7 @@ class PeerRoute:
                 stall=STALL,
                 pace=sending.sent,
                 window=sending.window,
+                frame=answer.frame,
             ).run()
         finally:
             sending.end()

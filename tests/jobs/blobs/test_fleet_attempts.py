@@ -5,7 +5,7 @@ which a test decides what it answers.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -86,16 +86,19 @@ class FakeFleet:
     A fleet with one download.
 
     @ivar peers: the peers that it names, in turn; L{None} for the registry's turn.
+    @ivar kept: what it answers to C{keep}.
     @ivar claims: what it answers to claims, in turn; then always L{True}.
     """
 
     def __init__(self) -> None:
         self.peers: list[FakePeer | None] = []
         self.claims: list[bool] = []
+        self.kept = True
         self.failures: list[str] = []
         self.calls: list[str] = []
         self.least = LAYER
         self.patience = 10.0
+        self.withdrawn: Callable[[int], object] = lambda _: None
 
     def begin(self, blob: Descriptor) -> IFleetDownload | None:
         """
@@ -117,7 +120,7 @@ class FakeFleet:
         self.failures.append(f"{source.label}: {error.code}")
         return error.host in ("", source.host)
 
-    def claim(self, registry: IBlobSource) -> Deferred[bool]:
+    def claim(self, registry: IBlobSource, here: int) -> Deferred[bool]:
         """
         Answer.
         """
@@ -126,9 +129,9 @@ class FakeFleet:
 
     def keep(self, registry: IBlobSource) -> Deferred[bool]:
         """
-        Go on.
+        Answer.
         """
-        return succeed(True)
+        return succeed(self.kept)
 
     def end(self, whole: bool) -> None:
         """
@@ -311,6 +314,59 @@ class FleetAttemptsTests(FleetAttemptsCase):
         self.assert_done(pull)
         self.assertEqual(self.fleet.calls.count(f"claim for {HOST}/app"), 2)
         self.assertEqual(self.fleet.calls[-1], "end True")
+
+    def test_silent(self) -> None:
+        """
+        A peer that sends nothing for too long is left, and named with the reason.
+        """
+        self.registry.stall(self.digest)
+        peer = self.peer("a")
+        never: Deferred[IBlobBody] = Deferred()
+        peer.open = lambda *_: never  # type: ignore[method-assign]
+        pull = self.pull()
+        self.wait(9)
+        self.assertEqual(self.fleet.failures, [])
+        self.fleet.patience = 0.0
+        self.registry.finish(self.digest)
+        self.wait(9)
+        self.assert_done(pull)
+        self.assertEqual(self.fleet.failures, ["peer a: TIMED_OUT"])
+        self.assertEqual(self.sources(pull), [("peer a", "TIMED_OUT"), (f"{HOST}/app", None)])
+
+    def test_taken(self) -> None:
+        """
+        Where another node has taken the claim over, it is followed at once from the
+        bytes that are here, but not if it is too far behind.
+        """
+        self.registry.stall(self.digest)
+        pull = self.pull()
+        self.settle()
+        self.registry.feed(self.digest, 120_000)
+        self.settle()
+        peer = self.peer("b")
+        self.fleet.withdrawn(20_000)
+        self.wait(1)
+        self.assertEqual(peer.offsets, [])
+        self.fleet.withdrawn(50_000)
+        self.wait(1)
+        self.assertEqual(peer.offsets, [120_000])
+        self.assert_done(pull)
+
+    def test_not_kept(self) -> None:
+        """
+        Where another node has claimed the blob since the coordination is back, that one
+        is followed.
+        """
+        self.registry.stall(self.digest)
+        pull = self.pull()
+        self.settle()
+        self.registry.feed(self.digest, 100_000)
+        self.settle()
+        self.fleet.kept = False
+        peer = self.peer("b")
+        self.wait(6)
+        self.assertEqual(peer.offsets, [100_000])
+        self.assert_done(pull)
 
     def test_registry_stalls(self) -> None:
         """

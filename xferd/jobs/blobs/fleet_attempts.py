@@ -14,7 +14,6 @@ from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
 
 from xferd.errors import SourceError, TimedOut
 from xferd.interfaces.peers import IFleetDownload, IPeerSource
@@ -55,7 +54,8 @@ class FleetAttempts:
         self._fleet = fleet
         self._clock = clock
         self._found: IPeerSource | None = None
-        self._withdrawn = False
+        self._withdrawn = self._hinted = False
+        self._step: IDelayedCall | None = None
 
     async def run(self) -> None:
         """
@@ -132,7 +132,8 @@ class FleetAttempts:
 
         @return: whether the blob is here; otherwise there is a peer now.
         """
-        self._withdrawn = False
+        self._withdrawn = self._hinted = False
+        self._fleet.withdrawn = self._taken
         attempts = Deferred.fromCoroutine(self._transfer.attempts(self._from_registry))
         looking = Deferred.fromCoroutine(self._look(attempts))
         _ = looking.addErrback(lambda failure: failure.trap(CancelledError) and None)
@@ -146,8 +147,20 @@ class FleetAttempts:
                 raise
             return False
         finally:
+            self._fleet.withdrawn = lambda _: None
             looking.cancel()
         return True
+
+    def _taken(self, offset: int) -> None:
+        """
+        Another node has taken the claim over: follow it, unless it has to fetch more
+        before it reaches this one than is missing here.
+        """
+        done, total = self._transfer.bytes_done, self._transfer.bytes_total
+        if total is not None and done - offset <= total - done:
+            self._hinted = True
+            if self._step is not None:
+                self._step.reset(0)
 
     async def _look(self, attempts: Deferred[None]) -> None:
         """
@@ -157,8 +170,9 @@ class FleetAttempts:
         before = (transfer.state, transfer.bytes_done)
         since = stepped = now()
         while self._found is None and not self._withdrawn:
-            await deferLater(self._clock, _STEP)
-            frozen, stepped = now() - stepped >= _STEP + _LATE, now()
+            await self._sleep()
+            frozen, stepped = self._hinted or now() - stepped >= _STEP + _LATE, now()
+            self._hinted = False
             seen = (transfer.state, transfer.bytes_done)
             if seen != before or transfer.bytes_done == transfer.bytes_total:
                 before, since = seen, stepped
@@ -168,9 +182,23 @@ class FleetAttempts:
                 # The registry's turn, or its bytes, may have come meanwhile.
                 if frozen or (transfer.state, transfer.bytes_done) == before:
                     self._found = found
-            elif transfer.state == "running" and not await self._keep():
-                self._withdrawn = True
+            elif transfer.state == "running" and transfer.bytes_done != transfer.bytes_total:
+                self._withdrawn = not await self._keep()
         attempts.cancel()
+
+    async def _sleep(self) -> None:
+        """
+        Sleep until the next look.
+        """
+        if not self._hinted:
+            sleep: Deferred[None] = Deferred()  # Cancelling it leaves the timer to the end below.
+            step = self._step = self._clock.callLater(_STEP, sleep.callback, None)
+            try:
+                await sleep
+            finally:
+                self._step = None
+                if step.active():
+                    step.cancel()
 
     async def _next_peer(self) -> IPeerSource | None:
         registry = self._registry()
@@ -187,6 +215,7 @@ class FleetAttempts:
         """
         Make an attempt with the registry, unless another node fetches the blob.
         """
-        if IBlobSource.providedBy(source) and not await self._fleet.claim(source):
+        here = self._transfer.bytes_done
+        if IBlobSource.providedBy(source) and not await self._fleet.claim(source, here):
             raise Withdrawn
         await self._download.attempt(source)
