@@ -669,6 +669,22 @@ class LostCoordinationTests(FleetCase):
             self.check(node, pull)
         self.assertEqual(self.requests(), [0])
 
+    def test_fetched_before(self) -> None:
+        """
+        What a node has from the time before is found there.
+        """
+        nodes = [self.node() for _ in range(4)]
+        self.wait(2)
+        nodes[0].pull()
+        self.wait(3)
+        self.cluster.lose()
+        self.wait(3)
+        pulls = [node.pull() for node in nodes[1:]]
+        self.wait(5)
+        for node, pull in zip(nodes[1:], pulls, strict=True):
+            self.check(node, pull)
+        self.assertEqual(self.requests(), [0])
+
     def test_unknown(self) -> None:
         """
         Nodes that have not heard of each other go on alone.

@@ -125,6 +125,26 @@ class RouteTests(FleetCase):
         self.assertEqual(connection.answer().status, 202)
         self.assertEqual(taken, [(self.digest, 77)])
 
+    def test_fetching(self) -> None:
+        """
+        A node learns that a peer fetches a blob, and sends others to it.
+        """
+        two = self.node()
+        connection = Connection(two.v2.site(Trust.NONE), PEER, HERE)
+        self.addCleanup(connection.lose)
+        path = path_of(self.digest)
+        connection.send("POST", path, {"Host": "n2", "Content-Length": "0"})
+        self.settle()
+        answer = connection.answer()
+        nonce = challenged(answer.headers["www-authenticate"])
+        assert nonce is not None
+        self.assertEqual((answer.status, two.fleet.guide.known(self.digest, "n1")), (401, None))
+        proof = str(self.asking.prove("POST", path, two.peer, nonce))
+        connection.send("POST", path, {"Host": "n2", "Content-Length": "0", "Authorization": proof})
+        self.settle()
+        self.assertEqual(connection.answer().status, 202)
+        self.assertEqual(getattr(two.fleet.guide.known(self.digest, "n1"), "name", None), "n9")
+
     def test_refused(self) -> None:
         """
         Without a proof, nothing is sent.

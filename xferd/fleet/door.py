@@ -123,6 +123,9 @@ class PeerDoor:
             return self._refusal()
         return PeerAnswer(200, (("Xferd-Nonce", self._prover.challenge()),), peer=proof.sender)
 
+    def fetching(self, digest: Digest, peer: Peer) -> None:
+        self._guide.note(digest, peer)
+
     def taken(self, digest: Digest, offset: int) -> None:
         self._taken(digest, offset)
 

@@ -20,6 +20,7 @@ from xferd.fleet.frames import Damaged
 from xferd.fleet.guide import Guide
 from xferd.fleet.known import KnownNodes
 from xferd.fleet.left_out import LeftOut
+from xferd.fleet.notices import Notices
 from xferd.fleet.peer_client import PeerBusy, PeerClient
 from xferd.fleet.peer_messages import peer_of
 from xferd.fleet.peer_source import PeerSource
@@ -32,7 +33,6 @@ from xferd.jobs.deferreds import gather
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.registry.transport.timeouts import within
-from xferd.transfer.eventual import Background
 
 T = TypeVar("T")
 
@@ -61,6 +61,7 @@ class FleetDownloads:
     @ivar known: the nodes of the fleet.
     @ivar guide: guides nodes that the coordination does not answer.
     @ivar figures: the counters of this node; those of sent bytes are not its.
+    @ivar notices: what peers learn from this node.
     @ivar reach: whether this node is cut off.
     @ivar places: what a download holds while peers send it.
     @ivar depths: how many peers the bytes of a running download pass, by digest.
@@ -94,7 +95,7 @@ class FleetDownloads:
         self.guide = Guide(coordination, own.name, clock)
         self.reach = Reach(self.known, client, clock.seconds, self.random)
         self._running: dict[Digest, FleetDownload] = {}
-        self._background = Background()
+        self.notices = Notices(self.known, self.guide, client, own)
         self._received = 0
         self._takeovers = 0
 
@@ -118,7 +119,7 @@ class FleetDownloads:
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        await gather([self.known.stop(), self._background.stop()])
+        await gather([self.known.stop(), self.notices.stop()])
 
     @property
     def figures(self) -> FleetFigures:
@@ -144,9 +145,7 @@ class FleetDownloads:
         @param offset: from where on the blob is fetched here.
         """
         self._takeovers += 1
-        if not self.client.usable(claim.owner):
-            telling = self.client.tell_taken(claim.owner, claim.digest, offset)
-            self._background.spawn(telling, "while an owner is told of its claim")
+        self.notices.taken(claim, offset)
 
     def taken(self, digest: Digest, offset: int) -> None:
         """
@@ -433,6 +432,8 @@ class FleetDownload:
                 elif not self._alone and await self._is_held():
                     fleet.coordination.release(claim)
                     return False
+                else:
+                    fleet.notices.fetching(digest)
         except CancelledError:
             raise
         except CoordinationUnavailable:

@@ -5,7 +5,9 @@ fetches it.
 
 Such a node asks the peer that all nodes would ask about this blob.  That one looks it
 up for it, and where no node has the blob and none fetches it, remembers the node that
-asked, which fetches it then, and sends all others on to that one.
+asked, which fetches it then, and sends all others on to that one.  While the
+coordination answers, nodes that fetch a blob let that peer know, so that it can name
+them later.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ KEPT_SECONDS: Final = 60.0
 """Seconds for which a blob is claimed in the place of a node that cannot, at most."""
 
 
+MOST_BLOBS: Final = 10_000
+"""The blobs of which a node remembers for an hour which node fetches them, at most."""
+
+
 class Guide:
     """
     Sends nodes on to those that have a blob, or fetch it.
@@ -36,17 +42,23 @@ class Guide:
         self._coordination = coordination
         self._own = own
         self._clock = clock
-        self._fetching: ExpiringDict[Digest, Peer] = ExpiringDict(clock.seconds)
+        self._fetching: ExpiringDict[Digest, Peer] = ExpiringDict(clock.seconds, most=MOST_BLOBS)
         self._claims: dict[Digest, tuple[Claim, IDelayedCall]] = {}
 
     def known(self, digest: Digest, asker: str, avoided: Collection[str] = ()) -> Peer | None:
         """
-        The node that was the first to ask about a blob, unless it is the one that asks.
+        The node that fetches a blob, as far as this one knows, unless it is the one that asks.
 
         @param avoided: the names of nodes to which the asking one is not to be sent.
         """
         peer = self._fetching.get(digest)
         return None if peer is None or peer.name == asker or peer.name in avoided else peer
+
+    def note(self, digest: Digest, peer: Peer) -> None:
+        """
+        Remember that a node fetches a blob.
+        """
+        self._fetching[digest] = peer
 
     def appoint(self, digest: Digest, asker: Peer, avoided: Collection[str] = ()) -> Peer | None:
         """

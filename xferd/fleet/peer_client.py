@@ -175,7 +175,13 @@ class PeerClient:
         @param offset: from where on the blob is fetched here.
         @return: fires when it knows, or does not answer; never fails.
         """
-        return Deferred.fromCoroutine(self._tell_taken(peer, digest, offset))
+        return Deferred.fromCoroutine(self._tell(peer, f"{path_of(digest)}?offset={offset}"))
+
+    def tell_fetching(self, peer: Peer, digest: Digest) -> Deferred[None]:
+        """
+        Report to a peer that this node fetches a blob; as L{tell_taken}.
+        """
+        return Deferred.fromCoroutine(self._tell(peer, path_of(digest)))
 
     def prefetch(self, peer: Peer, reference: str, platform: str | None) -> Deferred[str]:
         """
@@ -210,12 +216,12 @@ class PeerClient:
                 raise PeerBusy(f"{', '.join(asked)} are all busy", host=host_of(asked[0]))
             asked.append(peer.name)
 
-    async def _tell_taken(self, peer: Peer, digest: Digest, offset: int) -> None:
+    async def _tell(self, peer: Peer, path: str) -> None:
         try:
-            response, _ = await self._requests.ask(peer, "POST", f"{path_of(digest)}?offset={offset}", {})
+            response, _ = await self._requests.ask(peer, "POST", path, {})
             await self._requests.excerpt(response)
         except SourceError as e:
-            self._log.debug("{peer} is not told of its claim: {why}", peer=peer.name, why=str(e))
+            self._log.debug("{peer} does not learn who fetches a blob: {why}", peer=peer.name, why=str(e))
 
     async def _prefetch(self, peer: Peer, reference: str, platform: str | None) -> str:
         host = host_of(peer.name)

@@ -255,6 +255,12 @@ class IPeerDoor(Interface):
         @return: a refusal with the status 401, or C{peer} with the status 200.
         """
 
+    def fetching(digest: Digest, peer: Peer) -> None:
+        """
+        A peer fetches a blob: others may ask this node for it when the coordination does
+        not answer them.
+        """
+
     def taken(digest: Digest, offset: int) -> None:
         """
         A peer has taken a claim over from this node.

@@ -164,7 +164,7 @@ class Registry:
     @app.route("/v2/_xferd/blobs/<digest>", methods=["POST"])
     def peer_taken(self, request: Request, digest: str) -> bytes:
         """
-        Learn that another node of the fleet fetches a blob in the place of this one.
+        Learn that another node of the fleet fetches a blob.
         """
         wanted = Digest.parse(digest)
         if self._peers is None:

@@ -87,13 +87,17 @@ class PeerRoute:
 
     def taken(self, request: Request, digest: Digest) -> bytes:
         """
-        Learn that a peer has taken a claim over, or refuse.
+        Learn that a peer fetches a blob, and has taken the claim over if it names an
+        offset, or refuse.
         """
         answer = self._admit(request)
         if answer.peer is None:
             return respond_errors(request, answer.status, "UNAUTHORIZED", answer.reason)
         offset = query(request, "offset") or ""
-        self._door.taken(digest, int(offset) if _SIZE.fullmatch(offset) else 0)
+        if _SIZE.fullmatch(offset):
+            self._door.taken(digest, int(offset))
+        else:
+            self._door.fetching(digest, answer.peer)
         request.setResponseCode(202)
         request.setHeader(b"content-length", b"0")
         return b""
