@@ -13,7 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import capped, fleet, pulls, pushes, shared, store
+from benchmarks import capped, fleet, pulls, pushes, shared, store, thin
 from benchmarks.engines import ENGINE
 from benchmarks.figures import Outcome
 from benchmarks.images import KINDS, Image, put
@@ -35,6 +35,7 @@ BENCHMARKS: Mapping[str, str] = {
     "clients": "pull one image for a hundred clients at once",
     "link": "pull over a link of 40 Mbit/s",
     "capped": "pull one large blob from a registry that caps each stream",
+    "thin": "push over a link of 1 Mbit/s, to a registry that drops slow streams",
     "stop": "stop the daemon in the middle of a pull",
     "queue": "queue ten thousand transfers",
     "names": "name an image, beside a thousand names and ten thousand",
@@ -212,6 +213,7 @@ def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
         "names": store.names,
         "records": store.records,
         "capped": capped.pull,
+        "thin": thin.push,
         **MANY,
         **MIRROR,
         **fleet.FLEET,

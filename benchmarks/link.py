@@ -1,6 +1,6 @@
 """
 A slow link between a registry and those who pull: two network namespaces, and
-between them a cable whose end at the registry sends at a given rate.
+between them a cable whose end at the registry sends at a given rate, or both ends.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ class Link:
 
 
 @contextmanager
-def link(mbit: int) -> Iterator[Link]:
+def link(mbit: int, *, both: bool = False) -> Iterator[Link]:
     """
     Have a link for the time of the block.
 
     @param mbit: how many million bits it carries in a second, its frames'
         heads and the packets' counted.
+    @param both: whether that is so in both directions, and not only to those who pull.
     @raise Failed: that is not possible here.
     """
     need_root()
@@ -55,7 +56,8 @@ def link(mbit: int) -> Iterator[Link]:
             for device in ("lo", end):
                 output(["ip", "-n", name, "link", "set", device, "up"])
         shape = ["tbf", "rate", f"{mbit}mbit", "burst", "32kb", "latency", "100ms"]
-        output(["tc", "-n", far, "qdisc", "add", "dev", "xb1", "root", *shape])
+        for name, end in ((far, "xb1"), (near, "xb0"))[: 1 + both]:
+            output(["tc", "-n", name, "qdisc", "add", "dev", end, "root", *shape])
         # Not "ip netns exec": it hides /sys/fs/cgroup, which dockerd needs.
         at_near, at_far = (("nsenter", f"--net=/run/netns/{name}") for name in (near, far))
         yield Link(at_near, at_far, _FAR)
