@@ -268,7 +268,7 @@ class Daemon(Service):
                 )
                 self._certificates.append(certificate)
                 tls = TLSMemoryBIOFactory(certificate, False, factory)
-                if listener in served:
+                if listener not in listeners:
                     # FileSender sends records of its own after those of the transport.
                     tls.protocol = TLSMemoryBIOProtocol
                 factory = tls
