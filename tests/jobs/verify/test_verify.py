@@ -134,6 +134,37 @@ class BlobTests(VerifyCase):
             self.verify(f"{HOST}/other")
 
 
+class RemovalTests(VerifyCase):
+    """
+    Images that are removed while they are verified.
+    """
+
+    def test_removed(self) -> None:
+        """
+        What is still to be checked when its image is removed stays until it has been: nothing
+        is found missing, and nothing is fetched.
+        """
+        gets = self.gets(self.layer)
+        for reference in (f"{HOST}/app", None):
+            self.pulled()
+            self.store.gate.hold("integrity.check")
+            job_id = self.verify(reference)
+            self.wait(1)
+            removing = self.jobs.image_admin.remove(f"{HOST}/app")
+            self.settle()
+            self.successResultOf(removing)
+            self.store.gate.release("integrity.check")
+            self.wait(2)
+            self.assert_done(job_id)
+            self.assertEqual(self.job(job_id)["findings"], [])
+            self.assertEqual(self.gets(self.layer), gets)
+            collecting = self.jobs.image_admin.collect(False)
+            self.settle()
+            self.successResultOf(collecting)
+            self.assertFalse(self.store.blobs.has(self.layer))
+            gets += 1
+
+
 class TreeTests(VerifyCase):
     """
     Trees, whole or damaged.

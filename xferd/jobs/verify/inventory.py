@@ -1,18 +1,26 @@
 # -*- test-case-name: tests.jobs.verify.test_verify -*-
 """
 What a verification checks, with the places that it came from.
+
+What is added is kept from the garbage collector for the leases that are held then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.interfaces.store import Image, IStore
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
+
+STEP: Final = 50
+"""Images, manifests or layers that are added in one turn of the reactor."""
 
 
 @define(eq=False)
@@ -23,6 +31,7 @@ class Part:
     @ivar blob: its descriptor.  Its size is 0 if it is not known.
     @ivar document: whether it is a manifest or an index.
     @ivar needed: whether its lack is damage.
+    @ivar is_here: whether the store had it when it was added.
     @ivar names: the images and repositories that need it.
     @ivar sources: the repositories to fetch it from, the best one first.
     """
@@ -32,6 +41,7 @@ class Part:
     needed: bool = True
     names: dict[str, None] = field(factory=dict)
     sources: dict[Repository, None] = field(factory=dict)
+    is_here: bool = False
 
 
 @define(eq=False)
@@ -79,11 +89,19 @@ class Inventory:
             index = Descriptor("application/octet-stream", image.resolved, 0)
             self._add(index, name, source, document=True, needed=False)
 
-    def add_catalog(self) -> None:
+    def add_all(self) -> Iterator[None]:
         """
-        Add what the repositories of the registry have.  Of an index that clients
-        read, other platforms may never have been fetched.
+        Add everything, a little with each step: images, what the repositories of the
+        registry have, and the layers that no image has.
         """
+        for image in self._store.images.all():
+            self.add_image(image)
+            yield
+        yield from self._add_catalog()
+        yield from self._add_layers()
+
+    def _add_catalog(self) -> Iterator[None]:
+        # Of an index that clients read, other platforms may never have been fetched.
         catalog = self._store.catalog
         for repository in catalog.repositories():
             for manifest in catalog.manifests(repository):
@@ -91,22 +109,23 @@ class Inventory:
                 self._add(manifest.descriptor, name, repository, document=True, needed=False)
                 for blob in manifest.blobs:
                     self._add(blob, name, repository, needed=False)
+                yield
+
+    def _add_layers(self) -> Iterator[None]:
+        # Container engines need them.
+        for chain_id in list(self._store.layers.chain_ids()):
+            for name in self._store.gc.used_by(chain_id):
+                self._add_chain(chain_id, name)
+            stack = self._store.layers.stack(chain_id)
+            if stack and stack[-1].diff_id not in self._trees:
+                self._add_chain(chain_id, f"layer {chain_id}")
+            yield
 
     def parts(self) -> Sequence[Part]:
         """
         The parts, documents first.
         """
         return sorted(self._parts.values(), key=lambda part: not part.document)
-
-    def add_layers(self) -> None:
-        """
-        Add the layers that no image has: container engines need them.
-        """
-        for chain_id in self._store.layers.chain_ids():
-            for name in self._store.gc.used_by(chain_id):
-                self._add_chain(chain_id, name)
-            if self._store.layers.stack(chain_id)[-1].diff_id not in self._trees:
-                self._add_chain(chain_id, f"layer {chain_id}")
 
     def trees(self) -> Sequence[TreePart]:
         """
@@ -117,6 +136,9 @@ class Inventory:
     def _add_chain(self, chain_id: Digest, name: str, source: Repository | None = None) -> None:
         layers = self._store.layers
         for layer in layers.stack(chain_id):
+            # Both are kept for the lease.
+            layers.get(layer.chain_id)
+            self._store.trees.has(layer.diff_id)
             part = self._trees.setdefault(layer.diff_id, TreePart(layer.diff_id, layer.size))
             part.names[name] = None
             if source is not None and source.host != LOCAL_HOST:
@@ -133,6 +155,7 @@ class Inventory:
         part = self._parts.get(blob.digest)
         if part is None:
             part = self._parts[blob.digest] = Part(blob, document, needed)
+            part.is_here = self._store.blobs.has(blob.digest)
         part.needed = part.needed or needed
         part.names[name] = None
         if source.host != LOCAL_HOST:
@@ -140,3 +163,14 @@ class Inventory:
         for holder in self._store.catalog.holders(blob.digest):
             if holder.host != LOCAL_HOST:
                 part.sources[holder] = None
+
+
+async def take_stock(store: IStore, clock: IReactorTime) -> Inventory:
+    """
+    Make an inventory of everything, over several turns of the reactor.
+    """
+    inventory = Inventory(store)
+    for number, _ in enumerate(inventory.add_all(), 1):
+        if number % STEP == 0:
+            await deferLater(clock, 0)
+    return inventory

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from xferd.errors import XferdError
 from xferd.interfaces.integrity import IPace
 from xferd.interfaces.store import IStore
-from xferd.jobs.verify.inventory import Inventory, Part, TreePart
+from xferd.jobs.verify.inventory import Part, TreePart, take_stock
 
 REST: Final = 3600.0
 """Seconds between two passes, and before the first one."""
@@ -105,11 +105,7 @@ class Scrub:
         """
         Check all content once.
         """
-        inventory = Inventory(self._store)
-        for image in self._store.images.all():
-            inventory.add_image(image)
-        inventory.add_catalog()
-        inventory.add_layers()
+        inventory = await take_stock(self._store, self._clock)
         things: list[Part | TreePart] = [*inventory.parts(), *inventory.trees()]
         self._random.shuffle(things)
         pace = self._store.integrity.pace()

@@ -33,7 +33,7 @@ from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.job import Job
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import CheckedRow
-from xferd.jobs.verify.inventory import Inventory, Part, TreePart
+from xferd.jobs.verify.inventory import Inventory, Part, TreePart, take_stock
 from xferd.oci import Descriptor
 
 YIELDING = 8 * 1024 * 1024
@@ -95,16 +95,13 @@ class Verify:
         @return: the numbers of what was checked, what was damaged and what was healed.
         @raise StoreDamaged: something is damaged and could not be replaced.
         """
-        inventory = Inventory(self._store)
-        if self._image is not None:
-            inventory.add_image(self._image)
+        if self._image is None:
+            inventory = await take_stock(self._store, self._clock)
         else:
-            for image in self._store.images.all():
-                inventory.add_image(image)
-            inventory.add_catalog()
-            inventory.add_layers()
+            inventory = Inventory(self._store)
+            inventory.add_image(self._image)
         trees = inventory.trees()
-        parts = [part for part in inventory.parts() if part.needed or self._store.blobs.has(part.blob.digest)]
+        parts = [part for part in inventory.parts() if part.needed or part.is_here]
         rows = [CheckedRow(n, part.blob) for n, part in enumerate(parts)]
         rows += [
             CheckedRow(n, Descriptor(_TREE, tree.diff_id, tree.size))
@@ -266,7 +263,7 @@ class Verify:
             why = await self._unpack(tree, row)
             if why:
                 return why
-            for chain_id in self._store.layers.chain_ids():
+            for chain_id in list(self._store.layers.chain_ids()):
                 layers = self._store.layers.stack(chain_id)
                 if any(layer.outdated and layer.diff_id == tree.diff_id for layer in layers):
                     await self._register(layers)
