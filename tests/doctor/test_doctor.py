@@ -133,6 +133,17 @@ class DoctorTests(SynchronousTestCase):
         (self.data / "content").chmod(0o755)
         self.assert_found("data directory", "content: its mode is 755", f"chmod go= {self.data}/content")
 
+    def test_quarantine(self) -> None:
+        """
+        Damaged content that could not be replaced is a problem, and is named.
+        """
+        quarantine = self.data / "quarantine"
+        quarantine.mkdir(mode=0o700)
+        self.assertEqual(self.problems("data directory"), [])
+        for number in range(5):
+            (quarantine / f"blob-{number}").mkdir()
+        self.assert_found("data directory", "blob-0, blob-1, blob-2 and 2 more", "pull the images again")
+
     def test_sockets(self) -> None:
         """
         A socket is a problem if all users or an unknown group can connect, if it is

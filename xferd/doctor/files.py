@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from typing import Final
 
 from xferd.docker_config import MAX_CONFIG, parse_docker_config
 from xferd.doctor.problem import Problem, Running
@@ -18,10 +19,13 @@ from xferd.store.disk.permissions import check_owner, entries
 from xferd.store.paths import Paths
 from xferd.unix_socket import GROUP
 
+_SHOWN: Final = 3
+"""Names of damaged content that one problem lists."""
+
 
 def check_data_directory(running: Running) -> Iterator[Problem]:
     """
-    Check owner and modes of the data directory.
+    Check owner and modes of the data directory, and whether damaged content is kept there.
     """
     path = running.config.data_dir
     if not running.config.store.trust_data_dir:
@@ -35,6 +39,17 @@ def check_data_directory(running: Running) -> Iterator[Problem]:
             return
     for each in entries(Paths(path)):
         yield from check_access(each, 0o077, missing=False)
+    quarantine = Paths(path).quarantine
+    try:
+        kept = sorted(os.listdir(quarantine))
+    except OSError:
+        kept = []
+    if kept:
+        shown = ", ".join(kept[:_SHOWN]) + (f" and {len(kept) - _SHOWN} more" if kept[_SHOWN:] else "")
+        yield Problem(
+            f"{quarantine} has damaged content that could not be replaced: {shown}",
+            f"pull the images again, and remove the files in {quarantine} when nothing needs them",
+        )
 
 
 def check_sockets(running: Running) -> Iterator[Problem]:
