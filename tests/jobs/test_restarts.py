@@ -96,6 +96,23 @@ class StoppedTests(RestartsCase):
         self.assertEqual(self.offsets(blob), [0, 30_000])
         self.assert_idle()
 
+    def test_recorded_once(self) -> None:
+        """
+        The journal gets the beginning of a job once: with what begins it again, at once;
+        without, in the next turn of the reactor.
+        """
+        self.add(sample_image(1))
+        self.registry.gate.hold("manifest")
+        history = self.store.journal.history
+        self.jobs.persist(self.pull(), ALWAYS, "user 1")
+        self.assertEqual([(record["restart"], record["state"]) for record in history], [(ALWAYS, "running")])
+        self.settle()
+        self.assertEqual(len(history), 1)
+        self.pull(client="another")
+        self.assertEqual(len(history), 1)
+        self.settle()
+        self.assertEqual([record["restart"] for record in history], [ALWAYS, None])
+
     def test_soon(self) -> None:
         """
         A job that will end within the grace is left to end; one that will not is

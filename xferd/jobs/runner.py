@@ -61,6 +61,7 @@ class _Running:
     @ivar cancelled: whether its client has cancelled it.
     @ivar held: whether it waits for its client, after a restart of the daemon.
     @ivar suspended: whether the next daemon continues it.
+    @ivar recorded: whether it was written to the journal with what begins it again.
     @ivar ended: called with the job's record when it has ended.
     """
 
@@ -73,6 +74,7 @@ class _Running:
     cancelled: bool = False
     held: bool = False
     suspended: bool = False
+    recorded: bool = False
     ended: Callable[[JobDetailsJSON], object] | None = None
 
 
@@ -231,7 +233,8 @@ class Runner:
         if self.started:
             self._begin(running)
         self._broker.job_changed(job)
-        _ = self._record(job.to_json())
+        # Jobs of clients are recorded at once, with what begins them again.
+        self._eventual.call(self._record_added, running)
 
     def readd(
         self, job: Job, run: Callable[[], Awaitable[dict[str, str]]], end_lease: Callable[[], None]
@@ -496,12 +499,19 @@ class Runner:
             self._store.journal.record_holder(repository, blob), "while recording the holder of a blob"
         )
 
+    def _record_added(self, running: _Running) -> None:
+        if running.job.id in self._running and not running.recorded:
+            _ = self._record(running.job.to_json())
+
     def record(self, job: Job) -> Deferred[bool]:
         """
         Write a job to the journal, with its rows and with what begins it again.
 
         @return: fires with whether that is on the disk now.
         """
+        running = self._running.get(job.id)
+        if running is not None:
+            running.recorded = True
         return self._record(job.with_layers(), None if job.restart is None else job.to_request())
 
     def _record_in_turns(self, job: Job) -> Deferred[bool]:
