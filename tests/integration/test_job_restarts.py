@@ -5,8 +5,10 @@ docker-registry.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,10 +18,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from tests.integration.peers import DockerRegistry
+from tests.integration.peers import PASSWORD, USER, DockerRegistry
 from tests.integration.programs import Xferd
 from tests.integration.slow_proxy import SlowProxy
 from tests.integration.test_daemon import DaemonCase, reactor
+from xferd.ctl import api as http
 from xferd.ctl.address import Address
 from xferd.ctl.client import ENDED, Daemon
 from xferd.testing.images import SampleImage, image_of, sample_image, write_layout
@@ -146,6 +149,50 @@ class WaitingTests(RestartCase):
         After C{kill -9}.
         """
         await self.rides_out("KILL")
+
+
+class CredentialsTests(RestartCase):
+    """
+    A detached pull with the user's own credentials.
+    """
+
+    async def test_killed(self) -> None:
+        """
+        It continues after C{kill -9} without its user.  Its credentials are in memory, for this
+        user alone, until it ends.
+        """
+        server = DockerRegistry(reactor, str(self.place / "private"), htpasswd=True)
+        await server.start()
+        self.addCleanup(_stop, server)
+        image = sample_image(1, 1_000_000, compression="tar")
+        fill(self.place / "private", "app", image)
+        proxy = SlowProxy(server.host, RATE)
+        self.addCleanup(proxy.stop)
+        entry = {proxy.address: {"username": USER, "password": PASSWORD}}
+        auth = urlsafe_b64encode(json.dumps(entry).encode())
+        job_id = await self.begin_with(f"{proxy.address}/app:1", auth.decode())
+        await self.fetched(job_id, 300_000)
+        (kept,) = Path("/dev/shm").glob(f"xferd-*/{job_id}")
+        self.assertEqual((kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777), (0o600, 0o700))
+        self.addCleanup(shutil.rmtree, kept.parent)
+        await self.daemon.stop("KILL")
+        for file in (self.place / "x").rglob("*"):
+            if file.is_file():
+                self.assertNotIn(PASSWORD.encode(), file.read_bytes(), file)
+        await self.start()
+        job = await self.state(job_id, "done", "failed")
+        self.assertEqual((job["state"], job["error"]), ("done", None))
+        self.assertFalse(kept.exists())
+
+    async def begin_with(self, reference: str, auth: str) -> str:
+        """
+        Begin a pull with credentials that continues by itself.
+        """
+        client = http.API([Address.parse(self.daemon.url)], client="me")
+        request = {"kind": "pull", "reference": reference, "restart": "always"}
+        headers = {"X-Registry-Config": auth}
+        job = await deferToThread(client.request_object, "POST", "/jobs", request, headers)
+        return str(job["id"])
 
 
 class ManyTests(DaemonCase):

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
 from xferd.errors import StoreError
-from xferd.interfaces.jobs import ALWAYS, REJOIN
+from xferd.interfaces.jobs import ALWAYS, REJOIN, Event
 from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.restarts import MOST_CRASHES, WINDOW
 from xferd.names import Digest
@@ -421,6 +421,67 @@ class RejoinTests(RestartsCase):
         event = [e for e in self.successResultOf(stream.get()) if e.kind == "job"][-1]
         self.assertEqual((event.data["state"], event.data["why"]), ("running", ""))
         stream.close()
+
+
+class PositionTests(RestartsCase):
+    """
+    Followers of one job, before and after a restart.
+    """
+
+    def follow(self, job_id: str, since: str = "") -> tuple[list[Event], str, bool]:
+        """
+        Read the present events of a job.
+
+        @return: the events, the position behind them, and whether the stream continues from
+            C{since}.
+        """
+        stream = self.jobs.events(job_id, since)
+        self.wait(1)
+        events = self.successResultOf(stream.get())
+        stream.close()
+        return events, stream.position, stream.resumed
+
+    def test_running(self) -> None:
+        """
+        The stream of a job continues from a position before the restart, with its present
+        state.
+        """
+        job_id, blob = self.stalled_pull()
+        _, before, _ = self.follow(job_id)
+        self.killed()
+        events, after, resumed = self.follow(job_id, before)
+        self.assertTrue(resumed)
+        self.assertIn("job", {event.kind for event in events})
+        self.assertGreater(int(after.partition("-")[2]), int(before.partition("-")[2]))
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+
+    def test_ended(self) -> None:
+        """
+        That of a job that has ended reports its end.
+        """
+        job_id, blob = self.stalled_pull()
+        _, before, _ = self.follow(job_id)
+        self.registry.finish(blob)
+        self.settle()
+        self.killed()
+        events, _, resumed = self.follow(job_id, before)
+        self.assertEqual((resumed, events[-1].data["state"], events[-1].final), (True, "done", True))
+
+    def test_everything(self) -> None:
+        """
+        The stream of everything starts over: names may have been removed.
+        """
+        stream = self.jobs.events(None)
+        self.stalled_pull()
+        self.wait(1)
+        self.successResultOf(stream.get())
+        stream.close()
+        self.killed()
+        again = self.jobs.events(None, stream.position)
+        self.assertFalse(again.resumed)
+        again.close()
 
 
 class CredentialsTests(RestartsCase):

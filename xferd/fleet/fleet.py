@@ -49,7 +49,7 @@ from xferd.interfaces.fleet_status import (
     PeerPrefetchJSON,
 )
 from xferd.interfaces.hosts import ISharedPauses
-from xferd.interfaces.jobs import IJobs
+from xferd.interfaces.jobs import ALWAYS, IJobs
 from xferd.interfaces.mirror import ISharedTags
 from xferd.interfaces.peers import IFleetDownloads, IHeldBlobs, IPeerDoor
 from xferd.interfaces.reactor import IReactor, WallClock
@@ -357,7 +357,7 @@ class _Parts:
             self.downloads.depths,
             self.downloads.guide,
             clock=context.reactor,
-            prefetch=lambda reference, platform, client: jobs.prefetch(reference, platform, client, 0)["id"],
+            prefetch=lambda reference, platform, client: _prefetch(jobs, reference, platform, client),
             taken=self.downloads.taken,
             max_followers=settings.max_followers,
             upload_rate=settings.upload_rate,
@@ -381,6 +381,17 @@ def read_certificates(settings: FleetSettings) -> tuple[tuple[bytes, ...], tuple
     if settings.peer_listen and not is_certified(own, host):
         raise ConfigError(f"{settings.peer_certificate} is not for {host}, the host in fleet.url")
     return ca, pair
+
+
+def _prefetch(jobs: IJobs, reference: str, platform: str | None, client: str) -> str:
+    """
+    Begin a prefetch that outlives the daemon.
+
+    @return: the job's ID.
+    """
+    job_id = jobs.prefetch(reference, platform, client, 0)["id"]
+    jobs.persist(job_id, ALWAYS, "")
+    return job_id
 
 
 def shareable(store: IStore) -> set[Digest]:

@@ -73,6 +73,9 @@ class IJournal(Interface):
     Records that outlive the daemon, besides the content of the store.
     """
 
+    run: int = Attribute(
+        "How many daemons have opened the journal, this one included; readable once the store is open."
+    )
     salt: bytes = Attribute(
         "32 random bytes, made with the journal, for the hashes that it has; readable once the store is open."
     )

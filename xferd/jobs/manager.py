@@ -7,6 +7,7 @@ One class provides all of L{IJobs}, which makes this the longest module.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -226,6 +227,8 @@ class Jobs:
         Read what an earlier daemon recorded, and begin the jobs that it left unfinished
         and those that were requested meanwhile.
         """
+        journal = self._store.journal
+        self._broker.begin(hashlib.sha256(journal.salt).hexdigest()[:8], journal.run)
         await self._uploads.start()
         await self._restarts.load()
         await self._ended.load()

@@ -142,6 +142,7 @@ class Journal(Database):
     migrations = MIGRATIONS
     remedy = "move it away to start with an empty journal: images stay"
 
+    run = 0
     salt = b""
 
     def _opened(self, database: sqlite3.Connection) -> None:
@@ -150,7 +151,7 @@ class Journal(Database):
         """
         new = token_bytes(32)
         database.execute("UPDATE daemon SET run = run + 1, salt = coalesce(salt, ?)", (new,))
-        (self.salt,) = database.execute("SELECT salt FROM daemon").fetchone()
+        self.run, self.salt = database.execute("SELECT run, salt FROM daemon").fetchone()
 
     def _committing(self, database: sqlite3.Connection, records: int) -> None:
         most = _PRUNE_STEP + 2 * records

@@ -43,6 +43,7 @@ class FakeJournal:
     salt = bytes(32)
 
     def __init__(self, gate: Gate) -> None:
+        self.run = 1
         self.recorded: dict[str, dict[str, Any]] = {}
         self.history: list[dict[str, Any]] = []
         self.recorded_attempts: list[dict[str, Any]] = []
@@ -61,6 +62,7 @@ class FakeJournal:
         """
         Continue as the journal of the next daemon.
         """
+        self.run += 1
         self._left = []
         for job_id, record in self.recorded.items():
             if record["state"] in UNFINISHED:

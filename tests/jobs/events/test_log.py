@@ -235,6 +235,25 @@ class ChangeLogTests(SynchronousTestCase):
         self.assertEqual(history.names_removed(1)[0], "image1")
         self.assertEqual(len(history.names_removed(1)), MAX_REMOVED)
 
+    def test_over_restarts(self) -> None:
+        """
+        The positions of one journal rise over the restarts of its daemon; those of earlier
+        daemons are known as such, those of other journals are not.
+        """
+        first, second, other = ChangeLog(), ChangeLog(), ChangeLog()
+        first.begin("0123abcd", 1)
+        first.changed("job")
+        second.begin("0123abcd", 2)
+        other.begin("ffffffff", 1)
+        earlier = first.now()
+        self.assertGreater(int(second.now().partition("-")[2]), int(earlier.partition("-")[2]))
+        self.assertIsNone(second.read(earlier))
+        self.assertTrue(second.is_earlier(earlier))
+        self.assertFalse(second.is_earlier(second.now()))
+        self.assertFalse(second.is_earlier(None))
+        self.assertFalse(other.is_earlier(earlier))
+        self.assertFalse(first.is_earlier(second.now()))
+
     def test_overflowed(self) -> None:
         """
         No stream continues from a position before more changes at once than

@@ -92,14 +92,20 @@ class Broker:
         self._changes = ChangeLog()
         self._streams = 0
 
+    def begin(self, journal: str, run: int) -> None:
+        """
+        Continue the positions of earlier daemons: see L{ChangeLog.begin}.
+        """
+        self._changes.begin(journal, run)
+
     def follow(self, job: Job, position: str | None = None) -> EventStream:
         """
         Open a stream on a job that has not ended.
 
         @param position: the position of an earlier stream, if there was one.
         """
-        since = self._changes.read(position)
-        stream = self._open(self._of_one[job.id], since, position)
+        since, begin = self._since(position)
+        stream = self._open(self._of_one[job.id], begin)
         if self._changes.is_news(("job", job.id), since):
             self._put([stream], job, job.rows)
         return stream
@@ -121,7 +127,7 @@ class Broker:
         """
         changes = self._changes
         since = changes.read(position)
-        stream = self._open(self._of_all, since, position)
+        stream = self._open(self._of_all, None if since is None else position)
         for shown in () if since is None else changes.transfers(since):
             stream.put(("transfer", shown["id"]), partial(Event, "transfer", shown))
         for name in () if since is None else changes.names_removed(since):
@@ -143,8 +149,8 @@ class Broker:
 
         @param position: the position of an earlier stream, if there was one.
         """
-        since = self._changes.read(position)
-        stream = self._open([], since, position)
+        since, begin = self._since(position)
+        stream = self._open([], begin)
         if self._changes.is_news(("job", record["id"]), since):
             _put_record(stream, record)
         stream.end()
@@ -303,12 +309,23 @@ class Broker:
         if keep:
             self._changes.ended(event.data)
 
-    def _open(self, streams: list[EventStream], since: int | None, position: str | None) -> EventStream:
+    def _since(self, position: str | None) -> tuple[int | None, str | None]:
+        """
+        The number of the last change of a job that its client has seen, and the position from
+        which its stream continues.
+
+        The stream of one job continues also from the position of an earlier daemon: the
+        job's present state, which is then reported, has all that has changed since.
+        """
+        since = self._changes.read(position)
+        continues = since is not None or self._changes.is_earlier(position)
+        return since, position if continues else None
+
+    def _open(self, streams: list[EventStream], begin: str | None) -> EventStream:
         """
         Open a stream, which is one of C{streams} until it is closed.
 
-        @param since: the number of the last change that its client has seen, or
-            L{None} if it starts over.
+        @param begin: the position from which it continues, if it does.
         """
 
         def closed(stream: EventStream) -> None:
@@ -316,7 +333,6 @@ class Broker:
                 streams.remove(stream)
                 self._streams -= 1
 
-        begin = None if since is None else position
         stream = EventStream(self._clock, self._eventual, closed, self._interval, self._changes.now, begin)
         streams.append(stream)
         self._streams += 1

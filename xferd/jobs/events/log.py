@@ -17,12 +17,15 @@ MAX_TRANSFERS: Final = 500
 MAX_REMOVED: Final = 500
 """The number of removed names that are kept."""
 
-_POSITION = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})")
+_POSITION = re.compile(r"([0-9a-f]{8})-([0-9]{1,20})")
+_RUN: Final = 40
+"""The bits of a change's number below the number of its daemon."""
 
 
 class ChangeLog:
     """
-    Changes, numbered from the start of the daemon.
+    Changes, numbered in their order.  The numbers of one journal rise over the restarts of
+    its daemon.
 
     The number of its newest change is kept for each subject, and for the newest
     subjects that were removed: a stream cannot continue from before these.
@@ -30,11 +33,21 @@ class ChangeLog:
 
     def __init__(self) -> None:
         self._daemon = token_hex(4)
-        self._number = 0
+        self._first = self._number = 0
         self._oldest = 0
         self._changes: dict[Hashable, int] = {}
         self._transfers: deque[tuple[int, Mapping[str, Any]]] = deque()
         self._removed: dict[str, int] = {}
+
+    def begin(self, journal: str, run: int) -> None:
+        """
+        Continue the numbers of earlier daemons, when the journal is open.
+
+        @param journal: eight hexadecimal digits that tell this journal from others.
+        @param run: see L{IJournal.run<xferd.interfaces.journal.IJournal.run>}.
+        """
+        self._daemon = journal
+        self._first = self._oldest = self._number = run << _RUN
 
     def now(self) -> str:
         """
@@ -55,6 +68,13 @@ class ChangeLog:
             return None
         number = int(match[2])
         return number if self._oldest <= number <= self._number else None
+
+    def is_earlier(self, position: str | None) -> bool:
+        """
+        Whether a position is one of an earlier daemon of the same journal.
+        """
+        match = _POSITION.fullmatch(position or "")
+        return match is not None and match[1] == self._daemon and int(match[2]) < self._first
 
     def changed(self, subject: Hashable) -> None:
         """
