@@ -35,11 +35,15 @@ class Engine(ABC):
     hub_alone: bool = False
     programs: Sequence[str] = ()
 
-    def __init__(self, reactor: IReactorProcess, place: Path, mirror: str) -> None:
+    def __init__(
+        self, reactor: IReactorProcess, place: Path, mirror: str, *, before: Sequence[str] = ()
+    ) -> None:
         """
         @param place: its directory, which is created, with a short path.
         @param mirror: host and port of the mirror.
+        @param before: a program that runs the rest of each command line.
         """
+        self._before = before
         self._reactor = reactor
         self.place = place
         self._mirror = mirror
@@ -96,7 +100,7 @@ class Engine(ABC):
         Run a program that uses the drop-in for registries.
         """
         own = [f"HOME={self.place}", f"CONTAINERS_REGISTRIES_CONF={self._registries_conf}"]
-        return await run(self._reactor, ["env", *own, *argv])
+        return await run(self._reactor, [*self._before, "env", *own, *argv])
 
     def _stored(self, directory: Path) -> str:
         """
@@ -231,7 +235,7 @@ class Containerd(Engine):
             'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
             f'[grpc]\naddress = "{self.place}/s"\n'
         )
-        argv = [self.programs[0], "--config", str(settings)]
+        argv = [*self._before, self.programs[0], "--config", str(settings)]
         self._daemon = Program(self._reactor, argv, "containerd successfully booted", str(self.place))
         await self._daemon.start()
 
