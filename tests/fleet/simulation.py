@@ -52,10 +52,11 @@ SLOW: Final = 3_000
 
 _MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
-APART: Final = {"cut from peers": 0.9, "slow uplink": 1.0, "lose coordination": 1.0}
+APART: Final = {"cut from peers": 0.9, "slow uplink": 2.0, "lose coordination": 1.0}
 """How often upstream sends all once more at most, by the fault.  A node that is cut from
 its peers can only get all from upstream, and the others once more what it alone has.  The
-same holds for what a node sends too slowly, while no other has it.
+same holds for what a node sends too slowly, while no other has it; nodes that get no byte
+for 10 s meanwhile, because its answers are as slow, ask upstream alone.
 Coordination that has lost its data names nobody until all nodes have announced again:
 within that time, all that begin follow one more node."""
 
