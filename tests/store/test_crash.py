@@ -347,7 +347,8 @@ class CrashCase(StoreTestCase):
             elif what == "pinned":
                 self.assertEqual([i.pinned for i in store.images.all() if str(i.reference) == name], [True])
             else:
-                self.assertEqual(self.successResultOf(store.journal.interrupted()), [job(1)])
+                (unfinished,) = self.successResultOf(store.journal.interrupted())
+                self.assertEqual(unfinished.record, job(1))
 
         self.check_named(store)
 
