@@ -105,6 +105,8 @@ class SlowProxy(ProxyFactory):
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.rate = rate
+        self._most: int | None = None
+        self._held: list[Any] = []
         self._port = reactor.listenTCP(0, self, interface="127.0.0.1")
 
     @property
@@ -119,9 +121,28 @@ class SlowProxy(ProxyFactory):
         Count some bytes, and let their connection rest for their time.
         """
         counter[repository] += len(data)
-        if len(data) > PIECE // 4:
+        if self._most is not None and counter[repository] >= self._most:
+            reader.transport.pauseProducing()
+            self._held.append(reader)
+        elif len(data) > PIECE // 4:
             reader.transport.pauseProducing()
             reactor.callLater(len(data) / self.rate, self._resume, reader)
+
+    def hold(self, most: int) -> None:
+        """
+        Stop each stream when this many bytes of its repository have passed.
+        """
+        self._most = most
+
+    def release(self) -> None:
+        """
+        Cut the streams that were stopped, with what the kernel has of them, and let all
+        others pass.
+        """
+        self._most = None
+        held, self._held = self._held, []
+        for reader in held:
+            reader.transport.abortConnection()
 
     def _resume(self, reader: Any) -> None:
         if reader.transport is not None and reader.transport.connected and reader.peer is not None:

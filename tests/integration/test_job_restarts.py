@@ -292,11 +292,11 @@ class ManyTests(DaemonCase):
 
     def in_mid_work(self) -> bool:
         """
-        Whether all streams have moved a quarter of their bytes.
+        Whether all streams have stopped at half of their bytes.
         """
-        least = SIZE // 4
-        return all(self.source.received[name] > least for name in self.images) and all(
-            proxy.sent[name] > least for name, proxy in self.goals.items()
+        least = SIZE // 2
+        return all(self.source.received[name] >= least for name in self.images) and all(
+            proxy.sent[name] >= least for name, proxy in self.goals.items()
         )
 
     async def interrupted(self, signal: str) -> None:
@@ -307,6 +307,8 @@ class ManyTests(DaemonCase):
         for job_id in [await self.begin("pull", f"{self.fast}/{name}:1") for name in self.pushed]:
             await self.state(job_id, "done")
         importing = await self.begin_import()
+        for proxy in (self.source, *self.targets):
+            proxy.hold(SIZE // 2)
         ids = await self.begin_all()
         last, first = self.copied[-1], self.pulled[0]
         other = f"{self.goals[last].address}/{last}:2"
@@ -324,6 +326,8 @@ class ManyTests(DaemonCase):
         self.assertEqual([jobs[job_id] for job_id in ids], ["running"] * (PULLS + PUSHES + COPIES + 1))
         self.assertEqual(len(jobs), PUSHES + len(ids) + len(waiting))
         await self.daemon.stop(signal)
+        for proxy in (self.source, *self.targets):
+            proxy.release()
         await self.start()
         await self.until(self.all_ended)
         for job_id in ids:
