@@ -309,7 +309,7 @@ class EscapeTests(LayerCase):
             return said
 
         self.assertEqual(in_child(inside), ["implied", "result"])
-        self.assertEqual(sorted(os.listdir(self.folder)), ["blob", "staged"])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["blob", "entries", "staged"])
         self.assertCountEqual(os.listdir(self.staged), ["proof", self.folder.split("/")[1], "up"])
 
     def test_unprivileged(self) -> None:
@@ -318,7 +318,8 @@ class EscapeTests(LayerCase):
         and nothing beside it.
         """
         if IS_ROOT:
-            os.chown(self.staged, NOBODY, NOBODY)
+            for path in (self.folder, self.staged):
+                os.chown(path, NOBODY, NOBODY)
 
         def inside() -> list[str]:
             said: list[str] = []
@@ -334,5 +335,5 @@ class EscapeTests(LayerCase):
         self.assertEqual(kept, b"0:0:0644:file")
         self.write(gzipped(symlink(b"up", os.fsencode(self.folder)) + file(b"up/../f") + file(b"up/g") + END))
         self.assertEqual(in_child(inside, NOBODY if IS_ROOT else None), ["implied", "result"])
-        self.assertEqual(sorted(os.listdir(self.folder)), ["blob", "staged"])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["blob", "entries", "staged"])
         self.assertCountEqual(os.listdir(self.staged), ["d", "e", "f", self.folder.split("/")[1], "up"])
