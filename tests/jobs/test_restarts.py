@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
-from xferd.errors import StoreError
+from xferd.errors import NotFound, StoreError
 from xferd.interfaces.jobs import ALWAYS, REJOIN, Event
 from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.restarts import MOST_CRASHES, WINDOW
@@ -289,6 +289,23 @@ class KilledTests(RestartsCase):
         self.killed()
         self.assertIn("pull it again", self.assert_failed(job_id, "INTERRUPTED"))
         self.assertEqual(self.jobs.figures().interrupted, {"pull": 1})
+
+    def test_ended_at_once(self) -> None:
+        """
+        A job that has failed before its client's request is answered stays as it is.
+        """
+        job_id = self.push("missing")
+        self.assert_failed(job_id, "NOT_FOUND")
+        self.jobs.persist(job_id, ALWAYS, "user 1")
+        self.killed()
+        self.assert_failed(job_id, "NOT_FOUND")
+        self.assertEqual(self.jobs.figures().resumed, {})
+
+    def test_unknown(self) -> None:
+        """
+        A job that does not exist cannot continue.
+        """
+        self.assertRaises(NotFound, self.jobs.persist, "000000000000", ALWAYS, "user 1")
 
     def test_crash_loop(self) -> None:
         """

@@ -492,14 +492,15 @@ class IJobs(Interface):
     def persist(job_id: str, restart: str, owner: str) -> None:
         """
         Have a job that has just begun continue after a restart of the daemon, under its
-        ID; without this it ends with the daemon.  See L{flushed}.
+        ID; without this it ends with the daemon.  One that has ended stays as it is.
+        See L{flushed}.
 
         @param restart: L{ALWAYS}, or L{REJOIN}: only if L{rejoin} is called within 60 s
             of the daemon's start.  An import is L{ALWAYS} begun again once all of its
             archive is in the store, and before that as by L{REJOIN}.
         @param owner: the user or the machine that the job belongs to, as the connection
             shows it; empty where that is unknown.
-        @raise NotFound: there is no such job that has not ended.
+        @raise NotFound: there is no such job.
         """
 
     def rejoin(

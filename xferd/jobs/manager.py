@@ -360,7 +360,8 @@ class Jobs:
     def persist(self, job_id: str, restart: str, owner: str) -> None:
         job = self._runner.get(job_id)
         if job is None:
-            raise NotFound(f"there is no unfinished job {job_id!r}")
+            self._ended.get(job_id)
+            return
         job.restart = restart
         job.request = evolve(job.request, owner=owner)
         self._restarts.persist(job)
