@@ -6,6 +6,7 @@ The blobs of a store in memory.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
@@ -89,7 +90,7 @@ class FakePartial:
         self._must_be_open()
         self._data = bytearray()
         self._behind.clear()
-        self._path = self._blobs.ingest(self.digest, self._data)
+        self._path = self._blobs.ingest(self.digest, self._data, restarted=True)
         for follower in list(self._followers):
             follower.restarted()
 
@@ -221,6 +222,7 @@ class FakeBlobs:
         self.anonymous_open: set[FakeAnonymousBlob] = set()
         self._root = path
         self._ingested: dict[str, bytearray] = {}
+        self._restarts: Counter[Digest] = Counter()
         self.free = 1 << 50
 
     def spend(self, size: int) -> None:
@@ -292,11 +294,12 @@ class FakeBlobs:
         """
         self._leases.touch(digest)
 
-    def ingest(self, digest: Digest, data: bytearray) -> str:
+    def ingest(self, digest: Digest, data: bytearray, *, restarted: bool = False) -> str:
         """
-        Make a path for a partial blob.
+        Make a path for a partial blob; it stays the same until the blob is restarted.
         """
-        path = f"{self._root}/ingest/{digest}.{len(self._ingested)}"
+        self._restarts[digest] += restarted
+        path = f"{self._root}/ingest/{digest}.{self._restarts[digest]}"
         self._ingested[path] = data
         self.mirror(path, data)
         return path

@@ -53,7 +53,12 @@ class FakeStore:
     files are written there as well, for readers of files.
 
     @ivar gate: the gate of its calls.
+    @cvar images_class: the class of its images.
+    @cvar journal_class: the class of its journal.
     """
+
+    images_class: type[FakeImages] = FakeImages
+    journal_class: type[FakeJournal] = FakeJournal
 
     def __init__(self, clock: IReactorTime, path: str = "/memory") -> None:
         self.path = path
@@ -62,12 +67,12 @@ class FakeStore:
         self.blobs = FakeBlobs(path, self.gate, leases)
         self.trees = FakeTrees(path, self.gate, leases)
         self.layers = FakeLayers(self.trees, self.gate, leases)
-        self.images = FakeImages(self.blobs, self.layers, self.gate, leases)
+        self.images = self.images_class(self.blobs, self.layers, self.gate, leases)
         self.catalog = Catalog(_NoRecords(self.gate), leases.touch, self.images)
         self.gc = FakeGarbageCollector(
             self.gate, self.blobs, self.trees, self.layers, self.images, leases, self.catalog
         )
-        self.journal = FakeJournal(self.gate)
+        self.journal = self.journal_class(self.gate)
         self.incoming = FakeIncomingBlobs(self.blobs, self.gate)
         self.snapshot_records = _SnapshotRecords(self.gate)
         self.snapshots = SnapshotTables(self.snapshot_records, self.gc.add_user)

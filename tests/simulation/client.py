@@ -1,0 +1,169 @@
+"""
+The clients of a simulated daemon: they begin jobs, and wait until they are told the end.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.simulation.schedules import TARGET
+from xferd.errors import NotFound, XferdError
+from xferd.interfaces.job_json import JobDetailsJSON
+from xferd.interfaces.jobs import ALWAYS, REJOIN, IEventStream
+from xferd.jobs.job import ENDED
+from xferd.jobs.manager import Jobs
+
+OWNER = "user 1"
+
+
+@define(eq=False)
+class Request:
+    """
+    A client's request, and what the client knows of its job.
+
+    @ivar number: counts the requests of a simulation.
+    @ivar kind: C{pull}, C{push} or C{copy}.
+    @ivar image: the image's name.
+    @ivar always: whether its job continues by itself after a restart of the daemon.
+    @ivar returns: whether the client comes back after a restart.
+    @ivar job: the job's ID; L{None} until the daemon has it.
+    @ivar answered: whether the client got the response.
+    @ivar refused: whether the daemon refused the request.
+    @ivar cancelled: whether the client has cancelled the job.
+    @ivar cancel_answered: whether it got the response to that before the job's end.
+    @ivar told: the states in which the job ended, as the client was told.
+    @ivar error: the code of the job's error.
+    @ivar message: its message.
+    @ivar lost: whether a later daemon did not know the job.
+    @ivar daemon: the number of the daemon that the client talks to; 0 for none.
+    """
+
+    number: int
+    kind: str
+    image: str
+    client: str
+    priority: int
+    always: bool
+    returns: bool
+    job: str | None = None
+    answered: bool = False
+    refused: bool = False
+    cancelled: bool = False
+    cancel_answered: bool = False
+    told: list[str] = field(factory=list)
+    error: str = ""
+    message: str = ""
+    lost: bool = False
+    daemon: int = 0
+
+    @property
+    def target(self) -> str:
+        """
+        Where a push or a copy goes.
+        """
+        return f"{TARGET}/{self.image.partition('/')[2]}"
+
+    @property
+    def over(self) -> bool:
+        """
+        Whether the client waits for nothing more.
+        """
+        return bool(self.told) or self.refused
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number} of {self.image} by {self.client}"
+
+    def begin(self, jobs: Jobs, daemon: int) -> None:
+        """
+        Send the request.
+
+        @param daemon: counts the daemons.
+        """
+        try:
+            self.job = self._begin(jobs)["id"]
+            jobs.persist(self.job, ALWAYS if self.always else REJOIN, OWNER)
+        except XferdError:
+            self.refused = True
+            return
+        _ = jobs.flushed().addCallback(self._answer, daemon)
+        self.daemon = daemon
+        self.follow(jobs.events(self.job), daemon)
+
+    def _begin(self, jobs: Jobs) -> JobDetailsJSON:
+        if self.kind == "pull":
+            return jobs.pull(self.image, None, self.client, self.priority)
+        if self.kind == "push":
+            return jobs.push(self.image, self.target, (), None, self.client, self.priority)
+        return jobs.copy(self.image, self.target, None, False, self.client, self.priority)
+
+    def _answer(self, _: None, daemon: int) -> None:
+        if self.daemon == daemon:
+            self.answered = True
+
+    def cancel(self, jobs: Jobs) -> None:
+        """
+        Cancel the job, if it is known.
+        """
+        if self.job is None or self.over:
+            return
+        try:
+            jobs.cancel(self.job)
+        except NotFound:
+            return
+        self.cancelled = True
+        daemon = self.daemon
+
+        def answered(_: None) -> None:
+            if self.daemon == daemon and not self.told:
+                self.cancel_answered = True
+
+        _ = jobs.flushed().addCallback(answered)
+
+    def follow(self, stream: IEventStream, daemon: int) -> None:
+        """
+        Read a stream of events until it ends or the daemon dies.
+        """
+
+        async def read() -> None:
+            while events := await stream.get():
+                if self.daemon != daemon:
+                    return
+                for event in events:
+                    if event.kind == "job" and event.data["state"] in ENDED:
+                        self.told.append(event.data["state"])
+                        error = event.data["error"] or {"code": "", "message": ""}
+                        self.error, self.message = error["code"], error["message"]
+
+        _ = Deferred.fromCoroutine(read()).addErrback(lambda failure: failure.trap(CancelledError))
+
+    def come_back(self, jobs: Jobs, daemon: int) -> None:
+        """
+        Find the job at the next daemon, unless the client waits for nothing more.  Without
+        a response to the request, it is sent again if the job is not there.
+        """
+        self.daemon = daemon
+        if self.over or self.job is None:
+            return
+        job_id = self.job
+        if not self.always and self.returns:
+            jobs.rejoin(job_id, self.client, OWNER)
+
+        def unknown(error: XferdError) -> None:
+            if self.daemon != daemon:
+                return
+            if self.answered:
+                self.lost = True
+            else:
+                self.cancelled = False
+                self.begin(jobs, daemon)
+
+        async def find() -> None:
+            try:
+                stream = await jobs.follow(job_id)
+            except NotFound as e:
+                unknown(e)
+            else:
+                self.follow(stream, daemon)
+
+        _ = Deferred.fromCoroutine(find()).addErrback(lambda failure: failure.trap(CancelledError))

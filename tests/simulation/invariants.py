@@ -1,0 +1,329 @@
+"""
+What has to hold in a simulation of the daemon: after each step, and in the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from tests.simulation.client import Request
+from tests.simulation.daemon import Daemon, images
+from tests.simulation.schedules import TARGET
+from xferd.interfaces.store import Image
+from xferd.jobs.restarts import MOST_CRASHES
+from xferd.names import Digest, Reference
+from xferd.transfer.slots import Slots
+from xferd.transfer.transfer import Transfer
+
+OVERTAKEN: Final = 3
+"""How often the requests of another client may be granted, at one host, before that of a
+client that waits all the time."""
+
+Place = tuple[str, str, int]
+"""The client, the host and the priority of requests for slots."""
+
+
+class Invariants:
+    """
+    Checks of one simulation.
+    """
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self._requests = requests
+        self._filled = False
+        self._spoiled = False
+
+    def begin(self, daemon: Daemon) -> None:
+        """
+        Check another daemon from now on.
+        """
+        self._daemon = daemon
+        self._most: dict[Slots, int] = {}
+        self._held: dict[Transfer, object] = {}
+        self._waiting: set[Place] = set()
+        self._overtaken: Counter[tuple[Place, str]] = Counter()
+        self._known: set[Digest] = set()
+        self._present: set[Digest] = set()
+        self._gets: Counter[Digest] = Counter()
+
+    def limits_changed(self) -> None:
+        """
+        The order of those that wait may change.
+        """
+        self._overtaken.clear()
+        self._waiting.clear()
+
+    def check(self) -> list[str]:
+        """
+        Check what has to hold at any time.
+
+        @return: what is wrong.
+        """
+        return [
+            *self._check_slots(),
+            *self._check_watchers(),
+            *self._check_gets(),
+            *self._check_clients(),
+            *self._check_visible(),
+            *self._check_fairness(),
+        ]
+
+    def check_end(self) -> list[str]:
+        """
+        Check what has to hold when all jobs have ended.
+        """
+        daemon = self._daemon
+        wrong = [f"{request} does not end" for request in self._requests if not request.over]
+        for kind, slots in daemon.jobs.status()["slots"].items():
+            if slots["in_use"] or slots["queued"]:
+                wrong.append(f"slots for {kind} in the end: {slots}")
+        wrong += [f"a {t.kind} is left, {t.state}" for t in daemon.jobs._transfers]
+        if daemon.jobs.unfinished:
+            wrong.append(f"{daemon.jobs.unfinished} jobs are left")
+        if daemon.store.blobs.opened:
+            wrong.append(f"{len(daemon.store.blobs.opened)} partial files are open in the end")
+        if daemon.store.trees.staged:
+            wrong.append(f"{len(daemon.store.trees.staged)} staged trees are left")
+        for registry in daemon.hosts:
+            if registry.open_bodies() or registry.uploads.running():
+                wrong.append(f"connections to {registry.host} are left")
+        if any(unpacking.state != "ended" for unpacking in daemon.unpacker.unpackings):
+            wrong.append("an unpacking is left")
+        return wrong
+
+    def check_stopped(self) -> list[str]:
+        """
+        Check what has to hold when the daemon has stopped.
+        """
+        calls = self._daemon.clock.getDelayedCalls()
+        leases = self._daemon.store.gc._leases.open
+        return [
+            *(f"a stopped daemon leaves {call}" for call in calls),
+            *(["a stopped daemon leaves a lease"] if leases else []),
+        ]
+
+    # --------------------------------------------------------------- slots
+
+    def _all_slots(self) -> Iterator[tuple[str, Slots]]:
+        transfers = self._daemon.jobs._transfers
+        yield from transfers._slots.items()
+        for manager in transfers._managers:
+            if manager.slots not in transfers._slots.values():
+                yield manager._context.kind, manager.slots
+
+    def _check_slots(self) -> Iterator[str]:
+        """
+        Each slot in use is one transfer's, and no free slot is waited for.
+        """
+        held: Counter[object] = Counter()
+        for transfer in self._daemon.jobs._transfers:
+            request = transfer._request
+            if request is not None and request.held:
+                held[request._issuer] += 1
+        for kind, slots in self._all_slots():
+            known = held[slots] + len(slots._spares) + len(slots._anonymous)
+            if slots.in_use != known:
+                yield f"{slots.in_use} slots for {kind} are in use, and {known} are held"
+            if slots.hosts.held.total() != slots.in_use:
+                yield f"{slots.in_use} slots for {kind} are in use, by host {dict(slots.hosts.held)}"
+            lent = slots._lent.holder is not None
+            most = max(slots.limit, self._most.get(slots, 0)) + lent
+            if slots.in_use > most:
+                yield f"{slots.in_use} slots for {kind} are in use, of {slots.limit}"
+            self._most[slots] = max(slots.limit, slots.in_use)
+            if slots.tokens > 0 and slots._queue.first(slots.hosts.rank) is not None:
+                yield f"a slot for {kind} is free, and a request waits"
+
+    def _check_watchers(self) -> Iterator[str]:
+        """
+        Each transfer is watched for a job that has not ended.  Registrations and uploads
+        watch others in the turn of the job that began them, which may have ended before
+        others.
+        """
+        numbers = self._daemon.jobs._runner._by_number
+        transfers = [transfer for transfer in self._daemon.jobs._transfers if not transfer.over]
+        uploads = {transfer.digest for transfer in transfers if transfer.kind == "upload"}
+        for transfer in transfers:
+            if transfer.kind == "download" and transfer.digest in uploads:
+                continue
+            if not transfer._watchers:
+                yield f"a {transfer.kind} has no watcher, {transfer.state}"
+            elif not any(watcher.turn.job in numbers for watcher in transfer._watchers):
+                yield f"a {transfer.kind} is watched for jobs that have ended alone, {transfer.state}"
+
+    # ---------------------------------------------------------------- wire
+
+    def _check_gets(self) -> Iterator[str]:
+        """
+        Each blob is requested once for each try, and no byte is moved twice.
+        """
+        daemon, gets = self._daemon, Counter[Digest]()
+        bodies: Counter[Digest] = Counter()
+        moved: Counter[Digest] = Counter()
+        size: dict[Digest, int] = {}
+        for registry in daemon.hosts:
+            for request in registry.requests:
+                if request.kind == "blob":
+                    gets[Digest.parse(request.wanted)] += 1
+            for body in registry.bodies:
+                bodies[body.digest] += not body.ended
+                moved[body.digest] += body.sent
+                size[body.digest] = body.total or 0
+            sent: Counter[tuple[str, Digest]] = Counter()
+            for upload in registry.uploads.attempts:
+                if upload.digest in daemon.spoiled:
+                    continue
+                sent[upload.session.location, upload.digest] += upload.sent
+            for (session, digest), number in sent.items():
+                if number > _size(digest):
+                    yield f"{number} bytes of {digest} were pushed to {session}, of {_size(digest)}"
+        for digest, number in bodies.items():
+            if number > 1:
+                yield f"{number} requests for {digest} run at once"
+            if moved[digest] > size[digest] and not daemon.filled and digest not in daemon.spoiled:
+                yield f"{moved[digest]} bytes of {digest} were fetched, of {size[digest]}"
+        for digest in gets:
+            if gets[digest] > self._gets[digest] and digest in self._present:
+                yield f"{digest} was requested, and is in the store"
+        self._gets = gets
+        self._present = {
+            d for d, diff in daemon.store.trees.blobs.items() if diff in daemon.store.trees.unpacked
+        }
+        self._present |= daemon.store.blobs.contents.keys()
+
+    # ------------------------------------------------------------- clients
+
+    def _check_clients(self) -> Iterator[str]:
+        """
+        Each client is told the end of its job once, and that is right.
+        """
+        self._filled |= self._daemon.filled
+        self._spoiled |= bool(self._daemon.spoiled)
+        for request in self._requests:
+            if len(request.told) > 1:
+                yield f"{request} was told {request.told}"
+            if request.lost:
+                yield f"{request} was answered, and the next daemon does not know the job"
+            if not request.told:
+                continue
+            state = request.told[0]
+            if state == "cancelled" and not request.cancelled:
+                yield f"{request} is cancelled, and its client has not cancelled it"
+            if state == "failed" and not self._may_fail(request):
+                yield f"{request} has failed: {request.error}: {request.message}"
+            if state == "done" and request.kind == "pull" and self._image(request.image) is None:
+                yield f"{request} is done, and the image is not there"
+            if state == "done" and request.kind != "pull" and not self._is_at_target(request):
+                yield f"{request} is done, and the image is not at {request.target}"
+
+    def _may_fail(self, request: Request) -> bool:
+        match request.error:
+            case "INTERRUPTED":
+                number = self._daemon.number
+                return number > MOST_CRASHES or (number > 1 and not request.always)
+            case "NOT_FOUND":
+                return request.kind == "push"
+            case "DIGEST_MISMATCH":
+                return self._spoiled
+            case "DISK_FULL":
+                return self._filled
+        return False
+
+    def _image(self, name: str) -> Image | None:
+        return self._daemon.store.images._named.get(Reference.parse(name))
+
+    def _is_at_target(self, request: Request) -> bool:
+        registry = self._daemon.registries.registry(TARGET)
+        path = Reference.parse(request.target).repository.path
+        return registry.document_of(path, "latest") is not None
+
+    # ------------------------------------------------------------- content
+
+    def _check_visible(self) -> Iterator[str]:
+        """
+        All that has a name is whole.
+        """
+        store = self._daemon.store
+        for digest, data in store.blobs.contents.items():
+            if digest not in self._known:
+                self._known.add(digest)
+                if Digest.of(data, digest.algorithm) != digest:
+                    yield f"wrong bytes are visible as {digest}"
+        for image in store.images._named.values():
+            missing = [
+                d for d in (image.manifest.digest, image.config.digest) if d not in store.blobs.contents
+            ]
+            chain = image.chain_id
+            while chain is not None and not missing:
+                layer = store.layers.registered.get(chain)
+                if layer is None or layer.diff_id not in store.trees.unpacked:
+                    missing.append(chain)
+                    break
+                chain = layer.parent
+            if missing:
+                yield f"{image.reference} is visible without {missing[0]}"
+        target = self._daemon.registries.registry(TARGET)
+        for (path, wanted), document in target._documents.items():
+            pushed = next(i for i in images().values() if i.digest == document.digest)
+            for blob in pushed.blobs:
+                if not target.has_blob(path, blob.digest):
+                    yield f"{path}:{wanted} is visible at {TARGET} without {blob.digest}"
+
+    # ------------------------------------------------------------ fairness
+
+    def _check_fairness(self) -> Iterator[str]:
+        """
+        While a client waits, no other gets many slots for the same host.
+        """
+        granted: list[tuple[str, set[str], int]] = []
+        waiting: set[Place] = set()
+        held: dict[Transfer, object] = {}
+        for transfer in self._daemon.jobs._transfers:
+            request = transfer._request
+            if request is None or transfer.kind not in ("download", "upload") or transfer.small:
+                continue
+            host = f"{transfer.kind} {request.host}"
+            if request.held:
+                held[transfer] = request.number
+                if self._held.get(transfer) != request.number:
+                    clients = {turn.client for turn in request.turns}
+                    granted.append((host, clients, max(turn.priority for turn in request.turns)))
+            elif request.waiting and not self._is_shut(transfer):
+                waiting |= {(turn.client, host, turn.priority) for turn in request.turns}
+        self._held = held
+        for place in self._waiting & waiting:
+            client, host, priority = place
+            others = [c for h, c, most in granted if h == host and most <= priority]
+            if any(client in clients for clients in others):
+                self._forget(place)
+                continue
+            for other in set().union(*others):
+                self._overtaken[place, other] += sum(other in clients for clients in others)
+                if self._overtaken[place, other] > OVERTAKEN:
+                    yield f"{client} waits for a slot for a {host}, and {other} got {OVERTAKEN + 1}"
+        for place in self._waiting - waiting:
+            self._forget(place)
+        self._waiting = waiting
+
+    def _forget(self, place: Place) -> None:
+        for key in [key for key in self._overtaken if key[0] == place]:
+            del self._overtaken[key]
+
+    def _is_shut(self, transfer: Transfer) -> bool:
+        request = transfer._request
+        return request is None or bool(transfer._slots.hosts.closed(request.host, request.account))
+
+
+_sizes: defaultdict[Digest, int] = defaultdict(int)
+
+
+def _size(digest: Digest) -> int:
+    """
+    The size of a blob.
+    """
+    if not _sizes:
+        for image in images().values():
+            _sizes.update({blob.digest: blob.descriptor.size for blob in image.blobs})
+    return _sizes[digest]

@@ -1,0 +1,165 @@
+"""
+What happens in one simulation of the daemon, chosen by a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+CLIENTS: Final = ("ann", "bob", "eve")
+
+HOST: Final = "registry.example"
+OTHER: Final = "other.example"
+TARGET: Final = "target.example"
+"""The registry that gets pushes and copies."""
+
+IMAGES: Final[Mapping[str, tuple[str, tuple[int, ...]]]] = {
+    f"{HOST}/one": (HOST, (0, 1, 2)),
+    f"{HOST}/two": (HOST, (0, 1, 3)),
+    f"{HOST}/many": (HOST, (0, 2, 4, 5, 6, 7, 8)),
+    f"{HOST}/single": (HOST, (9,)),
+    f"{OTHER}/one": (OTHER, (0, 1, 2)),
+    f"{OTHER}/tall": (OTHER, (3, 5, 10, 11, 12, 13)),
+}
+"""For each image its registry, and the numbers of its layers."""
+
+ERRORS: Final = ("connection", "unavailable", "too many", "timeout")
+"""The errors of registries."""
+
+LIMITS: Final[Mapping[str, tuple[int, ...]]] = {
+    "downloads": (1, 2, 3, 6),
+    "downloads_per_host": (0, 1, 2),
+    "uploads": (1, 2, 5),
+    "workers": (1, 2),
+}
+
+HELD: Final = ("partial.commit", "trees.commit", "layers.register", "images.put", "journal.job", "blobs.put")
+"""Calls that a slow disk holds."""
+
+
+@frozen
+class Step:
+    """
+    One step.
+
+    @ivar pause: the seconds before it.
+    @ivar kind: the name of a method of L{Simulation<tests.simulation.world.Simulation>}.
+    @ivar values: its arguments.
+    """
+
+    pause: float
+    kind: str
+    values: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return f"+{self.pause:g} s {self.kind}({', '.join(map(str, self.values))})"
+
+
+@frozen
+class Schedule:
+    """
+    One schedule.
+
+    @ivar steps: what happens, in its order.
+    @ivar kept: the numbers of these steps in the whole schedule.
+    """
+
+    seed: int
+    steps: tuple[Step, ...]
+    kept: tuple[int, ...]
+
+    @classmethod
+    def of(cls, seed: int) -> Schedule:
+        """
+        The schedule of a seed.
+        """
+        random = Random(seed)
+        # Each schedule has some kinds of steps only, so that many meet.
+        kinds = random.sample(list(_STEPS), random.randint(2, 6))
+        busy = random.random() < 0.3
+        steps = [_step("pull", random, busy=True) for _ in range(random.randint(1, 4))]
+        for _ in range(random.randint(6, 30)):
+            kind = random.choice(("pull", "pull", "cancel", *kinds, *kinds))
+            steps.append(_step(kind, random, busy=busy))
+        return cls(seed, tuple(steps), tuple(range(len(steps))))
+
+    def without(self, first: int, number: int) -> Schedule:
+        """
+        The schedule without some steps.
+        """
+        end = first + number
+        steps, kept = self.steps, self.kept
+        return evolve(self, steps=steps[:first] + steps[end:], kept=kept[:first] + kept[end:])
+
+    def only(self, numbers: Sequence[int]) -> Schedule:
+        """
+        The schedule with some steps only.
+        """
+        return evolve(self, steps=tuple(self.steps[number] for number in numbers), kept=tuple(numbers))
+
+    def has(self, *kinds: str) -> bool:
+        """
+        Whether there is a step of some kinds.
+        """
+        return any(step.kind in kinds for step in self.steps)
+
+
+def _step(kind: str, random: Random, *, busy: bool) -> Step:
+    pause = (
+        0.0
+        if busy and random.random() < 0.7
+        else round(random.choice((0.0, 0.25, 1, 3)) * random.random(), 3)
+    )
+    return Step(pause, kind, _STEPS[kind](random) if kind in _STEPS else _ALWAYS[kind](random))
+
+
+def _client(random: Random) -> tuple[Any, ...]:
+    """
+    A client, its priority, whether its job outlives the daemon by itself, and whether it
+    comes back.
+    """
+    priority = random.choice((0, 0, 0, 0, 1))
+    return random.choice(CLIENTS), priority, random.random() < 0.6, random.random() < 0.8
+
+
+_ALWAYS: Final[Mapping[str, Callable[[Random], tuple[Any, ...]]]] = {
+    "pull": lambda r: (random_image(r), *_client(r)),
+    "cancel": lambda r: (r.random(),),
+}
+
+
+def random_image(random: Random) -> str:
+    """
+    One of the images.
+    """
+    return random.choice(list(IMAGES))
+
+
+_STEPS: Final[Mapping[str, Callable[[Random], tuple[Any, ...]]]] = {
+    "push": lambda r: (random_image(r), *_client(r)),
+    "copy": lambda r: (random_image(r), *_client(r)),
+    "limit": lambda r: (name := r.choice(list(LIMITS)), r.choice(LIMITS[name])),
+    "reload": lambda _: (),
+    "refuse": lambda r: (
+        r.choice((HOST, OTHER, TARGET)),
+        r.choice(("open", "manifest", "document", "push", "put_manifest")),
+        r.choice(ERRORS),
+        r.randint(1, 3),
+    ),
+    "break_connections": lambda r: (r.choice((HOST, OTHER, TARGET)), r.choice(ERRORS)),
+    "mute": lambda r: (r.choice((HOST, OTHER)), r.choice((2, 10))),
+    "spoil": lambda r: (r.choice((HOST, OTHER)), r.randint(0, 13)),
+    "slow_disk": lambda r: (r.choice(HELD), r.choice((1, 5))),
+    "fill_disk": lambda r: (r.choice((2, 10, 40)),),
+    "jump": lambda r: (r.choice((-86_400, -5, 5, 3_600, 86_400)),),
+    "kill": lambda r: (r.random(),),
+    "stop": lambda r: (r.choice((2.0, 10.0)),),
+}
+"""For each kind of step, what chooses its arguments."""
+
+KINDS: Final = (*_ALWAYS, *_STEPS)
+"""The kinds of steps."""

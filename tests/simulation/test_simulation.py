@@ -1,0 +1,86 @@
+"""
+The simulation of the daemon, in some schedules; see L{tests.simulation.world}.
+
+C{.ci/step tests} runs all schedules.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from typing import Final
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.simulation.planted import PLANTED, find
+from tests.simulation.runner import SCHEDULES, run_all, run_one
+from tests.simulation.schedules import KINDS, Schedule
+
+FIRST: Final[Mapping[str, int]] = {"lost slot": 20, "forgotten watcher": 1, "unfair queue": 50}
+"""Where the search for some bugs begins, so that it is short."""
+
+
+class SimulationTests(SynchronousTestCase):
+    """
+    The schedules of some seeds.
+    """
+
+    def test_schedules(self) -> None:
+        """
+        All goes well in the first schedules.
+        """
+        found: list[object] = []
+        self.assertEqual(run_all(range(12), lambda *failed: found.append(failed)), 0, found)
+
+    def test_repeatable(self) -> None:
+        """
+        What happens in a schedule depends on its seed alone.
+        """
+        runs: list[list[str]] = [[], []]
+        for lines in runs:
+            self.assertEqual(run_one(7, lines.append), [])
+        self.assertGreater(len(runs[0]), 5)
+        self.assertEqual(*runs)
+
+    def test_kinds(self) -> None:
+        """
+        The schedules have all kinds of steps, each often.
+        """
+        schedules = [Schedule.of(seed) for seed in range(SCHEDULES)]
+        for kind in KINDS:
+            self.assertGreater(sum(schedule.has(kind) for schedule in schedules), SCHEDULES // 10, kind)
+
+    def test_only(self) -> None:
+        """
+        Some steps of a schedule make a smaller one, which names them.
+        """
+        schedule = Schedule.of(3)
+        smaller = schedule.without(0, 2).without(1, 1)
+        self.assertEqual(smaller.steps, (schedule.steps[2], *schedule.steps[4:]))
+        self.assertEqual(schedule.only(smaller.kept), smaller)
+
+
+class PlantedTests(SynchronousTestCase):
+    """
+    Bugs that are planted; C{python -m tests.simulation --planted} looks for them from the
+    first seed on.
+    """
+
+    def check(self, bug: str) -> None:
+        """
+        A bug is found, and in the end the schedule has few steps.
+        """
+        found = find(bug, FIRST.get(bug, 0))
+        gc.collect()
+        self.flushLoggedErrors()
+        assert found is not None
+        self.assertNotEqual(found.wrong, [])
+        self.assertLessEqual(len(found.schedule.steps), 5)
+
+    def test_planted(self) -> None:
+        """
+        Each is found.
+        """
+        for bug in PLANTED:
+            with self.subTest(bug):
+                self.check(bug)

@@ -1,0 +1,419 @@
+"""
+One simulation of the daemon: its clients, registries and disk, faults, kills and
+restarts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from tempfile import mkdtemp
+from typing import Any, Final, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+
+from tests.simulation.client import Request
+from tests.simulation.daemon import Daemon, Livelock, images, layer
+from tests.simulation.durable import Disk, World
+from tests.simulation.invariants import Invariants
+from tests.simulation.schedules import HELD, TARGET, Schedule
+from xferd.errors import ConnectionFailed, RegistryUnavailable, TimedOut, TooManyRequests, XferdError
+from xferd.jobs.limits import Limits
+from xferd.testing.fakes import FakeRegistries
+
+TICK: Final = 0.25
+"""Seconds between two pieces of the registries."""
+
+PIECE: Final = 6_000
+"""Bytes of a piece."""
+
+_MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+LIMIT: Final = 1_200.0
+"""Seconds after the last step in which all has to be over."""
+
+
+def error_of(kind: str, host: str) -> XferdError:
+    """
+    An error of a registry.
+    """
+    if kind == "unavailable":
+        return RegistryUnavailable("not now", host=host, status=503)
+    if kind == "too many":
+        return TooManyRequests("slow down", host=host, status=429, retry_after=4.0)
+    if kind == "timeout":
+        return TimedOut(f"{host} was silent", host=host, phase="silence")
+    return ConnectionFailed(f"the connection to {host} broke", host=host)
+
+
+class Simulation:
+    """
+    One run of a schedule.
+
+    @ivar wrong: what is wrong, one sentence each; the run ends with the first.
+    @ivar requests: the requests of all clients.
+    @ivar promised: the images whose pull a client was told to be done.
+    """
+
+    def __init__(self, schedule: Schedule, say: Callable[[str], object] = lambda _: None) -> None:
+        """
+        @param say: gets a line for each thing that happens.
+        """
+        self.schedule = schedule
+        self.random = Random(schedule.seed)
+        self.now = 0.0
+        self.wrong: list[str] = []
+        self.requests: list[Request] = []
+        self.limits = Limits(workers=2, ranges=1)
+        self.full_until = 0.0
+        self.events: Counter[str] = Counter()
+        self._root = mkdtemp(prefix="xferd-simulation-", dir=_MEMORY)
+        self._later: list[tuple[float, Callable[[], object]]] = []
+        self._say = say
+        world = FakeRegistries(Clock())
+        world.registry(TARGET)
+        for name, image in images().items():
+            host, _, path = name.partition("/")
+            registry = world.registry(host)
+            registry.add(image, path)
+            for each in image.layers:
+                registry._stalled.add(each.blob.digest)
+                world.registry(TARGET)._stalled.add(each.blob.digest)
+        self.invariants = Invariants(self.requests)
+        self.daemon = self._start(None, None, World.of(world))
+
+    def say(self, text: str) -> None:
+        """
+        Report what happens.
+        """
+        self._say(f"{self.now:9.3f} {text}")
+
+    def run(self) -> list[str]:
+        """
+        Run the schedule.
+
+        @return: what is wrong.
+        """
+        observer = cast("ILogObserver", self._logged)
+        globalLogPublisher.addObserver(observer)
+        try:
+            self._run()
+        except Livelock as e:
+            self.wrong.append(str(e))
+        finally:
+            if self.wrong:
+                self._discard(self.daemon)
+            globalLogPublisher.removeObserver(observer)
+            shutil.rmtree(self._root)
+        for each in self.wrong:
+            self.say(f"WRONG: {each}")
+        return self.wrong
+
+    def _run(self) -> None:
+        for step in self.schedule.steps:
+            self.wait(step.pause)
+            if self.wrong:
+                return
+            self.say(str(step))
+            self.events[step.kind] += 1
+            getattr(self, step.kind)(*step.values)
+            self.daemon.settle()
+            self.check()
+            if self.wrong:
+                return
+        self.say("all faults end")
+        self.mend()
+        until = self.now + LIMIT
+        while not self.is_over and self.now < until and not self.wrong:
+            self.wait(TICK if self._moving() else 5.0)
+        if not self.wrong:
+            self.wait(15.0)
+            self.wrong += self.invariants.check_end()
+        if not self.wrong:
+            self._unwind(self.daemon)
+            self.wrong += self.invariants.check_stopped()
+
+    def _logged(self, event: LogEvent) -> None:
+        if event.get("log_level") is LogLevel.critical:
+            failure = event.get("log_failure")
+            error = repr(failure.value) if isinstance(failure, Failure) else formatEvent(event)
+            self.wrong.append(f"an internal error was logged: {error}")
+
+    @property
+    def is_over(self) -> bool:
+        """
+        Whether all clients were told how their jobs ended.
+        """
+        return all(request.over for request in self.requests)
+
+    # -------------------------------------------------------------- the time
+
+    def wait(self, seconds: float) -> None:
+        """
+        Let some time pass.
+        """
+        until = self.now + seconds
+        while self.now < until and not self.wrong:
+            size = TICK if self._moving() or self._later else 5.0
+            calls = self.daemon.clock.getDelayedCalls()
+            if size > TICK and calls:
+                due = min(call.getTime() for call in calls) - self.daemon.clock.seconds()
+                size = min(size, max(TICK, due))
+            size = min(size, until - self.now)
+            self.now += size
+            self.daemon.clock.advance(size)
+            self.daemon.settle()
+            self._feed()
+            for due, call in [each for each in self._later if each[0] <= self.now]:
+                self._later.remove((due, call))
+                call()
+            self.daemon.settle()
+            self.check()
+
+    def check(self) -> None:
+        """
+        Check the invariants.
+        """
+        if not self.wrong:
+            self.wrong += self.invariants.check()
+
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
+        """
+        Call a function after some seconds.
+        """
+        self._later.append((self.now + seconds, call))
+
+    def _moving(self) -> bool:
+        registries = self.daemon.hosts
+        return any(each.open_bodies() or each.uploads.running() for each in registries)
+
+    def _feed(self) -> None:
+        """
+        Have the registries send and accept a piece of each blob.
+        """
+        for registry in self.daemon.hosts:
+            for body in registry.open_bodies():
+                body.feed(PIECE)
+            for upload in registry.uploads.running():
+                upload.feed(PIECE)
+
+    # ------------------------------------------------------------- daemons
+
+    def _start(self, wall: float | None, disk: Disk | None, world: World) -> Daemon:
+        """
+        Start the next daemon; its clients come back.
+        """
+        number = 1 if disk is None else self.daemon.number + 1
+        daemon = self.daemon = Daemon.start(number, self._path(number), self.limits, wall, disk, world)
+        self.invariants.begin(daemon)
+        if self.now < self.full_until:
+            self._fill()
+        started = Deferred.fromCoroutine(daemon.jobs.start())
+        daemon.settle()
+        if not started.called:
+            self.wrong.append("the daemon does not start")
+        for request in tuple(self.requests):
+            request.come_back(daemon.jobs, number)
+        daemon.settle()
+        return daemon
+
+    def _path(self, number: int) -> str:
+        path = os.path.join(self._root, str(number))
+        os.mkdir(path)
+        return path
+
+    def _unwind(self, daemon: Daemon) -> None:
+        """
+        Stop a daemon.
+        """
+        stopping = Deferred.fromCoroutine(daemon.jobs.stop(1.0))
+        daemon.settle()
+        for _ in range(20):
+            if not stopping.called:
+                daemon.clock.advance(1.0)
+                daemon.settle()
+        if not stopping.called:
+            self.wrong.append("the daemon does not stop")
+
+    def _discard(self, daemon: Daemon) -> None:
+        """
+        Take a dead daemon apart, whatever it does meanwhile.
+        """
+        for request in self.requests:
+            request.daemon = 0
+        wrong = list(self.wrong)
+        for call in HELD:
+            daemon.store.gate.release(call)
+        for registry in daemon.hosts:
+            registry.gate.release("open")
+        try:
+            self._unwind(daemon)
+        except Livelock:
+            pass
+        self.wrong[:] = wrong
+
+    # --------------------------------------------------------------- steps
+
+    def _begin(self, kind: str, *values: Any) -> None:
+        request = Request(len(self.requests) + 1, kind, *values)
+        self.requests.append(request)
+        request.begin(self.daemon.jobs, self.daemon.number)
+
+    def pull(self, *values: Any) -> None:
+        """
+        A client pulls an image.
+        """
+        self._begin("pull", *values)
+
+    def push(self, *values: Any) -> None:
+        """
+        A client pushes an image.
+        """
+        self._begin("push", *values)
+
+    def copy(self, *values: Any) -> None:
+        """
+        A client copies an image.
+        """
+        self._begin("copy", *values)
+
+    def cancel(self, which: float) -> None:
+        """
+        A client cancels a job.
+
+        @param which: chooses one that has not ended, from 0 to 1.
+        """
+        waiting = [request for request in self.requests if not request.over]
+        if waiting:
+            request = waiting[int(which * len(waiting))]
+            self.say(f"  {request}")
+            request.cancel(self.daemon.jobs)
+
+    def limit(self, name: str, value: int) -> None:
+        """
+        A limit changes.
+        """
+        self.invariants.limits_changed()
+        self.daemon.jobs.change_limits({name: value})
+
+    def reload(self) -> None:
+        """
+        The configuration is read again: its limits are in force.
+        """
+        self.invariants.limits_changed()
+        names = ("downloads", "downloads_per_host", "uploads", "workers")
+        self.daemon.jobs.change_limits({name: getattr(self.limits, name) for name in names})
+
+    def refuse(self, host: str, call: str, error: str, times: int) -> None:
+        """
+        A registry refuses some requests.
+        """
+        self.daemon.registries.registry(host).gate.fail(call, error_of(error, host), times=times)
+
+    def break_connections(self, host: str, error: str) -> None:
+        """
+        The connections to a registry break.
+        """
+        registry = self.daemon.registries.registry(host)
+        for body in registry.open_bodies():
+            body.fail(error_of(error, host))
+        for upload in registry.uploads.running():
+            upload.fail(error_of(error, host))
+
+    def mute(self, host: str, seconds: float) -> None:
+        """
+        A registry answers nothing for a while.
+        """
+        registry = self.daemon.registries.registry(host)
+        registry.gate.hold("open")
+        self.later(seconds, lambda: registry.gate.release("open"))
+
+    def spoil(self, host: str, number: int) -> None:
+        """
+        A registry sends wrong bytes of a layer, once.
+        """
+        blob = layer(number).blob
+        data = blob.read()
+        self.daemon.registries.registry(host).corrupt(blob.digest, data[:-1] + bytes([data[-1] ^ 1]))
+        self.daemon.spoiled.add(blob.digest)
+
+    def slow_disk(self, call: str, seconds: float) -> None:
+        """
+        The disk does one kind of work no more, for a while.
+        """
+        gate = self.daemon.store.gate
+        gate.hold(call)
+        self.later(seconds, lambda: gate.release(call))
+
+    def fill_disk(self, seconds: float) -> None:
+        """
+        The disk is full for a while.
+        """
+        self.full_until = max(self.full_until, self.now + seconds)
+        self._fill()
+        self.later(seconds, self._free_disk)
+
+    def _fill(self) -> None:
+        self.daemon.store.blobs.free = 0
+        self.daemon.filled = True
+
+    def _free_disk(self) -> None:
+        if self.now >= self.full_until:
+            self.daemon.store.blobs.free = 1 << 50
+
+    def jump(self, seconds: float) -> None:
+        """
+        The wall clock is set.
+        """
+        self.daemon.wall_clock.set(self.daemon.wall_clock() + seconds)
+
+    def kill(self, lost: float) -> None:
+        """
+        The daemon is killed, and the next one starts.
+
+        @param lost: the share of what was not flushed that is lost, 0 to 1.
+        """
+        daemon = self.daemon
+        disk, world = Disk.of(daemon.store, self.random, lost), World.of(daemon.registries)
+        self._replace(daemon, disk, world)
+
+    def stop(self, grace: float) -> None:
+        """
+        The daemon is stopped, and the next one starts.
+        """
+        stopping = Deferred.fromCoroutine(self.daemon.jobs.stop(grace))
+        self.daemon.settle()
+        until = self.now + grace + 30
+        while not stopping.called and self.now < until and not self.wrong:
+            self.wait(TICK)
+        if not stopping.called:
+            self.wrong.append("the daemon does not stop")
+            return
+        daemon = self.daemon
+        disk, world = Disk.of(daemon.store, self.random, 0.0), World.of(daemon.registries)
+        self._replace(daemon, disk, world)
+
+    def _replace(self, daemon: Daemon, disk: Disk, world: World) -> None:
+        # The old daemon's clients, disk and registries are its own now: what it does
+        # while it is taken apart is of no consequence.
+        self._discard(daemon)
+        self._start(daemon.wall_clock(), disk, world)
+
+    def mend(self) -> None:
+        """
+        End all faults.
+        """
+        for _, call in self._later:
+            call()
+        self._later.clear()
+        self.full_until = 0.0
+        self._free_disk()
+        for registry in self.daemon.hosts:
+            registry.gate.mend()
+        self.daemon.settle()
