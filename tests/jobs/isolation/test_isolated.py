@@ -160,6 +160,26 @@ class IsolatedTests(RightsCase):
         self.assert_failed(self.begin(BOB), "DENIED")
         self.assert_done(self.begin(BOB))
 
+    def test_copy_during_pull(self) -> None:
+        """
+        A copy completes that begins while a pull of the same client fetches one layer,
+        and has another, which was in the store.
+        """
+        image = sample_image(2, seed="two")
+        self.his.add(image_of(image.layers[:1]), "one")
+        self.hers.add(image, "two")
+        top = image.layers[1].blob.digest
+        self.hers.stall(top)
+        self.assert_done(self.begin(BOB, "one"))
+        pull = self.begin(ANN, "two")
+        copy = self.copy("two", credentials={HOST: ANN})
+        self.settle()
+        self.hers.finish(top)
+        self.wait(2)
+        self.assert_done(pull)
+        self.assert_done(copy)
+        self.assert_idle()
+
     def test_copy(self) -> None:
         """
         A client without access cannot copy a blob elsewhere, neither one in

@@ -231,10 +231,19 @@ class DownloadManager:
             growth.sealed(self._store.blobs.path(blob.digest), blob.size)
             return BlobReader(blob, growth, lambda: None, clock=self._downloads.clock)
         growth = self._growth(blob.digest, scope)
+
+        def fetch() -> Watcher[None]:
+            watcher = self.fetch(blob, source, turn, sink, prove=prove)
+            # A download that had ended has not filled this growth.
+            _ = watcher.result().addCallbacks(
+                lambda _: growth.sealed(self._store.blobs.path(blob.digest), blob.size), lambda _: None
+            )
+            return watcher
+
         return BlobReader(
             blob,
             growth,
-            lambda: self.fetch(blob, source, turn, sink, prove=prove),
+            fetch,
             clock=self._downloads.clock,
             slowed=lambda: self._bandwidth.binding,
             held_back=held_back,
