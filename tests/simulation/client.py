@@ -7,14 +7,13 @@ from __future__ import annotations
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.simulation.schedules import TARGET
+from tests.simulation.schedules import HOST, OTHER, TARGET
+from xferd.credentials import Credentials, Secret
 from xferd.errors import NotFound, XferdError
 from xferd.interfaces.job_json import JobDetailsJSON
 from xferd.interfaces.jobs import ALWAYS, REJOIN, IEventStream
 from xferd.jobs.job import ENDED
 from xferd.jobs.manager import Jobs
-
-OWNER = "user 1"
 
 
 @define(eq=False)
@@ -27,15 +26,18 @@ class Request:
     @ivar image: the image's name.
     @ivar always: whether its job continues by itself after a restart of the daemon.
     @ivar returns: whether the client comes back after a restart.
+    @ivar authenticates: whether it sends credentials.
     @ivar job: the job's ID; L{None} until the daemon has it.
     @ivar answered: whether the client got the response.
     @ivar refused: whether the daemon refused the request.
     @ivar cancelled: whether the client has cancelled the job.
-    @ivar cancel_answered: whether it got the response to that before the job's end.
+    @ivar cancelled_by: the number of the daemon that responded to that; 0 for none.
+    @ivar told_by: the number of the daemon that told the end.
     @ivar told: the states in which the job ended, as the client was told.
     @ivar error: the code of the job's error.
     @ivar message: its message.
     @ivar lost: whether a later daemon did not know the job.
+    @ivar stream: its events.
     @ivar daemon: the number of the daemon that the client talks to; 0 for none.
     """
 
@@ -46,16 +48,19 @@ class Request:
     priority: int
     always: bool
     returns: bool
+    authenticates: bool = False
     job: str | None = None
     answered: bool = False
     refused: bool = False
     cancelled: bool = False
-    cancel_answered: bool = False
+    cancelled_by: int = 0
+    told_by: int = 0
     told: list[str] = field(factory=list)
     error: str = ""
     message: str = ""
     lost: bool = False
     daemon: int = 0
+    stream: IEventStream | None = None
 
     @property
     def target(self) -> str:
@@ -63,6 +68,22 @@ class Request:
         Where a push or a copy goes.
         """
         return f"{TARGET}/{self.image.partition('/')[2]}"
+
+    @property
+    def owner(self) -> str:
+        """
+        Its user.
+        """
+        return f"user {self.client}"
+
+    @property
+    def credentials(self) -> dict[str, Credentials]:
+        """
+        Its credentials, by host.
+        """
+        if not self.authenticates:
+            return {}
+        return dict.fromkeys((HOST, OTHER, TARGET), Credentials(self.client, Secret("hunter2")))
 
     @property
     def over(self) -> bool:
@@ -82,7 +103,7 @@ class Request:
         """
         try:
             self.job = self._begin(jobs)["id"]
-            jobs.persist(self.job, ALWAYS if self.always else REJOIN, OWNER)
+            jobs.persist(self.job, ALWAYS if self.always else REJOIN, self.owner)
         except XferdError:
             self.refused = True
             return
@@ -92,10 +113,10 @@ class Request:
 
     def _begin(self, jobs: Jobs) -> JobDetailsJSON:
         if self.kind == "pull":
-            return jobs.pull(self.image, None, self.client, self.priority)
+            return jobs.pull(self.image, None, self.client, self.priority, self.credentials)
         if self.kind == "push":
-            return jobs.push(self.image, self.target, (), None, self.client, self.priority)
-        return jobs.copy(self.image, self.target, None, False, self.client, self.priority)
+            return jobs.push(self.image, self.target, (), None, self.client, self.priority, self.credentials)
+        return jobs.copy(self.image, self.target, None, False, self.client, self.priority, self.credentials)
 
     def _answer(self, _: None, daemon: int) -> None:
         if self.daemon == daemon:
@@ -116,7 +137,7 @@ class Request:
 
         def answered(_: None) -> None:
             if self.daemon == daemon and not self.told:
-                self.cancel_answered = True
+                self.cancelled_by = daemon
 
         _ = jobs.flushed().addCallback(answered)
 
@@ -125,17 +146,36 @@ class Request:
         Read a stream of events until it ends or the daemon dies.
         """
 
+        self.stream = stream
+
         async def read() -> None:
             while events := await stream.get():
-                if self.daemon != daemon:
+                if self.daemon != daemon or self.stream is not stream:
                     return
                 for event in events:
                     if event.kind == "job" and event.data["state"] in ENDED:
                         self.told.append(event.data["state"])
+                        self.told_by = daemon
                         error = event.data["error"] or {"code": "", "message": ""}
                         self.error, self.message = error["code"], error["message"]
 
         _ = Deferred.fromCoroutine(read()).addErrback(lambda failure: failure.trap(CancelledError))
+
+    def reconnect(self, jobs: Jobs, daemon: int) -> None:
+        """
+        Lose the connection with the events, and follow the job again from the last one.
+        """
+        stream, job_id = self.stream, self.job
+        if stream is None or job_id is None or self.over or self.daemon != daemon:
+            return
+        self.stream, position = None, stream.position
+        stream.close()
+
+        def followed(stream: IEventStream) -> None:
+            if self.daemon == daemon:
+                self.follow(stream, daemon)
+
+        _ = jobs.follow(job_id, position).addCallback(followed)
 
     def come_back(self, jobs: Jobs, daemon: int) -> None:
         """
@@ -146,8 +186,8 @@ class Request:
         if self.over or self.job is None:
             return
         job_id = self.job
-        if not self.always and self.returns:
-            jobs.rejoin(job_id, self.client, OWNER)
+        if self.returns:
+            jobs.rejoin(job_id, self.client, self.owner, self.credentials)
 
         def unknown(error: XferdError) -> None:
             if self.daemon != daemon:
@@ -155,7 +195,7 @@ class Request:
             if self.answered:
                 self.lost = True
             else:
-                self.cancelled = False
+                self.cancelled, self.cancelled_by = False, 0
                 self.begin(jobs, daemon)
 
         async def find() -> None:

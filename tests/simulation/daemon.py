@@ -4,6 +4,7 @@ One daemon of a simulation, on fakes of the disk, the registries and the unpacke
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final
@@ -12,14 +13,19 @@ from attrs import define, field
 from twisted.internet.task import Clock
 
 from tests.simulation.durable import Disk, Store, World
-from tests.simulation.schedules import IMAGES
+from tests.simulation.schedules import CLIENTS, IMAGES, Settings
+from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.limits import Limits
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest
 from xferd.testing.fakes import FakeRegistries, FakeRegistry, FakeUnpacker, FakeWallClock
 from xferd.testing.images import SampleImage, image_of, sample_layer
 from xferd.testing.layers import SampleLayer
+from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.retry import RetryPolicy
+
+PIECE: Final = 6_000
+"""Bytes of a piece."""
 
 SIZES: Final = (
     30_000,
@@ -41,6 +47,9 @@ SIZES: Final = (
 
 SMALL: Final = 10_000
 """Blobs of fewer bytes have slots of their own."""
+
+RANGES: Final = RangePolicy(window=0.5, gain=0.0, fast=1e9, least=8_000, lasting=0.5, part=4_000)
+"""When a blob is fetched by several streams."""
 
 LIVELOCK: Final = 20_000
 """Turns of the reactor without time, at most."""
@@ -75,7 +84,8 @@ class Daemon:
 
     @ivar number: counts the daemons of a simulation.
     @ivar spoiled: the blobs of which a registry sends wrong bytes.
-    @ivar filled: whether its disk was full, so that bytes which arrived were lost.
+    @ivar loses: whether it may lose bytes that arrived, for example as its disk was full.
+    @ivar bases: the registries; C{registries} has each once more for each client.
     """
 
     number: int
@@ -83,17 +93,25 @@ class Daemon:
     wall_clock: FakeWallClock
     store: Store
     registries: FakeRegistries
+    bases: tuple[FakeRegistry, ...]
     unpacker: FakeUnpacker
     jobs: Jobs
     spoiled: set[Digest] = field(factory=set)
-    filled: bool = False
+    loses: bool = False
 
     @classmethod
-    def start(
-        cls, number: int, path: str, limits: Limits, wall: float | None, disk: Disk | None, world: World
+    def make(
+        cls,
+        number: int,
+        settings: Settings,
+        path: str,
+        limits: Limits,
+        wall: float | None,
+        disk: Disk | None,
+        world: World,
     ) -> Daemon:
         """
-        Start a daemon.
+        Make a daemon, which is not started.
 
         @param path: a directory for files of blobs, which uploads read.
         @param wall: the time of day.
@@ -105,6 +123,12 @@ class Daemon:
         store = Store(clock, path, disk)
         registries = FakeRegistries(clock)
         world.load(registries)
+        bases = tuple(registries._registries.values())
+        for base in bases if settings.credentials else ():
+            for client in CLIENTS:
+                view = registries.registry(base.host, client)
+                view._documents, view._blobs, view._stalled = base._documents, base._blobs, base._stalled
+                view.uploads = base.uploads
         unpacker = FakeUnpacker(clock, store.blobs.open_path)
         jobs = Jobs(
             store,
@@ -114,9 +138,12 @@ class Daemon:
             wall_clock=wall_clock,
             limits=limits,
             small_blob=SMALL,
-            retry=RetryPolicy(attempts=20, cap=4.0, jitter=0.0),
+            sharing=settings.sharing,
+            ranges=RANGES,
+            retry=RetryPolicy(attempts=settings.attempts, cap=4.0, jitter=0.0),
+            kept=KeptCredentials(f"{os.path.dirname(path)}/kept" if settings.kept else None),
         )
-        return cls(number, clock, wall_clock, store, registries, unpacker, jobs)
+        return cls(number, clock, wall_clock, store, registries, bases, unpacker, jobs)
 
     def settle(self) -> None:
         """
@@ -129,9 +156,16 @@ class Daemon:
             clock.advance(0)
         raise Livelock(f"{LIVELOCK} turns of the reactor without rest")
 
+    def kept_files(self) -> list[str]:
+        """
+        The files with credentials of jobs.
+        """
+        directory = f"{os.path.dirname(self.store.path)}/kept"
+        return os.listdir(directory) if os.path.isdir(directory) else []
+
     @property
     def hosts(self) -> Iterator[FakeRegistry]:
         """
-        The registries.
+        The registries, each once more for each client with credentials of its own.
         """
         return iter(self.registries._registries.values())

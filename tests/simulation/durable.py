@@ -4,6 +4,7 @@ What is on the disk, and at registries, when the daemon is killed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from random import Random
 from typing import Any
@@ -34,6 +35,9 @@ def _write(name: str) -> Any:
 
         def reported(_: None) -> None:
             self.flushed = max(self.flushed, number)
+            for flush in [flush for flush in self.flushes if flush[0] <= self.flushed]:
+                self.flushes.remove(flush)
+                flush[1].callback(None)
 
         done: Deferred[None] = getattr(FakeJournal, name)(self, *args)
         return done.addCallback(reported)
@@ -49,12 +53,25 @@ class Journal(FakeJournal):
 
     @ivar writes: all writes, in their order.
     @ivar flushed: the number of those that were reported.
+    @ivar flushes: the calls of C{flush} that wait, with the number of writes before each.
     """
 
     def __init__(self, gate: Gate) -> None:
         super().__init__(gate)
         self.writes: list[Write] = []
         self.flushed = 0
+        self.flushes: list[tuple[int, Deferred[None]]] = []
+
+    def flush(self) -> Deferred[None]:
+        """
+        Wait until all writes so far are on the disk.
+        """
+        if self.flushed == len(self.writes):
+            return super().flush()
+        # Its waiters do not cancel it.
+        flush: Deferred[None] = Deferred()
+        self.flushes.append((len(self.writes), flush))
+        return flush
 
     record_job: Any = _write("record_job")
     record_begun: Any = _write("record_begun")
@@ -191,15 +208,15 @@ class World:
     contents: dict[str, _Content] = field(factory=dict)
 
     @classmethod
-    def of(cls, registries: FakeRegistries) -> World:
+    def of(cls, registries: Iterable[FakeRegistry]) -> World:
         """
         Copy what they have.
         """
         found = {}
-        for (host, _), registry in registries._registries.items():
+        for registry in registries:
             uploads = registry.uploads
             sessions = {url: evolve(s, data=bytearray(s.data)) for url, s in uploads.sessions.items()}
-            found[host] = _Content(
+            found[registry.host] = _Content(
                 dict(registry._documents),
                 dict(registry._blobs),
                 sessions,

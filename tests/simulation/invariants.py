@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tests.simulation.client import Request
-from tests.simulation.daemon import Daemon, images
-from tests.simulation.schedules import TARGET
+from tests.simulation.daemon import PIECE, Daemon, images
+from tests.simulation.schedules import TARGET, Schedule
 from xferd.interfaces.store import Image
 from xferd.jobs.restarts import MOST_CRASHES
 from xferd.names import Digest, Reference
@@ -28,11 +28,20 @@ Place = tuple[str, str, int]
 class Invariants:
     """
     Checks of one simulation.
+
+    @ivar removed: the images that were removed, or may have been.
+    @ivar filled: whether the disk was full, or the quota was reached.
+    @ivar broken: whether the disk refused calls.
+    @ivar workers_lost: whether unpacking processes were killed.
     """
 
-    def __init__(self, requests: Sequence[Request]) -> None:
+    def __init__(self, requests: Sequence[Request], schedule: Schedule) -> None:
         self._requests = requests
-        self._filled = False
+        self._schedule = schedule
+        self.removed: set[str] = set()
+        self.filled = False
+        self.broken = False
+        self.workers_lost = False
         self._spoiled = False
 
     def begin(self, daemon: Daemon) -> None:
@@ -89,6 +98,16 @@ class Invariants:
         for registry in daemon.hosts:
             if registry.open_bodies() or registry.uploads.running():
                 wrong.append(f"connections to {registry.host} are left")
+        if daemon.store.gc._leases.open:
+            wrong.append(f"{len(daemon.store.gc._leases.open)} leases are left")
+        if daemon.jobs._layers.reservations.total:
+            wrong.append(f"{daemon.jobs._layers.reservations.total} bytes are reserved in the end")
+        if daemon.jobs._naming._open:
+            wrong.append("resolutions of names are left")
+        if daemon.jobs._broker._used or daemon.jobs._broker._of_one:
+            wrong.append("the broker keeps jobs")
+        if daemon.kept_files():
+            wrong.append(f"credentials are left: {daemon.kept_files()}")
         if any(unpacking.state != "ended" for unpacking in daemon.unpacker.unpackings):
             wrong.append("an unpacking is left")
         return wrong
@@ -159,6 +178,10 @@ class Invariants:
         """
         Each blob is requested once for each try, and no byte is moved twice.
         """
+        settings = self._schedule.settings
+        if settings.sharing == "isolated":
+            # Each client's registry has to prove the client's access.
+            return
         daemon, gets = self._daemon, Counter[Digest]()
         bodies: Counter[Digest] = Counter()
         moved: Counter[Digest] = Counter()
@@ -171,6 +194,7 @@ class Invariants:
                 bodies[body.digest] += not body.ended
                 moved[body.digest] += body.sent
                 size[body.digest] = body.total or 0
+        for registry in daemon.bases:
             sent: Counter[tuple[str, Digest]] = Counter()
             for upload in registry.uploads.attempts:
                 if upload.digest in daemon.spoiled:
@@ -180,12 +204,13 @@ class Invariants:
                 if number > _size(digest):
                     yield f"{number} bytes of {digest} were pushed to {session}, of {_size(digest)}"
         for digest, number in bodies.items():
-            if number > 1:
+            if number > settings.streams:
                 yield f"{number} requests for {digest} run at once"
-            if moved[digest] > size[digest] and not daemon.filled and digest not in daemon.spoiled:
+            twice = (settings.streams - 1) * (gets[digest] - 1) * PIECE
+            if moved[digest] > size[digest] + twice and not daemon.loses and digest not in daemon.spoiled:
                 yield f"{moved[digest]} bytes of {digest} were fetched, of {size[digest]}"
         for digest in gets:
-            if gets[digest] > self._gets[digest] and digest in self._present:
+            if gets[digest] > self._gets[digest] and digest in self._present and not daemon.loses:
                 yield f"{digest} was requested, and is in the store"
         self._gets = gets
         self._present = {
@@ -199,7 +224,6 @@ class Invariants:
         """
         Each client is told the end of its job once, and that is right.
         """
-        self._filled |= self._daemon.filled
         self._spoiled |= bool(self._daemon.spoiled)
         for request in self._requests:
             if len(request.told) > 1:
@@ -209,11 +233,16 @@ class Invariants:
             if not request.told:
                 continue
             state = request.told[0]
+            if 0 < request.cancelled_by < request.told_by and state != "cancelled":
+                yield f"{request} was cancelled, and continued by the next daemon: {state}"
+            if state == "done" and request.job and self._daemon.jobs._runner.get(request.job) is not None:
+                yield f"{request} is done, and runs again"
             if state == "cancelled" and not request.cancelled:
                 yield f"{request} is cancelled, and its client has not cancelled it"
             if state == "failed" and not self._may_fail(request):
                 yield f"{request} has failed: {request.error}: {request.message}"
-            if state == "done" and request.kind == "pull" and self._image(request.image) is None:
+            missing = request.image not in self.removed and self._image(request.image) is None
+            if state == "done" and request.kind == "pull" and missing:
                 yield f"{request} is done, and the image is not there"
             if state == "done" and request.kind != "pull" and not self._is_at_target(request):
                 yield f"{request} is done, and the image is not at {request.target}"
@@ -228,7 +257,13 @@ class Invariants:
             case "DIGEST_MISMATCH":
                 return self._spoiled
             case "DISK_FULL":
-                return self._filled
+                return self.filled
+            case "STORE_FAILED":
+                return self.broken
+            case "WORKER_LOST":
+                return self.workers_lost
+            case "CONNECTION_FAILED" | "REGISTRY_UNAVAILABLE" | "TOOMANYREQUESTS" | "TIMED_OUT":
+                return self._schedule.settings.attempts < 20
         return False
 
     def _image(self, name: str) -> Image | None:
@@ -295,10 +330,12 @@ class Invariants:
         self._held = held
         for place in self._waiting & waiting:
             client, host, priority = place
-            others = [c for h, c, most in granted if h == host and most <= priority]
-            if any(client in clients for clients in others):
+            kind = host.partition(" ")[0]
+            if any(client in clients for h, clients, _ in granted if h.startswith(kind)):
+                # It had a turn, there or at another host.
                 self._forget(place)
                 continue
+            others = [clients for h, clients, most in granted if h == host and most <= priority]
             for other in set().union(*others):
                 self._overtaken[place, other] += sum(other in clients for clients in others)
                 if self._overtaken[place, other] > OVERTAKEN:

@@ -40,6 +40,18 @@ LIMITS: Final[Mapping[str, tuple[int, ...]]] = {
 HELD: Final = ("partial.commit", "trees.commit", "layers.register", "images.put", "journal.job", "blobs.put")
 """Calls that a slow disk holds."""
 
+BROKEN: Final = (
+    "partial.commit",
+    "partial.write",
+    "blobs.partial",
+    "blobs.put",
+    "trees.stage",
+    "trees.commit",
+    "layers.register",
+    "images.put",
+)
+"""Calls that a broken disk refuses."""
+
 
 @frozen
 class Step:
@@ -60,15 +72,50 @@ class Step:
 
 
 @frozen
+class Settings:
+    """
+    How the daemon is set up in one schedule.
+
+    @ivar sharing: C{shared} or C{isolated}.
+    @ivar credentials: whether each client has credentials of its own.
+    @ivar kept: whether the daemon keeps them for the next one.
+    @ivar attempts: the attempts of a transfer, in all.
+    @ivar streams: the streams for one blob, at most.
+    """
+
+    sharing: str = "shared"
+    credentials: bool = False
+    kept: bool = False
+    attempts: int = 20
+    streams: int = 1
+
+    @classmethod
+    def choose(cls, random: Random) -> Settings:
+        """
+        Choose settings, the usual ones mostly.
+        """
+        credentials = random.random() < 0.3
+        return cls(
+            sharing="isolated" if credentials and random.random() < 0.5 else "shared",
+            credentials=credentials,
+            kept=random.random() < 0.5,
+            attempts=random.choice((3, 20, 20, 20)),
+            streams=random.choice((1, 1, 1, 3)),
+        )
+
+
+@frozen
 class Schedule:
     """
     One schedule.
 
+    @ivar settings: how the daemon is set up.
     @ivar steps: what happens, in its order.
     @ivar kept: the numbers of these steps in the whole schedule.
     """
 
     seed: int
+    settings: Settings
     steps: tuple[Step, ...]
     kept: tuple[int, ...]
 
@@ -79,13 +126,14 @@ class Schedule:
         """
         random = Random(seed)
         # Each schedule has some kinds of steps only, so that many meet.
+        settings = Settings.choose(random)
         kinds = random.sample(list(_STEPS), random.randint(2, 6))
         busy = random.random() < 0.3
         steps = [_step("pull", random, busy=True) for _ in range(random.randint(1, 4))]
         for _ in range(random.randint(6, 30)):
             kind = random.choice(("pull", "pull", "cancel", *kinds, *kinds))
             steps.append(_step(kind, random, busy=busy))
-        return cls(seed, tuple(steps), tuple(range(len(steps))))
+        return cls(seed, settings, tuple(steps), tuple(range(len(steps))))
 
     def without(self, first: int, number: int) -> Schedule:
         """
@@ -156,8 +204,16 @@ _STEPS: Final[Mapping[str, Callable[[Random], tuple[Any, ...]]]] = {
     "slow_disk": lambda r: (r.choice(HELD), r.choice((1, 5))),
     "fill_disk": lambda r: (r.choice((2, 10, 40)),),
     "jump": lambda r: (r.choice((-86_400, -5, 5, 3_600, 86_400)),),
-    "kill": lambda r: (r.random(),),
+    "kill": lambda r: (r.choice((0.0, 1.0, r.random())),),
     "stop": lambda r: (r.choice((2.0, 10.0)),),
+    "stop_and_kill": lambda r: (r.choice((2.0, 10.0)), r.choice((0.0, 0.5, 2.0)), r.random()),
+    "remove": lambda r: (random_image(r),),
+    "collect": lambda r: (r.random() < 0.5,),
+    "set_quota": lambda r: (r.choice((20_000, 120_000, 400_000)), r.choice((1, 10))),
+    "break_disk": lambda r: (r.choice(BROKEN), r.randint(1, 2)),
+    "lose_worker": lambda r: (r.randint(1, 3),),
+    "move_tag": lambda r: (random_image(r), r.choice(list(IMAGES))),
+    "reconnect": lambda r: (r.random(),),
 }
 """For each kind of step, what chooses its arguments."""
 

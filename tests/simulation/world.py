@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from tempfile import mkdtemp
 from typing import Any, Final, cast
@@ -19,19 +20,24 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 
 from tests.simulation.client import Request
-from tests.simulation.daemon import Daemon, Livelock, images, layer
+from tests.simulation.daemon import PIECE, Daemon, Livelock, images, layer
 from tests.simulation.durable import Disk, World
 from tests.simulation.invariants import Invariants
 from tests.simulation.schedules import HELD, TARGET, Schedule
-from xferd.errors import ConnectionFailed, RegistryUnavailable, TimedOut, TooManyRequests, XferdError
+from xferd.errors import (
+    ConnectionFailed,
+    RegistryUnavailable,
+    StoreError,
+    TimedOut,
+    TooManyRequests,
+    WorkerLost,
+    XferdError,
+)
 from xferd.jobs.limits import Limits
-from xferd.testing.fakes import FakeRegistries
+from xferd.testing.fakes import FakeRegistries, FakeRegistry
 
 TICK: Final = 0.25
 """Seconds between two pieces of the registries."""
-
-PIECE: Final = 6_000
-"""Bytes of a piece."""
 
 _MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
@@ -70,7 +76,7 @@ class Simulation:
         self.now = 0.0
         self.wrong: list[str] = []
         self.requests: list[Request] = []
-        self.limits = Limits(workers=2, ranges=1)
+        self.limits = Limits(workers=2, ranges=schedule.settings.streams)
         self.full_until = 0.0
         self.events: Counter[str] = Counter()
         self._root = mkdtemp(prefix="xferd-simulation-", dir=_MEMORY)
@@ -85,8 +91,8 @@ class Simulation:
             for each in image.layers:
                 registry._stalled.add(each.blob.digest)
                 world.registry(TARGET)._stalled.add(each.blob.digest)
-        self.invariants = Invariants(self.requests)
-        self.daemon = self._start(None, None, World.of(world))
+        self.invariants = Invariants(self.requests, schedule)
+        self.daemon = self._start(None, None, World.of(world._registries.values()))
 
     def say(self, text: str) -> None:
         """
@@ -116,6 +122,7 @@ class Simulation:
         return self.wrong
 
     def _run(self) -> None:
+        self.say(str(self.schedule.settings))
         for step in self.schedule.steps:
             self.wait(step.pause)
             if self.wrong:
@@ -200,6 +207,7 @@ class Simulation:
         for registry in self.daemon.hosts:
             for body in registry.open_bodies():
                 body.feed(PIECE)
+        for registry in self.daemon.bases:
             for upload in registry.uploads.running():
                 upload.feed(PIECE)
 
@@ -210,7 +218,9 @@ class Simulation:
         Start the next daemon; its clients come back.
         """
         number = 1 if disk is None else self.daemon.number + 1
-        daemon = self.daemon = Daemon.start(number, self._path(number), self.limits, wall, disk, world)
+        daemon = self.daemon = Daemon.make(
+            number, self.schedule.settings, self._path(number), self.limits, wall, disk, world
+        )
         self.invariants.begin(daemon)
         if self.now < self.full_until:
             self._fill()
@@ -262,6 +272,7 @@ class Simulation:
 
     def _begin(self, kind: str, *values: Any) -> None:
         request = Request(len(self.requests) + 1, kind, *values)
+        request.authenticates = self.schedule.settings.credentials
         self.requests.append(request)
         request.begin(self.daemon.jobs, self.daemon.number)
 
@@ -314,15 +325,16 @@ class Simulation:
         """
         A registry refuses some requests.
         """
-        self.daemon.registries.registry(host).gate.fail(call, error_of(error, host), times=times)
+        for registry in self._views(host):
+            registry.gate.fail(call, error_of(error, host), times=times)
 
     def break_connections(self, host: str, error: str) -> None:
         """
         The connections to a registry break.
         """
-        registry = self.daemon.registries.registry(host)
-        for body in registry.open_bodies():
-            body.fail(error_of(error, host))
+        for registry in self._views(host):
+            for body in registry.open_bodies():
+                body.fail(error_of(error, host))
         for upload in registry.uploads.running():
             upload.fail(error_of(error, host))
 
@@ -330,9 +342,9 @@ class Simulation:
         """
         A registry answers nothing for a while.
         """
-        registry = self.daemon.registries.registry(host)
-        registry.gate.hold("open")
-        self.later(seconds, lambda: registry.gate.release("open"))
+        for registry in self._views(host):
+            registry.gate.hold("open")
+            self.later(seconds, partial(registry.gate.release, "open"))
 
     def spoil(self, host: str, number: int) -> None:
         """
@@ -340,7 +352,8 @@ class Simulation:
         """
         blob = layer(number).blob
         data = blob.read()
-        self.daemon.registries.registry(host).corrupt(blob.digest, data[:-1] + bytes([data[-1] ^ 1]))
+        for registry in self._views(host):
+            registry.corrupt(blob.digest, data[:-1] + bytes([data[-1] ^ 1]))
         self.daemon.spoiled.add(blob.digest)
 
     def slow_disk(self, call: str, seconds: float) -> None:
@@ -361,7 +374,7 @@ class Simulation:
 
     def _fill(self) -> None:
         self.daemon.store.blobs.free = 0
-        self.daemon.filled = True
+        self.daemon.loses = self.invariants.filled = True
 
     def _free_disk(self) -> None:
         if self.now >= self.full_until:
@@ -380,7 +393,7 @@ class Simulation:
         @param lost: the share of what was not flushed that is lost, 0 to 1.
         """
         daemon = self.daemon
-        disk, world = Disk.of(daemon.store, self.random, lost), World.of(daemon.registries)
+        disk, world = Disk.of(daemon.store, self.random, lost), World.of(daemon.bases)
         self._replace(daemon, disk, world)
 
     def stop(self, grace: float) -> None:
@@ -396,7 +409,7 @@ class Simulation:
             self.wrong.append("the daemon does not stop")
             return
         daemon = self.daemon
-        disk, world = Disk.of(daemon.store, self.random, 0.0), World.of(daemon.registries)
+        disk, world = Disk.of(daemon.store, self.random, 0.0), World.of(daemon.bases)
         self._replace(daemon, disk, world)
 
     def _replace(self, daemon: Daemon, disk: Disk, world: World) -> None:
@@ -404,6 +417,77 @@ class Simulation:
         # while it is taken apart is of no consequence.
         self._discard(daemon)
         self._start(daemon.wall_clock(), disk, world)
+
+    def stop_and_kill(self, grace: float, seconds: float, lost: float) -> None:
+        """
+        The daemon is killed while it stops.
+        """
+        stopping = Deferred.fromCoroutine(self.daemon.jobs.stop(grace))
+        self.daemon.settle()
+        self.wait(seconds)
+        self.kill(lost)
+        del stopping
+
+    def remove(self, name: str) -> None:
+        """
+        An image is removed from the store.
+        """
+        self.daemon.loses = True
+        self.invariants.removed.add(name)
+        _ = self.daemon.jobs.image_admin.remove(name).addErrback(lambda failure: failure.trap(XferdError))
+
+    def collect(self, partials: bool) -> None:
+        """
+        What nothing uses is removed.
+        """
+        self.daemon.loses = True
+        collecting = self.daemon.jobs.image_admin.collect(False, partials)
+        _ = collecting.addErrback(lambda failure: failure.trap(XferdError))
+
+    def set_quota(self, size: int, seconds: float) -> None:
+        """
+        The store gets a quota for a while.
+        """
+        self.daemon.loses = self.invariants.filled = True
+        self.invariants.removed.update(images())
+        self.daemon.jobs.quota = size
+
+        def end() -> None:
+            self.daemon.jobs.quota = 0
+
+        self.later(seconds, end)
+
+    def break_disk(self, call: str, times: int) -> None:
+        """
+        The disk refuses some calls.
+        """
+        self.daemon.loses = self.invariants.broken = True
+        self.daemon.store.gate.fail(call, StoreError("the disk is broken"), times=times)
+
+    def lose_worker(self, times: int) -> None:
+        """
+        Unpacking processes are killed.
+        """
+        self.invariants.workers_lost = True
+        self.daemon.unpacker.gate.fail("unpack", WorkerLost("a process was killed"), times=times)
+
+    def move_tag(self, name: str, other: str) -> None:
+        """
+        A tag stands for another image from now on.
+        """
+        host, _, path = name.partition("/")
+        self.daemon.registries.registry(host).add(images()[other], path)
+
+    def reconnect(self, which: float) -> None:
+        """
+        A client loses its connection, and follows its job again.
+        """
+        waiting = [request for request in self.requests if not request.over]
+        if waiting:
+            waiting[int(which * len(waiting))].reconnect(self.daemon.jobs, self.daemon.number)
+
+    def _views(self, host: str) -> list[FakeRegistry]:
+        return [registry for registry in self.daemon.hosts if registry.host == host]
 
     def mend(self) -> None:
         """
@@ -416,4 +500,11 @@ class Simulation:
         self._free_disk()
         for registry in self.daemon.hosts:
             registry.gate.mend()
+        self.daemon.store.gate.mend()
+        self.daemon.unpacker.gate.mend()
+        self.daemon.settle()
+        for request in self.requests:
+            # Each user logs in: no job waits for credentials.
+            if request.authenticates:
+                self.daemon.jobs.supply(request.owner, request.credentials)
         self.daemon.settle()
