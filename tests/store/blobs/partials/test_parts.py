@@ -21,7 +21,8 @@ from xferd.names import Digest
 from xferd.store.blobs import partials, spans
 from xferd.store.blobs.spans import Note, read_note
 
-MEBI = 1024 * 1024
+KIBI = 1024
+MEBI = 1024 * KIBI
 
 
 class PartsTests(StoreTestCase):
@@ -206,7 +207,7 @@ class PartsTests(StoreTestCase):
             return real(fd, data, offset)
 
         patched = self.patch(os, "pwrite", last)
-        self.put(MEBI, 2 * MEBI)
+        self.put(MEBI, MEBI + 64 * KIBI)
         patched.restore()
         names = self.ingest()
         kept = {name: Path(place, name).read_bytes() for name in names}
@@ -220,13 +221,19 @@ class PartsTests(StoreTestCase):
 
     def test_noted_now_and_then(self) -> None:
         """
-        Bytes after a gap are noted after some mebibytes.
+        Of a file with gaps, at most 256 KiB are not noted, in front of the gaps and after
+        them together.
         """
-        self.patch(partials, "_NOTE", MEBI)
-        self.put(1001, 5000)
+        self.put(MEBI, MEBI + 5000)
         self.assertEqual(read_note(self.note()), Note(1000))
-        self.put(5000, 2 * MEBI)
-        self.assertEqual(read_note(self.note()), Note(1000, ((1001, 2 * MEBI),)))
+        for n in range(8):
+            self.put(1000 + n * 64 * KIBI, 1000 + (n + 1) * 64 * KIBI)
+            self.put(2 * MEBI + n * 64 * KIBI, 2 * MEBI + (n + 1) * 64 * KIBI)
+            note = read_note(self.note())
+            assert note is not None
+            noted = note.prefix + sum(stop - start for start, stop in note.spans)
+            arrived = 1000 + 5000 + 2 * (n + 1) * 64 * KIBI
+            self.assertLessEqual(arrived - noted, 256 * KIBI)
 
     def test_another_boot(self) -> None:
         """
@@ -274,8 +281,12 @@ class PartsTests(StoreTestCase):
         patched.restore()
         self.assertEqual(self.partial.offset, 6000)
         self.put(7000, 8000)
-        os.mkdir(self.note() + ".new")
+        note = Path(self.note()).read_bytes()
+        os.unlink(self.note())
+        os.mkdir(self.note())
         self.partial.close()
+        os.rmdir(self.note())
+        Path(self.note()).write_bytes(note)
         self.partial = self.open_partial()
         self.assertEqual(self.partial.offset, 1000)
 
