@@ -52,6 +52,7 @@ class Invariants:
         self._most: dict[Slots, int] = {}
         self._held: dict[Transfer, object] = {}
         self._waiting: set[Place] = set()
+        self._queued: dict[tuple[str, str], set[int]] = {}
         self._overtaken: Counter[tuple[Place, str]] = Counter()
         self._known: set[Digest] = set()
         self._present: set[Digest] = set()
@@ -315,6 +316,7 @@ class Invariants:
         granted: list[tuple[str, set[str], int]] = []
         waiting: set[Place] = set()
         held: dict[Transfer, object] = {}
+        queued: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
         for transfer in self._daemon.jobs._transfers:
             request = transfer._request
             if request is None or transfer.kind not in ("download", "upload") or transfer.small:
@@ -325,14 +327,17 @@ class Invariants:
                 if self._held.get(transfer) != request.number:
                     clients = {turn.client for turn in request.turns}
                     granted.append((host, clients, max(turn.priority for turn in request.turns)))
-            elif request.waiting and not self._is_shut(transfer):
+                continue
+            for turn in request.turns:
+                queued[turn.client, transfer.kind].add(request.number)
+            if request.waiting and not self._is_shut(transfer):
                 waiting |= {(turn.client, host, turn.priority) for turn in request.turns}
         self._held = held
         for place in self._waiting & waiting:
             client, host, priority = place
-            kind = host.partition(" ")[0]
-            if any(client in clients for h, clients, _ in granted if h.startswith(kind)):
-                # It had a turn, there or at another host.
+            key = client, host.partition(" ")[0]
+            if self._queued.get(key, set()) - queued[key]:
+                # It had a turn, there or at another host, or wants less.
                 self._forget(place)
                 continue
             others = [clients for h, clients, most in granted if h == host and most <= priority]
@@ -342,7 +347,7 @@ class Invariants:
                     yield f"{client} waits for a slot for a {host}, and {other} got {OVERTAKEN + 1}"
         for place in self._waiting - waiting:
             self._forget(place)
-        self._waiting = waiting
+        self._waiting, self._queued = waiting, queued
 
     def _forget(self, place: Place) -> None:
         for key in [key for key in self._overtaken if key[0] == place]:
