@@ -4,16 +4,25 @@ The clients of a simulated daemon: they begin jobs, and wait until they are told
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.simulation.schedules import HOST, OTHER, TARGET
 from xferd.credentials import Credentials, Secret
 from xferd.errors import NotFound, XferdError
-from xferd.interfaces.job_json import JobDetailsJSON
+from xferd.interfaces.job_json import JobDetailsJSON, JobJSON
 from xferd.interfaces.jobs import ALWAYS, REJOIN, IEventStream
+from xferd.interfaces.mirror import IBlobReader
+from xferd.jobs.blobs.reader import Restarted
 from xferd.jobs.job import ENDED
 from xferd.jobs.manager import Jobs
+from xferd.oci import Descriptor
+
+READER = "reader "
+"""The first characters of the names of clients that read blobs."""
 
 
 @define(eq=False)
@@ -22,7 +31,8 @@ class Request:
     A client's request, and what the client knows of its job.
 
     @ivar number: counts the requests of a simulation.
-    @ivar kind: C{pull}, C{push} or C{copy}.
+    @ivar kind: C{pull}, C{push}, C{copy}, or C{fill}: a pull of layers without a name,
+        which ends with its daemon.
     @ivar image: the image's name.
     @ivar always: whether its job continues by itself after a restart of the daemon.
     @ivar returns: whether the client comes back after a restart.
@@ -101,17 +111,27 @@ class Request:
 
         @param daemon: counts the daemons.
         """
+        self.daemon = daemon
         try:
             self.job = self._begin(jobs)["id"]
+            if self.kind == "fill":
+                return
             jobs.persist(self.job, ALWAYS if self.always else REJOIN, self.owner)
         except XferdError:
             self.refused = True
             return
         _ = jobs.flushed().addCallback(self._answer, daemon)
-        self.daemon = daemon
         self.follow(jobs.events(self.job), daemon)
 
     def _begin(self, jobs: Jobs) -> JobDetailsJSON:
+        if self.kind == "fill":
+            daemon = self.daemon
+
+            def ended(job: JobJSON) -> None:
+                if self.daemon == daemon:
+                    self._tell(job, daemon)
+
+            return jobs.pull_layers(self.image, self.client, ended, self.credentials)
         if self.kind == "pull":
             return jobs.pull(self.image, None, self.client, self.priority, self.credentials)
         if self.kind == "push":
@@ -141,6 +161,12 @@ class Request:
 
         _ = jobs.flushed().addCallback(answered)
 
+    def _tell(self, job: Mapping[str, Any], daemon: int) -> None:
+        self.told.append(job["state"])
+        self.told_by = daemon
+        error = job["error"] or {"code": "", "message": ""}
+        self.error, self.message = error["code"], error["message"]
+
     def follow(self, stream: IEventStream, daemon: int) -> None:
         """
         Read a stream of events until it ends or the daemon dies.
@@ -154,10 +180,7 @@ class Request:
                     return
                 for event in events:
                     if event.kind == "job" and event.data["state"] in ENDED:
-                        self.told.append(event.data["state"])
-                        self.told_by = daemon
-                        error = event.data["error"] or {"code": "", "message": ""}
-                        self.error, self.message = error["code"], error["message"]
+                        self._tell(event.data, daemon)
 
         _ = Deferred.fromCoroutine(read()).addErrback(lambda failure: failure.trap(CancelledError))
 
@@ -185,6 +208,9 @@ class Request:
         self.daemon = daemon
         if self.over or self.job is None:
             return
+        if self.kind == "fill":
+            self.refused = True
+            return
         job_id = self.job
         if self.returns:
             jobs.rejoin(job_id, self.client, self.owner, self.credentials)
@@ -207,3 +233,38 @@ class Request:
                 self.follow(stream, daemon)
 
         _ = Deferred.fromCoroutine(find()).addErrback(lambda failure: failure.trap(CancelledError))
+
+
+@define(eq=False)
+class Reading:
+    """
+    A client that reads a blob while it arrives, as one of the registry does.
+
+    @ivar blob: the blob.
+    @ivar most: the bytes after which it leaves.
+    @ivar data: the bytes that it got.
+    @ivar over: whether it has ended, with or without an error.
+    """
+
+    blob: Descriptor
+    most: int
+    data: bytes = b""
+    over: bool = False
+    work: Deferred[None] | None = None
+
+    def begin(self, reader: IBlobReader) -> None:
+        """
+        Read.
+        """
+
+        async def read() -> None:
+            try:
+                while len(self.data) < self.most:
+                    self.data += await reader.read(len(self.data), self.most - len(self.data))
+            except (XferdError, Restarted, CancelledError):
+                pass
+            finally:
+                self.over = True
+                reader.close()
+
+        self.work = Deferred.fromCoroutine(read())

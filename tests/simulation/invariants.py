@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tests.simulation.client import Request
+from tests.simulation.client import READER, Reading, Request
 from tests.simulation.daemon import PIECE, Daemon, images
 from tests.simulation.schedules import TARGET, Schedule
 from xferd.interfaces.store import Image
@@ -35,8 +35,9 @@ class Invariants:
     @ivar workers_lost: whether unpacking processes were killed.
     """
 
-    def __init__(self, requests: Sequence[Request], schedule: Schedule) -> None:
+    def __init__(self, requests: Sequence[Request], readings: Sequence[Reading], schedule: Schedule) -> None:
         self._requests = requests
+        self._readings = readings
         self._schedule = schedule
         self.removed: set[str] = set()
         self.filled = False
@@ -76,6 +77,7 @@ class Invariants:
             *self._check_watchers(),
             *self._check_gets(),
             *self._check_clients(),
+            *self._check_readings(),
             *self._check_visible(),
             *self._check_fairness(),
         ]
@@ -86,6 +88,9 @@ class Invariants:
         """
         daemon = self._daemon
         wrong = [f"{request} does not end" for request in self._requests if not request.over]
+        wrong += [
+            f"a reader of {reading.blob.digest} waits" for reading in self._readings if not reading.over
+        ]
         for kind, slots in daemon.jobs.status()["slots"].items():
             if slots["in_use"] or slots["queued"]:
                 wrong.append(f"slots for {kind} in the end: {slots}")
@@ -164,13 +169,17 @@ class Invariants:
         """
         numbers = self._daemon.jobs._runner._by_number
         transfers = [transfer for transfer in self._daemon.jobs._transfers if not transfer.over]
+        reading = any(not each.over for each in self._readings)
         uploads = {transfer.digest for transfer in transfers if transfer.kind == "upload"}
         for transfer in transfers:
             if transfer.kind == "download" and transfer.digest in uploads:
                 continue
             if not transfer._watchers:
                 yield f"a {transfer.kind} has no watcher, {transfer.state}"
-            elif not any(watcher.turn.job in numbers for watcher in transfer._watchers):
+            elif not any(
+                watcher.turn.job in numbers or (reading and watcher.turn.client.startswith(READER))
+                for watcher in transfer._watchers
+            ):
                 yield f"a {transfer.kind} is watched for jobs that have ended alone, {transfer.state}"
 
     # ---------------------------------------------------------------- wire
@@ -245,14 +254,23 @@ class Invariants:
             missing = request.image not in self.removed and self._image(request.image) is None
             if state == "done" and request.kind == "pull" and missing:
                 yield f"{request} is done, and the image is not there"
-            if state == "done" and request.kind != "pull" and not self._is_at_target(request):
+            if state == "done" and request.kind in ("push", "copy") and not self._is_at_target(request):
                 yield f"{request} is done, and the image is not at {request.target}"
+
+    def _check_readings(self) -> Iterator[str]:
+        """
+        Who reads a blob as it arrives gets no wrong one.
+        """
+        for reading in self._readings:
+            whole = len(reading.data) == reading.blob.size
+            if whole and Digest.of(reading.data) != reading.blob.digest:
+                yield f"a reader got wrong bytes of {reading.blob.digest}"
 
     def _may_fail(self, request: Request) -> bool:
         match request.error:
             case "INTERRUPTED":
                 number = self._daemon.number
-                return number > MOST_CRASHES or (number > 1 and not request.always)
+                return number > MOST_CRASHES or request.kind == "fill" or (number > 1 and not request.always)
             case "NOT_FOUND":
                 return request.kind == "push"
             case "DIGEST_MISMATCH":

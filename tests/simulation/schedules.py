@@ -189,6 +189,8 @@ def random_image(random: Random) -> str:
 
 _STEPS: Final[Mapping[str, Callable[[Random], tuple[Any, ...]]]] = {
     "push": lambda r: (random_image(r), *_client(r)),
+    "fill": lambda r: (random_image(r), *_client(r)),
+    "read": lambda r: (random_image(r), r.choice(CLIENTS), r.random(), r.choice((1.0, r.random()))),
     "copy": lambda r: (random_image(r), *_client(r)),
     "limit": lambda r: (name := r.choice(list(LIMITS)), r.choice(LIMITS[name])),
     "reload": lambda _: (),

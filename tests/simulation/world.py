@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from tests.simulation.client import Request
+from tests.simulation.client import READER, Reading, Request
 from tests.simulation.daemon import PIECE, Daemon, Livelock, images, layer
 from tests.simulation.durable import Disk, World
 from tests.simulation.invariants import Invariants
@@ -34,6 +34,7 @@ from xferd.errors import (
     XferdError,
 )
 from xferd.jobs.limits import Limits
+from xferd.names import Reference
 from xferd.testing.fakes import FakeRegistries, FakeRegistry
 
 TICK: Final = 0.25
@@ -64,7 +65,7 @@ class Simulation:
 
     @ivar wrong: what is wrong, one sentence each; the run ends with the first.
     @ivar requests: the requests of all clients.
-    @ivar promised: the images whose pull a client was told to be done.
+    @ivar readings: the clients of the present daemon that read blobs.
     """
 
     def __init__(self, schedule: Schedule, say: Callable[[str], object] = lambda _: None) -> None:
@@ -76,6 +77,7 @@ class Simulation:
         self.now = 0.0
         self.wrong: list[str] = []
         self.requests: list[Request] = []
+        self.readings: list[Reading] = []
         self.limits = Limits(workers=2, ranges=schedule.settings.streams)
         self.full_until = 0.0
         self.events: Counter[str] = Counter()
@@ -91,7 +93,7 @@ class Simulation:
             for each in image.layers:
                 registry._stalled.add(each.blob.digest)
                 world.registry(TARGET)._stalled.add(each.blob.digest)
-        self.invariants = Invariants(self.requests, schedule)
+        self.invariants = Invariants(self.requests, self.readings, schedule)
         self.daemon = self._start(None, None, World.of(world._registries.values()))
 
     def say(self, text: str) -> None:
@@ -157,7 +159,9 @@ class Simulation:
         """
         Whether all clients were told how their jobs ended.
         """
-        return all(request.over for request in self.requests)
+        return all(request.over for request in self.requests) and all(
+            reading.over for reading in self.readings
+        )
 
     # -------------------------------------------------------------- the time
 
@@ -257,6 +261,10 @@ class Simulation:
         """
         for request in self.requests:
             request.daemon = 0
+        for reading in self.readings:
+            if reading.work is not None:
+                reading.work.cancel()
+        self.readings.clear()
         wrong = list(self.wrong)
         for call in HELD:
             daemon.store.gate.release(call)
@@ -281,6 +289,30 @@ class Simulation:
         A client pulls an image.
         """
         self._begin("pull", *values)
+
+    def fill(self, *values: Any) -> None:
+        """
+        A container engine pulls the layers of an image.
+        """
+        self._begin("fill", *values)
+
+    def read(self, name: str, client: str, which: float, part: float) -> None:
+        """
+        A client of the registry reads a layer.
+
+        @param which: chooses the layer, from 0 to 1.
+        @param part: the part after which it leaves.
+        """
+        if not self.daemon.jobs._runner.is_open:
+            return
+        image = images()[name]
+        blob = image.layers[int(which * len(image.layers))].blob.descriptor
+        credentials = Request(0, "pull", name, client, 0, True, True)
+        credentials.authenticates = self.schedule.settings.credentials
+        repository = Reference.parse(name).repository
+        reading = Reading(blob, int(part * blob.size))
+        self.readings.append(reading)
+        reading.begin(self.daemon.jobs.content(blob, repository, READER + client, credentials.credentials))
 
     def push(self, *values: Any) -> None:
         """

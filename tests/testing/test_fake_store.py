@@ -424,6 +424,16 @@ class LayersTests(StoreTestCase):
         committed = self.store.trees.commit(staged, Unpacked(DIGEST, 1, 1, 1), DIGEST)
         self.failureResultOf(committed, StoreError)
 
+    def test_tree_discard_cancelled(self) -> None:
+        """
+        A tree is removed although the removal is cancelled.
+        """
+        discarding = self.store.trees.discard(self.done(self.store.trees.stage()))
+        discarding.cancel()
+        self.clock.advance(0)
+        self.failureResultOf(discarding, CancelledError)
+        self.assertEqual(set(), self.store.trees.staged)
+
     def test_tree_refused(self) -> None:
         """
         A tree is removed if its commit fails.

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from xferd.errors import StoreError
 from xferd.interfaces.store import ILayers, ITrees, Layer, Unpacked
+from xferd.jobs.deferreds import then_cancelled
 from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
 from xferd.owners import Owners
@@ -93,7 +94,8 @@ class FakeTrees:
         return self._gate.enter("trees.weigh", staged).addCallback(lambda _: 0)
 
     def discard(self, staged: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._discard(staged))
+        # As in the store, a cancellation does not stop it.
+        return Deferred.fromCoroutine(then_cancelled(Deferred.fromCoroutine(self._discard(staged))))
 
     async def _stage(self) -> str:
         await self._gate.enter("trees.stage")
