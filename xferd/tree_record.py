@@ -53,6 +53,15 @@ IMPLIED: Final = 2
 """The flag of a directory whose metadata come from the layers below."""
 
 
+EARLIEST: Final = -(1 << 31) * 10**9
+"""The first time that each file system can store, in nanoseconds since 1970: in 1901."""
+
+LATEST: Final = ((1 << 31) - 1) * 10**9
+"""The last one, in 2038; a file system stores other times as the nearest that it can."""
+
+_MOST_TIME: Final = (1 << 63) - 1
+
+
 @frozen(eq=False)
 class RecordedEntry:
     """
@@ -60,7 +69,8 @@ class RecordedEntry:
 
     @ivar mode: permission bits and type.
     @ivar size: the size of a regular file; the number of a device.
-    @ivar mtime: nanoseconds since the epoch.
+    @ivar mtime: nanoseconds since the epoch; before L{EARLIEST} or after L{LATEST} the file
+        system may show another time.
     @ivar crc: the CRC-32 of a regular file's content: of a sparse one of its parts.
     @ivar link: the target of a symbolic link.
     @ivar xattrs: extended attributes of a regular file or a directory, without those that
@@ -95,6 +105,13 @@ class TreeRecord:
 
     directories: dict[bytes, RecordedEntry]
     files: dict[bytes, dict[bytes, RecordedEntry | None]]
+
+
+def _fitted(mtime: int) -> int:
+    """
+    A time as the record can hold it.
+    """
+    return max(-_MOST_TIME, min(_MOST_TIME, mtime))
 
 
 class RecordWriter:
@@ -133,7 +150,7 @@ class RecordWriter:
         if above is not self._in:
             self._enter(above)
         uid, gid, mode = owner
-        self._buffer += _ENTRY.pack(_FILE, len(name), uid, gid, mode, size, mtime, crc)
+        self._buffer += _ENTRY.pack(_FILE, len(name), uid, gid, mode, size, _fitted(mtime), crc)
         self._buffer += name
         if parts is not None:
             parts = list(parts)
@@ -151,7 +168,9 @@ class RecordWriter:
         """
         self._enter(above)
         uid, gid, mode = owner
-        self._append(_ENTRY.pack(_SYMLINK, len(name), uid, gid, mode, len(link), mtime, 0) + name + link)
+        self._append(
+            _ENTRY.pack(_SYMLINK, len(name), uid, gid, mode, len(link), _fitted(mtime), 0) + name + link
+        )
 
     def node(self, above: bytes, name: bytes, owner: tuple[int, int, int], device: int, mtime: int) -> None:
         """
@@ -159,7 +178,7 @@ class RecordWriter:
         """
         self._enter(above)
         uid, gid, mode = owner
-        self._append(_ENTRY.pack(_NODE, len(name), uid, gid, mode, device, mtime, 0) + name)
+        self._append(_ENTRY.pack(_NODE, len(name), uid, gid, mode, device, _fitted(mtime), 0) + name)
 
     def hard_link(self, above: bytes, name: bytes, target: bytes) -> None:
         """
@@ -177,7 +196,7 @@ class RecordWriter:
         @param flags: L{OPAQUE} and L{IMPLIED}.
         """
         uid, gid, mode = owner
-        self._append(_ENTRY.pack(_DIRECTORY, len(path), uid, gid, mode, 0, mtime, flags) + path)
+        self._append(_ENTRY.pack(_DIRECTORY, len(path), uid, gid, mode, 0, _fitted(mtime), flags) + path)
 
     def whiteout(self, above: bytes, name: bytes) -> None:
         """

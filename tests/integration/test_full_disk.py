@@ -130,19 +130,23 @@ class FullDiskTests(FullDiskCase):
 
     async def test_interrupted(self) -> None:
         """
-        The partial blobs of a killed daemon are removed with the image's name,
-        although no image was complete, also on a full disk.
+        The partial blobs of a killed daemon are removed with the image's name once
+        their job is cancelled, although no image was complete, also on a full disk.
         """
         image = sample_image(1, 2_000_000)
         self.registry.add(image, "app", "1")
         name = f"{self.registry.host}/app:1"
         self.registry.faults.plant(Stall(1_000_000), str(image.layers[0].blob.digest))
-        await self.fetched(await self.api.pull(name), 1_000_000)
+        job_id = await self.api.pull(name)
+        await self.fetched(job_id, 1_000_000)
         await self.daemon.stop("KILL")
         self.disk.fill()
         await self.start()
         (shown,) = await self.daemon.show("gc")
         self.assertEqual(shown["freed"]["partials"], 0)
+        _, errors, code = await self.daemon.try_ctl("rm", name)
+        self.assertEqual((code, f"'xferctl cancel {job_id}'" in errors), (1, True), errors)
+        await self.daemon.ctl("cancel", job_id)
         (shown,) = await self.daemon.show("rm", name)
         self.assertEqual(shown["freed"]["partials"], 1)
         self.assertGreater(shown["freed"]["bytes"], 900_000)

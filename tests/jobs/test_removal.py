@@ -164,7 +164,7 @@ class RemovalTests(JobsCase):
         self.settle()
         removing = self.jobs.image_admin.remove(f"{HOST}/app")
         self.settle()
-        self.failureResultOf(removing, NotFound)
+        self.assertIn(f"'xferctl cancel {job_id}'", str(self.failureResultOf(removing, NotFound).value))
         self.jobs.cancel(job_id)
         self.settle()
         self.assertEqual(len(self.store.blobs.partials[blob]), 10_000)

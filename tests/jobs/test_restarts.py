@@ -290,6 +290,21 @@ class KilledTests(RestartsCase):
         self.assertIn("pull it again", self.assert_failed(job_id, "INTERRUPTED"))
         self.assertEqual(self.jobs.figures().interrupted, {"pull": 1})
 
+    def test_cancelled_while_it_waits(self) -> None:
+        """
+        A job that is cancelled before its client comes back leaves its partial blobs to
+        the removal of its image.
+        """
+        job_id, blob = self.stalled_pull(REJOIN)
+        self.killed()
+        self.jobs.cancel(job_id)
+        self.settle()
+        (layer,) = self.job(job_id)["layers"]
+        self.assertEqual((layer["digest"], layer["state"]), (str(blob), "cancelled"))
+        freed = self.jobs.image_admin.remove(f"{HOST}/app")
+        self.settle()
+        self.assertEqual(self.successResultOf(freed).partials, 1)
+
     def test_ended_at_once(self) -> None:
         """
         A job that has failed before its client's request is answered stays as it is.

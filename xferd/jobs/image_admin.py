@@ -5,7 +5,8 @@ The administration of the store's images: tags, pins, removal, garbage collectio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -20,8 +21,8 @@ from xferd.interfaces.store import Image, IStore
 from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.images.naming import Naming
-from xferd.jobs.images.stored import no_image, stored_image
-from xferd.jobs.job import rfc3339
+from xferd.jobs.images.stored import no_image, no_image_yet, stored_image
+from xferd.jobs.job import ENDED, rfc3339
 from xferd.names import Digest, Reference
 
 
@@ -105,7 +106,10 @@ class ImageAdmin:
         """
         wanted = Reference.parse(reference)
         self._check()
-        begun = await self._begun(wanted)
+        records = await self._begun(wanted)
+        begun = frozenset(
+            Digest.parse(layer["digest"]) for record in records for layer in record.get("layers", ())
+        )
         missing: NotFound | None = None
         try:
             await uninterrupted(self._store.images.remove(wanted))
@@ -117,21 +121,20 @@ class ImageAdmin:
             self._broker.removed(wanted)
         freed = await uninterrupted(self._store.gc.collect(dry_run=False, abandoned=begun))
         if missing is not None and not freed.partials:
-            raise no_image(wanted) from missing
+            unfinished = [record["id"] for record in records if record["state"] not in ENDED]
+            raise (no_image_yet(wanted, unfinished[0]) if unfinished else no_image(wanted)) from missing
         return freed
 
-    async def _begun(self, reference: Reference) -> Set[Digest]:
+    async def _begun(self, reference: Reference) -> Sequence[Mapping[str, Any]]:
         """
-        The blobs that unfinished jobs have fetched for a name.
+        The records of the jobs for a name that are not done.
         """
         try:
             records = await self._store.journal.unfinished(str(reference))
         except StoreError as e:
             self._log.warn("cannot look for unfinished jobs of {name}: {error}", name=reference, error=e)
-            return frozenset()
-        return frozenset(
-            Digest.parse(layer["digest"]) for record in records for layer in record.get("layers", ())
-        )
+            return ()
+        return records
 
     async def _collect(self, dry_run: bool, partials: bool) -> Freed:
         """

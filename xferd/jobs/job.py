@@ -14,7 +14,7 @@ from attrs import define, field
 
 from xferd.credentials import Credentials
 from xferd.errors import MAX_MESSAGE, XferdError
-from xferd.interfaces.job_json import ErrorJSON, FindingJSON, JobDetailsJSON, JobJSON
+from xferd.interfaces.job_json import ErrorJSON, FindingJSON, JobDetailsJSON, JobJSON, LayerJSON
 from xferd.jobs.request import Request
 from xferd.jobs.rows import PRESENT, Row
 from xferd.jobs.upload_stream import UploadStream
@@ -99,6 +99,7 @@ class Job:
     @ivar warnings: the warnings of their registries, each once: C{HOST: TEXT};
         and those of xferd itself.
     @ivar findings: the damage that a verification found.
+    @ivar earlier: the layers that it had in an earlier daemon.
     @ivar size: the bytes of all layers, each blob once.
     @ivar transfers: the ids of the transfers that it waited for over the
         network, in their order; the first L{MAX_TRANSFERS}.
@@ -127,6 +128,7 @@ class Job:
     repositories: frozenset[Repository] = frozenset()
     warnings: list[str] = field(factory=list)
     findings: list[FindingJSON] = field(factory=list)
+    earlier: Sequence[LayerJSON] = ()
     size: int = field(default=0, init=False)
     _rows: list[Row] = field(factory=list, init=False)
     _of_blob: dict[Digest, list[Row]] = field(factory=dict, init=False)

@@ -309,6 +309,7 @@ def _job_of(number: int, unfinished: UnfinishedJob) -> Job:
         restart=values["restart"],
         transfers=dict.fromkeys(record.get("transfers", ())),
         warnings=list(record["warnings"]),
+        earlier=record.get("layers", ()),
         repositories=frozenset(
             Reference.parse(name).repository for name in (reference, record["target"]) if name
         ),

@@ -23,9 +23,9 @@ from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
-from xferd.jobs.job import BUG, Job, describe, rfc3339
+from xferd.jobs.job import BUG, ENDED, Job, describe, rfc3339
 from xferd.jobs.reporter import Reporter
-from xferd.jobs.rows import ROWS_IN_A_TURN, make_rows
+from xferd.jobs.rows import PRESENT, ROWS_IN_A_TURN, make_rows
 from xferd.jobs.shutdown_errors import stopped
 from xferd.names import Digest, Reference, Repository
 from xferd.transfer.eventual import Background, Eventual
@@ -296,8 +296,7 @@ class Runner:
             running.work.cancel()
             if job_id in self._running:
                 # Its work takes a while to end.
-                record = {**running.job.to_json(), "state": "cancelled"}
-                _ = self._record({**record, "finished": rfc3339(self._wall_clock())})
+                _ = self._record(self._record_of(running, "cancelled", None))
 
     def reporter(self, job: Job) -> Reporter:
         """
@@ -388,8 +387,16 @@ class Runner:
         """
         The record of a job that ends.
         """
+        job = running.job
+        record = job.with_layers()
+        if not record["layers"]:
+            # It ends before it knows its layers again: their partial blobs go with its image.
+            record["layers"] = [
+                {**layer, "state": layer["state"] if layer["state"] in ENDED | PRESENT else state, "why": ""}
+                for layer in job.earlier
+            ]
         return {
-            **running.job.with_layers(),
+            **record,
             "state": state,
             "error": None if error is None else describe(error),
             "finished": rfc3339(self._wall_clock()),

@@ -57,7 +57,7 @@ for its set of whiteouts, for each whiteout, for its extended attributes, and
 for each of these.
 """
 
-_PACKED: Final = Struct("=HIIq")
+_PACKED: Final = Struct("=HIIqI")
 
 
 @define(weakref_slot=False)
@@ -88,7 +88,8 @@ class Directory:
         """
         if self.attributes is None:
             return None
-        mode, uid, gid, mtime = _PACKED.unpack(self.attributes)
+        mode, uid, gid, seconds, fraction = _PACKED.unpack(self.attributes)
+        mtime = seconds * 10**9 + fraction
         return Entry(real, DIRECTORY, mode, uid, gid, 0, mtime, xattrs=self.xattrs)
 
 
@@ -300,7 +301,7 @@ class Directories:
         """
         directory = self.known[real]
         self._charge(_size(entry.xattrs) - _size(directory.xattrs))
-        directory.attributes = _PACKED.pack(entry.mode, entry.uid, entry.gid, entry.mtime)
+        directory.attributes = _PACKED.pack(entry.mode, entry.uid, entry.gid, *divmod(entry.mtime, 10**9))
         directory.xattrs = entry.xattrs
 
     def add_whiteout(self, real: bytes, name: bytes) -> None:

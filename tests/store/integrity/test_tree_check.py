@@ -12,7 +12,7 @@ from threading import Event
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unpack.tars import END, IS_ROOT, LIMITS, blocks, file, folder, header
+from tests.unpack.tars import END, IS_ROOT, LIMITS, blocks, file, folder, header, pax, symlink
 from xferd.errors import StoreError
 from xferd.interfaces.integrity import Damage
 from xferd.store.integrity.pace import Pace
@@ -105,6 +105,19 @@ class TreeCheckTests(SynchronousTestCase):
         """
         Nothing is found in a whole tree.
         """
+        self.assertEqual(self.check(), [])
+
+    def test_far_times(self) -> None:
+        """
+        Times that the file system cannot store, or not exactly, are no damage.
+        """
+        entries = []
+        for seconds in (-(10**13), -(10**10), -(2**31) - 1, 2**31, 10**10, 10**13):
+            time, name = pax({b"mtime": b"%d" % seconds}), b"%d" % seconds
+            entries += [time, file(b"f" + name), time, symlink(b"s" + name, b"x"), time]
+            entries += [header(b"p" + name, b"6"), time, folder(b"d" + name + b"/")]
+        self.path = self.mktemp()
+        self.record = self.make(b"".join((*entries, END)))
         self.assertEqual(self.check(), [])
 
     def test_content(self) -> None:

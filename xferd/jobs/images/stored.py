@@ -41,6 +41,16 @@ def stored_layers(store: IStore, image: Image) -> list[Layer]:
     return layers[::-1]
 
 
+def no_image_yet(reference: Reference, job_id: str) -> NotFound:
+    """
+    The error for a name that a job has not made yet.
+    """
+    return NotFound(
+        f"the store has no image {reference.familiar()} yet; "
+        f"'xferctl cancel {job_id}' ends the job that fetches it"
+    )
+
+
 def no_image(reference: Reference) -> NotFound:
     """
     The error for a name that the store does not have.

@@ -21,7 +21,7 @@ from xferd.interfaces.integrity import Damage
 from xferd.store.integrity.pace import PIECE, Pace, UncachedReader
 from xferd.store.trees.implied_directories import OVERLAY, DirectoryMetadata, MetadataByPath
 from xferd.store.trees.walk import components, opaque, xattr
-from xferd.tree_record import RecordedEntry, TreeRecord
+from xferd.tree_record import EARLIEST, LATEST, RecordedEntry, TreeRecord
 
 MOST: Final = 1000
 """Damaged entries of one tree that are named."""
@@ -288,7 +288,7 @@ class TreeCheck:
             self._found(path, f"belongs to {uid}:{gid}; it should belong to {to_uid}:{to_gid}")
         if mode != to_mode:
             self._found(path, f"has the mode {mode:o}; it should have {to_mode:o}")
-        if mtime != to_mtime:
+        if mtime != to_mtime and EARLIEST <= to_mtime <= LATEST:
             self._found(path, f"was modified at {mtime} ns since 1970; it should be {to_mtime}")
 
     def _xattrs(self, path: bytes, fd: int, wanted: Mapping[bytes, bytes]) -> None:
