@@ -129,7 +129,7 @@ class Soak:
             self.target.storage = Storage()
             for registry in (self.source, self.target):
                 registry.log.clear()
-        self.judge()
+        print(self.judge())
 
     async def client(self, stop: float) -> None:
         """
@@ -220,14 +220,15 @@ class Soak:
             self.begun,
         )
 
-    def judge(self) -> None:
+    def judge(self) -> str:
         """
         Compare the first samples with the last.
 
+        @return: the medians of both.
         @raise Wrong: something has grown.
         """
         compared = self.samples[WARM_UP:]
-        third = len(compared) // 3
+        third, medians = len(compared) // 3, list[str]()
         if third < 1:
             raise Wrong(f"{len(self.samples)} rests are too few to compare; soak for longer")
         for name, slack in SLACK.items():
@@ -235,7 +236,7 @@ class Soak:
                 median(getattr(sample, name) for sample in part)
                 for part in (compared[:third], compared[-third:])
             )
-            print(f"{name}: {first:g} in the first third, {last:g} in the last")
+            medians.append(f"{name} {first:g} and {last:g}")
             if last > first + slack:
                 raise Wrong(f"{name} grew from {first:g} to {last:g}")
         for sample in self.samples:
@@ -244,6 +245,7 @@ class Soak:
                 raise Wrong(
                     f"the journal has {sample.journal} KiB after {sample.jobs} jobs, not at most {most}"
                 )
+        return f"in the first and in the last third: {', '.join(medians)}"
 
 
 def descendants(pid: int) -> list[int]:

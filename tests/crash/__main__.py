@@ -18,16 +18,17 @@ from twisted.internet.task import react
 
 from tests.crash.campaign import Campaign, Figures
 from tests.crash.site import Site, Wrong
+from tests.crash.work import KINDS
 
 
-async def crash(reactor: Any, kills: int, seed: int, verbose: bool) -> int:
+async def crash(reactor: Any, kills: int, seed: int, names: Sequence[str], verbose: bool) -> int:
     """
     Run a campaign, and print its figures.
 
     @return: 1 where a check failed, else 0.
     """
     site = Site(reactor, Path(mkdtemp(prefix="xferd-crash-")))
-    campaign = Campaign(site, seed, lambda text: verbose and print(text, flush=True))
+    campaign = Campaign(site, seed, names, lambda text: verbose and print(text, flush=True))
     print(f"seed {seed}", flush=True)
     failed = 0
     try:
@@ -71,11 +72,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300, help="how many (300)")
     parser.add_argument("--seed", type=int, help="draw the instants of an earlier run, whose seed it printed")
     parser.add_argument("--verbose", action="store_true", help="print a line for each round")
+    parser.add_argument("names", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; all by default")
     args = parser.parse_args()
+    for name in args.names:
+        if name not in KINDS:
+            parser.error(f"there is no kind of work {name!r}")
     seed = randbits(32) if args.seed is None else args.seed
 
     async def run(reactor: Any) -> None:
-        sys.exit(await crash(reactor, args.kills, seed, args.verbose))
+        sys.exit(await crash(reactor, args.kills, seed, args.names or list(KINDS), args.verbose))
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 

@@ -5,8 +5,8 @@ Rounds of work with kills, and what has to be true after each kill and in the en
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from itertools import cycle
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, pairwise
 from random import Random
 from typing import Any
 
@@ -14,7 +14,7 @@ from attrs import define, field
 
 from tests.crash.site import ENDS, PATIENCE, Kill, Site, Wrong
 from tests.crash.store_check import StoreCheck
-from tests.crash.traffic import STEP, Coverage, is_blob
+from tests.crash.traffic import STEP, moved_twice
 from tests.crash.work import KINDS, Work, remove
 from xferd.ctl.client import ENDED
 from xferd.testing.registry import Registry
@@ -56,8 +56,12 @@ class Campaign:
     A number of kills of daemons in one data directory.
     """
 
-    def __init__(self, site: Site, seed: int, say: Callable[[str], object]) -> None:
-        self.figures = {name: Figures() for name in KINDS}
+    def __init__(self, site: Site, seed: int, names: Sequence[str], say: Callable[[str], object]) -> None:
+        """
+        @param names: the kinds of work.
+        @param say: gets a line for each round.
+        """
+        self.figures = {name: Figures() for name in names}
         self._site = site
         self._seed = seed
         self._say = say
@@ -69,7 +73,7 @@ class Campaign:
 
         @raise Wrong: a check failed; it says in which round, and after which kills.
         """
-        for number, name in enumerate(cycle(KINDS)):
+        for number, name in enumerate(cycle(self.figures)):
             round_ = _Round(self._site, self._check, name, Random(f"{self._seed} {number}"), self)
             await round_.run(number)
             if sum(sum(figures.kills.values()) for figures in self.figures.values()) >= kills:
@@ -106,15 +110,17 @@ class _Round:
         try:
             await self._site.configure(self._kind.limits)
             await self._kind.begin(self._site, work)
-            for _ in range(self._rng.randint(1, 3)):
+            for _ in range(self._rng.randint(2, 5)):
                 await self._kill()
             await self._end()
         except Wrong as e:
             kills = "; ".join(map(str, self._kills))
             raise Wrong(f"round {number} ({work.name}), {kills}: {e}") from e
         finally:
-            await work.source.stop()
-            await work.target.stop()
+            for registry in (work.source, work.target):
+                await registry.stop()
+            for other in work.others:
+                await other.stop()
 
     async def _kill(self) -> None:
         """
@@ -150,7 +156,7 @@ class _Round:
         figures.staged += kill.staged > 0
         figures.uploads += kill.uploads > 0
         if kill.victim in ENDS:
-            figures.streams += kill.streams
+            figures.streams += kill.queues.streams
             if problems := self._check.problems():
                 raise Wrong(f"before the next start: {problems}")
         return kill
@@ -203,26 +209,20 @@ class _Round:
         """
         Count the bytes that were moved twice after each kill.
         """
-        log, figures = self._work.source.log, self._figures
-        coverage = Coverage()
         kills = [kill for kill in self._kills if kill.victim in ENDS]
-        marks = [kill.mark for kill in kills]
-        coverage.add(log[: marks[0]] if marks else log)
-        told, open_kills = [], list[Kill]()
-        for kill, start, stop in zip(kills, marks, [*marks[1:], len(log)][: len(kills)], strict=True):
-            open_kills.append(kill)
-            told.append(f"{kill.victim} at {kill.after:.2f} s")
-            if not any(is_blob(exchange) for exchange in log[start:stop]):
-                continue  # The next daemon has asked for nothing yet.
-            twice = max(0, coverage.add(log[start:stop]) - sum(each.queues.unsent for each in open_kills))
-            streams = sum(each.streams for each in open_kills)
-            most = streams * STEP + sum(each.queues.received for each in open_kills)
-            told.append(f"{streams} streams, {twice // 1024} KiB twice")
+        logs = [*(kill.log for kill in kills), self._work.source.log]
+        lives = [logs[0], *(log[len(earlier) :] for earlier, log in pairwise(logs))]
+        told = []
+        for kill, again in zip(kills, moved_twice(lives), strict=True):
+            queues = kill.queues
+            twice, most = max(0, again - queues.unsent), queues.streams * STEP + queues.received
             if twice > most:
-                raise Wrong(f"{twice} bytes were received twice, not at most {most}, after {told}")
-            figures.twice += twice
-            figures.most = max(figures.most, twice)
-            open_kills.clear()
+                raise Wrong(f"{twice} bytes were received twice, not at most {most}, after {kill}; {queues}")
+            told.append(
+                f"{kill.victim} at {kill.after:.2f} s, {queues.streams} streams, {twice // 1024} KiB twice"
+            )
+            self._figures.twice += twice
+            self._figures.most = max(self._figures.most, twice)
         self._campaign.say(f"{self._work.name}: {'; '.join(told)}")
 
     def _count_pushed(self) -> None:
@@ -235,6 +235,9 @@ class _Round:
             if document is None or document.digest != image.digest:
                 raise Wrong(f"{name} was not pushed")
             size += sum(blob.descriptor.size for blob in image.blobs)
+        for path, digest in self._work.links.items():
+            if not path.exists() or path.read_text() != digest:
+                raise Wrong(f"{path} was not pushed")
         twice, most = target.bytes_received - size, STEP * sum(kill.uploads for kill in self._kills)
         if not 0 <= twice <= most:
             raise Wrong(f"{twice} bytes were pushed twice, not at most {most}")

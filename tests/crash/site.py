@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,17 +15,18 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.crash.traffic import Queues, open_streams, queues
+from tests.crash.traffic import Queues, queues
 from tests.integration.peers import PeerFailed
 from tests.integration.programs import Xferd
 from tests.integration.test_daemon import API
 from xferd.interfaces.reactor import IReactor
+from xferd.testing.answers import Exchange
 from xferd.testing.registry import Registry
 
 PATIENCE: Final = 120.0
 """Seconds in which all jobs have to end."""
 
-LIMITS: Final = {"downloads": 3, "ranges": 1, "upload_rate": 0}
+LIMITS: Final = {"downloads": 3, "ranges": 1, "download_rate": 0, "upload_rate": 0}
 """The limits that no kind of work changes."""
 
 
@@ -45,24 +47,22 @@ class Kill:
 
     @ivar after: seconds from the beginning of the work, or of the start of a daemon.
     @ivar victim: C{daemon}, C{start} (a daemon that starts), C{worker} or C{layer}.
-    @ivar streams: the blobs, or parts, that were arriving.
     @ivar uploads: the upload sessions that were open.
     @ivar staged: the entries of C{staging/}.
     @ivar queues: the sockets with the registry that sends.
-    @ivar mark: the number of exchanges that this registry had logged.
+    @ivar log: the exchanges of this registry as they were.
     """
 
     after: float
     victim: str
-    streams: int
     uploads: int
     staged: int
     queues: Queues
-    mark: int
+    log: Sequence[Exchange]
 
     def __str__(self) -> str:
         return (
-            f"{self.victim} killed after {self.after:.3f} s, with {self.streams} streams, "
+            f"{self.victim} killed after {self.after:.3f} s, with {self.queues.streams} streams, "
             f"{self.uploads} uploads, {self.staged} entries in staging"
         )
 
@@ -157,11 +157,11 @@ class Site:
         kill = Kill(
             after,
             victim if found is not None else "daemon",
-            open_streams(source),
             target.sessions,
             len(os.listdir(self.data / "staging")),
             queues(source),
-            len(source.log),
+            # Until it hears of the kill, the registry counts further bytes as sent.
+            [copy(exchange) for exchange in source.log],
         )
         os.kill(chosen, signal.SIGKILL)
         if chosen == pid:

@@ -6,7 +6,7 @@ kill.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ class Queues:
     """
     The sockets at an instant.
 
+    @ivar streams: the blobs, or parts of them, that the registry is sending, or that the daemon has not read.
     @ivar received: bytes in the receive buffers of the daemon.
     @ivar unsent: bytes that the registry has counted as sent and the daemon's kernel has not.
     """
 
+    streams: int
     received: int
     unsent: int
 
@@ -38,15 +40,17 @@ def queues(registry: Registry) -> Queues:
     Look at the sockets between the daemon and a registry.
     """
     port = int(registry.host.rpartition(":")[2])
-    received = unsent = 0
+    received = unsent = unread = 0
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, _, waiting, *_ = line.split()
         sending, receiving = (int(size, 16) for size in waiting.split(":"))
         if int(remote.split(":")[1], 16) == port:
             received += receiving
+            unread += receiving > 0
         elif int(local.split(":")[1], 16) == port:
             unsent += sending
-    return Queues(received, unsent + sum(map(_buffered, _transports(registry))))
+    sending_now = sum(e.state == "open" and e.method == "GET" and "/blobs/" in e.path for e in registry.log)
+    return Queues(max(sending_now, unread), received, unsent + sum(map(_buffered, _transports(registry))))
 
 
 def _transports(registry: Registry) -> Iterable[Any]:
@@ -62,46 +66,42 @@ def _buffered(transport: Any) -> int:
     return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
 
 
-def open_streams(registry: Registry) -> int:
+def moved_twice(lives: Sequence[Sequence[Exchange]]) -> list[int]:
     """
-    The number of blobs, or parts of them, that the registry is sending.
+    Count the bytes of blobs that were sent again.
+
+    @param lives: the answers that each daemon got.
+    @return: for each kill between two of them, those that the killed daemon had been sent.
     """
-    return sum(e.state == "open" and e.method == "GET" and "/blobs/" in e.path for e in registry.log)
+    twice = [0] * (len(lives) - 1)
+    known: dict[str, list[tuple[int, int]]] = {}
+    last: dict[str, int] = {}
+    for number, life in enumerate(lives):
+        for path, spans in _spans(life).items():
+            earlier = known.get(path, [])
+            if path in last:
+                both = (min(stop, b) - max(start, a) for start, stop in spans for a, b in earlier)
+                twice[last[path]] += sum(size for size in both if size > 0)
+            known[path] = list(Spans.of([*earlier, *spans]).all())
+            last[path] = number
+    return twice
 
 
-def is_blob(exchange: Exchange) -> bool:
+def _spans(exchanges: Iterable[Exchange]) -> dict[str, list[tuple[int, int]]]:
     """
-    Whether an answer has bytes of a blob.
+    The parts of blobs that were sent, by path.
     """
-    return exchange.method == "GET" and "/blobs/" in exchange.path and exchange.status in (200, 206)
-
-
-class Coverage:
-    """
-    The bytes of each blob that were sent to the daemons so far.
-    """
-
-    def __init__(self) -> None:
-        self._spans: dict[str, list[tuple[int, int]]] = {}
-
-    def add(self, exchanges: Iterable[Exchange]) -> int:
-        """
-        Add the answers that one daemon got.
-
-        @return: how many of their bytes earlier daemons had got.
-        """
-        twice = 0
-        arrived: dict[str, list[tuple[int, int]]] = {}
-        for exchange in exchanges:
-            if is_blob(exchange):
-                start = int(found[1]) if (found := re.match(r"bytes=([0-9]+)-", exchange.range or "")) else 0
-                arrived.setdefault(exchange.path, []).append((start, start + exchange.bytes_sent))
-        for path, spans in arrived.items():
-            earlier = self._spans.get(path, [])
-            for number, (start, stop) in enumerate(spans):
-                # A stream ends where a later one began; what is behind that was sent and not read.
-                stop = min([stop, *(begun for begun, _ in spans[number + 1 :] if begun > start)])
-                twice += sum(max(0, min(stop, b) - max(start, a)) for a, b in earlier)
-                spans[number] = start, stop
-            self._spans[path] = list(Spans.of([*earlier, *spans]).all())
-        return twice
+    found: dict[str, list[tuple[int, int]]] = {}
+    for exchange in exchanges:
+        if exchange.method == "GET" and "/blobs/" in exchange.path and exchange.status in (200, 206):
+            asked = re.match(r"bytes=([0-9]+)-", exchange.range or "")
+            start = int(asked[1]) if asked is not None else 0
+            found.setdefault(exchange.path, []).append((start, start + exchange.bytes_sent))
+    # A stream ends where a later one began; what is behind that was sent and not read.
+    return {
+        path: [
+            (start, min([stop, *(begun for begun, _ in spans[number + 1 :] if begun > start)]))
+            for number, (start, stop) in enumerate(spans)
+        ]
+        for path, spans in found.items()
+    }

@@ -5,6 +5,7 @@ The kinds of work during which daemons are killed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from random import Random
 from typing import Final
 from urllib.parse import quote
@@ -15,6 +16,8 @@ from twisted.internet.error import ConnectError
 from twisted.web.client import ResponseFailed
 
 from tests.crash.site import Site, Wrong
+from tests.integration.peers import DockerRegistry
+from tests.integration.test_job_restarts import fill
 from xferd.testing.images import SampleImage, image_of, sample_layer, write_layout
 from xferd.testing.layers import LayerBuilder, SampleLayer
 from xferd.testing.registry import Registry
@@ -34,6 +37,8 @@ class Work:
     @ivar images: the references that have to be there in the end.
     @ivar pushed: the images that the target has to have in the end, by repository.
     @ivar clients: xferctl commands: their output, errors and exit status.
+    @ivar others: docker-registries, to be stopped in the end.
+    @ivar links: files that have to have these digests in the end.
     @ivar removed: references that are removed, by requests that end with the daemon.
     """
 
@@ -45,6 +50,8 @@ class Work:
     images: set[str] = field(factory=set)
     pushed: dict[str, SampleImage] = field(factory=dict)
     clients: list[Deferred[tuple[str, str, int]]] = field(factory=list)
+    others: list[DockerRegistry] = field(factory=list)
+    links: dict[Path, str] = field(factory=dict)
     removed: set[str] = field(factory=set)
 
     @property
@@ -140,6 +147,26 @@ async def remove(site: Site, references: Iterable[str]) -> None:
         await site.api("POST", "gc", {})
 
 
+async def docker_registry(site: Site, work: Work) -> None:
+    """
+    A pull from Debian's docker-registry, and a push to it.
+    """
+    images = [image_of([sample_layer(size * MIB, work.seed) for size in (1, 3)]) for _ in range(2)]
+    directory = site.place / f"docker{work.seed}"
+    registry = DockerRegistry(site.reactor, str(directory))
+    await registry.start()
+    work.others.append(registry)
+    for n, image in enumerate(images):
+        fill(directory, f"app{n}", image)
+    repository = directory / "storage/docker/registry/v2/repositories/pushed"
+    work.links[repository / "_manifests/tags/1/current/link"] = str(images[0].digest)
+    pushed, pulled = (f"{registry.host}/app{n}:1" for n in range(2))
+    await site.daemon.ctl("pull", pushed)
+    work.images.update((pushed, pulled))
+    work.jobs.append(await site.begin("push", pushed, target=f"{registry.host}/pushed:1"))
+    work.jobs.append(await site.begin("pull", pulled))
+
+
 async def verifications(site: Site, work: Work) -> None:
     """
     All content is verified while an image is pulled.
@@ -180,6 +207,7 @@ KINDS: Final = {
     "pull": Kind(pulls, 2.0),
     "streams": Kind(large_pull, 4.0, {"downloads": 4, "ranges": 4}),
     "push": Kind(pushes, 1.5, {"upload_rate": 4 * MIB}),
+    "docker": Kind(docker_registry, 1.5, {"download_rate": 3 * MIB, "upload_rate": 3 * MIB}),
     "import": Kind(imports, 1.5),
     "unpack": Kind(unpackings, 1.0),
     "verify": Kind(verifications, 1.0),
