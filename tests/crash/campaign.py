@@ -19,6 +19,9 @@ from tests.crash.work import KINDS, Work, remove
 from xferd.ctl.client import ENDED
 from xferd.testing.registry import Registry
 
+MOST_KILLS = 4
+"""Kills of daemons in a round: after five deaths in a row, a job is not begun again."""
+
 STARTS_KILLED = 1 / 6
 """How often a daemon is killed while it starts."""
 
@@ -110,8 +113,9 @@ class _Round:
         try:
             await self._site.configure(self._kind.limits)
             await self._kind.begin(self._site, work)
-            for _ in range(self._rng.randint(2, 5)):
-                await self._kill()
+            for _ in range(self._rng.randint(2, MOST_KILLS)):
+                if self._ends() < MOST_KILLS:
+                    await self._kill()
             await self._end()
         except Wrong as e:
             kills = "; ".join(map(str, self._kills))
@@ -128,13 +132,15 @@ class _Round:
         """
         after = self._rng.uniform(0.0, self._kind.span)
         victim = self._rng.choice(VICTIMS)
+        if len(self._kills) > self._ends():
+            victim = "daemon"  # A layer whose process dies twice is given up.
         began = self._site.reactor.seconds()
         while (left := began + after - self._site.reactor.seconds()) > 0:
             self._note(await self._site.jobs())
             await self._site.sleep(min(left, 0.05))
         kill = await self._count_kill(victim, after)
         if kill.victim == "daemon":
-            while self._rng.random() < STARTS_KILLED:
+            while self._ends() < MOST_KILLS and self._rng.random() < STARTS_KILLED:
                 starting = self._site.begin_start()
                 await self._site.sleep(after := self._rng.uniform(0.0, LONGEST_START))
                 await self._count_kill("start", after)
@@ -144,6 +150,12 @@ class _Round:
             lost = [job for job in self._done if jobs[job]["state"] != "done"]
             if lost:
                 raise Wrong(f"jobs that were done are not: {lost}")
+
+    def _ends(self) -> int:
+        """
+        The number of daemons that were killed.
+        """
+        return sum(kill.victim in ENDS for kill in self._kills)
 
     async def _count_kill(self, victim: str, after: float) -> Kill:
         """
