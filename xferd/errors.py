@@ -41,6 +41,7 @@ The errors of xferd, in one tree::
     │   └── DiffIDMismatch         a layer differs from the one in the config
     ├── StoreError                 the operator repairs it
     │   ├── DiskFull
+    │   ├── StoreDamaged           a verification could not repair it
     │   └── StoreLocked            another daemon uses the data directory
     ├── WorkerLost                 an unpacking process died
     ├── EngineFailed               a container engine does not answer, or refuses

@@ -18,6 +18,7 @@ from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.restarts import MOST_CRASHES, WINDOW
 from xferd.names import Digest
 from xferd.testing.images import sample_image
+from xferd.transfer.progress import WINDOW as WINDOW_OF_RATES
 
 ANN = Credentials("ann", Secret("pass"))
 
@@ -138,6 +139,23 @@ class StoppedTests(RestartsCase):
         self.registry.finish(blob)
         self.settle()
         self.assert_done(slow)
+
+    def test_stalls(self) -> None:
+        """
+        A job that would have ended in time, but then stalls, is interrupted before the
+        grace ends.
+        """
+        job_id, blob = self.stalled_pull()
+        for _ in range(2):
+            self.wait(1)
+            self.registry.feed(blob, 30_000)
+            self.settle()
+        stopping = Deferred.fromCoroutine(self.jobs.stop(10.0))
+        self.wait(0)
+        self.assertEqual(self.job(job_id)["state"], "running")
+        self.wait(WINDOW_OF_RATES + 1)
+        self.successResultOf(stopping)
+        self.assertEqual(self.job(job_id)["state"], "queued")
 
     def test_grace_ends(self) -> None:
         """

@@ -72,6 +72,9 @@ from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.retry import RetryPolicy
 
+CHECK_INTERVAL = 0.5
+"""Seconds after which it is checked again, during a stop, which jobs will end in time."""
+
 UNWINDING = 1.0
 """Seconds of the grace that are left for jobs to unwind when they are interrupted."""
 
@@ -248,14 +251,23 @@ class Jobs:
         self._uploads.keep_sessions()
         self.image_uses.stop()
         ending = DeferredList(self._runner.stop(grace), consumeErrors=True)
-        interruption = self._clock.callLater(max(0.0, grace - UNWINDING), self._runner.interrupt)
         late = self._clock.callLater(grace, ending.cancel)
+
+        def check() -> None:
+            left = until - self._clock.seconds() - UNWINDING
+            if left > 0.0:
+                self._runner.interrupt_late(left)
+                calls["check"] = self._clock.callLater(min(left, CHECK_INTERVAL), check)
+            else:
+                self._runner.interrupt()
+
+        calls = {"late": late, "check": self._clock.callLater(0.0, check)}
         try:
             await ending
         except CancelledError:
             pass
         finally:
-            for call in (interruption, late):
+            for call in calls.values():
                 if call.active():
                     call.cancel()
         grace = max(0.0, until - self._clock.seconds())

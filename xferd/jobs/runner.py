@@ -153,10 +153,18 @@ class Runner:
         @return: fire when the jobs have ended.
         """
         self.stopping = True
-        for running in tuple(self._running.values()):
-            if running.work is None or not _ends_within(grace, running.job):
-                self._interrupt(running)
+        self.interrupt_late(grace)
         return [running.work for running in self._running.values() if running.work is not None]
+
+    def interrupt_late(self, seconds: float) -> None:
+        """
+        Interrupt the jobs that will not end in time.
+
+        @param seconds: what is left of the grace.
+        """
+        for running in tuple(self._running.values()):
+            if running.work is None or not _ends_within(seconds, running.job):
+                self._interrupt(running)
 
     def interrupt(self) -> None:
         """
