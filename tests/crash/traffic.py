@@ -40,10 +40,15 @@ def queues(registry: Registry) -> Queues:
     Look at the sockets between the daemon and a registry.
     """
     port = int(registry.host.rpartition(":")[2])
+    # The kernel may skip rows of a table that changes while it is read.
+    rows: dict[tuple[str, str], tuple[int, int]] = {}
+    for _ in range(3):
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, _, waiting, *_ = line.split()
+            sending, receiving = (int(size, 16) for size in waiting.split(":"))
+            rows.setdefault((local, remote), (sending, receiving))
     received = unsent = unread = 0
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, _, waiting, *_ = line.split()
-        sending, receiving = (int(size, 16) for size in waiting.split(":"))
+    for (local, remote), (sending, receiving) in rows.items():
         if int(remote.split(":")[1], 16) == port:
             received += receiving
             unread += receiving > 0

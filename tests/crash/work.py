@@ -113,7 +113,11 @@ async def imports(site: Site, work: Work) -> None:
     layout = site.place / "layout" / work.seed
     write_layout(str(layout), {name: image_of([small_files(work, 1000), sample_layer(8 * MIB, work.seed)])})
     work.images.add(name)
+    before = set(await site.jobs())
     work.clients.append(Deferred.fromCoroutine(site.daemon.try_ctl("import", str(layout))))
+    # Without a daemon at its beginning, xferctl ends at once.
+    while not set(await site.jobs()) - before:
+        await site.sleep(0.02)
 
 
 async def unpackings(site: Site, work: Work) -> None:
