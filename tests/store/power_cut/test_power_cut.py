@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from threading import Event
-from typing import Final, TypeVar
+from typing import Final
 
 from tests.store.power_cut.disk import Disk, Said, Sync, choices, write
 from tests.store.power_cut.recording import record
@@ -23,8 +23,6 @@ from xferd.interfaces.blobs import IPartial
 from xferd.names import Digest
 from xferd.store.disk.file_system import remove
 from xferd.store.store import Store
-
-T = TypeVar("T")
 
 ALL: Final = os.environ.get("XFERD_POWER_CUTS") == "all"
 """Whether to try everything, which takes ten minutes."""
@@ -77,19 +75,6 @@ def missing(partial: IPartial) -> list[tuple[int, int]]:
     """
     edges = [partial.offset, *(edge for span in partial.spans for edge in span), len(PARTS)]
     return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
-
-
-def chosen_of(items: Iterable[T], most: int) -> list[T]:
-    """
-    Choose some of many items by chance, without a list of all.
-    """
-    random_of, found = random.Random(1), list[T]()
-    for number, item in enumerate(items):
-        if number < most:
-            found.append(item)
-        elif (place := random_of.randrange(number + 1)) < most:
-            found[place] = item
-    return found
 
 
 class PowerCutTests(CrashCase):
@@ -259,8 +244,9 @@ class PowerCutTests(CrashCase):
         reported as done is there.
         """
         for name in self.checks:
-            states = chosen_of(self.states(self.recorded(name)), STATES)
-            for number, (state, said) in enumerate(states):
+            states = list(self.states(self.recorded(name)))
+            random.Random(1).shuffle(states)
+            for number, (state, said) in enumerate(states[:STATES]):
                 try:
                     self.survive(name, state, said)
                 except Exception as e:
