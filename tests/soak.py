@@ -52,7 +52,7 @@ FAULTS: Final = (
 WARM_UP: Final = 3
 """Samples that are not compared: the daemon has not done everything once."""
 
-LEAST: Final = WARM_UP + 3
+LEAST: Final = WARM_UP + 6
 """The fewest samples of a run, however slow the machine is."""
 
 
