@@ -1,6 +1,9 @@
 # -*- test-case-name: tests.jobs.test_life -*-
 """
 The jobs that have not ended: begun, cancelled, and recorded when they end.
+
+One class has the life cycle of a job, restarts of the daemon included, which makes the module
+long.
 """
 
 from __future__ import annotations

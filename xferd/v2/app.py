@@ -1,6 +1,8 @@
 # -*- test-case-name: tests.v2.test_app -*-
 """
 The routes of the registry (OCI distribution-spec v1.1).
+
+One class has all of them, as Klein wants it, which makes the module long.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_removed(self) -> None:
         """
-        An error with which the image is removed nevertheless is none; another one is.
+        An error is ignored if the image has been removed, and reported otherwise.
         """
         client = Client(("tool", "pull"), ("tool", "rmi"), removed="layer not known")
         environ = self.program("echo 'rpc error: layer not known' >&2; exit 1")

@@ -389,7 +389,7 @@ class LayerTests(SnapshotterCase):
 
     def test_collected_and_cancelled(self) -> None:
         """
-        If nobody waits any more, it is not recorded.
+        A layer whose requests have all been cancelled is not recorded.
         """
         self.refuse(self.collecting(True), CancelledError)
         self.assertEqual(self.keys(), [])
