@@ -16,6 +16,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
+TIMING: dict[str, Any] = {
+    "seconds": 242.0,
+    "phases": {"resolving": 0.6, "waiting": 42.0, "moving": 189.0, "registering": 0.001},
+    "bytes_received": 397_000_000,
+    "bytes_sent": 0,
+    "bytes_saved": 88_000_000,
+    "rate": 2_100_000.0,
+    "bound": {"by": "line", "text": "moving 78 % of 4 min 2 s: the line; ghcr.io sent 2.1 MB/s\x1b"},
+}
+"""
+Where the time of a job went, as the API defines it.
+"""
+
 
 def job(state: str = "running", **more: Any) -> dict[str, Any]:
     """

@@ -285,6 +285,7 @@ class JournalTests(JournalConformance, StoreTestCase):
             "DROP TABLE host; ALTER TABLE daemon DROP COLUMN salt; DROP TABLE incoming_upload;"
             "DROP TABLE blob_origin;"
             "ALTER TABLE job DROP COLUMN request; ALTER TABLE job DROP COLUMN crashes;"
+            "ALTER TABLE attempt DROP COLUMN bytes_moved;"
             "PRAGMA user_version = 8;"
         )
         database.close()

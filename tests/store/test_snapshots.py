@@ -222,7 +222,8 @@ class SnapshotTests(StoreTestCase):
             "labels TEXT NOT NULL, chain_id TEXT, size INTEGER, inodes INTEGER, "
             "PRIMARY KEY (engine, number), UNIQUE (engine, key)) WITHOUT ROWID;"
             "INSERT INTO snapshot SELECT * FROM new.snapshot;"
-            f"PRAGMA user_version = {len(MIGRATIONS) - 1};"
+            "ALTER TABLE attempt DROP COLUMN bytes_moved;"
+            f"PRAGMA user_version = {len(MIGRATIONS) - 2};"
         )
         journal.close()
         os.unlink(f"{self.store.path}/snapshots.db")

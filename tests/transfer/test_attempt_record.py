@@ -22,7 +22,7 @@ class RecordTests(EngineTests):
         attempt = Attempt(ConnectionFailed("cut"))
         watcher = self.request("a", attempt.work(), ONE)
         self.clock.advance(1)
-        watcher.transfer.report(bytes_done=5)
+        watcher.transfer.report(bytes_done=25, moved=5)
         self.clock.advance(2)
         attempt.ends[0].callback(None)
         facts = {
@@ -40,6 +40,7 @@ class RecordTests(EngineTests):
                     "started": BEGIN,
                     "finished": BEGIN,
                     "bytes_done": 0,
+                    "bytes_moved": 0,
                     "code": "CONNECTION_FAILED",
                     "error": "cut",
                 },
@@ -48,7 +49,8 @@ class RecordTests(EngineTests):
                     "attempt": 2,
                     "started": BEGIN + 1,
                     "finished": BEGIN + 3,
-                    "bytes_done": 5,
+                    "bytes_done": 25,
+                    "bytes_moved": 5,
                     "code": None,
                     "error": None,
                 },

@@ -81,6 +81,7 @@ JOB: JobJSON = {
     "restart": None,
     "why": "",
     "until": None,
+    "timing": None,
 }
 
 FREED = Freed(blobs=3, trees=2, layers=2, partials=1, bytes=900)
@@ -113,6 +114,7 @@ ATTEMPT: AttemptJSON = {
     "started": "2026-01-02T03:04:06.000Z",
     "finished": "2026-01-02T03:04:07.500Z",
     "bytes_done": 10,
+    "bytes_moved": 4,
     "code": "CONNECTION_FAILED",
     "error": "the connection broke",
 }
@@ -138,6 +140,10 @@ FIGURES = Figures(
     workers_busy=1,
     resumed={"pull": 6},
     interrupted={"push": 7},
+    durations={"pull": ([("1.0", 2), ("+Inf", 3)], 242.0)},
+    phases={("pull", "moving"): 188.5},
+    bounds={("pull", "line"): 1},
+    saved={"pull": 300},
 )
 
 

@@ -49,10 +49,46 @@ class FindingJSON(TypedDict):
     why: str
 
 
+class BoundJSON(TypedDict):
+    """
+    What bounded a job: what took most of its time.
+
+    C{by} is a value of L{Cause<xferd.jobs.timing.Cause>}, C{whom} the host, or empty;
+    C{phase} the phase in which that took longest, C{seconds} the time that it took, and
+    C{share} that part of the whole; C{text} has all of it in a sentence.
+    """
+
+    by: str
+    whom: str
+    phase: str
+    seconds: float
+    share: float
+    text: str
+
+
+class TimingJSON(TypedDict):
+    """
+    Where the time of a job went that has ended: its duration in C{seconds}, those of its
+    C{phases}, of which they are the sum, and the bytes that moved while it watched their
+    transfers.
+
+    C{bytes_saved} are those that did not have to move; C{rate} is the bytes per second
+    while some moved.  C{bound} is L{None} for a job of less than a second.
+    """
+
+    seconds: float
+    phases: dict[str, float]
+    bytes_received: int
+    bytes_sent: int
+    bytes_saved: int
+    rate: float
+    bound: BoundJSON | None
+
+
 class JobJSON(TypedDict):
     """
     A job, without its layers.  C{why} is the reason why it waits as a whole, and
-    C{until} the time at which it then ends.
+    C{until} the time at which it then ends.  C{timing} is L{None} until it has ended.
     """
 
     id: str
@@ -77,6 +113,7 @@ class JobJSON(TypedDict):
     restart: str | None
     why: str
     until: str | None
+    timing: TimingJSON | None
 
 
 class LayerJSON(TypedDict):
@@ -134,7 +171,8 @@ class TransferJSON(TypedDict):
 class AttemptJSON(TypedDict):
     """
     One attempt of a transfer; C{code} and C{error} are L{None} where it
-    succeeded.
+    succeeded.  C{bytes_done} are there at its end; C{bytes_moved} are those that it has
+    moved itself, L{None} in records of older versions.
     """
 
     transfer: str
@@ -145,6 +183,7 @@ class AttemptJSON(TypedDict):
     started: str
     finished: str
     bytes_done: int
+    bytes_moved: int | None
     code: str | None
     error: str | None
 

@@ -167,6 +167,10 @@ class Figures:
         and scrubs have checked since the start, and of what was C{damaged} and C{healed}.
     @ivar resumed: jobs of an earlier daemon that continued since the start, by kind.
     @ivar interrupted: those that ended since the start as interrupted, by kind.
+    @ivar durations: durations of jobs since the start, by kind, as C{waits}.
+    @ivar phases: their seconds by kind and phase.
+    @ivar bounds: jobs since the start by kind and by what bounded them.
+    @ivar saved: bytes that jobs since the start did not have to move, by kind.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -183,6 +187,10 @@ class Figures:
     checked: Mapping[str, int] = field(factory=dict)
     resumed: Mapping[str, int] = field(factory=dict)
     interrupted: Mapping[str, int] = field(factory=dict)
+    durations: Mapping[str, tuple[Sequence[tuple[str, int]], float]] = field(factory=dict)
+    phases: Mapping[tuple[str, str], float] = field(factory=dict)
+    bounds: Mapping[tuple[str, str], int] = field(factory=dict)
+    saved: Mapping[str, int] = field(factory=dict)
 
 
 class IUploadStream(Interface):

@@ -104,8 +104,8 @@ class IJournal(Interface):
     def record_attempt(record: Mapping[str, Any]) -> Deferred[None]:
         """
         Record one attempt of a transfer: C{transfer}, C{kind}, C{digest},
-        C{source}, C{attempt}, C{started}, C{finished}, C{bytes_done}, C{code},
-        C{error}.
+        C{source}, C{attempt}, C{started}, C{finished}, C{bytes_done}, C{bytes_moved},
+        C{code}, C{error}.
         """
 
     def attempts(transfers: Sequence[str], limit: int) -> Deferred[list[dict[str, Any]]]:

@@ -17,6 +17,7 @@ from xferd.errors import MAX_MESSAGE, XferdError
 from xferd.interfaces.job_json import ErrorJSON, FindingJSON, JobDetailsJSON, JobJSON, LayerJSON
 from xferd.jobs.request import Request
 from xferd.jobs.rows import PRESENT, Row
+from xferd.jobs.timing import CHECKING, REGISTERING, Timing
 from xferd.jobs.upload_stream import UploadStream
 from xferd.names import Digest, Repository
 from xferd.transfer.fair_queue import Turn
@@ -34,7 +35,13 @@ MAX_TRANSFERS = 1000
 """The number of a job's transfers that are remembered."""
 
 _IN_FULL = frozenset({"layers", "transfers"})
-_ADDED: Final[Mapping[str, Any]] = {"findings": [], "restart": None, "why": "", "until": None}
+_ADDED: Final[Mapping[str, Any]] = {
+    "findings": [],
+    "restart": None,
+    "why": "",
+    "until": None,
+    "timing": None,
+}
 """The members that records of older journals lack."""
 
 
@@ -100,6 +107,7 @@ class Job:
         and those of xferd itself.
     @ivar findings: the damage that a verification found.
     @ivar earlier: the layers that it had in an earlier daemon.
+    @ivar timing: where its time goes.
     @ivar size: the bytes of all layers, each blob once.
     @ivar transfers: the ids of the transfers that it waited for over the
         network, in their order; the first L{MAX_TRANSFERS}.
@@ -129,6 +137,7 @@ class Job:
     warnings: list[str] = field(factory=list)
     findings: list[FindingJSON] = field(factory=list)
     earlier: Sequence[LayerJSON] = ()
+    timing: Timing = field(factory=Timing, repr=False)
     size: int = field(default=0, init=False)
     _rows: list[Row] = field(factory=list, init=False)
     _of_blob: dict[Digest, list[Row]] = field(factory=dict, init=False)
@@ -155,6 +164,7 @@ class Job:
         """
         Add rows behind the present ones.
         """
+        self.timing.rest = CHECKING if self.kind == "verify" else REGISTERING
         for row in rows:
             of_blob = self._of_blob.setdefault(row.blob.digest, [])
             if of_blob:
@@ -214,7 +224,7 @@ class Job:
         """
         What begins the job again, besides its members in the API, for the journal.
         """
-        return {**self.request.to_json(), "restart": self.restart}
+        return {**self.request.to_json(), "restart": self.restart, "timing": self.timing.to_json()}
 
     def to_json(self) -> JobJSON:
         """
@@ -247,6 +257,7 @@ class Job:
             "restart": self.restart,
             "why": self.why,
             "until": None if self.until is None else rfc3339(self.until),
+            "timing": None,
         }
 
     def with_layers(self) -> JobDetailsJSON:

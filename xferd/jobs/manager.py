@@ -143,6 +143,7 @@ class Jobs:
         self.keeper = Keeper(store, keep, clock=clock, wall_clock=wall_clock)
         self._quota = Quota(store, self._broker.removed, quota, self.keeper.spared)
         self._ended = EndedJobs(store.journal, self._broker.forget)
+        memory = HostMemory(clock, wall_clock=wall_clock) if hosts is None else hosts
         self._runner = Runner(
             store,
             self._broker,
@@ -151,14 +152,13 @@ class Jobs:
             clock=clock,
             wall_clock=wall_clock,
             eventual=self._eventual,
+            rates=lambda: {known.host: known.rate for known in memory.hosts() if known.rate is not None},
         )
-        if hosts is None:
-            hosts = HostMemory(clock, wall_clock=wall_clock)
         self._transfers = Transfers(
             store,
             unpacker,
             self._quota,
-            hosts=hosts,
+            hosts=memory,
             clock=clock,
             wall_clock=wall_clock,
             limits=Limits() if limits is None else limits,
@@ -167,7 +167,7 @@ class Jobs:
             sharing=sharing,
             small_blob=small_blob,
             on_attempt=self._runner.record_attempt,
-            on_watch=self._runner.record_watch,
+            observer=self._runner,
             eventual=self._eventual,
             fleet=fleet,
         )
@@ -181,7 +181,7 @@ class Jobs:
             self._layers,
             questions=self._transfers.questions,
             passing=self._transfers.passing,
-            hosts=hosts,
+            hosts=memory,
             wall_clock=wall_clock,
             turn=self._turn,
             # Clients that wait go first.
@@ -488,6 +488,7 @@ class Jobs:
         return len(self._runner)
 
     def figures(self) -> Figures:
+        totals = self._runner.totals
         return Figures(
             jobs=Counter((job.kind, job.state) for job in self._runner.jobs()),
             ended=dict(self._runner.ends),
@@ -503,6 +504,10 @@ class Jobs:
             upstreams=self.mirror.figures(),
             resumed=dict(self._restarts.resumed),
             interrupted=dict(self._restarts.interrupted),
+            durations={kind: (each.buckets(), each.total) for kind, each in totals.durations.items()},
+            phases=dict(totals.phases),
+            bounds=dict(totals.bounds),
+            saved=dict(totals.saved),
         )
 
     def limits(self) -> Mapping[str, int]:

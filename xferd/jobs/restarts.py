@@ -178,6 +178,8 @@ class Restarts:
             if request.contents is not None:
                 job.upload_stream.taken()
         self._crashes[job.id] = unfinished.crashes
+        spent = (unfinished.request or {}).get("timing", {})
+        job.timing.restore(spent, self._wall_clock() - job.created)
         self._runner.readd(job, partial(self._work.do, job), self._lease(record, request))
         job.credentials = self._kept.read(job.id) if request.hosts else {}
         # The bytes of an archive that is not whole come from the client.
@@ -221,7 +223,7 @@ class Restarts:
                 f"or its user can run 'xferctl login {hosts[0]}'"
             )
             self._runner.hold_off(job.id)
-        self._runner.changed(job)
+        self._runner.job_changed(job)
 
     def _left(self) -> float:
         """

@@ -30,9 +30,14 @@ from xferd.jobs.job import BUG, ENDED, Job, describe, rfc3339
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import PRESENT, ROWS_IN_A_TURN, make_rows
 from xferd.jobs.shutdown_errors import stopped
+from xferd.jobs.timing import CHECKING, QUEUED, RECEIVING, RESOLVING
+from xferd.jobs.totals import Totals
+from xferd.jobs.verdict import timing_json
 from xferd.names import Digest, Reference, Repository
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import Observer
+from xferd.transfer.transfer import Transfer
 
 DELIVERING = frozenset({"pull", "copy"})
 """The kinds of jobs by which clients get what registries have."""
@@ -51,6 +56,10 @@ SUSPENDED = "the daemon is stopping, and continues the job when it starts again"
 
 MAX_HOLDERS = 10_000
 """The number of blobs in repositories that are not written to the journal again."""
+
+_OVER_NETWORK = frozenset({"document", "download", "upload"})
+_RESTS = {"import": RECEIVING, "verify": CHECKING}
+"""What a job does, by its kind, while no transfer is under way and no layer is known."""
 
 
 @define(eq=False)
@@ -81,7 +90,7 @@ class _Running:
     ended: Callable[[JobDetailsJSON], object] | None = None
 
 
-class Runner:
+class Runner(Observer):
     """
     Runs jobs.
 
@@ -90,6 +99,7 @@ class Runner:
     @ivar on_end: called with each job that has ended.
     @ivar ends: the number of jobs that have ended, by kind and state.
     @ivar delivered: the bytes of pulls and copies that are done.
+    @ivar totals: the times of the jobs that have ended.
     """
 
     _log = Logger()
@@ -104,6 +114,7 @@ class Runner:
         clock: IReactorTime,
         wall_clock: WallClock,
         eventual: Eventual,
+        rates: Callable[[], Mapping[str, float]],
     ) -> None:
         """
         @param broker: gets every change of a job.
@@ -112,6 +123,7 @@ class Runner:
         @param clock: measures durations.
         @param wall_clock: makes the stamps of jobs.
         @param eventual: spreads the ends of jobs over turns of the reactor.
+        @param rates: returns the bytes per second that one transfer moves, by host.
         """
         self._store = store
         self._broker = broker
@@ -120,6 +132,7 @@ class Runner:
         self._clock = clock
         self._wall_clock = wall_clock
         self._eventual = eventual
+        self._rates = rates
         self._running: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
         self._clients: Counter[str] = Counter()
@@ -130,6 +143,7 @@ class Runner:
         self.on_end: Callable[[Job], object] = lambda _: None
         self.ends: Counter[tuple[str, str]] = Counter()
         self.delivered = 0
+        self.totals = Totals()
 
     @property
     def is_open(self) -> bool:
@@ -263,6 +277,7 @@ class Runner:
 
     def _enter(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> _Running:
         running = self._running[job.id] = _Running(job, run, self._clock.seconds())
+        job.timing.begin(running.since, QUEUED)
         self._by_number[job.number] = job
         self._clients[job.client] += 1
         return running
@@ -329,6 +344,7 @@ class Runner:
     def _begin(self, running: _Running) -> None:
         job = running.job
         job.state = "running"
+        job.timing.begin(self._clock.seconds(), _RESTS.get(job.kind, RESOLVING))
         if job.started is None:
             job.started = self._wall_clock()
         if running.end_lease is None:
@@ -382,6 +398,7 @@ class Runner:
         Leave a job to the next daemon.
         """
         job, running.work, running.suspended = running.job, None, True
+        job.timing.begin(self._clock.seconds(), QUEUED)
         job.state, job.why, job.until = "queued", SUSPENDED, None
         if job.upload_stream is not None:
             job.upload_stream.close(Interrupted(SUSPENDED))
@@ -406,8 +423,11 @@ class Runner:
                 {**layer, "state": layer["state"] if layer["state"] in ENDED | PRESENT else state, "why": ""}
                 for layer in job.earlier
             ]
+        job.timing.count(self._clock.seconds())
+        received = None if job.upload_stream is None else job.upload_stream.offset
         return {
             **record,
+            "timing": timing_json(job.timing, job.kind, job.size, received, self._rates),
             "state": state,
             "error": None if error is None else describe(error),
             "finished": rfc3339(self._wall_clock()),
@@ -434,6 +454,8 @@ class Runner:
         self.ends[job.kind, state] += 1
         if record is None:
             record = self._record_of(running, state, error)
+        if record["timing"] is not None:
+            self.totals.add(job.kind, state, record["timing"])
         job.why, job.until = "", None
         job.state, job.error, job.finished = state, record["error"], self._wall_clock()
         if job.upload_stream is not None:
@@ -466,7 +488,7 @@ class Runner:
             seconds=self._clock.seconds() - running.since,
         )
 
-    def changed(self, job: Job) -> None:
+    def job_changed(self, job: Job) -> None:
         """
         Report to the event streams that a job has changed.
         """
@@ -482,14 +504,24 @@ class Runner:
         """
         self._background.spawn(work, activity)
 
-    def record_watch(self, turn: Turn, transfer_id: str) -> None:
+    def changed(self, turn: Turn, transfer: Transfer) -> None:
         """
-        Note that a job waits for a transfer, so that the transfer's attempts are
-        found by the job.
+        Note that a transfer is new for a job, or has changed.  Its attempts are found by the
+        job.
         """
         job = self._by_number.get(turn.job)
         if job is not None:
-            job.waits_for(transfer_id)
+            job.timing.note(transfer, self._clock.seconds())
+            if transfer.kind in _OVER_NETWORK:
+                job.waits_for(transfer.id)
+
+    def left(self, turn: Turn, transfer: Transfer) -> None:
+        """
+        Note that a job has released a transfer.
+        """
+        job = self._by_number.get(turn.job)
+        if job is not None:
+            job.timing.drop(transfer, self._clock.seconds())
 
     def record_attempt(self, record: Mapping[str, Any]) -> None:
         """

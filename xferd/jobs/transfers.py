@@ -30,8 +30,7 @@ from xferd.jobs.limits import Limits, LiveLimits
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Eventual
-from xferd.transfer.fair_queue import Turn
-from xferd.transfer.manager import TransferManager
+from xferd.transfer.manager import Observer, TransferManager
 from xferd.transfer.pauses import Pauses
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
@@ -84,7 +83,7 @@ class Transfers:
         sharing: str,
         small_blob: int,
         on_attempt: Callable[[Mapping[str, Any]], None],
-        on_watch: Callable[[Turn, str], None],
+        observer: Observer,
         eventual: Eventual,
         fleet: IFleetDownloads | None = None,
     ) -> None:
@@ -97,8 +96,7 @@ class Transfers:
         @param small_blob: the least size in bytes of a blob that waits for the
             slots of C{downloads} and C{uploads}.
         @param on_attempt: see L{TransferManager}.
-        @param on_watch: called when a job begins to wait for a transfer over the
-            network, with its turn and the transfer's id.
+        @param observer: observes the transfers of jobs.
         @param eventual: makes the calls to watchers of all transfers, so that
             one turn of the reactor has one slice of them.
         @param fleet: the nodes with which downloads are shared.
@@ -120,9 +118,7 @@ class Transfers:
         uploads = add_slots("upload", limits.uploads, 0, uploading)
         self._managers: list[TransferManager] = []
 
-        def manager(
-            kind: str, slots: Slots | None = None, retry: RetryPolicy = retry, *, attempts: bool = True
-        ) -> TransferManager:
+        def manager(kind: str, slots: Slots | None = None, retry: RetryPolicy = retry) -> TransferManager:
             made = TransferManager(
                 clock,
                 wall_clock=wall_clock,
@@ -132,7 +128,7 @@ class Transfers:
                 retry=retry,
                 kind=kind,
                 on_attempt=on_attempt,
-                on_watch=on_watch if attempts else None,
+                observer=observer,
                 use=store.gc.lease,
                 eventual=eventual,
             )
@@ -150,8 +146,8 @@ class Transfers:
             store,
             unpacker,
             downloads=manager("download", downloads),
-            unpackings=manager("unpacking", Slots(unpacker.workers * QUEUED_LAYERS, clock), attempts=False),
-            registrations=manager("registration", attempts=False),
+            unpackings=manager("unpacking", Slots(unpacker.workers * QUEUED_LAYERS, clock)),
+            registrations=manager("registration"),
             bandwidth=downloading,
             ranges=evolve(ranges, most=limits.ranges),
             reservations=Reservations(store, quota),

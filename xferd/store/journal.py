@@ -34,8 +34,10 @@ _RECORD_BEGUN = """
     UPDATE job SET state = 'running', run = (SELECT run FROM daemon), crashes = :crashes WHERE id = :id
 """
 _RECORD_ATTEMPT = """
-    INSERT INTO attempt (transfer, kind, digest, source, attempt, started, finished, bytes_done, code, error)
-    VALUES (:transfer, :kind, :digest, :source, :attempt, :started, :finished, :bytes_done, :code, :error)
+    INSERT INTO attempt (transfer, kind, digest, source, attempt, started, finished, bytes_done, code, error,
+        bytes_moved)
+    VALUES (:transfer, :kind, :digest, :source, :attempt, :started, :finished, :bytes_done, :code, :error,
+        :bytes_moved)
 """
 _ATTEMPT = [
     "transfer",
@@ -48,6 +50,7 @@ _ATTEMPT = [
     "bytes_done",
     "code",
     "error",
+    "bytes_moved",
 ]
 _ATTEMPTS = f"""
     SELECT {", ".join(_ATTEMPT)} FROM attempt WHERE transfer IN (SELECT value FROM json_each(?))

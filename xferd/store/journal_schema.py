@@ -168,5 +168,8 @@ MIGRATIONS: Final = (
     """
     DROP TABLE snapshot;
     """,
+    """
+    ALTER TABLE attempt ADD COLUMN bytes_moved INTEGER;
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

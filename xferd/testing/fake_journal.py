@@ -17,7 +17,9 @@ from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.gate import Gate
 
-_UNKNOWN: Final = dict.fromkeys(("digest", "source", "started", "finished", "bytes_done", "code", "error"))
+_UNKNOWN: Final = dict.fromkeys(
+    ("digest", "source", "started", "finished", "bytes_done", "bytes_moved", "code", "error")
+)
 """What the record of an attempt may lack."""
 
 UNFINISHED: Final = ("queued", "running")

@@ -77,6 +77,16 @@ class Owner(Protocol[X_contra]):
         done and has no watcher.
         """
 
+    def changed(self, transfer: X_contra, turn: Turn) -> None:
+        """
+        A transfer is new for the watcher with this turn, or has changed.
+        """
+
+    def left(self, transfer: X_contra, turn: Turn) -> None:
+        """
+        A watcher with this turn has left a transfer.
+        """
+
     def work_ended(self, transfer: X_contra) -> None:
         """
         The work of a transfer has ended.

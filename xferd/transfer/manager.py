@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from random import Random
 from sys import maxsize
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -31,6 +31,24 @@ T = TypeVar("T")
 
 PATIENCE: Final = 10.0
 """Seconds for which a successor waits for cancelled work that does not end."""
+
+
+class Observer(Protocol):
+    """
+    Observes transfers on behalf of the jobs that watch them.  Neither method blocks or
+    calls back.
+    """
+
+    def changed(self, turn: Turn, transfer: Transfer) -> None:
+        """
+        A transfer is new for the job of a turn, or has changed.
+        """
+
+    def left(self, turn: Turn, transfer: Transfer) -> None:
+        """
+        The job of a turn has released a transfer.  If it has another watcher, L{changed}
+        follows.
+        """
 
 
 class TransferManager(Owner[Transfer]):
@@ -62,7 +80,7 @@ class TransferManager(Owner[Transfer]):
         retry: RetryPolicy,
         kind: str,
         on_attempt: Callable[[Mapping[str, Any]], None] | None = None,
-        on_watch: Callable[[Turn, str], None] | None = None,
+        observer: Observer | None = None,
         use: Callable[[], Callable[[], None]] | None = None,
         random: Random | None = None,
         eventual: Eventual | None = None,
@@ -76,10 +94,10 @@ class TransferManager(Owner[Transfer]):
         @param kind: the name of these transfers: C{download}.
         @param on_attempt: called with the record of each attempt, when it has
             ended: C{transfer, kind, digest, source, attempt, started, finished,
-            bytes_done, code, error}; the last two are L{None} if it succeeded,
+            bytes_done, bytes_moved, code, error}; C{bytes_done} are there at its end,
+            and it has moved C{bytes_moved}; the last two are L{None} if it succeeded,
             and the times are the wall clock's.
-        @param on_watch: called with the turn of each new watcher and the id of
-            its transfer.
+        @param observer: observes the transfers.
         @param use: called when a transfer is made; what it returns is called
             when the transfer can no longer be joined and its work has ended.
         @param random: the source of jitter.
@@ -102,7 +120,7 @@ class TransferManager(Owner[Transfer]):
         )
         self.retries: Counter[str] = Counter()
         self._on_attempt = on_attempt
-        self._on_watch = on_watch
+        self._observer = observer
         self._use = use
         self._uses: dict[Transfer, Callable[[], None]] = {}
         self._stopping = False
@@ -208,6 +226,14 @@ class TransferManager(Owner[Transfer]):
         if transfer.state == "cancelled" and self._at_work.get(transfer.key) is transfer:
             self._dying[transfer] = self.clock.callLater(PATIENCE, self._leave_behind, transfer)
 
+    def changed(self, transfer: Transfer, turn: Turn) -> None:
+        if self._observer is not None:
+            self._observer.changed(turn, transfer)
+
+    def left(self, transfer: Transfer, turn: Turn) -> None:
+        if self._observer is not None:
+            self._observer.left(turn, transfer)
+
     def work_ended(self, transfer: Transfer) -> None:
         timer = self._dying.pop(transfer, None)
         if timer is not None:
@@ -255,8 +281,6 @@ class TransferManager(Owner[Transfer]):
     def _watch(
         self, transfer: Transfer, source: ISource | None, turn: Turn, sink: IProgressSink | None
     ) -> Watcher[Any]:
-        if self._on_watch is not None:
-            self._on_watch(turn, transfer.id)
         watcher: Watcher[Any] = Watcher(transfer, self._context.eventual, source, turn, sink)
         transfer.join(watcher)
         return watcher

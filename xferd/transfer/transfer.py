@@ -67,6 +67,8 @@ class Transfer(Attempting):
     @ivar state: see above.
     @ivar bytes_done: the bytes that are there.
     @ivar bytes_total: the bytes that there will be, or L{None} if unknown.
+    @ivar bytes_moved: the bytes that all attempts have moved, those that moved twice
+        included.
     @ivar extra: the newest values of all else that the work reported.
     @ivar small: whether it waits for the slots of small transfers.
     @ivar value: what the work returned, once it is C{done}.
@@ -113,6 +115,7 @@ class Transfer(Attempting):
         self._reason = Reason(Obstacle.PREDECESSOR) if waits else NO_REASON
         self.bytes_done = 0
         self.bytes_total: int | None = None
+        self.bytes_moved = 0
         self.extra: dict[str, Any] = {}
         self.value: Any = None
         self.error: BaseException | None = None
@@ -120,6 +123,7 @@ class Transfer(Attempting):
         self._placed = False
         self._furthest: int | None = None
         self._attempt_started = self.created
+        self._attempt_base = 0
 
     # ------------------------------------------------- for the work function
 
@@ -204,15 +208,25 @@ class Transfer(Attempting):
         """
         return self.wait_for(Reason(Obstacle.WORK, detail=why))
 
-    def report(self, bytes_done: int | None = None, bytes_total: int | None = None, **extra: Any) -> None:
+    def report(
+        self,
+        bytes_done: int | None = None,
+        bytes_total: int | None = None,
+        *,
+        moved: int = 0,
+        **extra: Any,
+    ) -> None:
         """
         Report how far the work is.  It is cheap, to be called for every piece.
 
         The first report of an attempt is the offset where the attempt begins:
         the bytes before it were not moved by it.
+
+        @param moved: the bytes that the attempt has moved since the last report.
         """
         if self.over:
             return
+        self.bytes_moved += moved
         if bytes_done is not None:
             self.bytes_done = bytes_done
             if not self._placed:
@@ -238,6 +252,24 @@ class Transfer(Attempting):
         """
         return self.state in ("done", "failed", "cancelled")
 
+    @property
+    def source(self) -> ISource | None:
+        """
+        The source of the newest attempt; before the first one, that of the oldest
+        watcher that brings one.
+        """
+        source = None if self._attempts is None else self._attempts.source
+        if source is None:
+            source = next((w.source for w in self._watchers if w.source is not None), None)
+        return source
+
+    @property
+    def slot_limit(self) -> int:
+        """
+        The number of the slots that it waits for, or holds one of.
+        """
+        return self._slots.limit
+
     def snapshot(self) -> dict[str, Any]:
         """
         The transfer as it is now, for people and programs.
@@ -247,10 +279,7 @@ class Transfer(Attempting):
         """
         now = self._clock.seconds()
         until = self.reason().until
-        attempts, running = self._attempts, self.state == "running"
-        source = None if attempts is None else attempts.source
-        if source is None:
-            source = next((w.source for w in self._watchers if w.source is not None), None)
+        attempts, running, source = self._attempts, self.state == "running", self.source
         label = self._label or ("" if source is None else source.label)
         rate = 0.0 if self._rate is None or not running else self._rate.value(now, self.bytes_done)
         return {
@@ -312,6 +341,7 @@ class Transfer(Attempting):
         L{over}.
         """
         del self._watchers[watcher]
+        self._owner.left(self, watcher.turn)
         if self._watchers:
             if self._request is not None:
                 self._request.discard(watcher.turn)
@@ -357,6 +387,7 @@ class Transfer(Attempting):
     def attempt_begins(self) -> None:
         self._placed = False
         self._attempt_started = self._context.wall_clock()
+        self._attempt_base = self.bytes_moved
         self._changed()
 
     def has_progressed(self) -> bool:
@@ -383,6 +414,7 @@ class Transfer(Attempting):
             "started": self._attempt_started,
             "finished": self._context.wall_clock(),
             "bytes_done": self.bytes_done,
+            "bytes_moved": self.bytes_moved - self._attempt_base,
             **outcome(error),
         }
         self._owner.attempted(record, again=again)
@@ -537,6 +569,7 @@ class Transfer(Attempting):
             self._notify(watcher)
 
     def _notify(self, watcher: Watching) -> None:
+        self._owner.changed(self, watcher.turn)
         if watcher.sink is not None:
             try:
                 watcher.sink.put(self.id, self)

@@ -48,6 +48,12 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_transfers": "Transfers, by kind and state.",
     "xferd_jobs_resumed_total": "Jobs of an earlier daemon that continued since the start, by kind.",
     "xferd_jobs_interrupted_total": "Jobs of an earlier daemon that ended as interrupted, by kind.",
+    "xferd_job_seconds": "Duration of jobs that ended since the start, by kind.",
+    "xferd_phase_seconds_total": "Time of these jobs, by kind and phase.",
+    "xferd_jobs_bound_total": "These jobs, by kind and by what took most of their time; "
+    "none for jobs of less than a second.",
+    "xferd_saved_bytes_total": "Bytes that jobs did not have to move, by kind: the store, the registry "
+    "or another job had them.",
     "xferd_transfer_bytes_total": "Bytes over the network, by direction and registry host.",
     "xferd_delivered_bytes_total": "Bytes delivered by pulls and copies, each blob once for each job.",
     "xferd_verified_total": "Blobs and trees that verifications have checked, "
@@ -183,6 +189,10 @@ class Metrics:
         for name, counts in (("resumed", figures.resumed), ("interrupted", figures.interrupted)):
             by_kind = [((kind,), count) for kind, count in counts.items()]
             yield _counter(f"xferd_jobs_{name}_total", by_kind, "kind")
+        yield _histogram("xferd_job_seconds", figures.durations)
+        yield _counter("xferd_phase_seconds_total", figures.phases.items(), "kind", "phase")
+        yield _counter("xferd_jobs_bound_total", figures.bounds.items(), "kind", "by")
+        yield _counter("xferd_saved_bytes_total", [((kind,), n) for kind, n in figures.saved.items()], "kind")
         yield _counter("xferd_transfer_bytes_total", moved, "direction", "host")
         yield _counter("xferd_delivered_bytes_total", [((), figures.delivered)])
         retries = [((reason,), count) for reason, count in figures.retries.items()]
@@ -195,7 +205,7 @@ class Metrics:
         yield _gauge("xferd_slots", [((kind,), counts["limit"]) for kind, counts in slots], "kind")
         yield _gauge("xferd_slots_in_use", [((kind,), counts["in_use"]) for kind, counts in slots], "kind")
         yield _gauge("xferd_slots_waiting", [((kind,), counts["queued"]) for kind, counts in slots], "kind")
-        yield _waits(figures)
+        yield _histogram("xferd_wait_seconds", figures.waits)
         rates = [(("in",), limits["download_rate"]), (("out",), limits["upload_rate"])]
         yield _gauge("xferd_bandwidth_limit_bytes", rates, "direction")
         yield _gauge("xferd_workers", [((), limits["workers"])])
@@ -337,12 +347,11 @@ def _counter(name: str, samples: _Samples, *labels: str) -> Metric:
     return family
 
 
-def _waits(figures: Figures) -> Metric:
+def _histogram(name: str, kinds: Mapping[str, tuple[Sequence[tuple[str, int]], float]]) -> Metric:
     """
-    The histogram of waits for slots.
+    A histogram of seconds, by kind.
     """
-    name = "xferd_wait_seconds"
     family = HistogramMetricFamily(name, METRICS[name], labels=["kind"])
-    for kind, (buckets, total) in figures.waits.items():
+    for kind, (buckets, total) in kinds.items():
         family.add_metric([kind], buckets=[(le, float(count)) for le, count in buckets], sum_value=total)
     return family

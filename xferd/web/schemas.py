@@ -18,6 +18,7 @@ from xferd.interfaces.fleet_status import ALONE, OFF, PEER, SHARING, STORE, UPST
 from xferd.interfaces.hosts import Availability
 from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.jobs.limits import Limits
+from xferd.jobs.timing import PHASES, Cause
 from xferd.web.archive_request import ARCHIVE_END
 from xferd.web.fields import Schema
 from xferd.web.job_request import COLLECTION, FILL, FLEET_PREFETCH, KINDS_OF_JOBS, NEW_NAME, PIN
@@ -83,6 +84,7 @@ DIGEST: Final[Schema] = {"type": "string", "pattern": "^[a-z0-9]+:[0-9a-f]{64,12
 STATE: Final[Schema] = {"type": "string", "enum": list(STATES)}
 KIND: Final[Schema] = {"type": "string", "enum": list(KINDS)}
 NUMBERS: Final[Schema] = {"type": "object", "additionalProperties": COUNT}
+SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
 
 _SHORT_ERROR: Final = _object({"code": ref("ErrorCode"), "message": TEXT})
 
@@ -116,6 +118,7 @@ _JOB: Final[Mapping[str, Schema]] = {
     },
     "why": {**TEXT, "description": "Why the job waits as a whole; empty if it does not."},
     "until": _nullable("string", format="date-time", description="When a job that waits ends."),
+    "timing": {**_or_null(ref("Timing")), "description": "Where its time went; null until it has ended."},
 }
 
 _IMAGE: Final[Mapping[str, Schema]] = {
@@ -195,6 +198,37 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "transfers": {**array(TEXT), "description": "The IDs of the transfers that it watched."},
         }
     ),
+    "Timing": _object(
+        {
+            "seconds": {**SECONDS, "description": "The job's duration, from its creation."},
+            "phases": {
+                "type": "object",
+                "properties": dict.fromkeys(PHASES, SECONDS),
+                "description": "The seconds of each phase, which add up to that; without those of none.",
+            },
+            "bytes_received": {
+                **COUNT,
+                "description": "The bytes that were received while it waited for them.",
+            },
+            "bytes_sent": {**COUNT, "description": "The bytes that were sent while it waited for that."},
+            "bytes_saved": {**COUNT, "description": "The bytes of its blobs that did not have to move."},
+            "rate": {**SECONDS, "description": "Bytes per second, on average while some moved."},
+            "bound": {
+                **_or_null(ref("Bound")),
+                "description": "What took most of its time; null for a job of less than a second.",
+            },
+        }
+    ),
+    "Bound": _object(
+        {
+            "by": {"type": "string", "enum": [cause.value for cause in Cause]},
+            "whom": {**TEXT, "description": "The registry, or empty."},
+            "phase": {"type": "string", "enum": list(PHASES)},
+            "seconds": SECONDS,
+            "share": {**SECONDS, "maximum": 1, "description": "That part of the job's duration."},
+            "text": {**TEXT, "description": "All of it in one sentence for people."},
+        }
+    ),
     "Attempt": _object(
         {
             "transfer": {**TEXT, "description": "The ID of its transfer."},
@@ -204,7 +238,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "attempt": {**COUNT, "description": "The number of the attempt within its transfer, from 1."},
             "started": TIME,
             "finished": TIME,
-            "bytes_done": {**COUNT, "description": "The completed bytes at its end."},
+            "bytes_done": {**COUNT, "description": "The completed bytes of the transfer at its end."},
+            "bytes_moved": _nullable(
+                "integer",
+                minimum=0,
+                description="The bytes that it has moved itself; null if an older version recorded it.",
+            ),
             "code": _or_null(ref("ErrorCode")),
             "error": _nullable("string", description="The error, if it failed."),
         }

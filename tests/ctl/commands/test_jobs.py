@@ -6,7 +6,7 @@ Tests for L{xferd.ctl.commands.jobs}.
 from __future__ import annotations
 
 from tests.ctl.commands.case import CommandCase
-from tests.ctl.fake_daemon import DIGEST, TARGET, Answer, blob, job, layer, push_job
+from tests.ctl.fake_daemon import DIGEST, TARGET, TIMING, Answer, blob, job, layer, push_job
 from tests.ctl.run import run
 
 FAILED = job(
@@ -91,7 +91,7 @@ class JobsTests(CommandCase):
             "code": "TIMED_OUT",
             "error": "no\nword",
         }
-        again = {**tried, "attempt": 2, "code": None, "error": None, "finished": "late"}
+        again = {**tried, "attempt": 2, "code": None, "error": None, "finished": "late", "bytes_moved": 400}
         shown = job("done", transfers=["t1"])
         self.fake.on("GET", "/jobs/j1", Answer(shown))
         self.fake.on("GET", "/jobs/j1/attempts", Answer([tried, again]))
@@ -100,8 +100,22 @@ class JobsTests(CommandCase):
         self.assertEqual(lines[-2][:3], ["1", "download", "0123456789ab"])
         told = ["1.5", "s", "1.5", "kB", "r.example/app", "no\\nword", "(TIMED_OUT)"]
         self.assertEqual(lines[-2][4:], told)
-        self.assertEqual(lines[-1][3:], ["late", "1.5", "kB", "r.example/app", "done"])
+        self.assertEqual(lines[-1][3:], ["late", "400", "B", "r.example/app", "done"])
         self.assertEqual(self.objects("job", "j1"), [{**shown, "attempts": [tried, again]}])
+
+    def test_job_timing(self) -> None:
+        """
+        A job that has ended shows where its time went.
+        """
+        self.fake.on("GET", "/jobs/j1", Answer(job("done", timing=TIMING)))
+        outcome = run(["job", "j1", "--host", self.fake.url])
+        for line in (
+            "took:       4 min 2 s\n",
+            "phases:     resolving 0.6 s, waiting 42 s, moving 3 min 9 s\n",
+            "moved:      397 MB received, 88.0 MB saved, 2.1 MB/s on average\n",
+            "bounded by: moving 78 % of 4 min 2 s: the line; ghcr.io sent 2.1 MB/s",
+        ):
+            self.assertIn(line, outcome.out)
 
     def test_job_done(self) -> None:
         """

@@ -160,6 +160,16 @@ class DisplayTests(SynchronousTestCase):
         one = job("done", layers=[layer(0, "exists")])
         self.assertEqual(summary(JobView(one)), f"{name}: 1 layer, which already existed, 30.0 MB")
 
+    def test_verdict(self) -> None:
+        """
+        The line on what bounded the job is before its name, which stays the last one.
+        """
+        bound = {"text": "moving 78 % of 4 min 2 s: the line"}
+        done = job_result(JobView(job("done", timing={"bound": bound})))
+        self.assertEqual((done.lines[-1], done.name), (bound["text"], PINNED))
+        quick = job_result(JobView(job("done", timing={"bound": None})))
+        self.assertEqual(len(quick.lines), 1)
+
     def test_summary_of_sending(self) -> None:
         """
         The summary of a push or a copy has the bytes that were sent.

@@ -112,7 +112,7 @@ class JournalConformance(Conformance):
         """
         known = {"transfer": "t1", "kind": "download", "attempt": 1, "bytes_done": 3}
         self.result(self.store.journal.record_attempt(known))
-        unknown = dict.fromkeys(("digest", "source", "started", "finished", "code", "error"))
+        unknown = dict.fromkeys(("digest", "source", "started", "finished", "bytes_moved", "code", "error"))
         self.assertEqual(self.result(self.store.journal.attempts(["t1"], 9)), [{**known, **unknown}])
 
     def test_attempts_of_some(self) -> None:
@@ -127,6 +127,7 @@ class JournalConformance(Conformance):
             "started": "2026-01-02T03:04:05.000Z",
             "finished": "2026-01-02T03:04:06.000Z",
             "bytes_done": 3,
+            "bytes_moved": 2,
             "code": None,
             "error": None,
         }

@@ -12,6 +12,7 @@ from xferd.ctl.commands.arguments import Command, add_json
 from xferd.ctl.commands.follow import follow
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import JobView, count
+from xferd.ctl.display.timing import timing_facts
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.text import clean, portion, seconds, short, size, time_of_day
 
@@ -118,6 +119,7 @@ def _show(args: Namespace, session: Session) -> None:
         ("progress", portion(view.done, view.total) if view.total else ""),
         (_PAST.get(view.kind, "result"), view.pinned if view.state == "done" else ""),
         ("error", view.error),
+        *timing_facts(found),
         *(("warning", text) for text in view.warnings),
         *(("damage", text) for text in view.findings),
     ]
@@ -145,7 +147,7 @@ def _attempt(attempt: dict[str, Any]) -> tuple[str, ...]:
         short(attempt.get("digest")),
         time_of_day(attempt.get("finished")),
         seconds(attempt.get("started"), attempt.get("finished")),
-        size(count(attempt, "bytes_done")),
+        size(count(attempt, "bytes_done" if attempt.get("bytes_moved") is None else "bytes_moved")),
         clean(attempt.get("source")),
         f"{error} ({code})" if code else "done",
     )

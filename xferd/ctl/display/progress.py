@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+from xferd.ctl.display.timing import verdict
 from xferd.ctl.text import json_line, plural, portion, size
 
 if TYPE_CHECKING:
@@ -249,11 +250,12 @@ class PlainLines(ProgressDisplay):
 
 def job_result(view: JobView) -> Result:
     """
-    The result of a job that is done: one line of totals, and its reference.
+    The result of a job that is done: one line of totals, one on what bounded it, and its
+    reference.
     """
     if view.kind == "verify":
         return Result(summary(view))
-    return Result(view.pinned, (summary(view),))
+    return Result(view.pinned, tuple(filter(None, (summary(view), verdict(view.job)))))
 
 
 def summary(view: JobView) -> str:

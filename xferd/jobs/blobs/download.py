@@ -378,7 +378,7 @@ class DownloadManager:
         def arrived(size: int) -> Deferred[None] | None:
             nonlocal received
             received += size
-            transfer.report(bytes_done=held(partial))
+            transfer.report(bytes_done=held(partial), moved=size)
             hold = None
             if IPeerSource.providedBy(source):
                 transfer.report(from_peers=transfer.extra.get("from_peers", 0) + size)

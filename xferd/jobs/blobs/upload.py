@@ -280,8 +280,9 @@ class UploadManager:
         """
         Count the bytes that the registry should have.
         """
-        self.sent[target.host] += max(0, size - transfer.bytes_done)
-        transfer.report(bytes_done=size)
+        sent = max(0, size - transfer.bytes_done)
+        self.sent[target.host] += sent
+        transfer.report(bytes_done=size, moved=sent)
 
     def _remember(self, key: _Key, session: UploadSession | None, *, recorded: bool = True) -> None:
         """

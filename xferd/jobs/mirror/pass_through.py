@@ -127,7 +127,7 @@ class PassThrough:
             self._buffer += data
             if self._hash is not None:
                 self._hash.update(data)
-            transfer.report(bytes_done=self._received - self._start)
+            transfer.report(bytes_done=self._received - self._start, moved=len(data))
             hold = self._count(source.host, len(data))
             self._wake()
             if hold is None and len(self._buffer) - self._held > MOST:

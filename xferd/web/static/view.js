@@ -310,6 +310,16 @@ function endedJob(row, job) {
   hide(row.reason, !job.error && !warnings);
   text(row.code, job.error?.code ?? (warnings && "warning"));
   text(row.message, [job.error?.message, ...(job.error ? damage : [warnings])].filter(Boolean).join("; "));
+  optional(row.bound, job.timing?.bound?.text ?? "");
+  optional(row.timing, timing(job.timing));
+}
+
+/** Where a job's time went, and how many bytes moved. */
+function timing(spent) {
+  if (!spent) return "";
+  const phases = Object.entries(spent.phases).filter(([, seconds]) => seconds >= 0.05).map(([phase, seconds]) => `${phase} ${duration(seconds)}`);
+  const moved = ["received", "sent", "saved"].filter((way) => spent[`bytes_${way}`]).map((way) => `${bytes(spent[`bytes_${way}`])} ${way}`);
+  return [...phases, ...moved, spent.rate && `${rate(spent.rate)} on average`].filter(Boolean).join(" · ");
 }
 
 /** One attempt behind a job. */
@@ -323,7 +333,7 @@ function attempt(row, one) {
   text(row.source, `${one.kind} · ${one.source}`);
   const took = duration(between(one.started, one.finished));
   // Documents are small, and come whole or not at all.
-  text(row.size, one.kind === "document" ? took : `${bytes(one.bytes_done)} in ${took}`);
+  text(row.size, one.kind === "document" ? took : `${bytes(one.bytes_moved ?? one.bytes_done)} in ${took}`);
   text(row.code, one.code ?? "done");
   text(row.message, one.error ?? "");
 }

@@ -1,0 +1,159 @@
+# -*- test-case-name: tests.jobs.test_timing -*-
+"""
+The verdict on a job that has ended: how long each phase took, what moved, and what bounded
+it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from xferd.durations import duration
+from xferd.interfaces.job_json import BoundJSON, TimingJSON
+from xferd.jobs.disk_space.sizes import in_words
+from xferd.jobs.timing import PHASES, Cause, Stage, Timing
+
+SENDING: Final = frozenset({"push", "copy"})
+"""The kinds of jobs whose bytes go to a registry."""
+
+LEAST: Final = 1.0
+"""Seconds that a job has to take before anything is said to have bounded it."""
+
+FASTER: Final = 2.0
+"""How much more one transfer with another host carries, where a host is slower than the line."""
+
+
+def timing_json(
+    timing: Timing, kind: str, size: int, received: int | None, rates: Callable[[], Mapping[str, float]]
+) -> TimingJSON:
+    """
+    The time of a job, as the API shows it.
+
+    @param kind: the job's kind.
+    @param size: the bytes of its blobs.
+    @param received: the bytes of its archive, for an import.
+    @param rates: returns the bytes per second that one transfer moves, by host.
+    """
+    stages = timing.stages()
+    phases: defaultdict[str, float] = defaultdict(float)
+    for stage, seconds in stages.items():
+        phases[stage.phase] += seconds
+    down, up = _moved(timing, "download"), _moved(timing, "upload")
+    if received is not None:
+        down, saved = received, 0
+    else:
+        saved = 0 if kind == "verify" else max(0, size - (up if kind in SENDING else down))
+    moving = phases["moving"]
+    whole = sum(stages.values())
+    return {
+        "seconds": round(whole, 3),
+        "phases": {phase: round(phases[phase], 3) for phase in PHASES if round(phases[phase], 3)},
+        "bytes_received": down,
+        "bytes_sent": up,
+        "bytes_saved": saved,
+        "rate": round((up if kind in SENDING else down) / moving, 1) if moving > 0 else 0.0,
+        "bound": None if whole < LEAST else _bound(timing, whole, rates),
+    }
+
+
+def _moved(timing: Timing, kind: str) -> int:
+    return sum(size for (each, _), size in timing.moved.items() if each == kind)
+
+
+def _bound(timing: Timing, whole: float, rates: Callable[[], Mapping[str, float]]) -> BoundJSON:
+    """
+    What bounded a job: what took most of its time.
+    """
+    causes: defaultdict[tuple[Cause, str], float] = defaultdict(float)
+    longest: dict[tuple[Cause, str], tuple[float, Stage]] = {}
+    for stage, seconds in timing.stages().items():
+        group = stage.cause, stage.whom
+        causes[group] += seconds
+        longest[group] = max(longest.get(group, (0.0, stage)), (seconds, stage), key=lambda one: one[0])
+    group = max(causes, key=lambda one: causes[one])
+    seconds, (_, stage) = causes[group], longest[group]
+    cause, text = _explain(timing, stage, rates)
+    return {
+        "by": cause.value,
+        "whom": stage.whom,
+        "phase": stage.phase,
+        "seconds": round(seconds, 3),
+        "share": round(seconds / whole, 3),
+        "text": f"{stage.phase} {100 * seconds / whole:.0f} % of {duration(whole)}: {text}",
+    }
+
+
+def _explain(timing: Timing, stage: Stage, rates: Callable[[], Mapping[str, float]]) -> tuple[Cause, str]:
+    """
+    What bounded a job in a stage, as a cause and as a sentence.
+    """
+    whom, number, sending = stage.whom, stage.number, stage.kind == "upload"
+    match stage.cause:
+        case Cause.LINE if stage.phase == "moving":
+            return _line(timing, stage, rates)
+        case Cause.LINE:
+            text = f"the line to {whom} is too slow for more at a time"
+        case Cause.REGISTRY if stage.phase == "moving":
+            text = f"{whom} had all bytes, and had not confirmed them"
+        case Cause.REGISTRY:
+            text = f"{whom} took long to answer"
+        case Cause.SILENCE:
+            text = f"{whom} {'took' if sending else 'sent'} no bytes"
+        case Cause.LIMIT:
+            seconds = sum(
+                s
+                for other, s in timing.stages().items()
+                if (other.phase, other.kind) == ("moving", stage.kind)
+            )
+            rate = in_words(round(_moved(timing, stage.kind) / seconds))
+            text = f"the limit {stage.kind}_rate, {rate}/s"
+        case Cause.SLOTS:
+            text = f"{_plural(number, stage.kind)} at a time, which others had"
+        case Cause.HOST_SLOTS:
+            text = f"{_plural(number, stage.kind)} at a time {'to' if sending else 'from'} {whom}"
+        case Cause.RATE_LIMIT:
+            text = f"{whom} limits requests"
+        case Cause.FAILURES:
+            text = f"attempts at {whom} failed"
+        case Cause.UNPACKING:
+            text = "the unpacking of its layers"
+        case Cause.DISK:
+            text = "the disk"
+        case Cause.FULL_DISK:
+            text = "the disk was full"
+        case Cause.DESCRIPTORS:
+            text = "all file descriptors were in use"
+        case Cause.CLIENT:
+            text = "its client sent the archive"
+        case Cause.RESTART if stage.phase == "queued":
+            text = "it had to wait before it could begin"
+        case Cause.RESTART:
+            text = "the daemon was restarted"
+        case _:
+            text = "see the attempts"
+    return stage.cause, text
+
+
+def _line(timing: Timing, stage: Stage, rates: Callable[[], Mapping[str, float]]) -> tuple[Cause, str]:
+    """
+    Decide between a host and the line: the line is faster than the host if one transfer
+    with another host has moved more, lately, than all that this job had with this one.
+    """
+    size = timing.moved[stage.kind, stage.whom]
+    seconds = sum(
+        s for other, s in timing.stages().items() if (other.phase, other.whom) == ("moving", stage.whom)
+    )
+    rate = size / seconds
+    verb = "took" if stage.kind == "upload" else "sent"
+    own = f"{stage.whom} {verb} {in_words(round(rate))}/s"
+    others = [(known, host) for host, known in rates().items() if host != stage.whom]
+    best, host = max(others, default=(0.0, ""))
+    if best > FASTER * rate:
+        return Cause.REGISTRY, f"{own}, and {host} alone {in_words(round(best))}/s"
+    return Cause.LINE, f"the line; {own}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
