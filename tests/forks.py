@@ -14,6 +14,8 @@ import gc
 import os
 import resource
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Timer
@@ -25,13 +27,16 @@ SECONDS = 60.0
 def fork() -> int:
     """
     Fork.  The child collects no garbage of its parent's, which would close
-    descriptors that the child uses.
+    descriptors that the child uses.  It is not traced: nothing of what it covers
+    would be kept.
 
     @return: as L{os.fork}.
     """
     pid = os.fork()
     if pid == 0:
         gc.freeze()
+        sys.settrace(None)
+        threading.settrace(None)
         faulthandler.enable(2)
     return pid
 

@@ -20,8 +20,7 @@ from zope.interface import implementedBy
 from zope.interface.interface import InterfaceClass
 
 import xferd
-
-ROOT = Path(xferd.__file__).parent
+from tests.imports import ROOT, imports
 
 METHODS = (FunctionType, classmethod, staticmethod, property, cached_property)
 """The members of a class that want a docstring."""
@@ -66,22 +65,19 @@ def undocumented(kind: type) -> list[str]:
     ]
 
 
-def imports() -> dict[str, set[str]]:
+def own_imports() -> dict[str, set[str]]:
     """
-    The modules of the package that each of them imports, wherever in it:
-    inside functions and under C{TYPE_CHECKING}, too.
+    The modules of the package that each of them imports, wherever in it.
     """
-    paths = {
-        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in ROOT.rglob("*.py")
-    }
+    paths = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in imports()}
     names = {name.removesuffix(".__init__"): path for name, path in paths.items()}
     found: dict[str, set[str]] = {}
     for name, path in names.items():
         found[name] = set()
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in imports()[path]:
             if isinstance(node, ast.Import):
                 found[name] |= {alias.name for alias in node.names} & names.keys()
-            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            elif node.module is not None:
                 members = {f"{node.module}.{alias.name}" for alias in node.names}
                 found[name] |= members & names.keys() or {node.module} & names.keys()
     return found
@@ -96,7 +92,7 @@ class ImportTests(SynchronousTestCase):
         """
         No modules import one another in a circle.
         """
-        order = TopologicalSorter(imports())
+        order = TopologicalSorter(own_imports())
         try:
             order.prepare()
         except CycleError as e:

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-import xferd
-
-_ROOT = Path(xferd.__file__).parent
+from tests.imports import ROOT, imports
 
 _DISTRIBUTIONS = {"OpenSSL": "pyopenssl", "google": "protobuf", "zope": "zope.interface"}
 """Top-level modules that are not named as their distribution is."""
@@ -25,10 +23,10 @@ def _imports(file: Path) -> Iterator[str]:
     """
     The modules that a file imports, wherever in it.
     """
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in imports()[file]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif node.module and not node.level:
             yield node.module
 
 
@@ -62,16 +60,16 @@ class RequirementTests(SynchronousTestCase):
         """
         Each distribution that a module imports is required, and no other.
         """
-        used = _distributions(file for file in _ROOT.rglob("*.py") if not self._is_extra(file))
-        self.assertEqual(used, _required((_ROOT.parent / "setup.cfg").read_text("utf-8")))
+        used = _distributions(file for file in imports() if not self._is_extra(file))
+        self.assertEqual(used, _required((ROOT.parent / "setup.cfg").read_text("utf-8")))
 
     def test_engines(self) -> None:
         """
         What the packages of engines import beyond that is the extra C{engines}, which
         the tests have, too.
         """
-        setup = (_ROOT.parent / "setup.cfg").read_text("utf-8")
-        used = _distributions(filter(self._is_extra, _ROOT.rglob("*.py")))
+        setup = (ROOT.parent / "setup.cfg").read_text("utf-8")
+        used = _distributions(filter(self._is_extra, imports()))
         extra = _required(setup, "options.extras_require", "engines")
         self.assertEqual(used - _required(setup), extra)
         self.assertLessEqual(extra, _required(setup, "options.extras_require", "test"))
@@ -81,7 +79,7 @@ class RequirementTests(SynchronousTestCase):
         """
         Whether a module is of a package that may import the extra C{engines}.
         """
-        engines = _ROOT / "engines"
+        engines = ROOT / "engines"
         return file.is_relative_to(engines) and file.parent != engines
 
     def test_requests(self) -> None:
@@ -89,7 +87,7 @@ class RequirementTests(SynchronousTestCase):
         One module imports treq, and none outside the transport imports
         Twisted's HTTP client.
         """
-        files = {file.relative_to(_ROOT): set(_imports(file)) for file in _ROOT.rglob("*.py")}
+        files = {file.relative_to(ROOT): set(_imports(file)) for file in imports()}
         transport = Path("registry/transport")
         treq = [str(f) for f, found in files.items() if {n.partition(".")[0] for n in found} & {"treq"}]
         self.assertEqual(treq, [str(transport / "treq_client.py")])

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.fleet.case import PORT, FleetCase, Node
+from tests.turns import turn
 from xferd.errors import BlobUnknown, ConnectionFailed, RegistryError, SourceError, TimedOut
 from xferd.fleet.peer_body import PeerBody
 from xferd.fleet.peer_client import HOPS, PeerBusy, choose_origin
@@ -179,7 +180,8 @@ class OpenTests(ClientCase):
         for turns in (0, 1, 3, 60):
             self.network.freeze(self.one.address)
             opening = self.begin()
-            self.settle(turns)
+            for _ in range(turns):
+                turn(self.clock)
             opening.cancel()
             self.failureResultOf(opening, CancelledError)
             self.network.thaw(self.one.address)

@@ -37,6 +37,13 @@ ROUND: Final = 500
 """Inputs of one run of hypothesis, which tries small ones first."""
 
 
+class _TimeOver(BaseException):
+    """
+    The time of a run is over.  Hypothesis passes on what is no L{Exception}; if the check
+    returned instead, it would generate the rest of the L{ROUND} in vain.
+    """
+
+
 class Broken(AssertionError):
     """
     An input broke an invariant.
@@ -91,7 +98,7 @@ def run(harness: Harness, seconds: float, entropy: int) -> Outcome:
 
     def check(value: Any) -> None:
         if not failing and outcome.inputs and monotonic() - began >= seconds:
-            return
+            raise _TimeOver
         outcome.inputs += 1
         try:
             with _bounded(outcome):
@@ -113,6 +120,8 @@ def run(harness: Harness, seconds: float, entropy: int) -> Outcome:
         )
         try:
             seed(random.getrandbits(64))(rounds(given(harness.inputs)(check)))()
+        except _TimeOver:
+            break
         except Exception as e:
             # Hypothesis reads the smallest input that it has found last.
             trace = "".join(format_exception(e)[-4:])

@@ -84,7 +84,7 @@ class Etcd:
         argv = [*self._before, "etcd", "--name", self.name, "--data-dir", str(self._directory / "data")]
         argv += ["--listen-client-urls", self.url, "--advertise-client-urls", self.url]
         argv += ["--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url]
-        argv += ["--initial-cluster", cluster, *self.extra]
+        argv += ["--initial-cluster", cluster, "--bcrypt-cost=4", *self.extra]
         self._program = Program(self._reactor, argv, "ready to serve client", str(self._directory))
         await self._program.start()
 

@@ -6,6 +6,7 @@ real daemon.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from tests.jobs.archives.samples import layout, tar
 from xferd.testing.images import SampleImage, sample_image
@@ -17,6 +18,7 @@ BESIDE = "beside"
 """The image that is pulled beside the neighbours."""
 
 
+@cache
 def image_of(name: str) -> SampleImage:
     """
     An image of 20 MB.
@@ -24,6 +26,7 @@ def image_of(name: str) -> SampleImage:
     return sample_image(4, 5_000_000, seed=name)
 
 
+@cache
 def of_neighbour(seed: str, layers: int = 1) -> SampleImage:
     """
     An image of a neighbour.
@@ -40,13 +43,14 @@ def wrong_images(many: int) -> Iterator[tuple[str, SampleImage]]:
         yield f"app{n}", of_neighbour(f"wrong {n}") if n else image_of(BESIDE)
 
 
-def broken_imports() -> Iterator[tuple[str, int, bytes]]:
+@cache
+def broken_imports() -> tuple[tuple[str, int, bytes], ...]:
     """
     Archives of which only the first part arrives: one of its own image, and
     one of the image that the pull wants.
 
     @return: the name, the size of the archive, and the part.
     """
-    for name, image in (("own", of_neighbour("own")), (BESIDE, image_of(BESIDE))):
-        archive = tar(layout({f"{name}:1": image}))
-        yield f"{name}:1", len(archive), archive[: LARGE // 2]
+    images = {"own": of_neighbour("own"), BESIDE: image_of(BESIDE)}
+    archives = {f"{name}:1": tar(layout({f"{name}:1": image})) for name, image in images.items()}
+    return tuple((name, len(archive), archive[: LARGE // 2]) for name, archive in archives.items())
