@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from threading import Event
 from typing import Any, NoReturn, cast
 
@@ -55,8 +55,8 @@ PARTS = random.Random(0).randbytes(8 * PART - 1)
 """A blob, without any part that is like another, or like nothing."""
 PARTED = Digest.of(PARTS)
 LOCAL = Repository(LOCAL_HOST, "local/app")
-STEPS = 900
-"""More than there are; the last child lives to its end."""
+PAUSE = b"\n"
+"""What a child reports before a call of the system."""
 
 
 def life(path: str, say: Any, *, tidy: bool = False) -> None:
@@ -117,21 +117,21 @@ def digests(wanted: Sample) -> set[Digest]:
     return {*wanted.documents, *wanted.diff_ids, *(chain for chain in chains if chain is not None)}
 
 
-def die_at(step: int) -> None:
+def pause(report: int, go: int) -> None:
     """
-    Kill this process when it is about to touch the file system for the so
-    manieth time.
-    """
-    left = step
+    Stop this process each time when it is about to touch the file system, until it is told
+    to go on.
 
-    def count(event: str, _: object) -> None:
-        nonlocal left
+    @param report: where it writes L{PAUSE} then.
+    @param go: where it gets a byte for each.
+    """
+
+    def wait(event: str, _: object) -> None:
         if event == "open" or event.startswith(("os.", "shutil.", "tempfile.", "sqlite3.")):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            os.write(report, PAUSE)
+            os.read(go, 1)
 
-    sys.addaudithook(count)
+    sys.addaudithook(wait)
 
 
 def tidy_life(path: str, say: Any) -> None:
@@ -286,13 +286,13 @@ def catalog_manifest() -> CatalogManifest:
     return CatalogManifest(Descriptor(OCI_MANIFEST, Digest.of(b"manifest"), 8), blobs)
 
 
-def child(path: str, step: int, report: int, live: Callable[[str, Any], None]) -> NoReturn:
+def child(path: str, report: int, go: int, live: Callable[[str, Any], None]) -> NoReturn:
     """
-    Live until killed.  For a forked process, which must not return.
+    Live step by step.  For a forked process, which must not return.
     """
     status = 1
     try:
-        die_at(step)
+        pause(report, go)
         live(path, lambda done: os.write(report, f"{done}\n".encode()))
         status = 0
     except BaseException:
@@ -426,41 +426,95 @@ class CrashCase(StoreTestCase):
             self.assertTrue(self.successResultOf(store.trees.owners(diff_id)).complete)
 
 
+def listing(path: str) -> dict[str, tuple[int, bytes | str]]:
+    """
+    Mode and content of all that is in a directory, or the target of a link.
+    """
+    found: dict[str, tuple[int, bytes | str]] = {}
+    for directory, names, files in os.walk(path):
+        for name in (*names, *files):
+            each = os.path.join(directory, name)
+            mode = os.lstat(each).st_mode
+            if stat.S_ISLNK(mode):
+                found[each] = mode, os.readlink(each)
+            elif stat.S_ISDIR(mode):
+                found[each] = mode, b""
+            else:
+                with open(each, "rb") as file:
+                    found[each] = mode, file.read()
+    return found
+
+
 class KilledAnywhereTests(CrashCase):
     """
     A daemon that is killed between any two calls of the system.
+
+    A signal leaves of a process its files, as they were at that call, and nothing else.  So
+    the daemon lives once and stops at each call, and each state of its files is copied.
     """
 
-    def lived(
-        self, path: str, step: int, live: Callable[[str, Any], None] = tidy_life
-    ) -> tuple[list[str], int]:
+    def deaths(
+        self, live: Callable[[str, Any], None], path: str | None = None, *, least: int = 50
+    ) -> Iterator[tuple[list[str], bool]]:
         """
-        Let a daemon live until it is killed.
+        Let a daemon live.  C{self.path} is a copy of its directory at each call of the system
+        before which that, or what it had reported, has changed, and in the end.
 
-        @return: the steps that it reported as done, and the signal that ended
-            it.
+        @param path: its directory; a new one by default.
+        @param least: the calls that it makes at least.
+        @return: the steps that it has reported as done, and whether it has ended.
         """
-        reader, writer = os.pipe()
+        path = self.mktemp() if path is None else path
+        (reader, report), (wait, go) = os.pipe(), os.pipe()
         pid = fork()
         if pid == 0:
-            child(path, step, writer, live)
-        os.close(writer)
-        with bounded(lambda: [pid]):
-            with open(reader) as report:
-                said = report.read().splitlines()
-            _, status = os.waitpid(pid, 0)
-        self.assertIn(status, (0, signal.SIGKILL), f"step {step}")
-        return said, status
+            child(path, report, wait, live)
+        os.close(report)
+        os.close(wait)
+        calls, states = 0, 0
+        said: list[str] = []
+        last: object = None
+        try:
+            with open(reader, "rb") as reports, bounded(lambda: [pid], 300):
+                while line := reports.readline():
+                    if line != PAUSE:
+                        said.append(line.decode().rstrip("\n"))
+                        continue
+                    calls += 1
+                    if (found := (listing(path), len(said))) != last:
+                        last = found
+                        states += 1
+                        yield self.copied(path, said), False
+                    os.write(go, b".")
+                _, status = os.waitpid(pid, 0)
+                pid = 0
+        finally:
+            os.close(go)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        self.assertEqual(status, 0)
+        self.assertGreater(calls, least)
+        self.assertGreater(states, least // 2)
+        yield self.copied(path, said), True
+
+    def copied(self, path: str, said: list[str]) -> list[str]:
+        """
+        Copy a directory.
+
+        @return: what was reported, with the paths of the copy.
+        """
+        self.path = self.mktemp()
+        if os.path.exists(path):
+            subprocess.run(["cp", "-a", path, self.path], check=True)
+        return [line.replace(path, self.path) for line in said]
 
     def test_every_step(self) -> None:
         """
         After a kill at any step, all reported steps are done for the next
         daemon, which starts and completes the rest with the same result.
         """
-        killed = 0
-        for step in range(1, STEPS):
-            self.path = self.mktemp()
-            said, status = self.lived(self.path, step)
+        for said, ended in self.deaths(tidy_life, least=100):
             store = self.open()
             self.check(store, said)
             named = store.images.all()
@@ -472,27 +526,19 @@ class KilledAnywhereTests(CrashCase):
             self.assertEqual(store.images.all(), named)
             self.assertEqual(os.listdir(os.path.join(store.path, "staging")), [])
             self.close(store)
-            if status == 0:
-                break
-            killed += 1
-            # Its successor is not killed, and does it all again.
-            life(self.path, said.append)
-            store = self.open()
-            self.check_whole(store)
-            self.close(store)
-        else:
-            self.fail("no child lived to its end")
-        self.assertGreater(killed, 100)
+            if not ended:
+                # Its successor is not killed, and does it all again.
+                life(self.path, said.append)
+                store = self.open()
+                self.check_whole(store)
+                self.close(store)
 
     def test_every_step_of_parts(self) -> None:
         """
         After a kill at any step, all recorded bytes of a blob in parts are on
         the disk, and the rest completes it, with no byte of it refused.
         """
-        killed = 0
-        for step in range(1, STEPS):
-            self.path = self.mktemp()
-            said, status = self.lived(self.path, step, parts)
+        for said, _ in self.deaths(parts):
             store = self.open()
             if store.blobs.has(PARTED):
                 self.check(store, [f"blob {PARTED}"])
@@ -503,17 +549,11 @@ class KilledAnywhereTests(CrashCase):
                 with open(place, "rb") as file:
                     there = file.read()
                 for start, stop in ((0, partial.offset), *partial.spans):
-                    self.assertEqual(there[start:stop], PARTS[start:stop], f"step {step}")
+                    self.assertEqual(there[start:stop], PARTS[start:stop])
                 partial.close()
                 self.run_now(fill(store))
             self.assertEqual(os.listdir(os.path.join(self.path, "ingest")), [])
             self.close(store)
-            if status == 0:
-                break
-            killed += 1
-        else:
-            self.fail("no child lived to its end")
-        self.assertGreater(killed, 50)
 
     def test_every_step_of_a_push(self) -> None:
         """
@@ -521,14 +561,11 @@ class KilledAnywhereTests(CrashCase):
         what was reported as pushed is in the repository, and no file of an upload is left
         that has ended.
         """
-        killed = 0
-        for step in range(1, STEPS):
-            self.path = self.mktemp()
-            said, status = self.lived(self.path, step, pushes)
+        for said, _ in self.deaths(pushes):
             store = self.open()
             self.check_pushed(store, said)
             left = {name.removeprefix(INCOMING) for name in os.listdir(os.path.join(self.path, "ingest"))}
-            self.assertEqual(left, set(store.incoming._sessions), f"step {step}")
+            self.assertEqual(left, set(store.incoming._sessions))
             for name in left:
                 if store.incoming._sessions[name].row.algorithm == "sha256":
                     self.run_now(finish_push(store, name))
@@ -538,12 +575,6 @@ class KilledAnywhereTests(CrashCase):
             self.successResultOf(store.gc.collect(False))
             self.check_pushed(store, [line for line in said if not line.startswith("session")])
             self.close(store)
-            if status == 0:
-                break
-            killed += 1
-        else:
-            self.fail("no child lived to its end")
-        self.assertGreater(killed, 50)
 
     def test_every_step_of_a_migration(self) -> None:
         """
@@ -551,18 +582,13 @@ class KilledAnywhereTests(CrashCase):
         the copy of a tree for a second chain, the next daemon has all layers.  What
         was reported as a layer's own directory stays so.
         """
-        template = self.mktemp()
-        self.path = template
+        old = self.path = self.mktemp()
         store = self.open()
         for wanted in SAME:
             self.run_now(pull(store, wanted))
         self.close(store)
-        make_version_1(template)
-        killed = 0
-        for step in range(1, STEPS):
-            self.path = self.mktemp()
-            shutil.copytree(template, self.path, symlinks=True)
-            said, status = self.lived(self.path, step, migrate)
+        make_version_1(old)
+        for said, _ in self.deaths(migrate, old):
             store = self.open()
             self.check_named(store)
             self.check_separate(store, said)
@@ -573,12 +599,6 @@ class KilledAnywhereTests(CrashCase):
             self.check_separate(store, said)
             self.assertEqual(os.listdir(os.path.join(store.path, "staging")), [])
             self.close(store)
-            if status == 0:
-                break
-            killed += 1
-        else:
-            self.fail("no child lived to its end")
-        self.assertGreater(killed, 50)
 
 
 class LeftBehindTests(StoreTestCase):
