@@ -17,9 +17,10 @@ def outcome(error: Exception | None) -> dict[str, str | None]:
     """
     if error is None:
         return {"code": None, "error": None}
+    if isinstance(error, CancelledError):
+        return {"code": "CANCELLED", "error": "cancelled"}
     ours = next((e for e in causes(error) if isinstance(e, XferdError)), None)
-    code = XferdError.code if ours is None else ours.code
-    return {
-        "code": "CANCELLED" if isinstance(error, CancelledError) else code,
-        "error": str(ours or error) or type(ours or error).__name__,
-    }
+    if ours is None:
+        # The names and texts of other errors are for the log, which has them.
+        return {"code": XferdError.code, "error": "internal error; see the daemon's log"}
+    return {"code": ours.code, "error": str(ours)}

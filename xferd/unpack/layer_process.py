@@ -247,11 +247,12 @@ def run(
         send(protocol.encode("error", code=e.code, message=str(e)))
     except OSError as e:
         code = DiskFull.code if e.errno in FULL else StoreError.code
-        send(protocol.encode("error", code=code, message=f"a layer cannot be unpacked: {e}"))
+        send(protocol.encode("error", code=code, message=f"a layer cannot be unpacked: {e.strerror or e}"))
     except Exception as e:
-        message = f"unpacking ended in {type(e).__name__}: {e}"
-        os.write(2, f"{message} {_frames(e)}\n".encode("utf-8", "backslashreplace"))
-        send(protocol.encode("error", code=WorkerLost.code, message=message))
+        message = f"unpacking ended in {type(e).__name__}: {e} {_frames(e)}\n"
+        os.write(2, message.encode("utf-8", "backslashreplace"))
+        text = "a layer cannot be unpacked: internal error; see the daemon's log"
+        send(protocol.encode("error", code=WorkerLost.code, message=text))
 
 
 def warm_up() -> None:

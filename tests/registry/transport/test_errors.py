@@ -245,8 +245,8 @@ class ConnectionErrorTests(SynchronousTestCase):
             (_wrapped(ResponseNeverReceived, neterror.ConnectionDone()), ConnectionFailed, "closed"),
             (_wrapped(RequestTransmissionFailed, neterror.ConnectionLost()), ConnectionFailed, "broke"),
             (_wrapped(ResponseNeverReceived, TLSError([("a", "b", "c")])), ConnectionFailed, "TLS"),
-            (_wrapped(ResponseFailed, ParseError("x", b"secret")), NotHTTP, "not HTTP (ParseError)"),
-            (_wrapped(ResponseFailed, ValueError("https://x/?sig=secret")), NotHTTP, "ValueError"),
+            (_wrapped(ResponseFailed, ParseError("x", b"secret")), NotHTTP, "not HTTP"),
+            (_wrapped(ResponseFailed, ValueError("https://x/?sig=secret")), NotHTTP, "not HTTP"),
         ):
             found = connection_error(error, "docker.io", "cdn.example")
             self.assertIs(type(found), kind, error)

@@ -355,7 +355,7 @@ def connection_error(error: BaseException, host: str, where: str) -> XferdError 
             return ConnectionFailed(f"no answer from {name}: {phrase}", host=host)
     if len(found) > 1:
         # Errors of the HTTP parser are wrapped.
-        return NotHTTP(f"{name} answered something that is not HTTP ({_innermost(found)})", host=host)
+        return NotHTTP(f"{name} answered something that is not HTTP", host=host)
     return None
 
 
@@ -390,13 +390,5 @@ def body_error(error: BaseException | None, host: str, received: int, expected: 
         return ConnectionFailed(f"the connection to {host} broke after {received}{of} bytes", host=host)
     if any(isinstance(e, ConnectionDone | PotentialDataLoss) for e in found):
         return Truncated(f"{host} ended a body after {received}{of} bytes", host=host)
-    return ConnectionFailed(
-        f"the body from {host} became unreadable after {received}{of} bytes ({_innermost(found)})", host=host
-    )
-
-
-def _innermost(found: list[BaseException]) -> str:
-    """
-    The type of the innermost error; its text may quote a secret.
-    """
-    return type(found[-1]).__name__ if found else "no reason given"
+    # The text of another error may quote a secret, and its type is for programmers.
+    return ConnectionFailed(f"the body from {host} became unreadable after {received}{of} bytes", host=host)
