@@ -61,6 +61,36 @@ class RemovalTests(JobsCase):
         self.assertEqual((self.store.blobs.contents, self.store.trees.unpacked), ({}, {}))
         self.assertEqual(self.collect(), Freed())
 
+    def test_dry_run(self) -> None:
+        """
+        A dry run reports what the removal of some images would free, together, and removes
+        nothing.
+        """
+        base = sample_layer(seed="base")
+        for name in ("one", "two", "three"):
+            self.add(image_of([base, sample_layer(seed=name)]), name)
+            self.pulled(name)
+        self.clock.advance(60)
+
+        def would(*names: str) -> Freed:
+            asking = self.jobs.image_admin.collect(True, False, [f"{HOST}/{name}" for name in names])
+            self.settle()
+            return self.successResultOf(asking)
+
+        self.assertEqual(would(), Freed())
+        one, two, all_ = would("one"), would("one", "two"), would("one", "two", "three")
+        self.assertEqual((one.blobs, one.trees, one.layers), (3, 1, 1))
+        self.assertEqual((two.blobs, two.trees, two.layers), (6, 2, 2))
+        # The last one has the base, too.
+        self.assertEqual((all_.blobs, all_.trees, all_.layers), (10, 4, 4))
+        self.assertEqual(len(self.store.images.all()), 3)
+        self.assertEqual(self.remove("one"), one)
+        self.assertEqual(would("two", "three").bytes, all_.bytes - one.bytes)
+        for name, error in (("one", NotFound), ("A B", BadReference)):
+            asking = self.jobs.image_admin.collect(True, False, [f"{HOST}/{name}"])
+            self.settle()
+            self.failureResultOf(asking, error)
+
     def test_no_image(self) -> None:
         """
         A malformed name, or one that the store does not have, is refused;

@@ -303,13 +303,14 @@ class FakeImageAdmin:
         self.removed.append(reference)
         return succeed(FREED)
 
-    def collect(self, dry_run: bool, partials: bool = False) -> Deferred[Freed]:
+    def collect(self, dry_run: bool, partials: bool = False, without: Sequence[str] = ()) -> Deferred[Freed]:
         """
         Record a collection.
         """
         if self.refuses is not None:
             return fail(self.refuses)
         self.collected.append((dry_run, partials))
+        self.without = list(without)
         return succeed(FREED)
 
 

@@ -476,12 +476,24 @@ class StoreTests(SynchronousTestCase):
             self.assertEqual(
                 shown["kept"], [{"user": "podman", "layers": 3, "bytes": 700, "by": ["container a"]}]
             )
-        for body in (b"", b"[]", b'{"dry_run": 1}', b'{"dry": true}'):
+        for body in (
+            b"",
+            b"[]",
+            b'{"dry_run": 1}',
+            b'{"dry": true}',
+            b'{"without": ["alpine"]}',
+            b'{"dry_run": true, "without": "alpine"}',
+            b'{"dry_run": true, "without": [""]}',
+        ):
             self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 400, body)
+        body = b'{"dry_run": true, "without": ["alpine", "a/b:1"]}'
+        self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 200)
+        self.assertEqual(self.world.jobs.image_admin.without, ["alpine", "a/b:1"])
         self.assertEqual(self.world.ask("POST", "/api/v1/gc", b"{}", {"Content-Type": None}).status, 415)
         self.world.ask("POST", "/api/v1/gc", b'{"partials": true}')
         self.assertEqual(
-            self.world.jobs.image_admin.collected, [(False, False), (True, False), (False, True)]
+            self.world.jobs.image_admin.collected,
+            [(False, False), (True, False), (True, False), (False, True)],
         )
 
     def test_image_for_a_platform(self) -> None:

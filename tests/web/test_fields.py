@@ -60,7 +60,7 @@ class BodyTests(SynchronousTestCase):
         expected["restart"] = None
         for values in ({}, dict.fromkeys(("target", "tags", "platform", "priority", "restart"))):
             self.assertEqual(push.parse({"reference": "a", **values}), expected)
-        self.assertEqual(COLLECTION.parse({}), {"dry_run": False, "partials": False})
+        self.assertEqual(COLLECTION.parse({}), {"dry_run": False, "partials": False, "without": ()})
 
     def test_unknown(self) -> None:
         """

@@ -153,7 +153,10 @@ class IGarbageCollector(Interface):
         """
 
     def collect(
-        dry_run: bool, partials: bool = False, abandoned: Set[Digest] = frozenset()
+        dry_run: bool,
+        partials: bool = False,
+        abandoned: Set[Digest] = frozenset(),
+        without: Set[Reference] = frozenset(),
     ) -> Deferred[Freed]:
         """
         Remove layers, trees and blobs that no image needs, no entry of another
@@ -164,6 +167,7 @@ class IGarbageCollector(Interface):
         @param partials: also remove all partial blobs that no transfer uses.
         @param abandoned: also remove the partial blobs of these digests, unless
             a transfer uses them.
+        @param without: for a dry run: the names of images that count as removed.
         @return: fires with the content that was removed, or would be.  It has
             been moved away by then; the removal may take longer.
         @raise StoreError: the disk refuses, or an L{ILayerUser} cannot find out

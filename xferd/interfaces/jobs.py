@@ -135,11 +135,15 @@ class IImageAdmin(Interface):
         @raise StoreError: the disk refuses.
         """
 
-    def collect(dry_run: bool, partials: bool = False) -> Deferred[Freed]:
+    def collect(dry_run: bool, partials: bool = False, without: Sequence[str] = ()) -> Deferred[Freed]:
         """
         Free what nothing uses, or report what that would be.
 
         @param partials: also free the partial blobs that no transfer uses.
+        @param without: for a dry run: the names of images.  What L{remove} would free for
+            all of them is reported, too.
+        @raise BadReference: a name is not a reference.
+        @raise NotFound: the store has no image of a name.
         @raise Interrupted: the daemon is starting or stopping.
         @raise StoreError: the disk refuses.
         """

@@ -97,8 +97,8 @@ class ImageAdmin:
     def remove(self, reference: str) -> Deferred[Freed]:
         return Deferred.fromCoroutine(self._remove(reference))
 
-    def collect(self, dry_run: bool, partials: bool = False) -> Deferred[Freed]:
-        return Deferred.fromCoroutine(self._collect(dry_run, partials))
+    def collect(self, dry_run: bool, partials: bool = False, without: Sequence[str] = ()) -> Deferred[Freed]:
+        return Deferred.fromCoroutine(self._collect(dry_run, partials, without))
 
     async def _remove(self, reference: str) -> Freed:
         """
@@ -107,9 +107,7 @@ class ImageAdmin:
         wanted = Reference.parse(reference)
         self._check()
         records = await self._begun(wanted)
-        begun = frozenset(
-            Digest.parse(layer["digest"]) for record in records for layer in record.get("layers", ())
-        )
+        begun = _blobs_of(records)
         missing: NotFound | None = None
         try:
             await uninterrupted(self._store.images.remove(wanted))
@@ -136,12 +134,21 @@ class ImageAdmin:
             return ()
         return records
 
-    async def _collect(self, dry_run: bool, partials: bool) -> Freed:
+    async def _collect(self, dry_run: bool, partials: bool, without: Sequence[str]) -> Freed:
         """
         Free what nothing uses.
         """
+        names = frozenset(map(Reference.parse, without))
         self._check()
-        collecting = self._store.gc.collect(dry_run, partials)
+        # Not by get(), which would count as a use and so keep the content.
+        known = {image.reference for image in self._store.images.all()}
+        begun: set[Digest] = set()
+        for name in sorted(names, key=str):
+            digests = _blobs_of(await self._begun(name))
+            if name not in known and not digests:
+                raise no_image(name)
+            begun |= digests
+        collecting = self._store.gc.collect(dry_run, partials, begun, names)
         return await (collecting if dry_run else uninterrupted(collecting))
 
     def _check(self) -> None:
@@ -152,3 +159,14 @@ class ImageAdmin:
         """
         if not self._ready():
             raise Interrupted("the daemon is just starting or stopping; ask again in a moment")
+
+
+def _blobs_of(records: Sequence[Mapping[str, Any]]) -> frozenset[Digest]:
+    """
+    The blobs of jobs.
+
+    @param records: the records of the jobs.
+    """
+    return frozenset(
+        Digest.parse(layer["digest"]) for record in records for layer in record.get("layers", ())
+    )

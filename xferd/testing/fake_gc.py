@@ -72,9 +72,13 @@ class FakeGarbageCollector:
         return self._leases.begin()
 
     def collect(
-        self, dry_run: bool, partials: bool = False, abandoned: Set[Digest] = frozenset()
+        self,
+        dry_run: bool,
+        partials: bool = False,
+        abandoned: Set[Digest] = frozenset(),
+        without: Set[Reference] = frozenset(),
     ) -> Deferred[Freed]:
-        return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
+        return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned, without))
 
     def evict(
         self,
@@ -140,10 +144,13 @@ class FakeGarbageCollector:
     def removed(self) -> Deferred[None]:
         return succeed(None)
 
-    async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
+    async def _collect(
+        self, dry_run: bool, all_partials: bool, abandoned: Set[Digest], without: Set[Reference]
+    ) -> Freed:
         await self._gate.enter("gc.collect")
         await self._users.refresh()
-        wanted = {digest for image in self._images.all() for digest in image.parts} | self.kept
+        images = [image for image in self._images.all() if image.reference not in without]
+        wanted = {digest for image in images for digest in image.parts} | self.kept
         wanted |= self._users.needed()
         chains = self._chains(
             {each for each in self._layers.registered if each in wanted or each in self._leases}

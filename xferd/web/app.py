@@ -424,8 +424,8 @@ class Web:
         """
         Free what nothing in the store needs, or report what that would be.
         """
-        dry_run, partials = read_collection(request)
-        freed = await self._jobs.image_admin.collect(dry_run, partials)
+        dry_run, partials, without = read_collection(request)
+        freed = await self._jobs.image_admin.collect(dry_run, partials, without)
         kept = [asdict(each) for each in self._store.gc.kept_for()]
         return respond(request, {"dry_run": dry_run, "freed": asdict(freed), "kept": kept})
 

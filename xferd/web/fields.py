@@ -22,6 +22,7 @@ Schema = Mapping[str, Any]
 MAX_REFERENCE: Final = 512
 """The longest reference, in characters: a repository, a tag and a digest fit."""
 
+MAX_REFERENCES: Final = 1000
 MAX_TAG: Final = 128
 MAX_TAGS: Final = 100
 MAX_PLATFORM: Final = 64
@@ -162,6 +163,12 @@ def _read_tags(name: str, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _read_references(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_REFERENCES:
+        raise BadInput(f"{name!r} must be a list of at most {MAX_REFERENCES} names of images")
+    return tuple(_read_reference(name, each) for each in value)
+
+
 def _read_flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise BadInput(f"{name!r} must be true or false")
@@ -192,6 +199,17 @@ OPTIONAL_REFERENCE: Final = Field(
         "alpine, ghcr.io/owner/app:1.2, HOST/NAME@DIGEST.",
         "examples": ["registry.example.com/team/app:1.2"],
     },
+)
+WITHOUT: Final = Field(
+    "without",
+    _read_references,
+    {
+        "type": "array",
+        "maxItems": MAX_REFERENCES,
+        "items": {"type": "string", "minLength": 1, "maxLength": MAX_REFERENCE},
+        "description": "With dry_run: report what would be freed if these images were removed, too.",
+    },
+    default=(),
 )
 REFERENCE: Final = evolve(OPTIONAL_REFERENCE, required=True)
 PLATFORM: Final = Field(

@@ -6,7 +6,7 @@ each, and a class for each kind of job that begins it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import evolve, frozen
@@ -20,6 +20,7 @@ from xferd.web.fields import (
     REFERENCE,
     RESTART,
     TAGS,
+    WITHOUT,
     Body,
     Field,
     flag,
@@ -313,6 +314,7 @@ COLLECTION: Final = Body(
     "a collection",
     flag("dry_run", "Report what would be freed, and free nothing."),
     flag("partials", "Also free the partial blobs that no transfer uses."),
+    WITHOUT,
 )
 
 
@@ -396,14 +398,16 @@ def read_pin(request: Request) -> bool:
     return bool(PIN.read(request)["pinned"])
 
 
-def read_collection(request: Request) -> tuple[bool, bool]:
+def read_collection(request: Request) -> tuple[bool, bool, Sequence[str]]:
     """
     Read the body of a request for a collection.
 
-    @return: C{dry_run} and C{partials}, as for L{IImageAdmin.collect
+    @return: C{dry_run}, C{partials} and C{without}, as for L{IImageAdmin.collect
         <xferd.interfaces.jobs.IImageAdmin.collect>}.
     @raise UnsupportedMediaType: its Content-Type is not JSON.
     @raise BadInput: it is not valid.
     """
     values = COLLECTION.read(request)
-    return values["dry_run"], values["partials"]
+    if values["without"] and not values["dry_run"]:
+        raise BadInput("'without' belongs to a dry run; DELETE /api/v1/images/NAME removes an image")
+    return values["dry_run"], values["partials"], values["without"]

@@ -130,6 +130,31 @@ class CollectionTests(GarbageCollectorConformance, StoreTestCase):
         self.assertEqual(self.collect().blobs, 4)
         self.assertEqual(self.files(), [])
 
+    def test_without_a_docker_image(self) -> None:
+        """
+        A dry run without some names finds what would be free without them, also the second
+        form of Docker's manifest, and removes nothing.
+        """
+        wanted = docker_sample("alpine", b"one")
+        self.run_now(pull(self.store, wanted))
+        other = self.pulled("other", b"one", b"two")
+        before = self.files()
+
+        def would(*names: Reference) -> Freed:
+            freed: Freed = self.result(self.store.gc.collect(True, without=frozenset(names)))
+            return freed
+
+        self.assertEqual(would(), Freed())
+        # Their layers have one blob.
+        self.assertEqual(would(wanted.image.reference).blobs, 3)
+        self.assertEqual(would(other.image.reference).trees, 1)
+        both = would(wanted.image.reference, other.image.reference)
+        self.assertEqual((both.trees, both.layers, len(self.entries())), (2, 2, 3))
+        self.assertEqual((self.files(), self.collect()), (before, Freed()))
+        self.remove(wanted)
+        self.remove(other)
+        self.assertEqual(self.collect(), both)
+
     def test_strangers(self) -> None:
         """
         Content of another tool's entry stays, and the entry as well, also if

@@ -99,6 +99,7 @@ class GarbageCollector:
         self._copies: ICopies | None = None
         self._named: Set[Digest] = frozenset()
         self._abandoned: Set[Digest] = frozenset()
+        self._without: Set[Reference] = frozenset()
         self._held: tuple[Set[Digest], Set[Digest]] | None = None
 
     def start(self) -> None:
@@ -138,12 +139,16 @@ class GarbageCollector:
         return self._leases.acquire()
 
     def collect(
-        self, dry_run: bool = False, partials: bool = False, abandoned: Set[Digest] = frozenset()
+        self,
+        dry_run: bool = False,
+        partials: bool = False,
+        abandoned: Set[Digest] = frozenset(),
+        without: Set[Reference] = frozenset(),
     ) -> Deferred[Freed]:
         """
         Cancelling ends it at its next batch.
         """
-        return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned))
+        return Deferred.fromCoroutine(self._collect(dry_run, partials, abandoned, without))
 
     def evict(
         self,
@@ -219,12 +224,12 @@ class GarbageCollector:
                     name = Reference(repository, None, digest)
                     yield self._last_used.of_name(name), (repository, manifest)
 
-    async def _survey(self) -> Survey:
+    async def _survey(self, without: Set[Reference] = frozenset()) -> Survey:
         """
         Survey the data directory, and then let the users of layers read what they
         need: what an engine has recorded before it mounts is found either way.
         """
-        found = await self._threads.run(survey, self._paths)
+        found = await self._threads.run(survey, self._paths, "/proc", frozenset(map(str, without)))
         await self._users.refresh()
         return found
 
@@ -244,11 +249,14 @@ class GarbageCollector:
     def removed(self) -> Deferred[None]:
         return self._trash.emptied()
 
-    async def _collect(self, dry_run: bool, all_partials: bool, abandoned: Set[Digest]) -> Freed:
+    async def _collect(
+        self, dry_run: bool, all_partials: bool, abandoned: Set[Digest], without: Set[Reference]
+    ) -> Freed:
         async with self._lock:
             self._check()
             await self._drop_abandoned(dry_run)
-            found = await self._survey()
+            self._without = without
+            found = await self._survey(without)
             uses = self._layers.uses.copy() if dry_run else self._layers.uses
             layers = await self._free_layers(found, uses, dry_run)
             trees = await self._free_trees(found, uses, dry_run)
@@ -418,7 +426,7 @@ class GarbageCollector:
             # Includes the images whose names are being written.
             await self._images.settled()
             self._check()
-            self._named = self._images.roots()
+            self._named = self._images.roots(self._without)
             self._held = None
             for item in items[start : start + _BATCH]:
                 yield item

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from attrs import frozen
@@ -22,7 +22,7 @@ from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT
 from xferd.store.disk.file_system import trying_to
 from xferd.store.gc.mounts import find_mounts
-from xferd.store.images.index_file import read_index
+from xferd.store.images.index_file import is_ours, name_of, read_index
 from xferd.store.paths import Paths, parse_partial_name
 from xferd.store.trees.tree_files import tree_names
 
@@ -50,18 +50,19 @@ class Survey:
     chains: frozenset[Digest]
 
 
-def survey(paths: Paths, processes: str = "/proc") -> Survey:
+def survey(paths: Paths, processes: str = "/proc", without: Set[str] = frozenset()) -> Survey:
     """
     Survey a data directory.
 
     @param processes: the mount point of C{proc}.
+    @param without: the names of xferd's images that do not count.
     @raise StoreError: the disk refuses, or C{index.json} is damaged.
     """
     with trying_to(f"look through {paths.root}"):
         blobs = tuple(_blobs(paths))
         partials = tuple(_partials(paths))
         trees = tuple(tree_names(paths))
-        reached = _reach(paths)
+        reached = _reach(paths, without)
     mounts = find_mounts(paths, processes)
     return Survey(blobs, partials, trees, mounts.chains | reached, mounts.trees, mounts.chains)
 
@@ -101,14 +102,18 @@ def _entries(directory: str) -> Iterator[tuple[str, os.stat_result]]:
                         continue  # It has been removed.
 
 
-def _reach(paths: Paths) -> set[Digest]:
+def _reach(paths: Paths, without: Set[str]) -> set[Digest]:
     """
     Follow every entry of the index, also those of other tools, down to the last
     blob.  A document that is missing or damaged leads no further.
+
+    @param without: the names of xferd's images whose entries are left out.
     """
     reached: set[Digest] = set()
     followed: set[Digest] = set()
-    waiting: list[object] = [read_index(paths)]
+    index = read_index(paths)
+    entries = [each for each in index["manifests"] if not (name_of(each) in without and is_ours(each))]
+    waiting: list[object] = [{**index, "manifests": entries}]
     while waiting:
         for digest, leads_on in _named(waiting.pop()):
             reached.add(digest)

@@ -151,11 +151,20 @@ class Images:
         """
         return Deferred.fromCoroutine(self._writes.drain())
 
-    def roots(self) -> Set[Digest]:
+    def roots(self, without: Set[Reference] = frozenset()) -> Set[Digest]:
         """
         The digests that the images refer to: documents, blobs, and the chain IDs
         of top layers.  They are found again after a name has changed only.
+
+        @param without: the names of images that do not count.
         """
+        if without:
+            images = [image for image in self._images.values() if image.reference not in without]
+            named = {image.manifest.digest for image in images}
+            renditions = self._index.renditions().items()
+            return {digest for image in images for digest in image.parts} | {
+                rendition for manifest, rendition in renditions if manifest in named
+            }
         if self._roots is None:
             self._roots = {digest for image in self._images.values() for digest in image.parts}
             self._roots.update(self._index.renditions().values())
