@@ -91,10 +91,11 @@ class OptionsTests(SynchronousTestCase):
         """
         Run C{twistd} with a command line that ends it at once.
 
-        @return: its standard output, and its exit status or its message.
+        @return: its output, and its exit status or its message.
         """
         printed = StringIO()
         self.patch(sys, "stdout", printed)
+        self.patch(sys, "stderr", printed)
         error = self.assertRaises(SystemExit, ServerOptions().parseOptions, ["-n", "xferd", *arguments])
         return printed.getvalue(), error.code
 
@@ -122,11 +123,12 @@ class OptionsTests(SynchronousTestCase):
         path = self.mktemp()
         Path(path).write_text("grace = -1")
         for arguments, message in (
-            (("--colour",), "xferd: option --colour not recognized; see twistd xferd --help"),
-            (("pull",), "xferd: unexpected argument 'pull'; see twistd xferd --help"),
-            (("--config", path), f"xferd: {os.path.abspath(path)}: grace must be at least 0.0, not -1.0"),
+            (("--colour",), "option --colour not recognized"),
+            (("pull",), "unexpected argument 'pull'"),
         ):
-            self.assertEqual(self.exit(*arguments), ("", message))
+            self.assertEqual(self.exit(*arguments), (f"xferd: {message}; see twistd xferd --help\n", 2))
+        message = f"xferd: {os.path.abspath(path)}: grace must be at least 0.0, not -1.0"
+        self.assertEqual(self.exit("--config", path), ("", message))
 
 
 class PluginTests(SynchronousTestCase):

@@ -6,6 +6,7 @@ The options of C{twistd xferd}, and its service.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import ClassVar
@@ -95,8 +96,10 @@ class Options(BaseOptions):
         except UsageError as e:
             if self.parent is None:
                 raise
-            hint = "" if isinstance(e.__cause__, ConfigError) else "; see twistd xferd --help"
-            raise SystemExit(f"xferd: {e}{hint}") from e
+            if isinstance(e.__cause__, ConfigError):
+                raise SystemExit(f"xferd: {e}") from e
+            print(f"xferd: {e}; see twistd xferd --help", file=sys.stderr)
+            raise SystemExit(2) from e
 
     def parseArgs(self, *rest: str) -> None:
         """
