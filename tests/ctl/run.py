@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from threading import Thread
 from typing import NamedTuple
@@ -60,6 +61,43 @@ def environment(**more: str) -> dict[str, str]:
     # By default, the tests use no credentials of the user who runs them.
     own = {"DOCKER_CONFIG": os.devnull, "REGISTRY_AUTH_FILE": "", "XDG_RUNTIME_DIR": ""}
     return {**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "", "LINES": "", **own, **more}
+
+
+def run_on_terminal(
+    argv: Sequence[str], url: str, at: bytes, act: Callable[[subprocess.Popen[bytes], int], None]
+) -> tuple[int, str]:
+    """
+    Run a command as a process on a terminal of its own, and act once on its output.
+
+    @param url: the daemon's address.
+    @param at: the output to wait for.
+    @param act: called with the process and the descriptor by which keys are pressed.
+    @return: the exit status, and the output.
+    """
+    ours, theirs = pty.openpty()
+    shown = b""
+    with subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *COMMAND, *argv],
+        env=environment(XFERD_HOST=url, TERM="xterm", COLUMNS="80", LINES="24"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        acted = False
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:
+                # The last process has closed its end.
+                break
+            shown += piece
+            if not acted and at in shown:
+                acted = True
+                act(process, ours)
+        status = process.wait(30)
+    os.close(ours)
+    return status, shown.decode()
 
 
 class Terminal:

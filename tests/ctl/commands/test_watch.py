@@ -5,12 +5,15 @@ Tests for L{xferd.ctl.commands.watch}, L{xferd.ctl.display.screen} and C{xferctl
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import termios
 from collections.abc import Callable, Sequence
 from io import StringIO
 from typing import Any
 
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, event, job, one_pull, refusal, transfer
-from tests.ctl.run import Terminal, run
+from tests.ctl.run import Terminal, run, run_on_terminal
 from xferd.ctl.address import Address
 from xferd.ctl.client import PATIENCE, Daemon
 from xferd.ctl.errors import NoDaemon, Refused
@@ -52,6 +55,15 @@ class WatchTests(DaemonTestCase):
         )
         self.assertEqual((status, err), (1, "xferctl: enough (UNAUTHORIZED)\n"))
 
+    def test_filtered(self) -> None:
+        """
+        Filters select the jobs whose lines are printed.
+        """
+        lines = [event("job", job()), event("job", job(id="j2", reference="quay.io/a/b:1", kind="copy"))]
+        for options in (("--kind", "copy"), ("--host", "quay.io")):
+            _, out, _ = self.watch(*options, answers=[Answer(lines=lines)])
+            self.assertEqual(out, "j2 copy running quay.io/a/b:1\n")
+
     def test_json(self) -> None:
         """
         With C{--json} each event is a line.
@@ -81,6 +93,52 @@ class WatchTests(DaemonTestCase):
         self.assertIn("1 job running", shown)
         self.assertIn("\x1b[?1049h", shown)
         self.assertTrue(shown.rstrip().endswith("\x1b[?25h") or "\x1b[?1049l" in shown)
+
+
+class KeysTests(DaemonTestCase):
+    """
+    The keys of C{xferctl watch}, on a terminal.
+    """
+
+    def test_cancel_and_quit(self) -> None:
+        """
+        A job is selected and cancelled, and C{q} leaves; the terminal is as before.
+        """
+        self.fake.on("GET", "/events", Answer(lines=[event("job", job()), self.fake.hang]))
+        self.fake.on("DELETE", "/jobs/j1", Answer(job("cancelled")))
+        modes = []
+
+        def press(_: subprocess.Popen[bytes], terminal: int) -> None:
+            modes.append(termios.tcgetattr(terminal)[3] & termios.ECHO)
+            os.write(terminal, b"\x1b[Bcyq")
+
+        status, shown = run_on_terminal(["watch"], self.fake.url, b"docker.io/library/alpine", press)
+        self.assertEqual((status, modes), (0, [0]))
+        self.assertEqual(self.fake.requests[-1], ("DELETE", "/api/v1/jobs/j1", None))
+        self.assertTrue(shown.endswith("\x1b[?7h\x1b[?25h\x1b[?1049l"), shown)
+        self.assertIn("c cancel  q quit", shown)
+
+    def test_ctrl_c(self) -> None:
+        """
+        Ctrl-C leaves with status 0, too.
+        """
+        self.fake.on("GET", "/events", Answer(lines=[event("job", job()), self.fake.hang]))
+
+        def press(_: subprocess.Popen[bytes], terminal: int) -> None:
+            os.write(terminal, b"\x03")
+
+        status, shown = run_on_terminal(["watch"], self.fake.url, b"docker.io/library/alpine", press)
+        self.assertEqual(status, 0)
+        self.assertNotIn("^C", shown)
+
+    def test_refused(self) -> None:
+        """
+        The daemon's refusal ends it, and is on the usual screen.
+        """
+        self.fake.on("GET", "/events", refusal(401, "UNAUTHORIZED", "enough"))
+        status, shown = run_on_terminal(["watch"], self.fake.url, b"never", lambda *_: None)
+        self.assertEqual(status, 1)
+        self.assertTrue(shown.endswith("\x1b[?1049lxferctl: enough (UNAUTHORIZED)\r\n"), shown)
 
 
 class StreamTests(DaemonTestCase):

@@ -37,8 +37,8 @@ class BarsTests(SynchronousTestCase):
         view = JobView(job("queued"))
         for event in events:
             picture.show_job("total", view, view.update(event))
-        console.print(picture.table())
-        return [line.rstrip() for line in out.getvalue().splitlines()]
+        console.print(picture.text())
+        return [line.rstrip() for line in out.getvalue().rstrip("\n").splitlines()]
 
     def some(self) -> list[Event]:
         """
@@ -60,9 +60,9 @@ class BarsTests(SynchronousTestCase):
             self.picture(self.some(), 80),
             [
                 "0a0a0a0a0a0a already exists                     10.0 MB",
-                "0b0b0b0b0b0b downloading    ━━━━━╸       5.0 MB/10.0 MB 2.0 MB/s, shared by 3",
+                "0b0b0b0b0b0b downloading    ━━━━━╸          5.0/10.0 MB 2.0 MB/s, shared by 3",
                 "0c0c0c0c0c0c waiting                            10.0 MB slot 4 of 3",
-                "total        1/3 layers     ━━━━        12.0 MB/30.0 MB 2.0 MB/s, 0:09 left",
+                "total        1/3 layers     ━━━━           12.0/30.0 MB 2.0 MB/s, 0:09 left",
             ],
         )
 
@@ -83,9 +83,9 @@ class BarsTests(SynchronousTestCase):
             [
                 "0a0a0a0a0a0a already there                      10.0 MB",
                 "0b0b0b0b0b0b mounted                            10.0 MB",
-                "0c0c0c0c0c0c uploading      ━━━━━╸       5.0 MB/10.0 MB 2.0 MB/s",
+                "0c0c0c0c0c0c uploading      ━━━━━╸          5.0/10.0 MB 2.0 MB/s",
                 "0d0d0d0d0d0d waiting                            10.0 MB slot 6 of 5",
-                "total        2/4 blobs      ━━━━━━╸     25.0 MB/40.0 MB 2.0 MB/s, 0:07 left",
+                "total        2/4 blobs      ━━━━━━╸        25.0/40.0 MB 2.0 MB/s, 0:07 left",
             ],
         )
 
@@ -99,26 +99,76 @@ class BarsTests(SynchronousTestCase):
 
     def test_narrow(self) -> None:
         """
-        40 columns show names, states and sizes.
+        40 columns show names, states and sizes, and reasons below them.
         """
         self.assertEqual(
             self.picture(self.some(), 40),
             [
                 "0a0a0a0 already exists         10.0 MB",
-                "0b0b0b0 downloading     5.0 MB/10.0 MB",
+                "0b0b0b0 downloading        5.0/10.0 MB",
                 "0c0c0c0 waiting                10.0 MB",
-                "total   1/3 layers     12.0 MB/30.0 MB",
+                "    slot 4 of 3",
+                "total   1/3 layers        12.0/30.0 MB",
             ],
         )
 
     def test_every_width(self) -> None:
         """
-        At any width each layer has one line, and no line is too long.
+        At any width each layer has one line, no line is too long, and no reason is shortened.
+        The terminal can write C{^C} behind each line.
         """
-        for width in (*range(38, 100), 132, 200):
-            lines = self.picture(self.some(), width)
-            self.assertEqual(len(lines), 4, f"{width} columns: {lines}")
-            self.assertLessEqual(max(map(len, lines)), width)
+        long = "registry.example.com:5000 asked to wait 40 s, as all clients here made too many requests"
+        for reason in ("slot 4 of 3", long):
+            events = [*self.some(), Event("layer", layer(2, why=reason), False)]
+            for width in (*range(40, 100), 120, 132, 200):
+                lines = self.picture(events, width)
+                beginnings = [line.split()[0] for line in lines if not line.startswith(" ")]
+                self.assertEqual(len(beginnings), 4, f"{width} columns: {lines}")
+                self.assertLessEqual(max(map(len, lines)), width - len("^C"))
+                self.assertIn(reason, " ".join(" ".join(lines).split()))
+                self.assertEqual(lines[-1].split()[0], "total")
+
+    def test_waiting_job(self) -> None:
+        """
+        The reason why a job waits as a whole is shown with its total.
+        """
+        lines = self.picture([Event("job", job(bytes_total=0, why="quay.io asked to wait 40 s"), False)], 80)
+        self.assertEqual(len(lines), 2)
+        self.assertRegex(lines[0], "^total +running +")
+        self.assertEqual(lines[1], "    quay.io asked to wait 40 s")
+
+    def test_failed(self) -> None:
+        """
+        A failed layer keeps its bar, and the total of a failed job has neither rate nor time left.
+        """
+        events = [
+            *self.some(),
+            Event("layer", layer(1, "failed", bytes_done=5_000_000, why="connection reset"), True),
+            Event("job", job("failed", bytes_done=12_000_000), True),
+        ]
+        lines = self.picture(events, 80)
+        self.assertEqual(lines[1], "0b0b0b0b0b0b failed         ━━━━━╸          5.0/10.0 MB connection reset")
+        self.assertEqual(lines[-1], "total        failed         ━━━━           12.0/30.0 MB")
+        out = StringIO()
+        console = Console(file=out, width=80, force_terminal=True, color_system="standard")
+        picture, view = Picture(console), JobView(job("queued"))
+        for event in events:
+            picture.show_job("total", view, view.update(event))
+        console.print(picture.text())
+        self.assertRegex(out.getvalue(), "total +\x1b\\[31mfailed +\x1b\\[0m \x1b\\[31m━━━━")
+
+    def test_interrupted(self) -> None:
+        """
+        After Ctrl-C nothing looks as if it went on.
+        """
+        out = StringIO()
+        console = Console(file=out, width=80, height=24, color_system=None)
+        picture, view = Picture(console), JobView(job("queued"))
+        for event in self.some():
+            picture.show_job("total", view, view.update(event))
+        picture.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        states = [str(line).split()[1] for line in picture.text().split("\n")]
+        self.assertEqual(states, ["already", "interrupted", "interrupted", "interrupted"])
 
     def test_low(self) -> None:
         """
@@ -138,7 +188,7 @@ class BarsTests(SynchronousTestCase):
         Before the layers are known, the image's name is shown.
         """
         (line,) = self.picture([Event("job", job(bytes_total=0), False)], 80)
-        self.assertRegex(line, r"^total +running +docker.io/library/alpin")
+        self.assertRegex(line, r"^total +running +…library/alpine:latest$")
 
     def test_nothing(self) -> None:
         """
@@ -187,14 +237,14 @@ class BarsTests(SynchronousTestCase):
         console = Console(file=out, width=80, height=24, color_system=None)
         picture = Picture(console)
         picture.show(Progress("reading layers", 0, 0, None))
-        console.print(picture.table())
+        console.print(picture.text())
         picture.show(Progress("copying", 3_000_000, 4_000_000, 0.5, "1/2 files"))
-        console.print(picture.table())
+        console.print(picture.text())
         self.assertEqual(
             [line.rstrip() for line in out.getvalue().splitlines()],
             [
                 "total        reading layers",
-                "total        copying        ━━━━━╸        3.0 MB/4.0 MB 1/2 files",
+                "total        copying        ━━━━━╸           3.0/4.0 MB 1/2 files",
             ],
         )
         with Terminal() as terminal, Bars(terminal.file, transient=True) as bars:

@@ -30,42 +30,82 @@ class BoardTests(SynchronousTestCase):
 
     def test_lines(self) -> None:
         """
-        Totals, jobs with their rates, and transfers, running ones first.
+        Totals, jobs with their rates, and transfers; what moves comes first.
         """
         board = self.board(
-            ("job", job(bytes_done=12_000_000)),
+            ("job", job("queued", id="j0", bytes_total=0)),
+            ("job", job(id="j3", bytes_total=0)),
             ("job", job("queued", id="j2", bytes_total=0)),
+            ("job", job(bytes_done=12_000_000)),
             ("transfer", transfer(2, state="queued", rate=0, why="slot 4 of 3", jobs=[])),
+            ("transfer", transfer(5, state="running", rate=0, why="no bytes for 12 s", jobs=["j3"])),
             ("transfer", transfer(1, watchers=3)),
             ("transfer", transfer(3, kind="upload", rate=500_000.0, jobs=["j2"])),
             ("transfer", transfer(4, state="done")),
             ("layer", layer(1)),
             ("image", {"reference": "x"}),
         )
-        lines = board.lines(120, 24)
+        lines = board.lines(140, 24)
         self.assertEqual(
-            lines[0], "1 job running, 1 queued; 2.0 MB/s in, 500 kB/s out; 3 transfers, 1 waiting"
+            lines[0], "2 jobs running, 2 queued; 2.0 MB/s in, 500 kB/s out; 4 transfers, 1 waiting"
         )
         self.assertEqual(lines[2].split()[:3], ["ID", "KIND", "STATE"])
-        self.assertIn("12.0 MB of 30.0 MB  2.0 MB/s", lines[3])
-        self.assertIn("500 kB/s", lines[4])
-        self.assertEqual([line.split()[0] for line in lines[7:10]], ["download", "upload", "download"])
-        self.assertIn("slot 4 of 3", lines[9])
-        self.assertEqual(lines[10:], [""])
+        self.assertEqual([line.split()[0] for line in lines[3:7]], ["j2", "j1", "j3", "j0"])
+        self.assertIn("500 kB/s", lines[3])
+        self.assertIn("12.0/30.0 MB  2.0 MB/s", lines[4])
+        self.assertEqual([line.split()[0] for line in lines[9:13]], ["t1", "t3", "t5", "t2"])
+        self.assertIn("no bytes for 12 s", lines[11])
+        self.assertIn("slot 4 of 3", lines[12])
+        self.assertEqual(lines[13:], [""])
 
     def test_small(self) -> None:
         """
-        The board fits the terminal's lines and columns, and counts what it leaves out.
+        The board fits any terminal, and counts what it leaves out.
         """
         board = self.board(
-            *(("job", job(id=f"job{n}")) for n in range(10)),
-            *(("transfer", transfer(n)) for n in range(20)),
+            *(("job", job(id=f"job{n}", why="waiting " * 30)) for n in range(10)),
+            *(("transfer", transfer(n, why="because")) for n in range(20)),
         )
-        lines = board.lines(40, 12)
-        self.assertEqual(lines[-1], "7 more jobs, 17 more transfers")
-        self.assertEqual(len(lines), 12)
-        self.assertLessEqual(max(map(len, lines)), 40)
-        self.assertLessEqual(len(board.lines(1, 1)), 1)
+        board.selected = "job5"
+        for width in (1, 10, 40, 80, 120, 200):
+            for height in (*range(1, 30), 100):
+                lines = board.lines(width, height, "the keys")
+                self.assertLessEqual(len(lines), height)
+                self.assertLessEqual(max(map(len, lines)), width)
+        self.assertIn("the keys  7 more jobs, 11 more transfers", board.lines(200, 24, "the keys")[-1])
+        self.assertEqual(len(board.lines(80, 100)[-1]), 0)
+        # The reason of a job that is shown is whole.
+        text = " ".join(" ".join(board.lines(80, 24)).split())
+        self.assertIn("> job5", text)
+        self.assertIn("waiting " * 29 + "waiting", text)
+
+    def test_filtered(self) -> None:
+        """
+        Only chosen jobs are shown, with their transfers.
+        """
+        board = Board(lambda each: each["client"] == "me@here")
+        for kind, data in (
+            ("job", job()),
+            ("job", job(id="j2", client="you@there")),
+            ("transfer", transfer(1)),
+            ("transfer", transfer(2, jobs=["j2"])),
+        ):
+            board.update(Event(kind, data, False))
+        text = "\n".join(board.lines(100, 30))
+        self.assertIn("j1", text)
+        self.assertNotIn("j2", text)
+        self.assertNotIn("t2", text)
+        board.update(Event("job", job(client="you@there"), False))
+        self.assertNotIn("j1", "\n".join(board.lines(100, 30)))
+
+    def test_lost(self) -> None:
+        """
+        A daemon that does not answer is reported until it does.
+        """
+        board = self.board(("job", job()), ("lost", {}))
+        self.assertIn("does not answer", board.lines(100, 10)[0])
+        board.update(Event("transfer", transfer(1), False))
+        self.assertNotIn("does not answer", board.lines(100, 10)[0])
 
     def test_recent(self) -> None:
         """

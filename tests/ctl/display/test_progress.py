@@ -10,12 +10,11 @@ from io import StringIO
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ctl.fake_daemon import DIGEST, TARGET, blob, job, layer, one_pull, one_push, push_job, transfer
+from tests.ctl.fake_daemon import DIGEST, TARGET, blob, job, layer, one_pull, push_job
 from xferd.ctl.api import Event
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import (
     JsonLines,
-    PlainLines,
     Progress,
     ProgressDisplay,
     Quiet,
@@ -62,92 +61,6 @@ class DisplayTests(SynchronousTestCase):
         play(JsonLines(out, "pull"), one_pull())
         sent = [json.loads(line) for line in one_pull() if line.strip()]
         self.assertEqual([json.loads(line) for line in out.getvalue().splitlines()], sent)
-
-    def test_warnings(self) -> None:
-        """
-        Plain lines show each warning once, at once and escaped.
-        """
-        out = StringIO()
-        first = {"warnings": ["hub.example: gone \x1b[1msoon"]}
-        both = {"warnings": [*first["warnings"], "hub.example: read this"]}
-        lines = [
-            json.dumps({"kind": "job", "data": job("running", **more), "final": False}).encode()
-            for more in (first, first, both)
-        ]
-        play(PlainLines(out), lines)
-        self.assertEqual(
-            out.getvalue().splitlines()[:2],
-            ["warning: hub.example: gone \\x1b[1msoon", "warning: hub.example: read this"],
-        )
-        self.assertEqual(out.getvalue().count("warning"), 2)
-
-    def test_plain(self) -> None:
-        """
-        Plain lines show each change of a layer's state and its sharing once, and the digest
-        last.
-        """
-        out = StringIO()
-        play(PlainLines(out), one_pull())
-        self.assertEqual(
-            out.getvalue().splitlines(),
-            [
-                "0a0a0a0a0a0a: already exists",
-                "0b0b0b0b0b0b: waiting",
-                "0c0c0c0c0c0c: waiting",
-                "0b0b0b0b0b0b: downloading (10.0 MB)",
-                "0b0b0b0b0b0b: downloading (shared by 3)",
-                "0c0c0c0c0c0c: downloading (10.0 MB)",
-                "0b0b0b0b0b0b: unpacking (shared by 3)",
-                "0b0b0b0b0b0b: registering",
-                "0b0b0b0b0b0b: complete",
-                "0c0c0c0c0c0c: complete",
-                "docker.io/library/alpine:latest: 3 layers, 1 of which already existed, 30.0 MB",
-                PINNED,
-            ],
-        )
-
-    def test_plain_push(self) -> None:
-        """
-        A push has a line for each change of a blob's state, and the target's digest last.
-        """
-        out = StringIO()
-        play(PlainLines(out), one_push())
-        said = "4 blobs, 1 mounted, 1 already there, 20.0 MB of 40.0 MB sent"
-        self.assertEqual(
-            out.getvalue().splitlines(),
-            [
-                "0a0a0a0a0a0a: already there",
-                "0b0b0b0b0b0b: waiting (slot 6 of 5)",
-                "0c0c0c0c0c0c: waiting",
-                "0d0d0d0d0d0d: waiting",
-                "0b0b0b0b0b0b: mounted",
-                "0c0c0c0c0c0c: uploading (10.0 MB)",
-                "0d0d0d0d0d0d: uploading (10.0 MB)",
-                "0d0d0d0d0d0d: uploading (shared by 2)",
-                "0c0c0c0c0c0c: attempt 2 (connection reset)",
-                "0c0c0c0c0c0c: done",
-                "0d0d0d0d0d0d: done",
-                f"docker.io/library/alpine:latest -> {TARGET}: {said}",
-                f"{TARGET}@{DIGEST}",
-            ],
-        )
-
-    def test_attempts(self) -> None:
-        """
-        A new attempt is shown once, with its reason.
-        """
-        out = StringIO()
-        display, view = PlainLines(out), JobView(job())
-        for event in (
-            Event("layer", layer(1, "downloading"), False),
-            Event("transfer", transfer(1, attempt=2, why="connection reset"), False),
-            Event("transfer", transfer(1, attempt=2, bytes_done=5), False),
-        ):
-            display.show_event(view, event, view.update(event))
-        self.assertEqual(
-            out.getvalue().splitlines(),
-            ["0b0b0b0b0b0b: downloading (10.0 MB)", "0b0b0b0b0b0b: attempt 2 (connection reset)"],
-        )
 
     def test_summary(self) -> None:
         """
@@ -197,14 +110,6 @@ class CopyTests(SynchronousTestCase):
             for step in range(301):
                 display.show(Progress("copying", step, 300, step / 300, counts={"bytes_done": step}))
         display.finish(self.RESULT)
-
-    def test_plain(self) -> None:
-        """
-        Plain lines are printed at the end alone, the path last.
-        """
-        out = StringIO()
-        self.show(PlainLines(out))
-        self.assertEqual(out.getvalue(), "2 files\n/there\n")
 
     def test_quiet(self) -> None:
         """

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
+from xferd.ctl.columns import wrapped
 from xferd.ctl.display.progress import ProgressDisplay
-from xferd.ctl.text import clock, plural, size
+from xferd.ctl.text import amount, clock, cut, cut_reference, plural, size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from xferd.ctl.api import Event
@@ -35,6 +35,12 @@ _AMOUNT = len("99.9 MB/99.9 MB")
 _WIDE = 60
 """The terminal width, in columns, from which names have their full length."""
 
+_ECHO = len("^C")
+"""
+Columns that stay free at the right: the terminal writes C{^C} behind the last line, and
+a line that it made longer would be drawn twice.
+"""
+
 _STYLES = {
     "complete": "green",
     "done": "green",
@@ -42,21 +48,26 @@ _STYLES = {
     "already there": "dim",
     "mounted": "dim",
     "failed": "red",
+    "cancelled": "red",
+    "interrupted": "red",
 }
-_BARE = ("already exists", "already there", "mounted", "failed")
+_BARE = ("already exists", "already there", "mounted")
 """The states without a bar."""
+
+_ENDED_BADLY = ("failed", "cancelled", "interrupted")
 
 
 class Row(NamedTuple):
     """
-    One line of the picture.
+    One line of the picture, or more if its reason is long.
 
     @ivar name: the layer's or blob's short digest, or the name of a total.
     @ivar state: the state in words.
     @ivar done: the bar's filled part of C{total}.
     @ivar total: the bar's length, or L{None} while unknown.
     @ivar amount: bytes done and in all, in words.
-    @ivar note: the rate, or the reason for waiting.
+    @ivar note: the rate, or other words that may be cut.
+    @ivar reason: why it waits or failed; never cut.
     @ivar ended: whether the line is final.
     """
 
@@ -66,6 +77,7 @@ class Row(NamedTuple):
     total: int | None
     amount: str
     note: str
+    reason: str
     ended: bool
 
     @classmethod
@@ -73,15 +85,15 @@ class Row(NamedTuple):
         """
         The line of a layer or a blob.
         """
-        partly = not view.ended and view.done > 0
-        rate = f"{size(view.rate)}/s" if view.rate else ""
+        partly = not view.in_place and view.done > 0
         return cls(
             view.name,
             view.state,
             view.done,
             view.total or None,
             _amount(view.done if partly else None, view.total),
-            ", ".join(filter(None, (rate, view.why, view.sharing))),
+            ", ".join(filter(None, (f"{size(view.rate)}/s" if view.rate else "", view.sharing))),
+            view.why,
             view.ended,
         )
 
@@ -91,10 +103,9 @@ class Row(NamedTuple):
         The line of a copy or download.
         """
         done = None if progress.fraction is None else int(_UNITS * progress.fraction)
-        amount = _amount(progress.done, progress.total)
-        return cls(
-            "total", progress.state, done or 0, None if done is None else _UNITS, amount, progress.note, False
-        )
+        words = _amount(progress.done, progress.total)
+        total = None if done is None else _UNITS
+        return cls("total", progress.state, done or 0, total, words, progress.note, "", False)
 
     @classmethod
     def of_job(cls, name: str, view: JobView) -> Row:
@@ -110,7 +121,15 @@ class Row(NamedTuple):
         state = f"{ended}/{plural(len(rows), view.noun)}" if rows else view.state
         if view.archive is not None:
             state = "sending"
-        return cls(name, state, done, total or None, _amount(done, total), note, view.ended)
+        if view.state in _ENDED_BADLY:
+            state = view.state
+        return cls(name, state, done, total or None, _amount(done, total), note, view.why, view.ended)
+
+    def interrupted(self) -> Row:
+        """
+        The line after the command was interrupted.
+        """
+        return self if self.ended else self._replace(state="interrupted", note="", reason="", ended=True)
 
 
 class Picture:
@@ -133,7 +152,7 @@ class Picture:
         self._totals: dict[str, Row] = {}
         self._live = Live(
             console=console,
-            get_renderable=self.table,
+            get_renderable=self.text,
             refresh_per_second=10,
             redirect_stdout=False,
             redirect_stderr=False,
@@ -147,6 +166,10 @@ class Picture:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            with self._lock:
+                self._rows = {index: row.interrupted() for index, row in self._rows.items()}
+                self._totals = {name: row.interrupted() for name, row in self._totals.items()}
         self._live.stop()
 
     def show(self, progress: Progress) -> None:
@@ -175,39 +198,91 @@ class Picture:
             self._rows.update(lines)
             self._totals[name] = total
 
-    def table(self) -> Table:
+    def text(self) -> Text:
         """
         The present lines, for the terminal's present size.
         """
         with self._lock:
             rows = [row for _, row in sorted(self._rows.items())]
             totals = list(self._totals.values())
-        room = max(0, self._console.height - 1 - len(totals))
-        if len(rows) > room:
-            # Those that have not ended; then the newest of the others.
-            moving = [row for row in rows if not row.ended][:room]
-            still = [row for row in rows if row.ended]
-            rows = still[len(still) - (room - len(moving)) :] + moving
-        width = self._console.width
-        name = 12 if width >= _WIDE else 7
+        layout = _Layout(max(1, self._console.width - _ECHO), bool(self._console.color_system))
+        last = [line for row in totals for line in layout.lines(row)]
+        room = max(0, self._console.height - 1 - len(last))
+        blocks = [(row.ended, layout.lines(row)) for row in rows]
+        # Those that have not ended; then the newest of the others.
+        moving, room = _fitting([lines for ended, lines in blocks if not ended], room)
+        still, _ = _fitting([lines for ended, lines in reversed(blocks) if ended], room)
+        chosen = (
+            [*reversed(still), *moving] if len(moving) + len(still) < len(blocks) else [b for _, b in blocks]
+        )
+        return Text("\n", no_wrap=True, overflow="crop").join(
+            [line for lines in chosen for line in lines] + last
+        )
+
+
+def _fitting(blocks: Sequence[list[Text]], room: int) -> tuple[list[list[Text]], int]:
+    """
+    The first blocks that fit into some lines, and the lines that are left.
+    """
+    fitting = []
+    for lines in blocks:
+        if len(lines) > room:
+            break
+        fitting.append(lines)
+        room -= len(lines)
+    return fitting, room
+
+
+class _Layout:
+    """
+    The columns of a picture.
+    """
+
+    def __init__(self, width: int, coloured: bool) -> None:
+        """
+        @param width: the terminal's columns.
+        @param coloured: whether the rest of a bar can be told from the bar by its colour.
+        """
+        self._width = width
+        self._coloured = coloured
+        self._name = 12 if width >= _WIDE - _ECHO else 7
         # Fixed widths keep the columns in place when a note appears or disappears.
-        left = width - name - _STATE - _AMOUNT - 4
-        bar = min(40, left // 3) if left >= 30 else 0
-        grid = Table.grid(padding=(0, 1), pad_edge=False)
-        grid.add_column(width=name, no_wrap=True, overflow="crop")
-        grid.add_column(width=_STATE, no_wrap=True)
-        if bar:
-            grid.add_column(width=bar)
-        grid.add_column(width=_AMOUNT, no_wrap=True, justify="right")
-        if left >= _STATE:
-            grid.add_column(width=left - bar, no_wrap=True, overflow="ellipsis")
-        for row in (*rows, *totals):
-            cells: list[Text | ProgressBar] = [Text(row.name), Text(row.state, _STYLES.get(row.state, ""))]
-            cells += [_bar(row, bar)] if bar else []
-            cells += [Text(row.amount)]
-            cells += [Text(row.note)] if left >= _STATE else []
-            grid.add_row(*cells)
-        return grid
+        left = width - self._name - _STATE - _AMOUNT - 4
+        self._bar = min(40, left // 3) if left >= 30 else 0
+        self._note = left - self._bar if left >= _STATE else 0
+
+    def lines(self, row: Row) -> list[Text]:
+        """
+        A row, and the lines of its reason.
+        """
+        style = _STYLES.get(row.state, "")
+        parts = [
+            Text(row.name[: self._name].ljust(self._name)),
+            Text(cut(row.state, _STATE).ljust(_STATE), style),
+        ]
+        if self._bar:
+            parts.append(self._drawn(row, style))
+        parts.append(Text(row.amount.rjust(_AMOUNT)))
+        both = ", ".join(filter(None, (row.note, row.reason)))
+        fits = len(both) <= self._note
+        note = both if fits else cut_reference(row.note, self._note)
+        line = Text(" ").join([*parts, Text(note)])
+        line.rstrip()
+        return [line, *(Text(text) for text in wrapped("" if fits else row.reason, self._width))]
+
+    def _drawn(self, row: Row, style: str) -> Text:
+        """
+        A row's bar; empty for a row that moved no bytes.
+        """
+        if row.state in _BARE or row.total is None:
+            return Text(" " * self._bar)
+        halves = min(2 * self._bar, int(2 * self._bar * row.done / row.total))
+        whole, half = divmod(halves, 2)
+        done = "━" * whole + "╸" * half
+        rest = self._bar - len(done)
+        bad = row.state in _ENDED_BADLY
+        colour = style if bad else "green" if halves == 2 * self._bar else "cyan"
+        return Text(done, colour) + Text("━" * rest if self._coloured else " " * rest, "bright_black")
 
 
 class Bars(ProgressDisplay):
@@ -250,16 +325,7 @@ class Bars(ProgressDisplay):
         self._picture.show(progress)
 
 
-def _bar(row: Row, width: int) -> ProgressBar | Text:
-    """
-    A row's bar; empty for a row that moved no bytes or failed.
-    """
-    if row.state in _BARE or row.total is None:
-        return Text("")
-    return ProgressBar(total=row.total, completed=row.done, width=width)
-
-
 def _amount(done: int | None, total: int) -> str:
     if done is None or not total:
         return size(total) if total else ""
-    return f"{size(done)}/{size(total)}"
+    return amount(done, total)

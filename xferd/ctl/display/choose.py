@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from xferd.ctl.display.progress import JsonLines, PlainLines, ProgressDisplay, Quiet
+from xferd.ctl.display.progress import JsonLines, ProgressDisplay, Quiet
+from xferd.ctl.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -25,17 +26,26 @@ def can_draw(stdout: TextIO, environ: Mapping[str, str]) -> bool:
 
 def choose_display(args: Namespace, session: Session, *, transient: bool = False) -> ProgressDisplay:
     """
-    The display that C{--json} or C{--quiet} selects; otherwise bars on a
+    The display that C{--json}, C{--quiet} or C{--progress} selects; otherwise bars on a
     terminal that can draw them, and plain lines elsewhere.
 
     @param transient: whether bars disappear at the end.
+    @raise UsageError: bars are wanted, and there is no terminal for them.
     """
-    if args.json:
+    if getattr(args, "json", False) or getattr(args, "form", None) == "json":
         return JsonLines(session.stdout, args.command)
     if getattr(args, "quiet", False):
         return Quiet(session.stdout)
-    if can_draw(session.stdout, session.environ):
-        from xferd.ctl.display.bars import Bars  # noqa: PLC0415 - rich is slow to import
+    able = can_draw(session.stdout, session.environ)
+    wanted = getattr(args, "progress", None) or ("bars" if able else "plain")
+    if wanted == "none":
+        return ProgressDisplay(session.stdout)
+    if wanted == "plain":
+        from xferd.ctl.display.plain import PlainLines  # noqa: PLC0415 - other displays need no thread
 
-        return Bars(session.stdout, transient=transient)
-    return PlainLines(session.stdout)
+        return PlainLines(session.stdout)
+    if not able:
+        raise UsageError("--progress bars needs a terminal; use --progress plain")
+    from xferd.ctl.display.bars import Bars  # noqa: PLC0415 - rich is slow to import
+
+    return Bars(session.stdout, transient=transient)

@@ -300,6 +300,13 @@ class JobView:
         return f"{message} ({code})" if code else message
 
     @property
+    def why(self) -> str:
+        """
+        Why it waits as a whole; empty if it does not.
+        """
+        return "" if self.ended else clean(self.job.get("why"))
+
+    @property
     def warnings(self) -> list[str]:
         """
         The job's warnings.

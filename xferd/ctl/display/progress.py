@@ -1,7 +1,8 @@
 # -*- test-case-name: tests.ctl.display.test_progress -*-
 """
-Showing work while it runs, and its result: as plain lines, as JSON lines, or
-the result alone.  L{xferd.ctl.display.bars} draws bars on a terminal.
+Showing work while it runs, and its result: as JSON lines, or the result alone.
+L{xferd.ctl.display.plain} prints plain lines, and L{xferd.ctl.display.bars} draws
+bars on a terminal.
 
 The work is a job of the daemon, which reports events, or a copy or download
 of this process, which reports L{Progress}.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from xferd.ctl.display.timing import verdict
-from xferd.ctl.text import json_line, plural, portion, size
+from xferd.ctl.text import json_line, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
     from xferd.ctl.api import Event
     from xferd.ctl.display.job_view import JobView, RowView
-
-
-_MOVING = ("downloading", "uploading")
-"""The states of a row that a line reports with the row's size."""
 
 
 class Progress(NamedTuple):
@@ -208,44 +205,6 @@ class JsonLines(ProgressDisplay):
 
     def _object(self, kind: str, data: Mapping[str, Any], *, final: bool) -> None:
         self._print(json_line({"kind": kind, "data": data, "final": final}))
-
-
-class PlainLines(ProgressDisplay):
-    """
-    Prints a line when a row of a job changes its state, begins another
-    attempt, or is first shared with other jobs: suitable for a log.
-    """
-
-    def __init__(self, stdout: TextIO) -> None:
-        super().__init__(stdout)
-        self._printed: dict[int, tuple[str, int, bool]] = {}
-        self._tenths = 0
-
-    def show_event(self, view: JobView, event: Event, rows: list[RowView]) -> None:  # noqa: ARG002
-        """
-        Print the changes.
-        """
-        if view.archive is not None and view.total and view.done * 10 // view.total > self._tenths:
-            self._tenths = view.done * 10 // view.total
-            self._print(f"archive: {portion(view.done, view.total)} sent")
-        self.warn(view.warnings)
-        for row in rows:
-            if view.kind == "verify" and row.state in ("waiting", "checking"):
-                continue
-            old_state, old_attempt, old_shared = self._printed.get(row.index, ("", 1, False))
-            shared = old_shared or bool(row.sharing)
-            self._printed[row.index] = (row.state, row.attempt, shared)
-            total = ""
-            if row.state != old_state:
-                change, total = row.state, size(row.total) if row.data.get("state") in _MOVING else ""
-            elif row.attempt > old_attempt:
-                change = f"attempt {row.attempt}"
-            elif shared > old_shared:
-                change = row.state
-            else:
-                continue
-            detail = ", ".join(filter(None, (total, row.why, row.sharing)))
-            self._print(f"{row.name}: {change} ({detail})" if detail else f"{row.name}: {change}")
 
 
 def job_result(view: JobView) -> Result:

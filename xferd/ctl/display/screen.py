@@ -1,68 +1,125 @@
 # -*- test-case-name: tests.ctl.commands.test_watch -*-
 """
-The board of C{xferctl watch} on the terminal's alternate screen.
-
-Like L{xferd.ctl.display.bars} this imports C{rich}, and is imported only where
-it is used.
+The terminal's alternate screen, and its keys.
 """
 
 from __future__ import annotations
 
-from threading import Lock
-from typing import TYPE_CHECKING, TextIO
-
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+import os
+import re
+import select
+import termios
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from xferd.ctl.api import Event
-    from xferd.ctl.display.board import Board
+_ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l"
+"""The alternate screen, without a cursor and without wrapping (xterm's control sequences)."""
+
+_LEAVE: Final = "\x1b[?7h\x1b[?25h\x1b[?1049l"
+
+_SEQUENCES: Final = {
+    "\x1b[A": "up",
+    "\x1b[B": "down",
+    "\x1bOA": "up",
+    "\x1bOB": "down",
+    "\x1b": "escape",
+    "\r": "enter",
+    "\n": "enter",
+    "\x7f": "backspace",
+    "\x08": "backspace",
+}
+
+
+_KEY: Final = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z~]|O[A-Za-z])?|.", re.DOTALL)
+"""A key, or the control sequence by which a terminal sends it (ECMA-48, 5.4)."""
 
 
 class Screen:
     """
-    Draws a board four times a second, from entering to leaving.
+    Draws lines on the alternate screen, from entering to leaving.
     """
 
-    def __init__(self, stdout: TextIO, board: Board) -> None:
-        self._board = board
-        # rich draws in a thread of its own.
-        self._lock = Lock()
-        self._console = Console(file=stdout, highlight=False)
-        self._live = Live(
-            console=self._console,
-            screen=True,
-            get_renderable=self.picture,
-            refresh_per_second=4,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
 
     def __enter__(self) -> Screen:
-        self._live.start()
+        self._write(_ENTER)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Draw the last events before the screen closes.
-        self._live.refresh()
-        self._live.stop()
+        self._write(_LEAVE)
 
-    def update(self, event: Event) -> None:
+    @property
+    def size(self) -> tuple[int, int]:
         """
-        Apply an event to the board.
+        The terminal's present columns and lines.
         """
-        with self._lock:
-            self._board.update(event)
+        columns, lines = os.get_terminal_size(self._stdout.fileno())
+        # A pty without a size reports 0.
+        return columns or 80, lines or 24
 
-    def picture(self) -> Text:
+    def draw(self, lines: Sequence[str]) -> None:
         """
-        The present board, for the terminal's present size.
+        Replace the picture.
         """
-        with self._lock:
-            lines = self._board.lines(self._console.width, self._console.height)
-        return Text("\n".join(lines), no_wrap=True, overflow="crop")
+        self._write("\x1b[H" + "\r\n".join(f"\x1b[K{line}" for line in lines) + "\x1b[J")
+
+    def _write(self, text: str) -> None:
+        self._stdout.write(text)
+        self._stdout.flush()
+
+
+class Keys:
+    """
+    The keys that are pressed, from entering to leaving.  Without a terminal there are none.
+    """
+
+    def __init__(self, stdin: TextIO | None) -> None:
+        self._fd = stdin.fileno() if stdin is not None and stdin.isatty() else None
+
+    def __enter__(self) -> Keys:
+        if self._fd is not None:
+            self._before = termios.tcgetattr(self._fd)
+            mode = termios.tcgetattr(self._fd)
+            # Each key at once, without echo; Ctrl-C stays a signal.
+            mode[3] &= ~(termios.ICANON | termios.ECHO)
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, mode)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd is not None:
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+
+    def wait(self, seconds: float) -> list[str]:
+        """
+        Wait for keys.
+
+        @return: the keys that were pressed: characters, C{up}, C{down}, C{enter},
+            C{escape} and C{backspace}.
+        """
+        ready, _, _ = select.select([] if self._fd is None else [self._fd], [], [], seconds)
+        if not ready or self._fd is None:
+            return []
+        pressed = os.read(self._fd, 1024)
+        if not pressed:
+            # The terminal is gone; its SIGHUP ends the command.
+            self._fd = None
+        return list(read_keys(pressed.decode("utf-8", "replace")))
+
+
+def read_keys(text: str) -> Iterator[str]:
+    """
+    The keys that a terminal has sent; those without a meaning here are left out.
+    """
+    for key in _KEY.findall(text):
+        if key in _SEQUENCES:
+            yield _SEQUENCES[key]
+        elif key.isprintable():
+            yield key
