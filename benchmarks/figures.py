@@ -6,13 +6,14 @@ The measurements, as numbers and as a table.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from statistics import median
 from typing import Any
 
 from attrs import field, frozen
 from attrs.validators import min_len
 
-from xferd.ctl.text import table
+from xferd.ctl.columns import Column, lay_out
 
 
 @frozen
@@ -157,4 +158,6 @@ def _laid_out(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]
     """
     The table; every column but the names and the units is of numbers.
     """
-    return [line.rstrip() for line in table(heads, cells, None, [head for head in heads if head])]
+    columns = [Column[Sequence[str]](head, itemgetter(at), right=bool(head)) for at, head in enumerate(heads)]
+    found = lay_out(columns, cells, None)
+    return [found.head, *(line for row in found.rows for line in row)]

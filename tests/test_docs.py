@@ -425,13 +425,11 @@ class CommandLineTests(SynchronousTestCase):
         """
         Each command with its options.
         """
-        common = Parser()
-        add_common(common)
         for name in MODULES:
             parser = Parser()
             load_command(name).add_arguments(parser)
             places = {str(a.metavar or a.dest) for a in parser._actions if not a.option_strings}
-            options = set(parser._option_string_actions) - set(common._option_string_actions)
+            options = set(parser._option_string_actions) - set(Parser()._option_string_actions)
             self.assert_options(f"xferctl {name}", options | places)
 
     def test_no_other_commands(self) -> None:

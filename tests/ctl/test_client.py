@@ -182,7 +182,7 @@ class RequestTests(ConversationMixin, DaemonTestCase):
         for part in (
             "unix:/nonexistent/x.sock (no such file",
             "http://127.0.0.1:1 (connection refused)",
-            "twistd -n --pidfile= xferd",
+            "xferd run",
         ):
             self.assertIn(part, str(error))
 

@@ -12,9 +12,10 @@ from io import StringIO
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ctl.fake_daemon import Answer, DaemonTestCase, one_pull
+from tests.ctl.fake_daemon import Answer, DaemonTestCase, one_pull, refusal
 from tests.ctl.run import COMMAND, environment, run
 from xferd._version import __version__
+from xferd.ctl.client import Daemon
 from xferd.ctl.commands.table import MODULES, load_command
 from xferd.ctl.main import main
 
@@ -101,7 +102,10 @@ class HelpTests(SynchronousTestCase):
         text = self.printed("--help")
         for name in MODULES:
             self.assertRegex(text, rf"(?m)^  {name} +{load_command(name).summary}$")
-            self.assertIn(f"usage: xferctl {name}", self.printed(name, "--help"))
+            described = self.printed(name, "--help")
+            self.assertIn(f"usage: xferctl {name}", described)
+            self.assertIn("\nexamples:\n  ", described)
+            self.assertRegex(described, rf"(?m)^  .*xferctl {name}\b")
 
 
 class FailureTests(DaemonTestCase):
@@ -115,7 +119,7 @@ class FailureTests(DaemonTestCase):
         """
         outcome = run(["images", "--host", "unix:/nonexistent/socket"])
         self.assertEqual(outcome.status, 1)
-        self.assertRegex(outcome.err, r"\Axferctl: no daemon listens at .*'twistd -n --pidfile= xferd'.*\n\Z")
+        self.assertRegex(outcome.err, r"\Axferctl: no daemon listens at .*'xferd run'.*\n\Z")
 
     def test_refused(self) -> None:
         """
@@ -123,6 +127,25 @@ class FailureTests(DaemonTestCase):
         """
         outcome = run(["job", "j9", "--host", self.fake.url])
         self.assertEqual(outcome, (1, "", "xferctl: there is no such thing (NOT_FOUND)\n"))
+
+    def test_refused_arguments(self) -> None:
+        """
+        Arguments that the daemon refuses are wrong use.
+        """
+        self.fake.on("PATCH", "/limits", refusal(400, "INVALID_REQUEST", "there is no limit 'x'"))
+        outcome = run(["limits", "x=1", "--host", self.fake.url])
+        self.assertEqual(outcome, (2, "", "xferctl: there is no limit 'x' (INVALID_REQUEST)\n"))
+
+    def test_operating_system(self) -> None:
+        """
+        An error of the operating system is in its own words.
+        """
+
+        def missing(_: Daemon) -> None:
+            raise FileNotFoundError(2, "No such file or directory", "/no\x1bwhere")
+
+        self.patch(Daemon, "images", missing)
+        self.assertEqual(run(["images"]), (1, "", "xferctl: No such file or directory: /no\\x1bwhere\n"))
 
     def test_full(self) -> None:
         """

@@ -11,7 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.ctl.text import ago, clean, clock, cut, json_line, portion, short, size, span, table
+from xferd.ctl.text import (
+    age,
+    ago,
+    amount,
+    clean,
+    clock,
+    cut,
+    cut_front,
+    cut_reference,
+    json_line,
+    portion,
+    short,
+    size,
+    span,
+)
 
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -80,6 +94,23 @@ class NumberTests(SynchronousTestCase):
         self.assertEqual(portion(1500, 3000), "1.5 kB of 3.0 kB")
         self.assertEqual((portion(1500, None), portion(1500, 0)), ("1.5 kB", "1.5 kB"))
 
+    def test_amount(self) -> None:
+        """
+        In a column, equal units are written once.
+        """
+        self.assertEqual(amount(1500, 3000), "1.5/3.0 kB")
+        self.assertEqual(amount(999, 3000), "999 B/3.0 kB")
+        self.assertEqual((amount(1500, None), amount(0, 0)), ("1.5 kB", "0 B"))
+
+    def test_age(self) -> None:
+        """
+        An age is short.
+        """
+        ages = {59: "59s", 60: "1m", 3599: "59m", 3600: "1h", 86400: "1d", 40 * 86400: "40d", -5: "0s"}
+        for seconds, text in ages.items():
+            self.assertEqual(age((NOW - timedelta(seconds=seconds)).isoformat(), NOW), text)
+        self.assertEqual(age("soon\x1b", NOW), r"soon\x1b")
+
     def test_span(self) -> None:
         """
         A duration is in its largest unit, rounded down.
@@ -124,9 +155,9 @@ class NumberTests(SynchronousTestCase):
         self.assertEqual(ago("soon\x1b", NOW), r"soon\x1b")
 
 
-class TableTests(SynchronousTestCase):
+class CutTests(SynchronousTestCase):
     """
-    Tests for L{table} and what fills it.
+    Tests for what makes text short.
     """
 
     def test_short(self) -> None:
@@ -138,38 +169,31 @@ class TableTests(SynchronousTestCase):
 
     def test_cut(self) -> None:
         """
-        A cut text ends with an ellipsis.
+        A cut text ends or begins with an ellipsis.
         """
         self.assertEqual((cut("abcdef", 6), cut("abcdef", 4)), ("abcdef", "abc…"))
+        self.assertEqual([cut_front("abcdef", n) for n in (6, 4, 1, 0)], ["abcdef", "…def", "…", ""])
 
-    def test_unlimited(self) -> None:
+    def test_reference(self) -> None:
         """
-        Without a width nothing is cut; numbers are aligned right, and no line ends with
-        spaces.
+        The end of a name stays, and both names of a push or copy have a part; digests become
+        short.
         """
-        lines = table(("NAME", "SIZE", "WHY"), [("x" * 90, "1 B", ""), ("y", "10 kB", "z")], None, ("SIZE",))
-        self.assertEqual(lines[0], "NAME".ljust(90) + "   SIZE  WHY")
-        self.assertEqual(lines[1], "x" * 90 + "    1 B")
-        self.assertEqual(lines[2], "y".ljust(90) + "  10 kB  z")
-
-    def test_empty(self) -> None:
-        """
-        Without rows the headings are shown.
-        """
-        self.assertEqual(table(("A", "B"), [], 80), ["A  B"])
-
-    def test_widest_gives(self) -> None:
-        """
-        The widest columns of a table are cut first.
-        """
-        lines = table(("NAME", "ID"), [("n" * 50, "12345678")], 40)
-        self.assertEqual(lines[1], "n" * 29 + "…  12345678")
+        name = "docker.io/library/alpine:3.20"
+        self.assertEqual(cut_reference(name, 29), name)
+        self.assertEqual(cut_reference(name, 16), "…ary/alpine:3.20")
+        pinned = "r.example/app@sha256:" + "ab" * 32
+        self.assertEqual(cut_reference(pinned, 40), "r.example/app@sha256:abababababab")
+        self.assertEqual(
+            cut_reference(f"{name} -> r.example/mirror/alpine:3.20", 30), "…/alpine:3.20 -> …/alpine:3.20"
+        )
+        self.assertEqual(cut_reference(f"{name} -> r.example/a", 34), "…ibrary/alpine:3.20 -> r.example/a")
 
     @settings(max_examples=50)
-    @given(st.integers(1, 200), st.lists(st.tuples(st.text("ab"), st.text("cd"), st.text("ef")), max_size=4))
-    def test_fits(self, width: int, rows: list[tuple[str, str, str]]) -> None:
+    @given(st.integers(0, 60), st.text("ab/: ->"))
+    def test_fits(self, width: int, text: str) -> None:
         """
-        No line is wider than the terminal, however narrow.
+        No cut text is too long.
         """
-        for line in table(("ONE", "TWO", "THREE"), rows, width):
-            self.assertLessEqual(len(line), width)
+        for shortened in (cut(text, max(1, width)), cut_front(text, width), cut_reference(text, width)):
+            self.assertLessEqual(len(shortened), max(1, width))

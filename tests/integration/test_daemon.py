@@ -283,7 +283,7 @@ class RefusedTests(DaemonCase):
         @return: the message of xferctl.
         """
         _, errors, status = await self.daemon.try_ctl("pull", reference, *options)
-        self.assertEqual(status, 1, errors)
+        self.assertEqual(status, 2 if code == "NAME_INVALID" else 1, errors)
         self.assertIn(f"({code})", errors)
         self.assertEqual(await self.api("GET", "images"), [])
         staging = Path(self.daemon.data, "staging")

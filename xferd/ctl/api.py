@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xferd.ctl.errors import NoDaemon, NotXferd, Refused
@@ -378,7 +378,7 @@ class API:
                 return connection
         raise NoDaemon(
             f"no daemon listens at {' or '.join(failures)}; "
-            "start one with 'twistd -n --pidfile= xferd', or name its address with --host"
+            "start one with 'xferd run', or name its address with --host"
         )
 
     def _refusal(self, status: int, answer: bytes) -> ClientError:
@@ -401,7 +401,9 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, OSError) and error.strerror:
         return clean(error.strerror).lower()
-    return clean(error) or type(error).__name__
+    if isinstance(error, IncompleteRead):
+        return "the answer ended early"
+    return clean(error) or "no reason given"
 
 
 def _json(data: bytes) -> object:

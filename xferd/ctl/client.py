@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from xferd.ctl.api import API, Download, Event
-from xferd.ctl.errors import ArchiveLost, ClientError, NoDaemon, Refused
+from xferd.ctl.errors import ArchiveLost, ClientError, NoDaemon, Refused, UsageError
 from xferd.ctl.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from xferd.ctl.address import Address
     from xferd.ctl.api import Response
@@ -45,6 +45,9 @@ _READING = 0.5
 
 _PAGE = 500
 """Jobs in one page of a list."""
+
+_SHOWN = 5
+"""IDs in a message, at most."""
 
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds to wait before each attempt to reach a daemon whose connection broke; the last one repeats."""
@@ -72,6 +75,8 @@ class Daemon:
     Every method raises L{NoDaemon} if no daemon can be reached, L{Refused} if
     the daemon answers with an error, and L{NotXferd
     <xferd.ctl.errors.NotXferd>} if the answer is not one of xferd's.
+
+    @ivar client: the client's name, C{user@host}.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Daemon:
         @param token: the API's bearer token, for a daemon that requires one.
         @param pause: waits for a number of seconds.
         """
+        self.client = client
         self._api = API(addresses, client=client, token=token)
         self._pause = pause
         self._streams: dict[str, Response] = {}
@@ -162,6 +168,27 @@ class Daemon:
         A job, with its layers.
         """
         return self._api.request_object("GET", _job_path(job_id))
+
+    def job_named(self, prefix: str, use: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+        """
+        Use the job whose ID begins with some characters.
+
+        @param use: called with an ID; raises L{Refused} with status 404 for an unknown one.
+        @return: what C{use} returns.
+        @raise UsageError: several jobs have such IDs.
+        """
+        try:
+            return use(prefix)
+        except Refused as e:
+            if e.status != 404 or not prefix:
+                raise
+            found = _ids(self.jobs(), prefix) or _ids(self.all_jobs(), prefix)
+            if not found:
+                raise
+        if len(found) > 1:
+            some = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+            raise UsageError(f"several jobs have IDs that begin with {clean(prefix)!r}: {some}")
+        return use(found[0])
 
     def attempts(self, job_id: str) -> list[dict[str, Any]]:
         """
@@ -375,16 +402,19 @@ class Daemon:
         """
         return self._api.request_object("DELETE", _image_path(reference))
 
-    def collect(self, dry_run: bool, partials: bool) -> dict[str, Any]:
+    def collect(self, dry_run: bool, partials: bool, without: Sequence[str] = ()) -> dict[str, Any]:
         """
         Collect garbage.
 
         @param partials: whether to remove partial blobs that no transfer uses.
+        @param without: for a dry run: images that count as removed.
         @return: what was freed, or would be.
         """
-        body = {"dry_run": dry_run}
-        # Older daemons reject the field.
-        return self._api.request_object("POST", "/gc", {**body, "partials": True} if partials else body)
+        body: dict[str, object] = {"dry_run": dry_run}
+        # Older daemons reject the fields.
+        body |= {"partials": True} if partials else {}
+        body |= {"without": list(without)} if without else {}
+        return self._api.request_object("POST", "/gc", body)
 
     # ----------------------------------------------------------------- daemon
 
@@ -570,6 +600,13 @@ def _archive_error(error: Refused) -> ClientError:
 
 def _job_request(kind: str, reference: str | None, more: Mapping[str, object]) -> dict[str, object]:
     return {"kind": kind, "reference": reference, **more}
+
+
+def _ids(jobs: list[dict[str, Any]], prefix: str) -> list[str]:
+    """
+    The IDs that begin with C{prefix}.
+    """
+    return [found for job in jobs if (found := clean(job.get("id"))).startswith(prefix)]
 
 
 def _job_path(job_id: str) -> str:

@@ -3,7 +3,8 @@
 Errors that end a command.  Their text is printed on stderr as it is::
 
     ClientError
-      BadAddress      the daemon's address cannot be parsed
+      UsageError      the arguments are not those of a command
+        BadAddress    the daemon's address cannot be parsed
       NoDaemon        no daemon listens there, or the connection broke
       ArchiveLost     the daemon was restarted while it received an archive
       NotXferd        the server there does not speak xferd's API
@@ -24,7 +25,13 @@ class ClientError(Exception):
     """
 
 
-class BadAddress(ClientError):
+class UsageError(ClientError):
+    """
+    The arguments are not those of a command.
+    """
+
+
+class BadAddress(UsageError):
     """
     The address that should name the daemon cannot be parsed.
     """

@@ -12,22 +12,26 @@ import os
 import sys
 from argparse import SUPPRESS, Namespace
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, TextIO
 
 from xferd._version import __version__
 from xferd.ctl.address import candidate_addresses
 from xferd.ctl.client import Daemon, client_name
-from xferd.ctl.commands.arguments import Parser, UsageError, add_common, command_parser
+from xferd.ctl.commands.arguments import Parser, add_common, command_parser
 from xferd.ctl.commands.table import GROUPS, MODULES, load_command
-from xferd.ctl.errors import BadAddress, ClientError
+from xferd.ctl.errors import ClientError, Refused, UsageError
 from xferd.ctl.interrupts import Interrupts
-from xferd.ctl.session import Printer, Session
+from xferd.ctl.printer import Form, Printer
+from xferd.ctl.session import Session
+from xferd.ctl.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 DONE, FAILED, WRONG, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
+
+_BAD_REQUEST = 400
+"""The HTTP status of a request with wrong arguments, such as an invalid reference."""
 
 
 class _TopParser(Parser):
@@ -79,6 +83,8 @@ def parse(argv: Sequence[str]) -> Namespace:
     if args.command is None:
         top.error("a command is required: " + ", ".join(MODULES))
     if args.command not in MODULES:
+        from difflib import get_close_matches  # noqa: PLC0415 - slow to import, and for this alone
+
         near = get_close_matches(args.command, MODULES, 1, 0.5)
         hint = f"did you mean '{near[0]}'?" if near else "the commands are " + ", ".join(MODULES)
         top.error(f"there is no command {args.command!r}; {hint}")
@@ -121,8 +127,10 @@ def main(
         session = _session(args, stdout, stderr, environ, Interrupts() if interrupts is None else interrupts)
         args.run(args, session)
         stdout.flush()
-    except (UsageError, BadAddress) as e:
+    except UsageError as e:
         return fail(str(e), WRONG)
+    except Refused as e:
+        return fail(str(e), WRONG if e.status == _BAD_REQUEST else FAILED)
     except ClientError as e:
         return fail(str(e), FAILED)
     except KeyboardInterrupt as e:
@@ -130,7 +138,8 @@ def main(
     except BrokenPipeError:
         return UNREAD
     except OSError as e:
-        return fail(str(e), FAILED)
+        path = "" if e.filename is None else f": {clean(e.filename)}"
+        return fail(f"{e.strerror or e}{path}", FAILED)
     return DONE
 
 
@@ -150,8 +159,17 @@ def _session(
         client=client_name(uid),
         token=_token(getattr(args, "token_file", None) or environ.get("XFERD_TOKEN_FILE")),
     )
-    printer = Printer(stdout, datetime.now(UTC), as_json=getattr(args, "json", False))
+    printer = Printer(stdout, datetime.now(UTC), _form(args))
     return Session(daemon, printer, stdout, stderr, environ, interrupts)
+
+
+def _form(args: Namespace) -> Form:
+    """
+    The form of the output that the options select.
+    """
+    template = getattr(args, "template", None)
+    name = getattr(args, "form", None) or ("json" if getattr(args, "json", False) else "table")
+    return Form(name if template is None else "template", template or "", getattr(args, "no_trunc", False))
 
 
 def _token(path: str | None) -> str | None:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.ctl.test_text -*-
 """
-Sizes, times, names and tables as text for a terminal.
+Sizes, times and names as text for a terminal.
 
 The daemon's answers contain text from registries, images and other clients.
 L{clean} makes it safe to print.
@@ -9,11 +9,8 @@ L{clean} makes it safe to print.
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _SPANS = (
@@ -25,8 +22,9 @@ _SPANS = (
     (12, "month"),
     (float("inf"), "year"),
 )
-_GAP = "  "
+_ARROW = " -> "
 _NARROWEST = 8
+"""Characters of two names, at least, for a text with both."""
 
 
 def clean(value: object) -> str:
@@ -66,6 +64,18 @@ def portion(done: float, total: float | None) -> str:
     return size(done) if not total else f"{size(done)} of {size(total)}"
 
 
+def amount(done: float, total: float | None) -> str:
+    """
+    A part of a size for a column: C{12.3/41.2 MB}, or C{12.3 MB} while the total is
+    unknown.
+    """
+    if not total:
+        return size(done)
+    part, whole = size(done), size(total)
+    number, _, unit = part.partition(" ")
+    return f"{number}/{whole}" if whole.endswith(f" {unit}") else f"{part}/{whole}"
+
+
 def span(seconds: float) -> str:
     """
     A length of time in its largest unit: C{5 minutes}.
@@ -103,6 +113,24 @@ def ago(moment: object, now: datetime) -> str:
     """
     then = _moment(moment)
     return clean(moment) if then is None else f"{span((now - then).total_seconds())} ago"
+
+
+def age(moment: object, now: datetime) -> str:
+    """
+    The time since a moment, in short: C{45s}, C{12m}, C{3h}, C{9d}.
+
+    @param moment: RFC 3339; any other text is returned as it is.
+    @param now: the present time, with a time zone.
+    """
+    then = _moment(moment)
+    if then is None:
+        return clean(moment)
+    value = max(0, int((now - then).total_seconds()))
+    for step, unit in ((60, "s"), (60, "m"), (24, "h")):
+        if value < step:
+            return f"{value}{unit}"
+        value //= step
+    return f"{value}d"
 
 
 def time_of_day(moment: object) -> str:
@@ -148,32 +176,24 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
-def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, right: Sequence[str] = ()
-) -> list[str]:
+def cut_front(text: str, width: int) -> str:
     """
-    Lay out rows in columns, two spaces apart.
+    The end of C{text} in at most C{width} characters, after an ellipsis if it was cut.
+    """
+    return text if len(text) <= width else ("…" + text[len(text) - width + 1 :])[:width]
 
-    @param width: the terminal's columns: the widest columns are cut to fit;
-        L{None} cuts none.
-    @param right: the headings of the columns to align right.
+
+def cut_reference(text: str, width: int) -> str:
     """
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    if width is not None:
-        excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
-        while excess > 0 and max(widths) > _NARROWEST:
-            widest = widths.index(max(widths))
-            # Down to the next widest column, so that columns of equal width shrink together.
-            floor = max([w for w in widths if w < widths[widest]] + [_NARROWEST])
-            loss = min(excess, max(1, widths[widest] - floor))
-            widths[widest] -= loss
-            excess -= loss
-    lines = []
-    for row in (heads, *rows):
-        cells = [
-            cut(cell, w).rjust(w) if head in right else cut(cell, w).ljust(w)
-            for head, cell, w in zip(heads, row, widths, strict=True)
-        ]
-        line = _GAP.join(cells).rstrip()
-        lines.append(line if width is None else line[:width])
-    return lines
+    A reference, or C{source -> target}, in at most C{width} characters.  Digests become
+    short, and the front of a name is cut: its end tells it from other names.
+    """
+    if len(text) <= width:
+        return text
+    text = re.sub(r"(?<=@sha256:)[0-9a-f]{64}", lambda match: match[0][:12], text)
+    source, arrow, target = text.partition(_ARROW)
+    room = width - len(arrow)
+    if not arrow or room < _NARROWEST:
+        return cut_front(text, width)
+    source = cut_front(source, max(room // 2, room - len(target)))
+    return f"{source}{arrow}{cut_front(target, room - len(source))}"

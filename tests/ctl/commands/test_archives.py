@@ -385,7 +385,7 @@ class ExportTests(DaemonTestCase):
         self.assertEqual((done.returncode, done.stdout), (0, self.data))
         with Terminal() as terminal:
             refused = subprocess.run(argv, stdout=terminal.file, stderr=subprocess.PIPE, env=environment())
-        self.assertEqual((refused.returncode, terminal.shown()), (1, ""))
+        self.assertEqual((refused.returncode, terminal.shown()), (2, ""))
 
     def test_directory(self) -> None:
         """
@@ -404,7 +404,7 @@ class ExportTests(DaemonTestCase):
         """
         (self.place / "x").write_text("")
         self.assertIn("not empty", self.export(self.place).err)
-        self.assertEqual(self.export(f"{self.place}/new/", "--format", "docker").status, 1)
+        self.assertEqual(self.export(f"{self.place}/new/", "--format", "docker").status, 2)
         self.assertEqual(os.listdir(self.place), ["x"])
 
     def test_broken(self) -> None:

@@ -46,11 +46,20 @@ class CandidateTests(DaemonTestCase):
         """
         The options are the command's own.
         """
-        self.assertEqual(self.ask("push", "alpine", "--p"), ["--platform", "--priority"])
+        self.assertEqual(self.ask("push", "alpine", "--p"), ["--platform", "--priority", "--progress"])
         self.assertEqual(self.ask("bundle", "--re"), ["--read-only"])
         for command in ("pull", "push", "copy", "export"):
             self.assertEqual(self.ask(command, "--no"), ["--no-credentials"])
         self.assertEqual(self.ask("images", "--platf"), [])
+
+    def test_values(self) -> None:
+        """
+        An option with a fixed number of values completes to them.
+        """
+        self.assertEqual(self.ask("jobs", "--state", "f"), ["failed"])
+        self.assertEqual(self.ask("pull", "--progress", ""), ["bars", "none", "plain"])
+        self.assertEqual(self.ask("images", "-o", "y"), ["yaml"])
+        self.assertEqual(self.ask("pull", "alpine", "--platform", ""), [])
 
     def test_every_option(self) -> None:
         """

@@ -71,7 +71,7 @@ class ShowTests(CommandCase):
         other = NODE._replace(name="k3s", path="/other.sock")
         self.fake.on("GET", "/engines", Answer([found(NODE), found(other)]))
         outcome = self.show("k3s", "--for", "k3s=1.34.1")
-        self.assertEqual(outcome.status, 1)
+        self.assertEqual(outcome.status, 2)
         self.assertIn("choose one with --engine: node, k3s", outcome.err)
         self.assertIn("/other.sock", self.show("k3s", "--for", "k3s=1.34.1", "--engine", "k3s").out)
 
@@ -315,7 +315,7 @@ class ForgetTests(CommandCase):
         """
         self.fake.on("DELETE", "/engines/node", refusal(400, "BAD_INPUT", "the settings name node"))
         outcome = run(["engine", "forget", "node", "--host", self.fake.url])
-        self.assertEqual(outcome.status, 1)
+        self.assertEqual(outcome.status, 2)
         self.assertIn("the settings name node", outcome.err)
 
     def test_wrong_use(self) -> None:

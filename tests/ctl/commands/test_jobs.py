@@ -5,9 +5,12 @@ Tests for L{xferd.ctl.commands.jobs}.
 
 from __future__ import annotations
 
+import os
+
 from tests.ctl.commands.case import CommandCase
 from tests.ctl.fake_daemon import DIGEST, TARGET, TIMING, Answer, blob, job, layer, push_job
 from tests.ctl.run import run
+from xferd.ctl.client import client_name
 
 FAILED = job(
     "failed",
@@ -33,12 +36,59 @@ class JobsTests(CommandCase):
         self.fake.on("GET", "/jobs?limit=500&after=1%7Ea", Answer(jobs[2:]))
         lines = self.lines("jobs")
         self.assertEqual([line[2] for line in lines], ["STATE", "running", "queued"])
-        self.assertEqual(lines[1][4:10], ["5.0", "MB", "of", "30.0", "MB", "me@here"])
+        self.assertEqual(lines[1][4:7], ["5.0/30.0", "MB", "me@here"])
         lines = self.lines("jobs", "--all")
         self.assertEqual([line[2] for line in lines], ["STATE", "running", "failed", "queued"])
-        self.assertEqual(lines[2][4], "DENIED")
+        self.assertEqual(lines[2][-3:], ["no", "\\x1b[31maccess", "(DENIED)"])
         self.assertEqual(len(self.objects("jobs")), 2)
         self.assertEqual(len(self.objects("jobs", "-a")), 3)
+
+    def test_filters(self) -> None:
+        """
+        Jobs are selected by state, kind, registry and client.  A state in which jobs have ended
+        selects from all jobs.
+        """
+        copy = push_job(id="j2", kind="copy", client="you@there")
+        failed = {**FAILED, "id": "j3"}
+        self.fake.on("GET", "/jobs", Answer([job(), copy, failed]))
+        self.fake.on("GET", "/jobs?limit=500", Answer([failed]))
+        mine = client_name(os.geteuid())
+        for options, ids in (
+            (("--kind", "copy", "--kind", "push"), ["j2"]),
+            (("--host", "docker.io"), ["j1", "j2"]),
+            (("--host", "registry.example.com:5000"), ["j2"]),
+            (("--state", "running", "--kind", "pull"), ["j1"]),
+            (("--state", "failed"), ["j3"]),
+            (("--mine",), []),
+        ):
+            self.assertEqual([each["id"] for each in self.objects("jobs", *options)], ids, options)
+        self.fake.on("GET", "/jobs", Answer([job(), {**copy, "client": mine}]))
+        self.assertEqual([each["id"] for each in self.objects("jobs", "--mine")], ["j2"])
+
+    def test_prefix(self) -> None:
+        """
+        The first characters of an ID name its job, if no other ID begins with them.
+        """
+        ids = ["5f3c0a9e1b77", "5f3d0a9e1b77", "60aa0a9e1b77"]
+        self.fake.on("GET", "/jobs", Answer([job(id=each) for each in ids]))
+        self.fake.on("GET", "/jobs?limit=500", Answer([job(id=each) for each in [*ids, "700000000000"]]))
+        self.fake.on("GET", "/jobs/60aa0a9e1b77", Answer(job(id=ids[2])))
+        self.fake.on("DELETE", "/jobs/5f3d0a9e1b77", Answer(job("cancelled", id=ids[1])))
+        self.fake.on("DELETE", "/jobs/700000000000", Answer(job("done", id="700000000000")))
+        self.assertEqual(self.lines("job", "60")[0], ["job:", ids[2]])
+        self.assertEqual(self.lines("cancel", "5f3d")[0], ["job:", ids[1]])
+        self.assertEqual(self.lines("cancel", "7")[0], ["job:", "700000000000"])
+        self.fake.requests.clear()
+        outcome = run(["cancel", "5f3", "--host", self.fake.url])
+        self.assertEqual(outcome.status, 2)
+        self.assertIn(f"begin with '5f3': {ids[0]}, {ids[1]}\n", outcome.err)
+        outcome = run(["cancel", "9", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertIn("NOT_FOUND", outcome.err)
+        outcome = run(["cancel", "", "--host", self.fake.url])
+        self.assertEqual(outcome.status, 1)
+        deleted = [path for method, path, _ in self.fake.requests if method == "DELETE"]
+        self.assertEqual(deleted, ["/api/v1/jobs/5f3", "/api/v1/jobs/9", "/api/v1/jobs/"])
 
     def test_jobs_of_all_kinds(self) -> None:
         """
@@ -49,6 +99,14 @@ class JobsTests(CommandCase):
         self.assertEqual([line[1] for line in lines], ["KIND", "push", "copy", "pull"])
         self.assertEqual(lines[1][3:6], ["docker.io/library/alpine:latest", "->", TARGET])
         self.assertEqual(lines[3][3:5], ["docker.io/library/alpine:latest", "0"])
+
+    def test_follow_has_no_forms(self) -> None:
+        """
+        Progress is not printed as YAML or by a template.
+        """
+        for form in (("-o", "yaml"), ("--format", "{{.id}}")):
+            self.assertEqual(run(["job", "j1", "--follow", *form, "--host", self.fake.url]).status, 2)
+        self.assertEqual(self.fake.requests, [])
 
     def test_push(self) -> None:
         """

@@ -8,8 +8,8 @@ import json
 
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, refusal
 from tests.ctl.run import run
-from xferd.ctl.commands.arguments import UsageError
 from xferd.ctl.commands.limits import read_changes
+from xferd.ctl.errors import UsageError
 
 LIMITS = {"downloads": 3, "downloads_per_host": 0, "download_rate": 2_000_000, "upload_rate": 0}
 
@@ -95,5 +95,5 @@ class LimitsTests(DaemonTestCase):
         self.fake.on("PATCH", "/limits", refusal(400, "BAD_INPUT", "there is no limit 'speed'"))
         outcome = run(["limits", "speed=5", "--host", self.fake.url])
         self.assertEqual(
-            (outcome.status, outcome.err), (1, "xferctl: there is no limit 'speed' (BAD_INPUT)\n")
+            (outcome.status, outcome.err), (2, "xferctl: there is no limit 'speed' (BAD_INPUT)\n")
         )

@@ -114,13 +114,13 @@ class LoginTests(DaemonTestCase):
             (["h.example", "-u", "m:e", "--password-stdin"], "p", "not contain a colon"),
         ):
             outcome = self.login(*argv, stdin=stdin)
-            self.assertEqual(outcome.status, 1)
+            self.assertEqual(outcome.status, 2)
             self.assertIn(words, outcome.err)
         self.path.write_text("{")
         outcome = self.login("h.example", "-u", "me", "--password-stdin")
         self.assertIn(f"{self.path}, line 1", outcome.err)
         self.assertEqual(run(["logout", "h.example"], self.environ).status, 1)
-        self.assertEqual(run(["logout", "quay"], self.environ).status, 1)
+        self.assertEqual(run(["logout", "quay"], self.environ).status, 2)
         self.assertEqual(self.fake.requests, [])
 
     def test_terminal(self) -> None:

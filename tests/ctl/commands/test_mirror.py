@@ -113,7 +113,7 @@ class ShowTests(CommandCase):
         self.fake.on("GET", "/registry", Answer({**FOUND, "listen": []}))
         outcome = self.show("podman")
         self.assertEqual((outcome.status, outcome.out), (1, ""))
-        self.assertIn("the daemon serves no registry; start it with 'twistd -n", outcome.err)
+        self.assertIn("the daemon serves no registry; start it with 'xferd run", outcome.err)
 
     def test_old_daemon(self) -> None:
         """
@@ -199,7 +199,7 @@ class CheckTests(CommandCase):
         The image is a reference, and options of C{show} are refused.
         """
         outcome = self.check("--image", "A B")
-        self.assertEqual(outcome.status, 1)
+        self.assertEqual(outcome.status, 2)
         self.assertIn("A B", outcome.err)
         for arguments in (("rkt",), ("-o", "x"), ("--upstream", "docker.io")):
             self.assertEqual(self.check(*arguments).status, 2)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from tests.ctl.fake_daemon import (
     push_job,
     refusal,
 )
-from tests.ctl.run import COMMAND, Outcome, environment, run
+from tests.ctl.run import COMMAND, Outcome, environment, run, run_on_terminal
 from xferd.ctl.client import Daemon
 
 PINNED = f"docker.io/library/alpine:latest@{DIGEST}"
@@ -65,7 +64,7 @@ class PullTests(DaemonTestCase):
         self.assertIn("warning: no other node fetches it: ", outcome.err)
         self.assertIn("etcd does not answer", outcome.err)
         self.fake.on("POST", "/fleet/prefetch", refusal(400, "INVALID_REQUEST", "there is no [fleet]"))
-        self.assertEqual(run(["--host", self.fake.url, "prefetch", "--nodes", "2", "alpine"]).status, 1)
+        self.assertEqual(run(["--host", self.fake.url, "prefetch", "--nodes", "2", "alpine"]).status, 2)
         for wrong in ("0", "1001", "x"):
             self.assertEqual(run(["prefetch", "--nodes", wrong, "alpine"]).status, 2)
 
@@ -99,6 +98,20 @@ class PullTests(DaemonTestCase):
         self.fake.takes(*one_pull())
         self.assertEqual(self.pull("--quiet"), (0, f"{PINNED}\n", ""))
         self.assertEqual([path for _, path, _ in self.fake.requests], ["/api/v1/jobs?events=job"])
+
+    def test_progress(self) -> None:
+        """
+        C{--progress} selects plain lines or none of them; bars need a terminal.
+        """
+        self.fake.takes(*one_pull())
+        self.assertIn("0b0b0b0b0b0b: downloading", self.pull("--progress", "plain").out)
+        self.assertEqual(len(self.pull("--progress", "none").out.splitlines()), 2)
+        self.fake.requests.clear()
+        outcome = self.pull("--progress", "bars")
+        self.assertEqual((outcome.status, outcome.out), (2, ""))
+        self.assertIn("use --progress plain", outcome.err)
+        self.assertEqual(self.pull("--progress", "none", "--json").status, 2)
+        self.assertEqual(self.fake.requests, [])
 
     def test_json(self) -> None:
         """
@@ -145,7 +158,7 @@ class PullTests(DaemonTestCase):
         A refused job is not cancelled.
         """
         self.fake.on("POST", "/jobs", refusal(400, "NAME_INVALID", "'A' is not an image reference"))
-        self.assertEqual(self.pull(), (1, "", "xferctl: 'A' is not an image reference (NAME_INVALID)\n"))
+        self.assertEqual(self.pull(), (2, "", "xferctl: 'A' is not an image reference (NAME_INVALID)\n"))
         self.assertEqual(len(self.fake.requests), 1)
 
 
@@ -255,30 +268,7 @@ class InterruptTests(DaemonTestCase):
         @param at: the output to wait for.
         @return: the exit status, and the output.
         """
-        ours, theirs = pty.openpty()
-        shown = b""
-        with subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *COMMAND, *argv],
-            env=environment(XFERD_HOST=self.fake.url, TERM="xterm", COLUMNS="80", LINES="24"),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        ) as process:
-            os.close(theirs)
-            acted = False
-            while True:
-                try:
-                    piece = os.read(ours, 65536)
-                except OSError:
-                    # The last process has closed its end.
-                    break
-                shown += piece
-                if not acted and at in shown:
-                    acted = True
-                    act(process, ours)
-            status = process.wait(30)
-        os.close(ours)
-        return status, shown.decode()
+        return run_on_terminal(argv, self.fake.url, at, act)
 
     def press(self, process: subprocess.Popen[bytes], terminal: int) -> None:
         """
@@ -330,6 +320,9 @@ class InterruptTests(DaemonTestCase):
         self.assertEqual(status, 130)
         self.assertTrue(shown.endswith("xferctl: interrupted; job j1 was cancelled\r\n"), shown)
         self.assertIn("\x1b[?25h", shown)
+        # The last picture: each row once, and none of them goes on.
+        last = shown[shown.rindex("\x1b[2K") :]
+        self.assertEqual([last.count("interrupted "), last.count("downloading")], [2, 0])
         self.assertEqual(self.fake.requests[-1], ("DELETE", "/api/v1/jobs/j1", None))
 
     def test_ctrl_c_while_pushing(self) -> None:

@@ -6,10 +6,12 @@ Tests for L{xferd.ctl.commands.status}.
 from __future__ import annotations
 
 import json
+import os
 
 from tests.ctl.commands.case import CommandCase
-from tests.ctl.fake_daemon import Answer, DaemonTestCase, transfer
+from tests.ctl.fake_daemon import Answer, DaemonTestCase, job, transfer
 from tests.ctl.run import run
+from xferd.ctl.client import client_name
 
 STATUS = {
     "version": "0.1.0",
@@ -17,6 +19,11 @@ STATUS = {
     "disk": {"path": "/var/lib/xferd", "free": 5_000_000, "total": 9_000_000, "why": ""},
     "images": 3,
     "jobs": {"running": 2},
+    "slots": {
+        "download": {"limit": 3, "in_use": 2, "queued": 7},
+        "upload": {"limit": 0, "in_use": 0, "queued": 0},
+    },
+    "bytes_fetched": 41_200_000,
     "sandbox": {
         "in_force": ["limits", "seccomp"],
         "missing": {"network": "unshare: Operation not permitted"},
@@ -47,6 +54,10 @@ class StatusTests(DaemonTestCase):
         self.assertEqual(shown["sandbox"], "limits, seccomp")
         self.assertEqual(shown["without network"], "unshare: Operation not permitted")
         self.assertEqual((shown["images"], shown["jobs"]), ("3", "2 running"))
+        self.assertEqual(shown["download slots"], "2 of 3 in use, 7 waiting")
+        self.assertEqual(shown["upload slots"], "0 in use, 0 waiting")
+        self.assertEqual(shown["fetched"], "41.2 MB")
+        self.assertNotIn("sent", shown)
         self.assertIn("free in /var/lib/xferd", shown["disk"])
         self.assertNotIn("disk is full", shown)
 
@@ -79,6 +90,33 @@ class TransfersTests(CommandCase):
         waiting = transfer(2, rate=0, bytes_total=None, why="slot 4 of 3")
         self.fake.on("GET", "/transfers", Answer([transfer(1, watchers=3), waiting]))
         _, first, second = self.lines("transfers")
-        self.assertEqual(first[4:12], ["3", "4.0", "MB", "of", "10.0", "MB", "2.0", "MB/s"])
-        self.assertEqual(second[5:], ["4.0", "MB", "docker.io/library/alpine", "slot", "4", "of", "3"])
+        self.assertEqual(first[4:9], ["4.0/10.0", "MB", "2.0", "MB/s", "3"])
+        self.assertEqual(second[4:], ["4.0", "MB", "1", "docker.io/library/alpine", "slot", "4", "of", "3"])
         self.assertEqual(len(self.objects("transfers")), 2)
+
+    def test_filters(self) -> None:
+        """
+        Transfers are selected by state, kind, registry, and the client of their jobs.
+        """
+        upload = transfer(2, kind="upload", source="quay.io/a/b", jobs=["j2", "j3"])
+        self.fake.on("GET", "/transfers", Answer([transfer(1, state="waiting"), upload]))
+        mine = client_name(os.geteuid())
+        self.fake.on("GET", "/jobs", Answer([job(), job(id="j3", client=mine)]))
+        for options, ids in (
+            (("--kind", "upload"), ["t2"]),
+            (("--state", "waiting", "--state", "queued"), ["t1"]),
+            (("--host", "quay.io"), ["t2"]),
+            (("--host", "docker.io", "--kind", "upload"), []),
+            (("--mine",), ["t2"]),
+        ):
+            self.assertEqual([each["id"] for each in self.objects("transfers", *options)], ids, options)
+        self.assertEqual(run(["transfers", "--state", "moving", "--host", self.fake.url]).status, 2)
+
+    def test_wide(self) -> None:
+        """
+        Wide lists have attempts, streams and jobs, too.
+        """
+        self.fake.on("GET", "/transfers", Answer([transfer(1, streams=2, jobs=["j1", "j2"])]))
+        heads, row = self.lines("transfers", "-o", "wide")
+        self.assertLess({"ATTEMPT", "STREAMS", "JOBS"}, set(heads))
+        self.assertIn("j1,j2", row)

@@ -127,6 +127,26 @@ class RemoveTests(DaemonTestCase):
         outcome = run(["rm", "a", "--json", "--host", self.fake.url])
         self.assertEqual(json.loads(outcome.out)["freed"], FREED)
 
+    def test_dry_run(self) -> None:
+        """
+        A dry run reports the space of all images together, and removes none.
+        """
+        kept = [{"user": "podman", "layers": 3, "bytes": 2000, "by": ["container a"]}]
+        self.fake.on("POST", "/gc", Answer({"dry_run": True, "freed": FREED, "kept": kept}))
+        outcome = run(["rm", "--dry-run", "a", "b:1", "--host", self.fake.url])
+        self.assertEqual(
+            outcome.out.splitlines(),
+            [
+                "would remove: a",
+                "would remove: b:1",
+                "would free:   41.2 MB (3 blobs, 1 tree, 2 layers)",
+                "kept for:     podman: 3 layers, 2.0 kB (container a)",
+            ],
+        )
+        self.assertEqual(
+            self.fake.requests, [("POST", "/api/v1/gc", {"dry_run": True, "without": ["a", "b:1"]})]
+        )
+
     def test_which(self) -> None:
         """
         At least one image must be named.

@@ -26,7 +26,8 @@ from xferd.ctl.demo.processes import Child
 from xferd.ctl.demo.run import Parts, daemon_arguments, demo, registry_arguments
 from xferd.ctl.errors import ClientError
 from xferd.ctl.interrupts import Interrupts
-from xferd.ctl.session import Printer, Session
+from xferd.ctl.printer import Printer
+from xferd.ctl.session import Session
 
 IMAGE = {"reference": "127.0.0.1:1/demo:latest", "layers": 3, "bytes": 30_000_000}
 
@@ -101,7 +102,7 @@ class DemoTests(SynchronousTestCase):
         @return: its output.
         """
         out = StringIO() if stdout is None else stdout
-        printer = Printer(out, datetime.now(UTC), as_json=False)
+        printer = Printer(out, datetime.now(UTC))
         daemon = Daemon([], client="nobody")
         session = Session(daemon, printer, out, out, {**os.environ, "TERM": "xterm"}, Interrupts())
         demo(Namespace(once=once), session, parts)

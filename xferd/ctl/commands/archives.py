@@ -24,7 +24,7 @@ from xferd.ctl.commands.arguments import (
 from xferd.ctl.commands.follow import JobFailed, cancel_interrupted, follow
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.progress import Progress, Result
-from xferd.ctl.errors import ClientError, Refused
+from xferd.ctl.errors import ClientError, Refused, UsageError
 from xferd.ctl.image.archive_sender import Sender, open_source
 from xferd.ctl.image.layout import write_layout
 from xferd.ctl.interrupts import Interrupted
@@ -138,7 +138,7 @@ def _archive(args: Namespace, session: Session, form: str) -> Download:
 
 def _to_stdout(args: Namespace, session: Session) -> None:
     if session.stdout.isatty():
-        raise ClientError("an archive is not printed on a terminal; name a file, or use a pipe")
+        raise UsageError("an archive is not printed on a terminal; name a file, or use a pipe")
     output = session.stdout.buffer
     with _archive(args, session, args.format or "docker") as download:
         for piece in download:
@@ -179,7 +179,7 @@ def _to_directory(args: Namespace, session: Session, display: ProgressDisplay, p
     Write a layout to a temporary directory beside its path, and rename that.
     """
     if args.format == "docker":
-        raise ClientError("--format docker needs a file; a directory is always an OCI layout")
+        raise UsageError("--format docker needs a file; a directory is always an OCI layout")
     if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise ClientError(f"{path!r} is not empty; name an empty directory, or one that does not exist")
     temporary = None

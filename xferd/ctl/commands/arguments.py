@@ -7,8 +7,9 @@ options that several commands share.
 from __future__ import annotations
 
 from argparse import SUPPRESS, Action, ArgumentParser, RawDescriptionHelpFormatter
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from xferd.ctl.errors import UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace, _ActionsContainer
@@ -20,12 +21,6 @@ _COLUMN = 28
 """The column at which the descriptions of options begin, at most."""
 
 
-class UsageError(Exception):
-    """
-    The arguments are not those of a command; the text says why.
-    """
-
-
 class Command(NamedTuple):
     """
     One command of C{xferctl}.
@@ -35,7 +30,7 @@ class Command(NamedTuple):
     @ivar add_arguments: adds the command's arguments to its parser.
     @ivar run: runs the command with its parsed arguments.
     @ivar description: paragraphs that follow the summary.
-    @ivar examples: command lines.
+    @ivar examples: command lines; each command has one.
     @ivar passes_arguments: whether the words after C{--} are kept as
         C{args}, unparsed.
     """
@@ -64,6 +59,12 @@ class Parser(ArgumentParser):
         """
         raise UsageError(f"{message} (see '{self.prog} --help')")
 
+    def action_of(self, option: str) -> Action | None:
+        """
+        The action of an option; L{None} for an unknown one.
+        """
+        return self._option_string_actions.get(option)
+
 
 class Formatter(RawDescriptionHelpFormatter):
     """
@@ -81,18 +82,36 @@ class Formatter(RawDescriptionHelpFormatter):
         return f"{', '.join(action.option_strings)} {metavar}"
 
 
+class _CommandParser(Parser):
+    """
+    The parser of one command.
+    """
+
+    def __init__(self, name: str, command: Command) -> None:
+        super().__init__(
+            prog=f"xferctl {name}",
+            usage=" ".join(filter(None, (f"xferctl {name} [OPTION]...", command.usage))),
+        )
+        self._command = command
+
+    def format_help(self) -> str:
+        """
+        The help, with the description and the examples.
+        """
+        from textwrap import fill  # noqa: PLC0415 - slow to import, and for this alone
+
+        command = self._command
+        paragraphs = [f"{command.summary}.", *command.description.split("\n\n")]
+        self.description = "\n\n".join(fill(text, 78) for text in paragraphs if text)
+        self.epilog = "\n".join(["examples:", *(f"  {line}" for line in command.examples)])
+        return super().format_help()
+
+
 def command_parser(name: str, command: Command) -> Parser:
     """
     The parser of one command.
     """
-    paragraphs = [f"{command.summary}.", *command.description.split("\n\n")]
-    examples = "\n".join(f"  {line}" for line in command.examples)
-    parser = Parser(
-        prog=f"xferctl {name}",
-        usage=" ".join(filter(None, (f"xferctl {name} [OPTION]...", command.usage))),
-        description="\n\n".join(fill(text, 78) for text in paragraphs if text),
-        epilog=f"examples:\n{examples}" if examples else None,
-    )
+    parser = _CommandParser(name, command)
     command.add_arguments(parser)
     add_common(parser, brief=True)
     if command.passes_arguments:
@@ -100,22 +119,23 @@ def command_parser(name: str, command: Command) -> Parser:
     return parser
 
 
-def add_common(parser: ArgumentParser, *, brief: bool = False) -> None:
+def add_common(parser: Parser, *, brief: bool = False) -> None:
     """
     Add the options that may precede or follow the command.
 
     @param brief: whether the help refers to C{xferctl --help}.
     """
     group = parser.add_argument_group("options of all commands")
-    group.add_argument(
-        "--host",
-        metavar="URL",
-        default=SUPPRESS,
-        help="the daemon's address; see 'xferctl --help'"
-        if brief
-        else "the daemon's address: http://HOST:PORT, https://HOST or unix:PATH (default: $XFERD_HOST, else "
-        "this user's socket, else root's, else http://127.0.0.1:9337)",
-    )
+    if parser.action_of("--host") is None:
+        group.add_argument(
+            "--host",
+            metavar="URL",
+            default=SUPPRESS,
+            help="the daemon's address; see 'xferctl --help'"
+            if brief
+            else "the daemon's address: http://HOST:PORT, https://HOST or unix:PATH (default: $XFERD_HOST, "
+            "else this user's socket, else root's, else http://127.0.0.1:9337)",
+        )
     group.add_argument(
         "--token-file",
         metavar="PATH",
@@ -169,16 +189,57 @@ def add_no_credentials(parser: ArgumentParser) -> None:
     )
 
 
-def add_json(parser: _ActionsContainer, description: str = "print one JSON object per line") -> None:
+def add_json(parser: _ActionsContainer, description: str) -> None:
     """
-    Add C{--json}.
+    Add C{--json}, for commands that print events or files.
     """
     parser.add_argument("--json", action="store_true", help=description)
 
 
+def add_printing(parser: ArgumentParser, *, table: bool = False) -> None:
+    """
+    Add the options of a L{Form<xferd.ctl.printer.Form>}, for commands that print objects.
+
+    @param table: whether the objects are printed in columns.
+    """
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument(
+        "-o",
+        "--output",
+        metavar="FORM",
+        dest="form",
+        choices=("table", "wide", "json", "yaml") if table else ("table", "json", "yaml"),
+        help="table (default), wide with all columns, json (one object per line) or yaml"
+        if table
+        else "table (default), json or yaml",
+    )
+    forms.add_argument("--json", action="store_const", const="json", dest="form", help="the same as -o json")
+    forms.add_argument(
+        "--format",
+        metavar="TEMPLATE",
+        dest="template",
+        help="print each object by a template of its members, as '{{.id}} {{json .error}}'",
+    )
+    if table:
+        parser.add_argument(
+            "--no-trunc", action="store_true", help="print whole names and digests, in lines of any length"
+        )
+
+
+def add_progress(group: _ActionsContainer) -> None:
+    """
+    Add C{--progress}.
+    """
+    group.add_argument(
+        "--progress",
+        choices=("bars", "plain", "none"),
+        help="show bars, plain lines or nothing of the work itself (default: bars on a terminal, else plain)",
+    )
+
+
 def add_output(parser: ArgumentParser, json: str, quiet: str) -> None:
     """
-    Add C{--json} and C{--quiet}, which exclude one another.
+    Add C{--json}, C{--quiet} and C{--progress}, which exclude one another.
 
     @param json: the description of C{--json}.
     @param quiet: the description of C{--quiet}.
@@ -186,3 +247,4 @@ def add_output(parser: ArgumentParser, json: str, quiet: str) -> None:
     output = parser.add_mutually_exclusive_group()
     add_json(output, json)
     output.add_argument("-q", "--quiet", action="store_true", help=quiet)
+    add_progress(output)

@@ -103,6 +103,8 @@ def candidates(before: Sequence[str], word: str, daemon: Daemon) -> Iterable[str
         found: Iterable[str] = [*MODULES, "--host", "--token-file", "--version", "--help"]
     elif command not in MODULES:
         found = []
+    elif values := _values(command, before[-1]):
+        found = values
     elif word.startswith("-"):
         found = options(command_parser(command, load_command(command)).format_help())
     else:
@@ -116,6 +118,16 @@ def options(text: str) -> list[str]:
     """
     explained = re.findall(r"(?m)^  (-\S.*?)(?:  |$)", text)
     return [option for line in explained for option in re.findall(r"--[a-z][a-z-]*", line)]
+
+
+def _values(command: str, option: str) -> Sequence[str]:
+    """
+    The values of an option that has a fixed number of them; none for another word.
+    """
+    if not option.startswith("-"):
+        return ()
+    action = command_parser(command, load_command(command)).action_of(option)
+    return () if action is None else tuple(action.choices or ())
 
 
 def _command(before: Sequence[str]) -> tuple[str | None, list[str]]:

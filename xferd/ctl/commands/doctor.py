@@ -16,10 +16,14 @@ from xferd.ctl.text import clean, json_line, plural
 from xferd.docker_config import auth_files
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator, Mapping
 
     from xferd.ctl.session import Session
+
+
+def _arguments(parser: ArgumentParser) -> None:
+    add_json(parser, "print each check as one line of JSON")
 
 
 def doctor(args: Namespace, session: Session) -> None:
@@ -82,9 +86,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "doctor": Command(
         "Check the installation and suggest remedies",
         "",
-        add_json,
+        _arguments,
         doctor,
         "It checks the daemon's directories, sandbox, certificates and credentials, and your own "
         "credential files.  It exits with status 1 if it finds a problem.",
+        ("xferctl doctor", "sudo xferctl doctor --json"),
     )
 }

@@ -6,9 +6,11 @@ C{xferctl engine}: container engines that run images from the daemon's store.
 from __future__ import annotations
 
 import os
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from xferd.ctl.commands.arguments import Command, UsageError, add_json, add_no_credentials
+from xferd.ctl.columns import Column
+from xferd.ctl.commands.arguments import Command, add_json, add_no_credentials
 from xferd.ctl.config_file import show_files
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import count
@@ -18,8 +20,8 @@ from xferd.ctl.engine.clients import CLIENTS, Unavailable
 from xferd.ctl.engine.files import TOOLS
 from xferd.ctl.engine.machine import PROGRAMS, Machine, Version, parse_version
 from xferd.ctl.engine.served import choose, read_engines
-from xferd.ctl.errors import ClientError
-from xferd.ctl.text import clean, json_line, size
+from xferd.ctl.errors import ClientError, UsageError
+from xferd.ctl.text import clean, cut_front, cut_reference, json_line, size
 from xferd.ctl.user_credentials import credentials_headers
 from xferd.errors import BadReference
 from xferd.names import Reference
@@ -34,6 +36,17 @@ if TYPE_CHECKING:
     from xferd.ctl.session import Session
 
 _TOOLS: Final = ", ".join(TOOLS)
+
+_COLUMNS: Final[tuple[Column[Sequence[str]], ...]] = (
+    Column("KIND", itemgetter(0)),
+    Column("ENGINE", itemgetter(1)),
+    Column("STATE", itemgetter(2)),
+    Column("IMAGE", itemgetter(3), crop=cut_reference),
+    Column("LAYERS", itemgetter(4), right=True),
+    Column("CONTAINERS", itemgetter(5), right=True),
+    Column("ROOT", itemgetter(6), crop=cut_front),
+    Column("WHY", itemgetter(7), reason=True),
+)
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -229,17 +242,16 @@ def _list(args: Namespace, session: Session) -> None:
     found = session.daemon.engines()
     if args.engine is not None:
         found = [each for each in found if each.get("name") == args.engine]
-    rows = []
+    rows: list[Sequence[str]] = []
     for each in found:
         images = [image for image in each.get("images") or [] if isinstance(image, dict)]
         rows += [_row(each, image) for image in images] or [_row(each, None)]
         left_out = [image for image in each.get("left_out") or [] if isinstance(image, dict)]
         rows += [_left_out_row(each, image) for image in left_out]
-    heads = ("KIND", "ENGINE", "STATE", "IMAGE", "LAYERS", "CONTAINERS", "ROOT", "WHY")
-    session.printer.rows(found, heads, rows, ("LAYERS", "CONTAINERS"))
+    session.printer.rows(found, _COLUMNS, rows)
 
 
-def _row(each: dict[str, Any], image: dict[str, Any] | None) -> tuple[str, ...]:
+def _row(each: dict[str, Any], image: dict[str, Any] | None) -> Sequence[str]:
     """
     The row of one image, or of an engine without any.
     """
@@ -255,7 +267,7 @@ def _row(each: dict[str, Any], image: dict[str, Any] | None) -> tuple[str, ...]:
     )
 
 
-def _left_out_row(each: dict[str, Any], image: dict[str, Any]) -> tuple[str, ...]:
+def _left_out_row(each: dict[str, Any], image: dict[str, Any]) -> Sequence[str]:
     """
     The row of an image that an engine does not see.
     """

@@ -15,7 +15,7 @@ from tempfile import mkstemp
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from xferd.ctl.commands.arguments import Command, add_json
+from xferd.ctl.commands.arguments import Command, add_printing
 from xferd.ctl.errors import ClientError
 from xferd.names import is_loopback
 
@@ -31,7 +31,7 @@ PAGES: Final = 1000
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="FILE", help="the file to write; an existing one is replaced")
-    add_json(parser)
+    add_printing(parser)
 
 
 def export_journal(args: Namespace, session: Session) -> None:

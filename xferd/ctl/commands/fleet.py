@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from xferd.ctl.commands.arguments import Command, add_json
+from xferd.ctl.columns import Column
+from xferd.ctl.commands.arguments import Command, add_printing
 from xferd.ctl.display.job_view import count
-from xferd.ctl.text import clean, short, size
+from xferd.ctl.text import clean, cut, short, size
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -50,29 +51,31 @@ def fleet(_: Namespace, session: Session) -> None:
     if session.printer.facts(found, facts, width=max(len(name) for name, _ in facts) + 2) and nodes:
         print(file=session.stdout)
         claims = _objects(found, "claims")
-        rows = [
-            _row(node, session, [each for each in claims if each.get("node") == node.get("name")])
-            for node in nodes
-        ]
-        heads = ("NODE", "URL", "VERSION", "UP SINCE", "SAVED", "TRANSFERS", "FETCHES FOR ALL")
-        session.printer.rows(nodes, heads, rows, ("SAVED", "TRANSFERS"))
+        session.printer.rows(
+            nodes,
+            (
+                Column("NODE", lambda node: clean(node.get("name"))),
+                Column("URL", lambda node: clean(node.get("url")), crop=cut, spare=True),
+                Column("VERSION", lambda node: clean(node.get("version")), spare=True),
+                Column("UP SINCE", lambda node: session.printer.ago(node.get("since"))),
+                Column("SAVED", lambda node: size(count(node, "saved")), right=True),
+                Column("TRANSFERS", lambda node: str(count(node, "load")), right=True),
+                Column("FETCHES FOR ALL", lambda node: _fetched(node, claims), reason=True),
+            ),
+        )
 
 
-def _row(node: dict[str, Any], session: Session, claims: list[dict[str, Any]]) -> tuple[str, ...]:
-    fetched = [
-        f"{short(each.get('digest'))} of {clean(each.get('source'))}" for each in claims[:_MOST_CLAIMS]
-    ]
-    if len(claims) > _MOST_CLAIMS:
-        fetched.append(f"{len(claims) - _MOST_CLAIMS} more")
-    return (
-        clean(node.get("name")),
-        clean(node.get("url")),
-        clean(node.get("version")),
-        session.printer.ago(node.get("since")),
-        size(count(node, "saved")),
-        str(count(node, "load")),
-        ", ".join(fetched),
-    )
+def _fetched(node: dict[str, Any], claims: list[dict[str, Any]]) -> str:
+    """
+    What a node fetches for the others.
+
+    @param claims: the claims of all nodes.
+    """
+    own = [each for each in claims if each.get("node") == node.get("name")]
+    fetched = [f"{short(each.get('digest'))} of {clean(each.get('source'))}" for each in own[:_MOST_CLAIMS]]
+    if len(own) > _MOST_CLAIMS:
+        fetched.append(f"{len(own) - _MOST_CLAIMS} more")
+    return ", ".join(fetched)
 
 
 def _objects(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -87,10 +90,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "fleet": Command(
         "Show the nodes that share downloads with the daemon",
         "",
-        add_json,
+        lambda parser: add_printing(parser, table=True),
         fleet,
         "The bytes are those of this node since its start.  SAVED counts those that a node got from "
         "peers instead of a registry.  FETCHES FOR ALL lists the blobs that a node fetches from a registry "
         "for the others.",
+        ("xferctl fleet", "xferctl fleet --json"),
     )
 }

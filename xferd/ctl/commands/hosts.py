@@ -5,11 +5,14 @@ C{xferctl hosts}: what the daemon remembers of registries.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from xferd.ctl.commands.arguments import Command, UsageError, add_json
+from xferd.ctl.columns import Column
+from xferd.ctl.commands.arguments import Command, add_printing
 from xferd.ctl.display.job_view import count
-from xferd.ctl.text import clean, size, time_of_day
+from xferd.ctl.display.lists import rate, speed
+from xferd.ctl.errors import UsageError
+from xferd.ctl.text import clean, cut_front, time_of_day
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -18,12 +21,43 @@ if TYPE_CHECKING:
     from xferd.ctl.session import Session
 
 
+class _Row(NamedTuple):
+    """
+    One account of a host, or a host without any.
+
+    @ivar host: the host, as the API has it.
+    @ivar account: the account, as the API has it; empty for none.
+    """
+
+    host: dict[str, Any]
+    account: dict[str, Any]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """
+        The state that counts: the host's where the account's is C{ok}.
+        """
+        return self.account if self.account.get("state", "ok") != "ok" else self.host
+
+
+_COLUMNS: Final[tuple[Column[_Row], ...]] = (
+    Column("HOST", lambda row: clean(row.host.get("host")), crop=cut_front),
+    Column("ACCOUNT", lambda row: clean(row.account.get("account"))),
+    Column("STATE", lambda row: clean(row.state.get("state"))),
+    Column("UNTIL", lambda row: time_of_day(row.state["until"]) if row.state.get("until") else ""),
+    Column("QUOTA", lambda row: _quota(row.account.get("quota")), right=True),
+    Column("FAILURES", lambda row: str(count(row.host, "failures")), right=True, spare=True),
+    Column("RATE", lambda row: speed(rate(row.host)), right=True),
+    Column("WHY", lambda row: clean(row.state.get("why")), reason=True),
+)
+
+
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("action", metavar="clear", nargs="?", help="forget these registries")
     parser.add_argument(
         "hosts", metavar="HOST", nargs="*", help="a registry or a mirror, for example docker.io"
     )
-    add_json(parser)
+    add_printing(parser, table=True)
 
 
 def hosts(args: Namespace, session: Session) -> None:
@@ -48,28 +82,8 @@ def _show(session: Session) -> None:
     for host in found:
         accounts = [each for each in host.get("accounts") or [] if isinstance(each, dict)]
         # A mirror that has never responded has no account.
-        rows += [_row(host, account) for account in accounts or [{}]]
-    heads = ("HOST", "ACCOUNT", "STATE", "UNTIL", "QUOTA", "FAILURES", "RATE", "WHY")
-    session.printer.rows(found, heads, rows, ("QUOTA", "FAILURES", "RATE"))
-
-
-def _row(host: dict[str, Any], account: dict[str, Any]) -> tuple[str, ...]:
-    """
-    The row of one account, or of a host without any.  The state of the host
-    counts where the account's is C{ok}.
-    """
-    state = account if account.get("state", "ok") != "ok" else host
-    rate = host.get("rate")
-    return (
-        clean(host.get("host")),
-        clean(account.get("account")),
-        clean(state.get("state")),
-        time_of_day(state["until"]) if state.get("until") else "",
-        _quota(account.get("quota")),
-        str(count(host, "failures")),
-        f"{size(rate)}/s" if isinstance(rate, int | float) and rate > 0 else "",
-        clean(state.get("why")),
-    )
+        rows += [_Row(host, account) for account in accounts or [{}]]
+    session.printer.rows(found, _COLUMNS, rows)
 
 
 def _quota(quota: object) -> str:
@@ -90,6 +104,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         hosts,
         "QUOTA is the number of requests that the registry still permits the account, and of how many.  "
         "After 'clear', transfers that wait for the registry continue at once.",
-        ("xferctl hosts", "xferctl hosts clear docker.io"),
+        ("xferctl hosts", "xferctl hosts -o yaml", "xferctl hosts clear docker.io"),
     )
 }

@@ -8,13 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from xferd.ctl.client import ENDED
-from xferd.ctl.commands.arguments import Command, add_json
+from xferd.ctl.columns import Column
+from xferd.ctl.commands.arguments import Command, add_printing, add_progress
+from xferd.ctl.commands.filters import JOB_KINDS, JOB_STATES, Filter, add_filters
 from xferd.ctl.commands.follow import follow
 from xferd.ctl.display.choose import choose_display
-from xferd.ctl.display.job_view import JobView, count
+from xferd.ctl.display.job_view import JobView, RowView, count
+from xferd.ctl.display.lists import job_columns
 from xferd.ctl.display.timing import timing_facts
+from xferd.ctl.errors import UsageError
 from xferd.ctl.interrupts import Interrupted
-from xferd.ctl.text import clean, portion, seconds, short, size, time_of_day
+from xferd.ctl.text import amount, clean, cut_front, portion, seconds, short, size, time_of_day
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -22,7 +26,35 @@ if TYPE_CHECKING:
 
     from xferd.ctl.session import Session
 
-_ATTEMPT = ("ATTEMPT", "KIND", "DIGEST", "ENDED", "TOOK", "BYTES", "SOURCE", "OUTCOME")
+
+def _moved(attempt: dict[str, Any]) -> int:
+    return count(attempt, "bytes_done" if attempt.get("bytes_moved") is None else "bytes_moved")
+
+
+def _outcome(attempt: Mapping[str, Any]) -> str:
+    code, error = clean(attempt.get("code")), clean(attempt.get("error"))
+    return f"{error} ({code})" if code else "done"
+
+
+_LAYERS: Final[tuple[Column[RowView], ...]] = (
+    Column("STATE", lambda row: row.state),
+    Column("PROGRESS", lambda row: amount(row.done, row.total), right=True),
+    Column("TRANSFER", lambda row: clean(row.data.get("transfer")), spare=True),
+    Column("WHY", lambda row: row.why, reason=True),
+)
+"""The columns of a job's layers or blobs, after the digest."""
+
+_ATTEMPTS: Final[tuple[Column[dict[str, Any]], ...]] = (
+    Column("ATTEMPT", lambda item: str(count(item, "attempt")), right=True),
+    Column("KIND", lambda item: clean(item.get("kind"))),
+    Column("DIGEST", lambda item: clean(item.get("digest")), short=short),
+    Column("ENDED", lambda item: time_of_day(item.get("finished"))),
+    Column("TOOK", lambda item: seconds(item.get("started"), item.get("finished")), right=True),
+    Column("BYTES", lambda item: size(_moved(item)), right=True),
+    Column("SOURCE", lambda item: clean(item.get("source")), crop=cut_front),
+    Column("OUTCOME", _outcome, reason=True),
+)
+
 _PAST = {
     "pull": "pulled",
     "push": "pushed",
@@ -34,43 +66,37 @@ _PAST = {
 
 def _jobs_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-a", "--all", action="store_true", help="list jobs that have ended too")
-    add_json(parser)
+    add_filters(parser, JOB_STATES, JOB_KINDS)
+    add_printing(parser, table=True)
 
 
 def jobs(args: Namespace, session: Session) -> None:
     """
     Run C{xferctl jobs}.
     """
-    if args.all:
-        found = session.daemon.all_jobs()
-    else:
-        found = [job for job in session.daemon.jobs() if job.get("state") not in ENDED]
-    rows = []
-    for job in found:
-        view = JobView(job)
-        code = clean(job["error"].get("code")) if isinstance(job.get("error"), dict) else ""
-        rows.append(
-            (
-                clean(job.get("id")),
-                view.kind,
-                view.state,
-                view.title,
-                code or (portion(view.done, view.total) if view.total else ""),
-                clean(job.get("client")),
-                session.printer.ago(job.get("created")),
-            )
-        )
-    session.printer.rows(found, ("ID", "KIND", "STATE", "REFERENCE", "PROGRESS", "CLIENT", "CREATED"), rows)
+    chosen = Filter.of(args, session)
+    every = args.all or not chosen.states.isdisjoint(ENDED)
+    found = session.daemon.all_jobs() if every else session.daemon.jobs()
+    found = [job for job in found if (every or job.get("state") not in ENDED) and chosen.selects_job(job)]
+    session.printer.rows(found, job_columns(session.printer.now), list(map(JobView, found)))
 
 
 def _job_arguments(parser: ArgumentParser) -> None:
-    _cancel_arguments(parser)
+    _add_id(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="show its progress until it ends")
+    add_progress(parser)
+    add_printing(parser, table=True)
 
 
 def _cancel_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("job", metavar="ID", help="the job's ID, as 'xferctl jobs' lists it")
-    add_json(parser)
+    _add_id(parser)
+    add_printing(parser)
+
+
+def _add_id(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "job", metavar="ID", help="the job's ID, as 'xferctl jobs' lists it, or its first characters"
+    )
 
 
 def job(args: Namespace, session: Session) -> None:
@@ -90,20 +116,23 @@ def _follow(args: Namespace, session: Session) -> None:
     @raise JobFailed: the job failed or was cancelled.
     @raise Interrupted: the user interrupted the command.
     """
+    if args.form not in (None, "table", "json") or args.template is not None:
+        raise UsageError("--follow prints progress, or events with --json; leave -o and --format out")
     display = choose_display(args, session)
+    found = session.daemon.job_named(args.job, session.daemon.job)
     try:
-        follow(session.daemon, session.daemon.job(args.job), display)
+        follow(session.daemon, found, display)
     except KeyboardInterrupt as e:
-        raise Interrupted(f"interrupted; job {clean(args.job)} continues") from e
+        raise Interrupted(f"interrupted; job {clean(found.get('id'))} continues") from e
 
 
 def _show(args: Namespace, session: Session) -> None:
     """
     Print a job with its layers or blobs, and their attempts.
     """
-    found = session.daemon.job(args.job)
+    found = session.daemon.job_named(args.job, session.daemon.job)
     if found.get("transfers"):
-        found["attempts"] = session.daemon.attempts(args.job)
+        found["attempts"] = session.daemon.attempts(str(found.get("id")))
     view = JobView(found)
     facts = [
         ("job", clean(found.get("id"))),
@@ -116,6 +145,7 @@ def _show(args: Namespace, session: Session) -> None:
         ("created", session.printer.ago(found.get("created"))),
         ("started", session.printer.ago(found.get("started"))),
         ("finished", session.printer.ago(found.get("finished"))),
+        ("waits", view.why),
         ("progress", portion(view.done, view.total) if view.total else ""),
         (_PAST.get(view.kind, "result"), view.pinned if view.state == "done" else ""),
         ("error", view.error),
@@ -127,37 +157,19 @@ def _show(args: Namespace, session: Session) -> None:
         return
     if view.rows:
         print(file=session.stdout)
-        rows = [
-            (row.name, row.state, portion(row.done, row.total), clean(row.data.get("transfer")), row.why)
-            for row in view.rows
-        ]
-        heads = (view.noun.upper(), "STATE", "PROGRESS", "TRANSFER", "WHY")
-        session.printer.rows([row.data for row in view.rows], heads, rows)
+        name = Column[RowView](view.noun.upper(), lambda row: clean(row.data.get("digest")), short=short)
+        session.printer.rows([row.data for row in view.rows], (name, *_LAYERS), view.rows)
     attempts = found.get("attempts") or ()
     if attempts:
         print(file=session.stdout)
-        session.printer.rows(attempts, _ATTEMPT, list(map(_attempt, attempts)), ("ATTEMPT", "TOOK", "BYTES"))
-
-
-def _attempt(attempt: dict[str, Any]) -> tuple[str, ...]:
-    code, error = clean(attempt.get("code")), clean(attempt.get("error"))
-    return (
-        str(count(attempt, "attempt")),
-        clean(attempt.get("kind")),
-        short(attempt.get("digest")),
-        time_of_day(attempt.get("finished")),
-        seconds(attempt.get("started"), attempt.get("finished")),
-        size(count(attempt, "bytes_done" if attempt.get("bytes_moved") is None else "bytes_moved")),
-        clean(attempt.get("source")),
-        f"{error} ({code})" if code else "done",
-    )
+        session.printer.rows(attempts, _ATTEMPTS)
 
 
 def cancel(args: Namespace, session: Session) -> None:
     """
     Run C{xferctl cancel}.
     """
-    found = session.daemon.cancel(args.job)
+    found = session.daemon.job_named(args.job, session.daemon.cancel)
     session.printer.facts(found, [("job", clean(found.get("id"))), ("state", clean(found.get("state")))])
 
 
@@ -167,14 +179,19 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "",
         _jobs_arguments,
         jobs,
-        examples=("xferctl jobs", "xferctl jobs --all --json"),
+        examples=(
+            "xferctl jobs",
+            "xferctl jobs --mine --kind pull --host docker.io",
+            "xferctl jobs --state failed -o wide",
+            "xferctl jobs --all --format '{{.id}} {{.state}} {{.reference}}'",
+        ),
     ),
     "job": Command(
         "Show one job, its layers and their attempts",
         "ID",
         _job_arguments,
         job,
-        examples=("xferctl job 5f3c0a9e1b77", "xferctl job --follow 5f3c0a9e1b77"),
+        examples=("xferctl job 5f3c0a9e1b77", "xferctl job --follow 5f3", "xferctl job 5f3 -o yaml"),
     ),
     "cancel": Command(
         "Cancel a job",
@@ -182,6 +199,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _cancel_arguments,
         cancel,
         "Its transfers end, except those that another job shares.",
-        ("xferctl cancel 5f3c0a9e1b77",),
+        ("xferctl cancel 5f3c0a9e1b77", "xferctl cancel 5f3"),
     ),
 }

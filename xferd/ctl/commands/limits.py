@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.commands.arguments import Command, UsageError, add_json
+from xferd.ctl.commands.arguments import Command, add_printing
+from xferd.ctl.errors import UsageError
 from xferd.ctl.text import clean, size
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _arguments(parser: ArgumentParser) -> None:
         nargs="*",
         help="set this limit; k, M, G, Ki, Mi and Gi multiply the number, and 0 removes the limit",
     )
-    add_json(parser)
+    add_printing(parser)
 
 
 def limits(args: Namespace, session: Session) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from xferd.ctl.auth_file import AuthFile
 from xferd.ctl.commands.arguments import Command
-from xferd.ctl.errors import ClientError
+from xferd.ctl.errors import ClientError, UsageError
 from xferd.ctl.user_credentials import why_no_secrets
 from xferd.docker_config import auth_files, host_of, is_unicode
 from xferd.errors import XferdError
@@ -59,8 +59,8 @@ def login(args: Namespace, session: Session) -> None:
     @raise ClientError: the registry rejects the credentials, or they cannot
         be stored; no file was changed.
     """
+    host = _host(args)
     try:
-        host = host_of(args.registry)
         # A broken file is reported before the user types a password.
         file = _file(args, session)
         file.read()
@@ -82,8 +82,8 @@ def logout(args: Namespace, session: Session) -> None:
 
     @raise ClientError: the file or the helper cannot be changed.
     """
+    host = _host(args)
     try:
-        host = host_of(args.registry)
         file = _file(args, session)
         found = file.erase(host)
     except XferdError as e:
@@ -97,12 +97,12 @@ def ask(username: str | None, piped: bool, stdin: TextIO, host: str) -> tuple[st
     The user name and the password, asked for on the terminal if missing.
 
     @param piped: whether stdin is the password, without its final newline.
-    @raise ClientError: there is no terminal, or the input is invalid.
+    @raise UsageError: there is no terminal, or the input is invalid.
     """
     if piped and not username:
-        raise ClientError("--password-stdin needs --username")
+        raise UsageError("--password-stdin needs --username")
     if not piped and not stdin.isatty():
-        raise ClientError("stdin is not a terminal; pipe the password to --password-stdin")
+        raise UsageError("stdin is not a terminal; pipe the password to --password-stdin")
     if not username:
         print(f"Username for {host}: ", end="", file=sys.stderr, flush=True)
         username = stdin.readline().strip()
@@ -111,10 +111,22 @@ def ask(username: str | None, piped: bool, stdin: TextIO, host: str) -> tuple[st
     else:
         password = getpass(f"Password of {username} for {host}: ")
     if not username or not password or len(password) > _MAX_PASSWORD:
-        raise ClientError(f"the user name and a password of 1 to {_MAX_PASSWORD} characters are required")
+        raise UsageError(f"the user name and a password of 1 to {_MAX_PASSWORD} characters are required")
     if ":" in username or not is_unicode(username + password):
-        raise ClientError("the user name must not contain a colon, and both must be UTF-8")
+        raise UsageError("the user name must not contain a colon, and both must be UTF-8")
     return username, password
+
+
+def _host(args: Namespace) -> str:
+    """
+    The registry's host.
+
+    @raise UsageError: it is not one.
+    """
+    try:
+        return host_of(args.registry)
+    except XferdError as e:
+        raise UsageError(str(e)) from e
 
 
 def _file(args: Namespace, session: Session) -> AuthFile:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.commands.arguments import Command, UsageError, add_json
+from xferd.ctl.columns import Column
+from xferd.ctl.commands.arguments import Command, add_json
 from xferd.ctl.config_file import show_files
-from xferd.ctl.errors import ClientError
+from xferd.ctl.errors import ClientError, UsageError
 from xferd.ctl.mirror.check import check
 from xferd.ctl.mirror.files import FILES
 from xferd.ctl.mirror.requests import SCRIPTS
 from xferd.ctl.mirror.served import read_served
-from xferd.ctl.text import clean, json_line, size
+from xferd.ctl.text import clean, cut_front, json_line, size
 from xferd.errors import BadReference
 from xferd.names import DOCKER_HUB, Reference
 from xferd.platforms import Platform
@@ -119,18 +120,14 @@ def _check(args: Namespace, session: Session, served: Served) -> None:
                 problems.append(f"{client} cannot use the mirror: {done.method} {done.path}: {done.problem}")
     session.printer.rows(
         [row._asdict() for row in rows],
-        ("CLIENT", "REQUEST", "STATUS", "SIZE", "RESULT"),
-        [
-            (
-                row.client,
-                f"{row.method} {row.path}",
-                str(row.status or ""),
-                size(row.size),
-                clean(row.problem) or "ok",
-            )
-            for row in rows
-        ],
-        ("STATUS", "SIZE"),
+        (
+            Column("CLIENT", lambda row: row.client),
+            Column("REQUEST", lambda row: f"{row.method} {row.path}", crop=cut_front),
+            Column("STATUS", lambda row: str(row.status or ""), right=True),
+            Column("SIZE", lambda row: size(row.size), right=True),
+            Column("RESULT", lambda row: clean(row.problem) or "ok", reason=True),
+        ),
+        rows,
     )
     if problems:
         raise ClientError(clean("; ".join(problems)))
@@ -140,12 +137,12 @@ def _reference(text: str) -> Reference:
     """
     The image of a check.
 
-    @raise ClientError: it is not a reference.
+    @raise UsageError: it is not a reference.
     """
     try:
         return Reference.parse(text)
     except BadReference as e:
-        raise ClientError(str(e)) from e
+        raise UsageError(str(e)) from e
 
 
 COMMANDS: Final[Mapping[str, Command]] = {

@@ -13,7 +13,7 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.commands.arguments import Command, add_json
-from xferd.ctl.errors import ClientError, NotXferd
+from xferd.ctl.errors import NotXferd, UsageError
 from xferd.ctl.text import json_line
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def browsing_user(name: str | None, environ: Mapping[str, str], uid: int) -> int
     The user ID of the browser's user: the named user, else the one who called
     C{sudo}, else the calling user.
 
-    @raise ClientError: there is no such user.
+    @raise UsageError: there is no such user.
     """
     if name is None:
         calling = environ.get("SUDO_UID", "")
@@ -70,7 +70,7 @@ def browsing_user(name: str | None, environ: Mapping[str, str], uid: int) -> int
     except KeyError:
         if re.fullmatch(r"[0-9]{1,10}", name):
             return int(name)
-        raise ClientError(f"there is no user {name!r}") from None
+        raise UsageError(f"there is no user {name!r}") from None
 
 
 COMMANDS: Final[Mapping[str, Command]] = {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.commands.arguments import (
     Command,
-    UsageError,
     add_image,
     add_no_credentials,
     add_output,
@@ -17,7 +16,7 @@ from xferd.ctl.commands.arguments import (
     add_priority,
 )
 from xferd.ctl.commands.follow import cancel_interrupted, run_job
-from xferd.ctl.errors import Refused
+from xferd.ctl.errors import Refused, UsageError
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.text import clean
 from xferd.ctl.user_credentials import credentials_headers

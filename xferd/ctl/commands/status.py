@@ -7,40 +7,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from xferd.ctl.commands.arguments import Command, add_json
+from xferd.ctl.commands.arguments import Command, add_printing
+from xferd.ctl.commands.filters import TRANSFER_KINDS, TRANSFER_STATES, Filter, add_filters
 from xferd.ctl.display.job_view import count
-from xferd.ctl.text import clean, portion, short, size
+from xferd.ctl.display.lists import TRANSFERS
+from xferd.ctl.text import clean, size
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Mapping
 
     from xferd.ctl.session import Session
 
 
-def transfers(_: Namespace, session: Session) -> None:
+def _transfers_arguments(parser: ArgumentParser) -> None:
+    add_filters(parser, TRANSFER_STATES, TRANSFER_KINDS)
+    add_printing(parser, table=True)
+
+
+def transfers(args: Namespace, session: Session) -> None:
     """
     Run C{xferctl transfers}.
     """
-    found = session.daemon.transfers()
-    rows = []
-    for item in found:
-        rate = item.get("rate")
-        rows.append(
-            (
-                clean(item.get("id")),
-                clean(item.get("kind")),
-                short(item.get("digest")),
-                clean(item.get("state")),
-                str(count(item, "watchers")),
-                portion(count(item, "bytes_done"), count(item, "bytes_total")),
-                f"{size(rate)}/s" if isinstance(rate, int | float) and rate > 0 else "",
-                clean(item.get("source")),
-                clean(item.get("why")),
-            )
-        )
-    heads = ("ID", "KIND", "DIGEST", "STATE", "WATCHERS", "PROGRESS", "RATE", "SOURCE", "WHY")
-    session.printer.rows(found, heads, rows, ("WATCHERS", "RATE"))
+    chosen = Filter.of(args, session)
+    mine = None
+    if chosen.client:
+        mine = {str(job.get("id")) for job in session.daemon.jobs() if job.get("client") == chosen.client}
+    found = [item for item in session.daemon.transfers() if chosen.selects_transfer(item, mine)]
+    session.printer.rows(found, TRANSFERS)
 
 
 def status(_args: Namespace, session: Session) -> None:
@@ -60,6 +54,12 @@ def status(_args: Namespace, session: Session) -> None:
             "jobs",
             ", ".join(f"{count(states, state)} {clean(state)}" for state in states) or "none",
         ),
+        *(
+            (f"{clean(kind)} slots".replace("_", " "), _slots(slots))
+            for kind, slots in _member(found, "slots").items()
+        ),
+        ("fetched", size(count(found, "bytes_fetched")) if "bytes_fetched" in found else ""),
+        ("sent", size(count(found, "bytes_sent")) if "bytes_sent" in found else ""),
         ("disk", f"{size(free)} free in {clean(disk.get('path'))}" if isinstance(free, int) else "unknown"),
         ("disk is full", clean(disk.get("why") or "")),
         ("sandbox", ", ".join(map(clean, in_force)) if isinstance(in_force, list) else "not known yet"),
@@ -67,6 +67,17 @@ def status(_args: Namespace, session: Session) -> None:
     missing = _member(sandbox, "missing")
     facts += [(f"without {clean(measure)}", clean(why)) for measure, why in missing.items()]
     session.printer.facts(found, facts, width=max(len(name) for name, _ in facts) + 2)
+
+
+def _slots(slots: object) -> str:
+    """
+    The slots of one kind: C{2 of 3 in use, 7 waiting}.
+    """
+    if not isinstance(slots, dict):
+        return ""
+    in_use, limit = count(slots, "in_use"), count(slots, "limit")
+    used = f"{in_use} of {limit} in use" if limit else f"{in_use} in use"
+    return f"{used}, {count(slots, 'queued')} waiting"
 
 
 def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
@@ -78,13 +89,24 @@ def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "status": Command("Show the daemon's version, disk space, jobs and sandbox", "", add_json, status),
+    "status": Command(
+        "Show the daemon's version, jobs, slots, disk space and sandbox",
+        "",
+        add_printing,
+        status,
+        examples=("xferctl status", "xferctl status --format '{{.version}}'"),
+    ),
     "transfers": Command(
         "List the transfers of all jobs and the reasons why they wait",
         "",
-        add_json,
+        _transfers_arguments,
         transfers,
         "A transfer is the download, upload, unpacking or registration of one layer or blob.  The jobs that "
         "need it share it.",
+        (
+            "xferctl transfers",
+            "xferctl transfers --state waiting --host docker.io",
+            "xferctl transfers --mine -o wide",
+        ),
     ),
 }

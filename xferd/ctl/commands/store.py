@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.commands.arguments import Command, add_image, add_json, add_required_platform
+from xferd.ctl.columns import Column
+from xferd.ctl.commands.arguments import Command, add_image, add_printing, add_required_platform
 from xferd.ctl.display.job_view import count
 from xferd.ctl.errors import Refused
-from xferd.ctl.text import clean, plural, short, size
+from xferd.ctl.text import clean, cut, cut_front, cut_reference, plural, short, size
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -24,18 +25,23 @@ if TYPE_CHECKING:
 def _inspect_arguments(parser: ArgumentParser) -> None:
     add_image(parser)
     add_required_platform(parser)
-    add_json(parser)
+    add_printing(parser, table=True)
 
 
 def _tag_arguments(parser: ArgumentParser) -> None:
     add_image(parser)
     parser.add_argument("name", metavar="NEW", help="the additional name, [HOST/]NAME[:TAG]")
-    add_json(parser)
+    add_printing(parser)
+
+
+def _remove_arguments(parser: ArgumentParser) -> None:
+    _references_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="report the space without removing anything")
 
 
 def _references_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("references", metavar="REF", nargs="+", help="an image, as 'xferctl images' lists it")
-    add_json(parser)
+    add_printing(parser)
 
 
 def _gc_arguments(parser: ArgumentParser) -> None:
@@ -43,7 +49,7 @@ def _gc_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--partials", action="store_true", help="remove partial blobs that no transfer uses, too"
     )
-    add_json(parser)
+    add_printing(parser)
 
 
 def images(_: Namespace, session: Session) -> None:
@@ -51,21 +57,19 @@ def images(_: Namespace, session: Session) -> None:
     Run C{xferctl images}.
     """
     found = session.daemon.images()
-    rows = [
+    session.printer.rows(
+        found,
         (
-            clean(image.get("reference")),
-            short(image.get("digest")),
-            short(image.get("image_id")),
-            str(len(image.get("layers") or ())),
-            size(count(image, "size")),
-            session.printer.ago(image.get("created")),
-            "pinned" if image.get("pinned") is True else "",
-            ", ".join(_users(image)),
-        )
-        for image in found
-    ]
-    heads = ("REFERENCE", "DIGEST", "IMAGE ID", "LAYERS", "SIZE", "PULLED", "", "USED BY")
-    session.printer.rows(found, heads, rows, ("LAYERS", "SIZE"))
+            Column("REFERENCE", lambda image: clean(image.get("reference")), crop=cut_reference),
+            Column("DIGEST", lambda image: clean(image.get("digest")), short=short),
+            Column("IMAGE ID", lambda image: clean(image.get("image_id")), short=short, spare=True),
+            Column("LAYERS", lambda image: str(len(image.get("layers") or ())), right=True, spare=True),
+            Column("SIZE", lambda image: size(count(image, "size")), right=True),
+            Column("PULLED", lambda image: session.printer.ago(image.get("created"))),
+            Column("", lambda image: "pinned" if image.get("pinned") is True else ""),
+            Column("USED BY", lambda image: ", ".join(_users(image)), crop=cut),
+        ),
+    )
 
 
 def _users(image: Mapping[str, Any]) -> Sequence[str]:
@@ -102,11 +106,14 @@ def inspect(args: Namespace, session: Session) -> None:
     if session.printer.facts(image, facts):
         print(file=session.stdout)
         layers = image.get("layers") or ()
-        rows = [
-            (clean(layer.get("digest")), size(count(layer, "size")), clean(layer.get("media_type")))
-            for layer in layers
-        ]
-        session.printer.rows(layers, ("LAYER", "SIZE", "TYPE"), rows, ("SIZE",))
+        session.printer.rows(
+            layers,
+            (
+                Column("LAYER", lambda layer: clean(layer.get("digest")), crop=cut),
+                Column("SIZE", lambda layer: size(count(layer, "size")), right=True),
+                Column("TYPE", lambda layer: clean(layer.get("media_type")), crop=cut_front),
+            ),
+        )
 
 
 def tag(args: Namespace, session: Session) -> None:
@@ -144,6 +151,12 @@ def remove(args: Namespace, session: Session) -> None:
     Run C{xferctl rm}.
     """
 
+    if args.dry_run:
+        answer = session.daemon.collect(True, False, args.references)
+        facts = [("would remove", clean(reference)) for reference in args.references]
+        _print_dry_run(session, answer, facts)
+        return
+
     def remove_one(reference: str) -> None:
         answer = session.daemon.remove(reference)
         facts = [("removed", clean(answer.get("reference"))), ("freed", _freed(answer))]
@@ -174,10 +187,19 @@ def collect(args: Namespace, session: Session) -> None:
     Run C{xferctl gc}.
     """
     answer = session.daemon.collect(args.dry_run, args.partials)
-    facts = [("would free" if args.dry_run else "freed", _freed(answer))]
     if args.dry_run:
-        facts += [("kept for", _kept(each)) for each in answer.get("kept") or () if count(each, "layers")]
-    session.printer.facts(answer, facts)
+        _print_dry_run(session, answer, [])
+    else:
+        session.printer.facts(answer, [("freed", _freed(answer))])
+
+
+def _print_dry_run(session: Session, answer: dict[str, Any], facts: Sequence[tuple[str, str]]) -> None:
+    """
+    Print what a collection would free, and what it would keep.
+    """
+    kept = [("kept for", _kept(each)) for each in answer.get("kept") or () if count(each, "layers")]
+    shown = [*facts, ("would free", _freed(answer)), *kept]
+    session.printer.facts(answer, shown, width=max(len(name) for name, _ in shown) + 2)
 
 
 def _kept(kept: dict[str, Any]) -> str:
@@ -199,7 +221,17 @@ def _freed(answer: dict[str, Any]) -> str:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "images": Command("List the images in the store", "", add_json, images),
+    "images": Command(
+        "List the images in the store",
+        "",
+        lambda parser: add_printing(parser, table=True),
+        images,
+        examples=(
+            "xferctl images",
+            "xferctl images --no-trunc",
+            "xferctl images --format 'table {{.reference}}\\t{{.digest}}'",
+        ),
+    ),
     "inspect": Command(
         "Show one image in the store",
         "REF",
@@ -218,10 +250,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "rm": Command(
         "Remove images from the store",
         "REF...",
-        _references_arguments,
+        _remove_arguments,
         remove,
         "This removes the names and the content that no other image, job, mount or engine uses.",
-        ("xferctl rm alpine:3.19 debian:bullseye",),
+        ("xferctl rm alpine:3.19 debian:bullseye", "xferctl rm --dry-run alpine:3.19"),
     ),
     "pin": Command(
         "Keep images when the store needs disk space",

@@ -11,9 +11,10 @@ import os
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.commands.arguments import Command, UsageError, add_image, add_output, add_required_platform
+from xferd.ctl.commands.arguments import Command, add_image, add_output, add_required_platform
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.progress import Result
+from xferd.ctl.errors import UsageError
 from xferd.ctl.image.bundle import bundle_config
 from xferd.ctl.image.runtime_config import Execution
 from xferd.ctl.image.unpack import (

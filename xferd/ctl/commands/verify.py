@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from xferd.ctl.commands.arguments import Command, add_json, add_no_credentials, add_priority
+from xferd.ctl.commands.arguments import Command, add_no_credentials, add_output, add_priority
 from xferd.ctl.commands.follow import run_job
 from xferd.ctl.user_credentials import credentials_headers
 
@@ -30,7 +30,7 @@ def _arguments(parser: ArgumentParser) -> None:
         "--detach", action="store_true", help="print the job's ID and exit; the job continues"
     )
     add_no_credentials(parser)
-    add_json(parser, "print each event as one line of JSON")
+    add_output(parser, "print each event as one line of JSON", "print only the result")
 
 
 def verify(args: Namespace, session: Session) -> None:

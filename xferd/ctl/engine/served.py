@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from xferd.ctl.errors import ClientError, NotXferd
+from xferd.ctl.errors import ClientError, NotXferd, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def choose(engines: Sequence[Engine], kind: str, name: str | None) -> Engine:
     names = ", ".join(each.name for each in known)
     if name is None or kind == VIEW:
         if len(known) > 1:
-            raise ClientError(f"the daemon serves several engines; choose one with --engine: {names}")
+            raise UsageError(f"the daemon serves several engines; choose one with --engine: {names}")
         return known[0]
     chosen = next((each for each in known if each.name == name), None)
     if chosen is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from xferd.ctl.errors import ClientError, NotXferd
+from xferd.ctl.errors import ClientError, NotXferd, UsageError
 from xferd.errors import BadReference
 from xferd.http_urls import split_url
 from xferd.names import DOCKER_HUB, Reference
@@ -112,7 +112,7 @@ def read_served(
     if not _strings(found, "listen"):
         raise ClientError(
             "the daemon serves no registry; start it with "
-            "'twistd -n --pidfile= xferd --registry tcp:5000:interface=127.0.0.1', "
+            "'xferd run --registry tcp:5000:interface=127.0.0.1', "
             "or set registry.listen in its configuration file"
         )
     if url is None:
@@ -166,15 +166,15 @@ def _host_of(name: str) -> str:
     """
     The host of a registry that the user named.
 
-    @raise ClientError: it is malformed.
+    @raise UsageError: it is malformed.
     """
     try:
         # A host without a dot, such as "myregistry", would be the path of an image.
         host = Reference.parse(f"{name}/x").repository.host
     except BadReference as e:
-        raise ClientError(f"{name!r} is not the host of a registry: {e}") from e
+        raise UsageError(f"{name!r} is not the host of a registry: {e}") from e
     if "/" in name or (host == DOCKER_HUB and "." not in name):
-        raise ClientError(f"{name!r} is not the host of a registry, for example ghcr.io or registry.lan:5000")
+        raise UsageError(f"{name!r} is not the host of a registry, for example ghcr.io or registry.lan:5000")
     return host
 
 
@@ -189,7 +189,7 @@ def _parse_url(url: str) -> tuple[str, str]:
     """
     The scheme and the authority of a registry's URL.
 
-    @raise ClientError: it is not C{http://HOST[:PORT]} or C{https://HOST[:PORT]}.
+    @raise UsageError: it is not C{http://HOST[:PORT]} or C{https://HOST[:PORT]}.
     """
     try:
         parts = split_url(url)
@@ -200,7 +200,7 @@ def _parse_url(url: str) -> tuple[str, str]:
     except ValueError:
         # A port that is not a number, or unbalanced brackets.
         pass
-    raise ClientError(f"{url!r} is not the URL of a registry; use http://HOST:PORT or https://HOST")
+    raise UsageError(f"{url!r} is not the URL of a registry; use http://HOST:PORT or https://HOST")
 
 
 def _strings(found: Mapping[str, Any], name: str) -> list[str]:
