@@ -71,6 +71,15 @@ class ConfigTests(SynchronousTestCase):
         self.assertIn("is not a setting", self.refused('usual_auth_files = ["/f"]'))
         self.assertEqual(self.read('auth_file = "/f"').auth_files, ("/f",))
 
+    def test_log(self) -> None:
+        """
+        The form of the log is one of three.
+        """
+        self.assertEqual(Config.default({}, 0).log.format, "auto")
+        self.assertEqual(self.read('[log]\nformat = "json"').log.format, "json")
+        message = "format must be 'auto', 'text' or 'json', not 'xml'"
+        self.assertIn(message, self.refused('[log]\nformat = "xml"'))
+
     def test_sharing(self) -> None:
         """
         Sharing is either C{shared} or C{isolated}.

@@ -10,8 +10,9 @@ import time
 from io import StringIO
 from pathlib import Path
 
-from twisted.application.service import IService, IServiceMaker
+from twisted.application.service import Application, IService, IServiceCollection, IServiceMaker
 from twisted.internet import reactor
+from twisted.logger import ILogObserver
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python.usage import UsageError
 from twisted.scripts._twistd_unix import ServerOptions
@@ -20,8 +21,10 @@ from zope.interface.verify import verifyObject
 
 from xferd import __version__
 from xferd.errors import ConfigError
+from xferd.logs.journald import Journald
+from xferd.logs.json_lines import JsonLines
 from xferd.service import Daemon
-from xferd.tap import Options, makeService
+from xferd.tap import LoggedDaemon, Options, log_observer, makeService
 
 
 class OptionsTests(SynchronousTestCase):
@@ -164,6 +167,41 @@ class PluginTests(SynchronousTestCase):
         verifyObject(IService, service)
         self.assertIsInstance(service, Daemon)
         self.assertFalse(Path(data).exists())
+
+    def test_log(self) -> None:
+        """
+        By default twistd writes the log, as text; the settings can ask for JSON, in the file
+        that twistd was given, and the journal gets fields where it reads stdout.
+        """
+        status = os.fstat(1)
+        journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        console, path = {"nodaemon": 1}, os.path.abspath(self.mktemp())
+        for form, twistd, environ, kind in (
+            ("auto", console, {}, type(None)),
+            ("auto", console, journal, Journald),
+            ("auto", {"nodaemon": 1, "logfile": path}, journal, type(None)),
+            ("auto", {"nodaemon": 1, "syslog": 1}, journal, type(None)),
+            ("text", console, journal, type(None)),
+            ("json", console, journal, JsonLines),
+            ("json", {"nodaemon": 0, "logfile": path}, {}, JsonLines),
+            ("json", {"nodaemon": 1, "syslog": 1}, {}, type(None)),
+        ):
+            self.assertIs(type(log_observer(form, twistd, environ, StringIO())), kind, (form, twistd))
+        self.assertTrue(os.path.exists(path))
+
+    def test_log_of_twistd(self) -> None:
+        """
+        The observer becomes that of twistd's application.
+        """
+        options = Options()
+        options.parseOptions(["-d", self.mktemp(), "-s", "", "-l", "tcp:0:interface=127.0.0.1"])
+        daemon = makeService(options)
+        assert isinstance(daemon, LoggedDaemon)
+        daemon.observer = JsonLines(StringIO())
+        application = Application("xferd")
+        daemon.setServiceParent(application)
+        self.assertIs(application.getComponent(ILogObserver), daemon.observer)
+        self.assertIs(daemon.parent, IServiceCollection(application))
 
     def test_cannot_be_made(self) -> None:
         """

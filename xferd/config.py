@@ -97,6 +97,26 @@ class MetricsSettings:
     public: bool = False
 
 
+AUTO, TEXT, JSON = "auto", "text", "json"
+
+
+def _check_format(_: object, __: Attribute[str], value: str) -> None:
+    if value not in (AUTO, TEXT, JSON):
+        raise ValueError(f"'format' must be {AUTO!r}, {TEXT!r} or {JSON!r}, not {value!r}")
+
+
+@frozen
+class LogSettings:
+    """
+    The form of the log.
+
+    @ivar format: L{JSON}, L{TEXT}, or L{AUTO}: fields for the journal of systemd, where it
+        reads the log, otherwise text.
+    """
+
+    format: str = field(default=AUTO, validator=_check_format)
+
+
 @frozen
 class Config:
     """
@@ -127,6 +147,7 @@ class Config:
     @ivar store: the size of the store.
     @ivar scrub: the check of all content in the background.
     @ivar metrics: access to the metrics.
+    @ivar log: the form of the log.
     @ivar registry: the registry at C{/v2/}.
     @ivar engines: the engines that run images from the store.
     @ivar fleet: the other nodes with which this one shares downloads.
@@ -152,6 +173,7 @@ class Config:
     store: StoreLimits = field(factory=StoreLimits)
     scrub: ScrubSettings = field(factory=ScrubSettings)
     metrics: MetricsSettings = field(factory=MetricsSettings)
+    log: LogSettings = field(factory=LogSettings)
     registry: RegistrySettings = field(factory=RegistrySettings)
     engines: EnginesSettings = field(factory=EnginesSettings)
     fleet: FleetSettings = field(factory=FleetSettings)

@@ -8,20 +8,24 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TextIO
 
 from attrs import evolve
 from twisted.application.service import IService
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
 from twisted.python.usage import Options as BaseOptions
 from twisted.python.usage import UsageError
 
 from xferd import __version__
-from xferd.config import Config
+from xferd.config import AUTO, JSON, Config
 from xferd.errors import ConfigError, XferdError
 from xferd.listeners import parse_endpoint
 from xferd.log_escapes import escape_event
+from xferd.logs.journald import Journald, is_stdout
+from xferd.logs.json_lines import JsonLines
 from xferd.monotonic import use_monotonic_time
 from xferd.sd_notify import ServiceManager
 from xferd.service import Daemon
@@ -153,6 +157,45 @@ class Options(BaseOptions):
         return config
 
 
+class LoggedDaemon(Daemon):
+    """
+    A daemon with an observer of its own for the log of C{twistd}.
+
+    @ivar observer: writes the log; L{None} leaves that to C{twistd}.
+    """
+
+    observer: ILogObserver | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """
+        Have C{twistd} use the observer: it looks for one in its application, which is the
+        parent of the service.
+        """
+        if self.observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.observer)
+        super().setServiceParent(parent)
+
+
+def log_observer(
+    form: str, twistd: Mapping[str, Any], environ: Mapping[str, str], stdout: TextIO
+) -> ILogObserver | None:
+    """
+    Make what writes the log.
+
+    @param form: L{AUTO}, L{TEXT} or L{JSON}.
+    @param twistd: the options of C{twistd}: C{logfile}, C{nodaemon} and C{syslog}.
+    @return: L{None} for text, which C{twistd} writes by itself.
+    """
+    if twistd.get("syslog"):
+        return None
+    file = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
+    if form == AUTO and file == "-" and is_stdout(environ):
+        return Journald()
+    if form == JSON:
+        return JsonLines(stdout if file == "-" else LogFile.fromFullPath(file))
+    return None
+
+
 def makeService(options: Options) -> IService:
     """
     Make the daemon, without starting it.
@@ -165,7 +208,7 @@ def makeService(options: Options) -> IService:
         # twistd adds the observers that write the log later.
         globalLogPublisher.addObserver(escape_event)
     try:
-        return Daemon(
+        daemon = LoggedDaemon(
             options.config,
             reactor,  # type: ignore[arg-type]
             options.read,
@@ -175,3 +218,6 @@ def makeService(options: Options) -> IService:
         )
     except XferdError as e:
         raise SystemExit(f"xferd: {e}") from e
+    if options.parent is not None:
+        daemon.observer = log_observer(options.config.log.format, options.parent, os.environ, sys.stdout)
+    return daemon

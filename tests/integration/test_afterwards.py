@@ -5,11 +5,15 @@ C{xferctl pull}, from the API after a restart, and from the page.
 
 from __future__ import annotations
 
+import json
+import os
+
 from twisted.internet.task import deferLater
 
 from tests.integration.test_daemon import DaemonCase, reactor
 from tests.integration.test_page import PageCase
-from xferd.testing.faults import Drop, too_many_requests
+from xferd.testing.faults import Drop, Stall, too_many_requests
+from xferd.testing.images import sample_image
 
 
 class AfterwardsTests(DaemonCase):
@@ -83,6 +87,45 @@ class AfterwardsTests(DaemonCase):
         attempts = await self.api("GET", f"jobs/{job_id}/attempts")
         moved = [one["bytes_moved"] for one in attempts if one["kind"] == "download"]
         self.assertEqual(moved, [50_000, blob.descriptor.size - 50_000])
+
+
+class LogTests(DaemonCase):
+    """
+    The log as lines of JSON.
+    """
+
+    async def test_json(self) -> None:
+        """
+        Each line is an object; that of a job has its user and how the request came, and so
+        has that of a request to cancel one.
+        """
+        config = self.place / "xferd.toml"
+        config.write_text('[log]\nformat = "json"\n')
+        await self.daemon.stop()
+        await self.start("--config", str(config))
+        image, reference = self.add(1)
+        await self.daemon.ctl("pull", reference)
+        other = sample_image(1, 200_000, seed=2)
+        self.registry.faults.plant(Stall(1000), str(other.layers[0].blob.digest))
+        self.registry.add(other, "team/other", "1")
+        job_id = await self.api.pull(f"{self.registry.host}/team/other:1")
+        await self.daemon.ctl("cancel", job_id)
+        await self.daemon.stop()
+        events = [json.loads(line) for line in self.daemon.output.splitlines()]
+        done, cancelled = [each for each in events if each.get("event") == "job-ended"]
+        user = f"user {os.geteuid()}"
+        self.assertEqual(
+            [done[name] for name in ("state", "user", "door", "digest", "code")],
+            ["done", user, "unix socket", str(image.digest), None],
+        )
+        self.assertEqual((cancelled["job"], cancelled["state"]), (job_id, "cancelled"))
+        self.assertRegex(cancelled["cancelled_by"], rf"^{user} \(.+\)$")
+        (request,) = [each for each in events if each.get("method") == "DELETE"]
+        self.assertEqual(
+            [request[name] for name in ("event", "user", "door", "path", "status")],
+            ["request", user, "unix socket", f"/api/v1/jobs/{job_id}", 200],
+        )
+        self.assertEqual({each["level"] for each in events} - {"info", "warn", "debug"}, set())
 
 
 class PageTests(PageCase):

@@ -218,7 +218,7 @@ class EngineTests(SynchronousTestCase):
             slots=slots,
             retry=self.policy,
             kind=kind,
-            on_attempt=self.records.append,
+            on_attempt=lambda record, _: self.records.append(record),
             random=Random(0),
         )
 

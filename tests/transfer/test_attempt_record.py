@@ -84,7 +84,7 @@ class RecordTests(EngineTests):
         A recorder that raises does not affect the attempt.
         """
         self.records = []
-        self.patch(self.manager, "_on_attempt", lambda record: 1 / 0)
+        self.patch(self.manager, "_on_attempt", lambda record, turns: 1 / 0)
         watcher = self.request("a", Attempt("blob").work(), ONE)
         self.assertEqual(self.successResultOf(watcher.result()), "blob")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -404,6 +404,7 @@ class FakeJobs:
     @ivar exported: the arguments of C{export}.
     @ivar archive: the archive that it returns.
     @ivar persisted: the arguments of C{persist}.
+    @ivar cancelled: the jobs that were cancelled, and by whom.
     @ivar rejoined: the arguments of C{rejoin}.
     @ivar supplied: the arguments of C{supply}.
     @ivar flushing: the calls of C{flushed} that wait; L{None} if none has to.
@@ -429,6 +430,7 @@ class FakeJobs:
         self.renewed: list[tuple[str, str]] = []
         self.exported: list[tuple[str, str, str]] = []
         self.persisted: list[tuple[str, str, str]] = []
+        self.cancelled: list[tuple[str, str]] = []
         self.rejoined: list[tuple[str, str, str, Mapping[str, Credentials] | None]] = []
         self.supplied: list[tuple[str, Mapping[str, Credentials]]] = []
         self.flushing: list[Deferred[None]] | None = None
@@ -567,7 +569,7 @@ class FakeJobs:
         self.upload_streams[made["id"]] = FakeUploadStream()
         return made
 
-    def persist(self, job_id: str, restart: str, owner: str) -> None:
+    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> None:
         """
         Record the arguments.
         """
@@ -716,11 +718,12 @@ class FakeJobs:
         self._check()
         return sorted(self.known.values(), key=lambda job: str(job["created"]), reverse=True)
 
-    def cancel(self, job_id: str) -> JobDetailsJSON:
+    def cancel(self, job_id: str, by: str = "") -> JobDetailsJSON:
         """
         Cancel a job.
         """
         self._check(job_id)
+        self.cancelled.append((job_id, by))
         self.known[job_id]["state"] = "cancelled"
         return self.get(job_id)
 

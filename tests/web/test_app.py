@@ -294,8 +294,10 @@ class JobTests(SynchronousTestCase):
         A job is cancelled, and returned in its new state.
         """
         self.world.jobs.known["j9"] = job(id="j9")
-        answer = self.world.ask("DELETE", "/api/v1/jobs/j9")
+        headers = {"X-Xferd-Client": "ops"}
+        answer = self.world.ask("DELETE", "/api/v1/jobs/j9", headers=headers, unix=True)
         self.assertEqual((answer.status, answer.json()["state"]), (200, "cancelled"))
+        self.assertEqual(self.world.jobs.cancelled, [("j9", "(ops)")])
 
     def test_in_the_journal(self) -> None:
         """

@@ -494,14 +494,15 @@ class IJobs(Interface):
         first, without layers.
         """
 
-    def cancel(job_id: str) -> JobDetailsJSON:
+    def cancel(job_id: str, by: str = "") -> JobDetailsJSON:
         """
         Cancel a job, at once; one that has ended stays as it is.
 
+        @param by: who cancels it, for the log.
         @raise NotFound: there is no such job.
         """
 
-    def persist(job_id: str, restart: str, owner: str) -> None:
+    def persist(job_id: str, restart: str, owner: str, door: str = "") -> None:
         """
         Have a job that has just begun continue after a restart of the daemon, under its
         ID; without this it ends with the daemon.  One that has ended stays as it is.
@@ -512,6 +513,7 @@ class IJobs(Interface):
             archive is in the store, and before that as by L{REJOIN}.
         @param owner: the user or the machine that the job belongs to, as the connection
             shows it; empty where that is unknown.
+        @param door: how the request came, for the log.
         @raise NotFound: there is no such job.
         """
 

@@ -369,13 +369,13 @@ class Jobs:
         job.upload_stream = UploadStream(self._clock, size)
         return self._add(job)
 
-    def persist(self, job_id: str, restart: str, owner: str) -> None:
+    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> None:
         job = self._runner.get(job_id)
         if job is None:
             self._ended.get(job_id)
             return
         job.restart = restart
-        job.request = evolve(job.request, owner=owner)
+        job.request = evolve(job.request, owner=owner, door=door)
         self._restarts.persist(job)
 
     def rejoin(
@@ -476,8 +476,8 @@ class Jobs:
         jobs = [*ended, *(job.to_json() for job in self._runner.jobs())]
         return sorted(jobs, key=lambda job: job["created"], reverse=True)
 
-    def cancel(self, job_id: str) -> JobDetailsJSON:
-        self._runner.cancel(job_id)
+    def cancel(self, job_id: str, by: str = "") -> JobDetailsJSON:
+        self._runner.cancel(job_id, by)
         return self.get(job_id)
 
     def transfers(self) -> Sequence[TransferJSON]:

@@ -9,13 +9,13 @@ long.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from xferd.errors import BadInput, Interrupted, TooManyJobs, XferdError
@@ -27,6 +27,9 @@ from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.job import BUG, ENDED, Job, describe, rfc3339
+from xferd.jobs.log_lines import ENDED as ENDED_LINE
+from xferd.jobs.log_lines import FAILED as FAILED_LINE
+from xferd.jobs.log_lines import ended_fields, failed_fields
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import PRESENT, ROWS_IN_A_TURN, make_rows
 from xferd.jobs.shutdown_errors import stopped
@@ -70,7 +73,8 @@ class _Running:
     @ivar since: the clock's time at which it was added.
     @ivar end_lease: ends the job's lease on the store.
     @ivar reason: why the daemon ended it, if the daemon did.
-    @ivar cancelled: whether its client has cancelled it.
+    @ivar cancelled: whether a client has cancelled it.
+    @ivar cancelled_by: that client, for the log.
     @ivar held: whether it waits for its client, after a restart of the daemon.
     @ivar suspended: whether the next daemon continues it.
     @ivar recorded: whether it was written to the journal with what begins it again.
@@ -84,6 +88,7 @@ class _Running:
     end_lease: Callable[[], None] | None = None
     reason: XferdError | None = None
     cancelled: bool = False
+    cancelled_by: str = ""
     held: bool = False
     suspended: bool = False
     recorded: bool = False
@@ -308,14 +313,16 @@ class Runner(Observer):
             running.end_lease()
             running.end_lease = None
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, by: str = "") -> None:
         """
-        Cancel a job, at once, for its client.  One that has ended stays as it is.
+        Cancel a job, at once, for a client.  One that has ended stays as it is.
+
+        @param by: who cancels it, for the log.
         """
         running = self._running.get(job_id)
         if running is None:
             return
-        running.cancelled = True
+        running.cancelled, running.cancelled_by = True, running.cancelled_by or by
         if running.work is None:
             self._end(running, "cancelled")
         else:
@@ -477,16 +484,8 @@ class Runner(Observer):
             # The images that have just come are those that their client wants.
             names = job.reference.split(", ") if state == "done" else ()
             self._quota.check(frozenset(map(Reference.parse, names)))
-        self._log.info(
-            "{kind} of {image} for {client}: {state}{why}",
-            kind=job.kind,
-            image=job.label,
-            client=job.client,
-            state=state,
-            why="" if error is None else f": {error}",
-            bytes=job.size,
-            seconds=self._clock.seconds() - running.since,
-        )
+        level = LogLevel.warn if state == "failed" else LogLevel.info
+        self._log.emit(level, ENDED_LINE, **ended_fields(job, record, running.cancelled_by))
 
     def job_changed(self, job: Job) -> None:
         """
@@ -523,10 +522,16 @@ class Runner(Observer):
         if job is not None:
             job.timing.drop(transfer, self._clock.seconds())
 
-    def record_attempt(self, record: Mapping[str, Any]) -> None:
+    def record_attempt(self, record: Mapping[str, Any], turns: Iterable[Turn]) -> None:
         """
-        Write an attempt of a transfer to the journal.
+        Write an attempt of a transfer to the journal; if it failed, also to the log.
+
+        @param turns: those of the transfer's watchers.
         """
+        if record["code"] not in (None, "CANCELLED"):
+            found = {turn.job: self._by_number.get(turn.job) for turn in turns}
+            jobs = [job for job in found.values() if job is not None]
+            self._log.warn(FAILED_LINE, **failed_fields(record, jobs))
         changed: dict[str, str] = {key: rfc3339(record[key]) for key in ("started", "finished")}
         if record["code"] == XferdError.code:
             changed["error"] = BUG

@@ -7,7 +7,7 @@ for each kind of transfer, and the limits on them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from xferd.jobs.limits import Limits, LiveLimits
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Eventual
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import Observer, TransferManager
 from xferd.transfer.pauses import Pauses
 from xferd.transfer.retry import RetryPolicy
@@ -82,7 +83,7 @@ class Transfers:
         retry: RetryPolicy,
         sharing: str,
         small_blob: int,
-        on_attempt: Callable[[Mapping[str, Any]], None],
+        on_attempt: Callable[[Mapping[str, Any], Iterable[Turn]], None],
         observer: Observer,
         eventual: Eventual,
         fleet: IFleetDownloads | None = None,

@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from xferd.errors import SourceError, StoreError
@@ -133,8 +132,6 @@ class Attempts:
     @ivar exhaustion: the error that L{run} failed with when no source was
         left to try.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -332,12 +329,6 @@ class Attempts:
             pause = pause_for(error, source, policy())
             if pause.seconds:
                 self._slots.pause(pause.whom, pause.seconds)
-            self._log.warn(
-                "attempt {number} failed: {source}: {error}",
-                number=self.number,
-                source=source.label,
-                error=error,
-            )
             raise _Again from error
         self._owner.attempt_ends(source, None)
         self._slots.reputation.record(source.host, good=True)

@@ -5,7 +5,7 @@ What a transfer needs of its manager and of its watchers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any, Protocol, TypeVar
 
@@ -92,11 +92,12 @@ class Owner(Protocol[X_contra]):
         The work of a transfer has ended.
         """
 
-    def attempted(self, record: Mapping[str, Any], *, again: bool) -> None:
+    def attempted(self, record: Mapping[str, Any], turns: Iterable[Turn], *, again: bool) -> None:
         """
         An attempt has ended.
 
         @param record: as for C{on_attempt} of
             L{TransferManager <xferd.transfer.manager.TransferManager>}.
+        @param turns: those of the transfer's watchers.
         @param again: whether it failed, and another follows.
         """

@@ -6,7 +6,7 @@ The manager of the transfers of one kind: single flight by key.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from random import Random
 from sys import maxsize
 from typing import Any, Final, Protocol, TypeVar
@@ -79,7 +79,7 @@ class TransferManager(Owner[Transfer]):
         small_size: int = 0,
         retry: RetryPolicy,
         kind: str,
-        on_attempt: Callable[[Mapping[str, Any]], None] | None = None,
+        on_attempt: Callable[[Mapping[str, Any], Iterable[Turn]], None] | None = None,
         observer: Observer | None = None,
         use: Callable[[], Callable[[], None]] | None = None,
         random: Random | None = None,
@@ -93,7 +93,8 @@ class TransferManager(Owner[Transfer]):
         @param retry: when a failed attempt is followed by another.
         @param kind: the name of these transfers: C{download}.
         @param on_attempt: called with the record of each attempt, when it has
-            ended: C{transfer, kind, digest, source, attempt, started, finished,
+            ended, and the turns of those that watch the transfer.  The record is
+            C{transfer, kind, digest, source, attempt, started, finished,
             bytes_done, bytes_moved, code, error}; C{bytes_done} are there at its end,
             and it has moved C{bytes_moved}; the last two are L{None} if it succeeded,
             and the times are the wall clock's.
@@ -244,12 +245,12 @@ class TransferManager(Owner[Transfer]):
         else:
             self._begin_successor(transfer)
 
-    def attempted(self, record: Mapping[str, Any], *, again: bool) -> None:
+    def attempted(self, record: Mapping[str, Any], turns: Iterable[Turn], *, again: bool) -> None:
         if again:
             self.retries[record["code"]] += 1
         if self._on_attempt is not None:
             try:
-                self._on_attempt(record)
+                self._on_attempt(record, turns)
             except Exception:
                 self._log.failure("while recording an attempt of {transfer}", transfer=record["transfer"])
 

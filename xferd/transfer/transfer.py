@@ -417,7 +417,7 @@ class Transfer(Attempting):
             "bytes_moved": self.bytes_moved - self._attempt_base,
             **outcome(error),
         }
-        self._owner.attempted(record, again=again)
+        self._owner.attempted(record, (watcher.turn for watcher in self._watchers), again=again)
 
     # ------------------------------------------------------- for the manager
 

@@ -19,7 +19,7 @@ from xferd.web.job_request import PrefetchRequest, read_job_request
 from xferd.web.registry_auth import registry_auth
 from xferd.web.request import client_name, fingerprint_of, header
 from xferd.web.responses import respond
-from xferd.web.site import admitted, owner_of
+from xferd.web.site import admitted, door_of, owner_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -91,7 +91,7 @@ class JobCreation:
                     "try again when some have, or over the unix socket"
                 )
             job = asked.begin(self._jobs, client, credentials)
-            self._jobs.persist(job["id"], restart, owner)
+            self._jobs.persist(job["id"], restart, owner, door_of(request))
             return self._jobs.get(job["id"])
 
         if key is not None:

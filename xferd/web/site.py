@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Final, cast
 
 from attrs import evolve
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
@@ -291,13 +292,20 @@ class WebSite(Site):
         Requests that only read, and the pieces of an archive, are too many;
         twistd writes every line whatever its level.  A job has a line of its own,
         with its client, and over the unix socket a request has no more to say.
+
+        These lines and those of jobs are the audit trail: who did what, and how the
+        request came.
         """
         silent = request.method in (b"GET", b"HEAD") or is_piece(request) or _is_local_job(request)
         if silent and request.code < 400:
             return
+        client = cast("BoundedChannel", request.channel).client
         self._log.info(
-            "{peer} {method} {path}: {status}, {size} bytes",
-            peer=request.getClientAddress(),
+            "{user} by {door}: {method} {path}: {status}, {size} bytes",
+            event="request",
+            user=client.name,
+            client=shown(request.getHeader(b"x-xferd-client") or b""),
+            door=door_of(request),
             method=shown(request.method),
             path=shown(request.path),
             status=request.code,
@@ -320,6 +328,18 @@ def admitted(request: HTTPRequest) -> Client:
     """
     client = cast("BoundedChannel", request.channel).client
     return evolve(client, kind=Kind.TRUSTED) if client.kind is Kind.STRANGER else client
+
+
+def door_of(request: HTTPRequest) -> str:
+    """
+    How a request came: C{unix socket}, or the daemon's address.
+    """
+    host = request.getHost()
+    if isinstance(host, UNIXAddress):
+        return Kind.SOCKET.value
+    if isinstance(host, (IPv4Address, IPv6Address)):
+        return f"[{host.host}]:{host.port}" if isinstance(host, IPv6Address) else f"{host.host}:{host.port}"
+    return ""
 
 
 def owner_of(request: HTTPRequest) -> str:
