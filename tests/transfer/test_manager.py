@@ -182,6 +182,21 @@ class SingleFlightTests(EngineTests):
         self.assertEqual((len(first.calls), second.calls), (1, []))
         self.assertEqual(watchers[0].transfer.snapshot()["watchers"], 2)
 
+    def test_has(self) -> None:
+        """
+        A transfer can be joined from its first request to its last release, unless it
+        fails.
+        """
+        works = {"done": Steered(), "failed": Steered()}
+        watchers = {key: self.request(key, work) for key, work in works.items()}
+        self.assertEqual([self.manager.has(key) for key in (*works, "other")], [True, True, False])
+        works["done"].ends[0].callback(None)
+        works["failed"].ends[0].errback(BadLayer("no tar"))
+        self.turn()
+        self.assertEqual([self.manager.has(key) for key in works], [True, False])
+        watchers["done"].release()
+        self.assertFalse(self.manager.has("done"))
+
     def test_other_keys(self) -> None:
         """
         Other keys are other work.

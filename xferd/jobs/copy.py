@@ -4,7 +4,7 @@ Images, indexes and artifacts are copied between registries, byte for byte.
 
 Nothing is unpacked.  Blobs that the target lacks and cannot mount stream through
 the store's partial files, so that they are shared with pulls of the same blob,
-and interrupted transfers resume.
+and interrupted transfers resume; small ones pass through memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xferd.errors import ManifestUnknown
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import IProgressSink
 from xferd.jobs.blobs.download import DownloadManager
-from xferd.jobs.blobs.reader import BlobReader
+from xferd.jobs.blobs.upload_source import UploadContent
 from xferd.jobs.images.document_memory import DocumentMemory
 from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.images.graph import Allowance, Graph, walk
@@ -149,8 +149,13 @@ class Copy:
         """
         return await self._documents.described(descriptor, self._job.turn())
 
-    def _content(self, blob: Descriptor, sink: IProgressSink) -> BlobReader:
+    def _content(self, blob: Descriptor, sink: IProgressSink) -> UploadContent:
         """
         Open a blob.
         """
-        return self._layers.content(blob, self._repository, self._job.turn(), sink)
+        host = self._repository.host
+
+        def received(size: int) -> None:
+            self._job.timing.received(host, size)
+
+        return self._layers.relayed(blob, self._repository, self._job.turn(), received, sink)

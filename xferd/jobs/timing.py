@@ -171,6 +171,12 @@ class Timing:
         self.count(now)
         self._forget(transfer)
 
+    def received(self, host: str, size: int) -> None:
+        """
+        Note bytes that came from a host without a download.
+        """
+        self.moved["download", host] += size
+
     def count(self, now: float) -> None:
         """
         Add the time since the last call to the present stage.

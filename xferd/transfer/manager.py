@@ -164,15 +164,15 @@ class TransferManager(Owner[Transfer]):
         if transfer is not None:
             return self._watch(transfer, source, turn, sink)
         dying = key in self._at_work
-        small = self._small if self.is_small(size) else None
+        slots = self.slots_of(size)
         transfer = Transfer(
             self._context,
             self,
             key,
             work,
             digest,
-            self.slots if small is None else small,
-            small=small is not None,
+            slots,
+            small=slots is self._small,
             waits=dying,
         )
         self._current[key] = transfer
@@ -187,6 +187,18 @@ class TransferManager(Owner[Transfer]):
         Whether a transfer of so many bytes waits for the slots of small ones.
         """
         return self._small is not None and size is not None and size < self._small_size
+
+    def slots_of(self, size: int | None) -> Slots:
+        """
+        The slots that a transfer of so many bytes waits for.
+        """
+        return self._small if self._small is not None and self.is_small(size) else self.slots
+
+    def has(self, key: Hashable) -> bool:
+        """
+        Whether a request for this key would join a transfer.
+        """
+        return key in self._current
 
     def transfers(self) -> list[Transfer]:
         """

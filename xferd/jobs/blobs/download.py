@@ -40,6 +40,7 @@ from xferd.jobs.blobs.partial_lock import PartialLock
 from xferd.jobs.blobs.possession import Possession
 from xferd.jobs.blobs.ranged_download import RangedDownload, held
 from xferd.jobs.blobs.reader import BlobReader
+from xferd.jobs.blobs.relay import MOST, Relay, RelayedBlob
 from xferd.jobs.disk_space.full_disk import FullDiskRetries, retry_while_full
 from xferd.jobs.disk_space.reservations import Reservations
 from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
@@ -103,6 +104,7 @@ class DownloadManager:
         self._growths: WeakValueDictionary[tuple[Digest, SharingScope | None], Growth] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
         self.reservations = reservations
+        self._relay = Relay(downloads, received=self.count, moved=moved)
         self._layers = LayerManager(
             store, unpacker, unpackings=unpackings, registrations=registrations, growth=self._growth
         )
@@ -249,6 +251,43 @@ class DownloadManager:
             held_back=held_back,
         )
 
+    def relayed(
+        self,
+        blob: Descriptor,
+        source: IBlobSource,
+        turn: Turn,
+        received: Callable[[int], None],
+        sink: IProgressSink | None = None,
+    ) -> BlobReader | RelayedBlob:
+        """
+        Open a blob to be sent to another registry; a small one passes through memory.
+
+        @param received: called with the size of the blob when it is in memory.
+        @param sink: receives the progress of the download, if there is one.
+        """
+
+        def download() -> BlobReader:
+            return self.content(blob, source, turn, sink)
+
+        small = blob.size <= MOST and self._downloads.is_small(blob.size)
+        if not small or not source.host or blob.data is not None or self._fleet is not None:
+            return download()
+        scope = self.scope(source)
+
+        def fetch() -> Deferred[bytes] | None:
+            if scope is None and self._store.blobs.has(blob.digest):
+                return None
+            return self._relay.begin(key("blob", blob.digest, scope), blob, source, turn)
+
+        return RelayedBlob(
+            blob,
+            fetch,
+            download,
+            received,
+            clock=self._downloads.clock,
+            slowed=lambda: self._bandwidth.binding,
+        )
+
     def brought(self, digest: Digest) -> None:
         """
         Report that a blob came into the store by another way than a download: a
@@ -272,8 +311,11 @@ class DownloadManager:
         # The manifest embeds the blob, so the client has proved access.
         confirm = scope is not None and blob.data is None
         if not blobs.has(blob.digest):
-            if blob.data is not None:
-                await retry_while_full(space, lambda: blobs.put(blob.digest, blob.data or b""), transfer.wait)
+            data = blob.data
+            if data is None:
+                data = await self._relay.joined(key("blob", blob.digest, scope))
+            if data is not None:
+                await retry_while_full(space, lambda: blobs.put(blob.digest, data), transfer.wait)
             else:
                 # A pull has reserved space for all of its blobs; the bytes of an archive arrive at once.
                 if all(source.host for source in transfer.sources):

@@ -21,9 +21,9 @@ from xferd.errors import StoreError, causes
 from xferd.interfaces.journal import IJournal
 from xferd.interfaces.registry import IRepository, Pushed, UploadSession
 from xferd.interfaces.transfer import IProgressSink, ISource
-from xferd.jobs.blobs.reader import BlobReader, Restarted
+from xferd.jobs.blobs.reader import Restarted
 from xferd.jobs.blobs.throttled import ThrottledContent
-from xferd.jobs.blobs.upload_source import UploadSource
+from xferd.jobs.blobs.upload_source import UploadContent, UploadSource
 from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
@@ -182,7 +182,7 @@ class UploadManager:
         transfer.report(bytes_done=0, bytes_total=blob.size)
         repository = key.repository
         candidates = await self._candidates(repository, blob.digest, origin)
-        contents: dict[Hashable, BlobReader] = {}
+        contents: dict[Hashable, UploadContent] = {}
         target: IRepository | None = None
 
         async def attempt(source: ISource) -> Pushed:
@@ -218,7 +218,7 @@ class UploadManager:
         transfer: Transfer,
         key: _Key,
         target: IRepository,
-        content: BlobReader,
+        content: UploadContent,
         candidates: list[Repository],
     ) -> Pushed:
         """

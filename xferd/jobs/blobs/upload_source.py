@@ -7,12 +7,17 @@ the blob's bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import TypeAlias
 
 from zope.interface import implementer
 
 from xferd.interfaces.registry import IRepository
 from xferd.interfaces.transfer import ISource
 from xferd.jobs.blobs.reader import BlobReader
+from xferd.jobs.blobs.relay import RelayedBlob
+
+UploadContent: TypeAlias = "BlobReader | RelayedBlob"
+"""A blob's bytes for an upload, which has to close them."""
 
 
 @implementer(ISource)
@@ -22,7 +27,7 @@ class UploadSource:
     its content fails, an upload continues with that of another watcher.
     """
 
-    def __init__(self, target: IRepository, content: Callable[[], BlobReader], origin: ISource) -> None:
+    def __init__(self, target: IRepository, content: Callable[[], UploadContent], origin: ISource) -> None:
         """
         @param content: opens the blob's bytes.
         @param origin: the source of the bytes.

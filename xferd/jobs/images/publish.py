@@ -15,9 +15,8 @@ from twisted.internet.defer import Deferred
 
 from xferd.interfaces.registry import IRepository, Pushed
 from xferd.interfaces.transfer import IProgressSink, ISource
-from xferd.jobs.blobs.reader import BlobReader
 from xferd.jobs.blobs.upload import UploadManager
-from xferd.jobs.blobs.upload_source import UploadSource
+from xferd.jobs.blobs.upload_source import UploadContent, UploadSource
 from xferd.jobs.deferreds import gather
 from xferd.jobs.images.graph import Graph
 from xferd.jobs.isolation import SharingScope
@@ -66,7 +65,7 @@ class Publisher:
         self,
         graphs: Iterable[Graph],
         target: Reference,
-        content: Callable[[Descriptor, IProgressSink], BlobReader],
+        content: Callable[[Descriptor, IProgressSink], UploadContent],
         tags: Iterable[str] = (),
         *,
         source: ISource,

@@ -35,7 +35,6 @@ from xferd.expiring import ExpiringDict
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IKeychain
 from xferd.registry.auth.challenge import Challenge
-from xferd.registry.auth.single_flight import SingleFlight
 from xferd.registry.auth.tokens import Token, parse_token
 from xferd.registry.transport.errors import (
     CredentialsUsed,
@@ -51,6 +50,7 @@ from xferd.registry.transport.response_body import read_excerpt, read_whole
 from xferd.registry.transport.timeouts import Timeouts, within
 from xferd.registry.transport.urls import PRINTABLE, Origin, check_target
 from xferd.registry.transport.zones import Zone
+from xferd.single_flight import SingleFlight
 
 CLIENT_ID: Final = "xferd"
 

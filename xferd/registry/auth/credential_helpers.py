@@ -25,8 +25,8 @@ from xferd.credentials import Credentials
 from xferd.descriptors import limited
 from xferd.docker_config import NOT_FOUND, parse_helper_answer, server_of
 from xferd.errors import CredentialsUnavailable
-from xferd.registry.auth.single_flight import SingleFlight
 from xferd.registry.transport.errors import clean
+from xferd.single_flight import SingleFlight
 
 LIFE: Final = 30.0
 """

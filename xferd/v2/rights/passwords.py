@@ -15,7 +15,7 @@ import bcrypt
 from twisted.internet.defer import Deferred
 from werkzeug.exceptions import ServiceUnavailable
 
-from xferd.registry.auth.single_flight import SingleFlight
+from xferd.single_flight import SingleFlight
 from xferd.v2.rights.guesses import Guesses
 from xferd.v2.rights.htpasswd import HtpasswdFile
 

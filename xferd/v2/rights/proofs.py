@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from xferd.expiring import ExpiringDict
 from xferd.names import Digest
-from xferd.registry.auth.single_flight import SingleFlight
+from xferd.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from xferd.interfaces.catalog import ICatalog

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.registry.auth.test_single_flight -*-
+# -*- test-case-name: tests.test_single_flight -*-
 """
 One fetch whose result several callers wait for.
 """

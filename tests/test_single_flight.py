@@ -1,5 +1,5 @@
 """
-Tests for L{xferd.registry.auth.single_flight}.
+Tests for L{xferd.single_flight}.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.registry.auth.single_flight import SingleFlight
+from xferd.single_flight import SingleFlight
 
 
 class SingleFlightTests(SynchronousTestCase):

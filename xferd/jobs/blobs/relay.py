@@ -1,0 +1,308 @@
+# -*- test-case-name: tests.jobs.blobs.test_relay -*-
+"""
+Small blobs on their way from one registry to another, in memory.
+
+A file and a transfer of its own cost several times as much as the few bytes of such
+a blob.  It is requested when its upload needs the first byte, holds a slot for
+downloads meanwhile, and is verified before a byte of it is sent.
+
+Everything else is left to a download into the store, which has retries and other
+sources: when no slot is free within a second, when another job downloads the blob, or when
+the request fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from xferd.errors import DigestMismatch, SizeMismatch, SourceError, Truncated
+from xferd.interfaces.registry import IBlobSource, IContent
+from xferd.jobs.blobs.reader import PATIENCE, BlobReader
+from xferd.names import Digest
+from xferd.oci import Descriptor
+from xferd.single_flight import SingleFlight
+from xferd.transfer.attempts import Postponed
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.manager import TransferManager
+from xferd.transfer.slot_request import SlotRequest
+from xferd.transfer.slots import Slots
+from xferd.transfer.sources import pause_for
+
+MOST: Final = 64 * 1024
+"""The largest blob that passes through memory, in bytes: fetching it again costs little."""
+
+
+class NoSlot(Exception):
+    """
+    No slot is free soon: the download that has to wait for one shows why.
+    """
+
+
+class Relay:
+    """
+    Fetches small blobs into memory, each once for all that need it at the same time.
+    """
+
+    def __init__(
+        self,
+        downloads: TransferManager,
+        *,
+        received: Callable[[str, int], Deferred[None] | None],
+        moved: Callable[[str, int, float], object],
+    ) -> None:
+        """
+        @param downloads: has the slots.
+        @param received: called with the host and the size of each piece; the next one
+            is read when the Deferred that it returns has fired.
+        @param moved: called at the end of each request with its host, its bytes and its
+            seconds.
+        """
+        self._downloads = downloads
+        self._received = received
+        self._moved = moved
+        self._fetches: dict[Hashable, SingleFlight[bytes]] = {}
+
+    def begin(
+        self, key: Hashable, blob: Descriptor, source: IBlobSource, turn: Turn
+    ) -> Deferred[bytes] | None:
+        """
+        Fetch a blob, or share the request that does.
+
+        @param key: that of its download.
+        @return: fires with its bytes, which are verified; L{None} if the blob has to be
+            downloaded.  Cancelling ends this wait alone.
+        @raise SourceError: the request failed.
+        @raise NoSlot: it could not begin soon.
+        """
+        shared = self._fetches.get(key)
+        if shared is not None:
+            return shared.wait()
+        slots = self._downloads.slots_of(blob.size)
+        if self._downloads.has(key) or slots.hosts.closed(source.host, source.account):
+            return None
+        fetch = self._fetches[key] = SingleFlight[bytes]()
+        waiting = fetch.wait()
+
+        def done() -> None:
+            del self._fetches[key]
+
+        fetch.start(Deferred.fromCoroutine(self._fetch(blob, source, turn, slots)), done)
+        return waiting
+
+    async def joined(self, key: Hashable) -> bytes | None:
+        """
+        Wait for a blob that is on its way.
+
+        @return: its bytes, or L{None} if it is not, or if its request fails.
+        """
+        shared = self._fetches.get(key)
+        try:
+            return None if shared is None else await shared.wait()
+        except (NoSlot, SourceError):
+            return None
+
+    async def _fetch(self, blob: Descriptor, source: IBlobSource, turn: Turn, slots: Slots) -> bytes:
+        """
+        Fetch a blob by one request.
+        """
+        downloads, host = self._downloads, source.host
+        request = SlotRequest((turn,), host, source.account)
+        await self._acquire(request, slots)
+        began, data = downloads.clock.seconds(), bytearray()
+
+        def sink(piece: bytes) -> Deferred[None] | None:
+            if len(data) + len(piece) > blob.size:
+                raise SizeMismatch(
+                    f"{source.label} sent more than {blob.size} bytes of {blob.digest}", host=host
+                )
+            data.extend(piece)
+            return self._received(host, len(piece))
+
+        try:
+            body = await source.open(blob.digest, 0)
+            await body.deliver(sink)
+            if len(data) < blob.size:
+                raise Truncated(f"{source.label} ended {blob.digest} after {len(data)} bytes", host=host)
+            whole = bytes(data)
+            if Digest.of(whole, blob.digest.algorithm) != blob.digest:
+                source.distrust(blob.digest)
+                raise DigestMismatch(f"{source.label} sent other bytes for {blob.digest}", host=host)
+        except SourceError as e:
+            pause = pause_for(e, source, downloads.retry)
+            if pause.seconds:
+                slots.pause(pause.whom, pause.seconds)
+            raise
+        finally:
+            request.release()
+            self._moved(host, len(data), downloads.clock.seconds() - began)
+        slots.reputation.record(host, good=True)
+        return whole
+
+    async def _acquire(self, request: SlotRequest, slots: Slots) -> None:
+        """
+        Acquire a slot.
+
+        @raise NoSlot: there is none within a second, or the host is paused.
+        """
+        acquired = slots.acquire(request)
+        if request.held:
+            return
+        request.host_paused = request.release
+        patience = self._downloads.clock.callLater(PATIENCE, request.release)
+        try:
+            await acquired
+        except CancelledError:
+            raise NoSlot from None
+        finally:
+            # It leads to itself: no cycle is left for the garbage collector.
+            request.host_paused = None
+            if patience.active():
+                patience.cancel()
+
+
+@implementer(IContent)
+class RelayedBlob:
+    """
+    A small blob for an upload: the bytes in memory, or those of a download.
+
+    States: I{made}; I{arriving}, from the first C{ready} or C{read} on; I{here}; or
+    I{downloaded}, by a L{BlobReader}; closed.
+    """
+
+    def __init__(
+        self,
+        blob: Descriptor,
+        fetch: Callable[[], Deferred[bytes] | None],
+        download: Callable[[], BlobReader],
+        received: Callable[[int], None],
+        *,
+        clock: IReactorTime,
+        slowed: Callable[[], bool],
+    ) -> None:
+        """
+        @param fetch: fetches the blob into memory, see L{Relay.begin}.
+        @param download: opens the blob in the store, or its download.
+        @param received: called with the blob's size when its bytes are here.
+        @param slowed: returns whether the bandwidth limit slows downloads.
+        """
+        self.size = blob.size
+        self._fetch = fetch
+        self._download = download
+        self._received = received
+        self._clock = clock
+        self._slowed = slowed
+        self._data: bytes | None = None
+        self._reader: BlobReader | None = None
+        self._arriving: Deferred[bytes] | None = None
+        self._waits: list[Deferred[None]] = []
+
+    def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
+        """
+        See L{IContent.ready}.
+
+        @raise Postponed: the bytes did not arrive within a second.  Time of the
+            daemon's own bandwidth limit does not count.
+        """
+        self._begin()
+        if self._data is not None:
+            return succeed(min(size, self.size - offset))
+        if self._reader is not None:
+            return self._reader.ready(offset, size, least)
+        return Deferred.fromCoroutine(self._ready(offset, size, least))
+
+    def read(self, offset: int, most: int) -> Deferred[bytes]:
+        """
+        See L{IContent.read}.
+        """
+        self._begin()
+        if self._data is not None:
+            return succeed(self._data[offset : offset + most])
+        if self._reader is not None:
+            return self._reader.read(offset, most)
+        return Deferred.fromCoroutine(self._read(offset, most))
+
+    def rest(self) -> None:
+        """
+        Close the file of a download until the next C{read}.
+        """
+        if self._reader is not None:
+            self._reader.rest()
+
+    def close(self) -> None:
+        """
+        Release the bytes, and the request or the download.  Idempotent.
+        """
+        self._data = None
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            arriving.cancel()
+        if self._reader is not None:
+            self._reader.close()
+
+    def _begin(self) -> None:
+        if self._data is not None or self._reader is not None or self._arriving is not None:
+            return
+        arriving = self._fetch()
+        if arriving is None:
+            self._reader = self._download()
+        else:
+            self._arriving = arriving
+            _ = arriving.addCallbacks(self._arrived, self._failed)
+
+    def _arrived(self, data: bytes) -> None:
+        self._data = data
+        self._received(self.size)
+        self._settle()
+
+    def _failed(self, _: Failure) -> None:
+        """
+        Leave the blob to a download, unless this is the end.
+        """
+        if self._arriving is not None:
+            self._reader = self._download()
+            self._settle()
+
+    def _settle(self) -> None:
+        self._arriving = None
+        while self._waits:
+            self._waits.pop(0).callback(None)
+
+    async def _ready(self, offset: int, size: int, least: int) -> int:
+        while self._arriving is not None:
+            wait = self._wait()
+            patience = self._clock.callLater(PATIENCE, self._late, wait)
+            try:
+                await wait
+            finally:
+                if patience.active():
+                    patience.cancel()
+        return await self.ready(offset, size, least)
+
+    async def _read(self, offset: int, most: int) -> bytes:
+        while self._arriving is not None:
+            await self._wait()
+        return await self.read(offset, most)
+
+    def _wait(self) -> Deferred[None]:
+        """
+        Wait until the bytes are here, or are left to a download.
+        """
+        wait: Deferred[None] = Deferred(self._waits.remove)
+        self._waits.append(wait)
+        return wait
+
+    def _late(self, wait: Deferred[None]) -> None:
+        """
+        A request has waited for long enough, unless only we ourselves slow the bytes.
+        """
+        self._waits.remove(wait)
+        if self._slowed():
+            wait.callback(None)
+        else:
+            wait.errback(Postponed("waiting for the bytes of its download", self._wait()))
