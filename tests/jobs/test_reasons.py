@@ -30,6 +30,7 @@ WORDS = {
     Reason(Obstacle.QUEUE, PLACES + 1): "waiting for a download slot, behind 100 others or more",
     Reason(Obstacle.LENT, 3): "in a further slot, as others hold all 3",
     Reason(Obstacle.SLOW): "under a tenth of its fair share for 30 s; it keeps no others waiting",
+    Reason(Obstacle.DISCARDED, detail="some bytes were wrong"): "some bytes were wrong",
     Reason(Obstacle.BANDWIDTH): "slowed by the download limit",
     Reason(Obstacle.BACK_OFF, 5, "cut"): "trying again in 5 s: cut",
     Reason(Obstacle.WORK, detail="waiting for the parent layer"): "waiting for the parent layer",

@@ -54,6 +54,8 @@ PART = 1000
 PARTS = random.Random(0).randbytes(8 * PART - 1)
 """A blob, without any part that is like another, or like nothing."""
 PARTED = Digest.of(PARTS)
+LARGE = random.Random(1).randbytes(700_000)
+"""A blob that is large enough for marks of its bytes."""
 LOCAL = Repository(LOCAL_HOST, "local/app")
 PAUSE = b"\n"
 """What a child reports before a call of the system."""

@@ -39,7 +39,7 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
     match reason.obstacle:
         case Obstacle.NONE:
             return ""
-        case Obstacle.HOLD | Obstacle.WORK | Obstacle.FAILURE:
+        case Obstacle.HOLD | Obstacle.WORK | Obstacle.DISCARDED | Obstacle.FAILURE:
             return detail
         case Obstacle.PAUSE:
             return f"{detail} asked to wait {number} s"

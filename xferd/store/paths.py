@@ -45,7 +45,7 @@ class Paths:
           index.json        the named images
           blobs/<alg>/<hex>
         ingest/<alg>-<hex>  partial blobs; kept over a restart
-        ingest/<alg>-<hex>.spans    the parts of one with gaps
+        ingest/<alg>-<hex>.spans    the parts of one with gaps, and hashes of its bytes
         ingest/upload-<id>  the bytes of an upload session; kept over a restart
         trees/<alg>/<hex>/  diff/, the unpacked layer, and tree.json, its facts
         trees/<alg>/<hex>.<key>/    a variant: the same tree with other metadata
@@ -59,6 +59,7 @@ class Paths:
         snapshots.db        the snapshots of engines
         xferd.db            the journal
         version             the version of this layout
+        boot                the boot of the machine in which it was used last
         lock                held by the daemon that uses the directory
         reserve             disk space to release when the disk is full
 
@@ -157,6 +158,13 @@ class Paths:
         The file with the version of the layout.
         """
         return join(self.root, "version")
+
+    @property
+    def boot(self) -> str:
+        """
+        The file with the ID of the boot in which the directory was used last.
+        """
+        return join(self.root, "boot")
 
     @property
     def lock(self) -> str:

@@ -22,6 +22,7 @@ from xferd.interfaces.unpack import UnpackLimits
 from xferd.locks import FileLock, Held
 from xferd.store.batches import Batches
 from xferd.store.blobs.blobs import Blobs
+from xferd.store.blobs.spans import boot_id
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.catalog.records import CatalogRecords
 from xferd.store.disk.file_system import (
@@ -288,12 +289,16 @@ class Store:
         self._started = True
         old, self._old = self._old, []
         self._trash.remove(old)
-        await self._threads.run(_settle, self._paths, self._wall_clock() - self._partial_age)
+        restarted = await self._threads.run(_has_restarted, self._paths)
+        oldest = self._wall_clock() - self._partial_age
+        await self._threads.run(_settle, self._paths, oldest, restarted)
         await self.trees.load()
         await self.layers.load()
         await self.images.load()
         await self.catalog.load()
-        await self.incoming.load()
+        await self.incoming.load(keep=not restarted)
+        # Only now: what was not flushed before is gone.
+        await self._threads.run(self._reserve.spend, _note_boot, self._paths)
         await self._last_used.load()
         await self.snapshots.load()
         await self._threads.run(self._reserve.fill)
@@ -407,13 +412,40 @@ class Store:
         self._lock.release()
 
 
-def _settle(paths: Paths, oldest: float) -> None:
+def _has_restarted(paths: Paths) -> bool:
+    """
+    Whether the machine has restarted since the directory was used last.  Blocking, for a
+    thread.
+    """
+    with trying_to(f"read {paths.boot}"):
+        try:
+            with open(paths.boot, encoding="ascii", errors="replace") as file:
+                return file.read(100).strip() != boot_id()
+        except FileNotFoundError:
+            # New, or of an older version.
+            return False
+
+
+def _note_boot(paths: Paths) -> None:
+    """
+    Record in which boot of the machine the directory is used.  Blocking, for a thread.
+
+    @raise StoreError: the disk refuses.
+    """
+    with trying_to(f"write {paths.boot}"):
+        if not os.path.lexists(paths.boot) or _has_restarted(paths):
+            write_file(paths.boot, boot_id().encode() + b"\n", paths.staging)
+
+
+def _settle(paths: Paths, oldest: float, restarted: bool) -> None:
     """
     Flush files that an earlier daemon renamed and may not have flushed, and
     remove unused partial blobs.  Blocking, for a thread.
 
     @param oldest: the time before which partial blobs are too old, in seconds
         since the epoch.
+    @param restarted: whether the machine has restarted: bytes without a hash in a note may
+        not have been flushed.
     """
     with trying_to(f"sweep {paths.ingest}"):
         sync_file_system(paths.root)
@@ -428,5 +460,5 @@ def _settle(paths: Paths, oldest: float) -> None:
             elif name.endswith(NOTE):
                 if not os.path.lexists(paths.partial(digest)):
                     remove(path, Event())
-            elif os.lstat(path).st_mtime < oldest:
+            elif os.lstat(path).st_mtime < oldest or (restarted and not os.path.lexists(paths.note(digest))):
                 remove(path, Event())

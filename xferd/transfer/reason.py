@@ -27,6 +27,7 @@ class Obstacle(Enum):
     @cvar QUEUE: it is the C{number}th in the queue for a slot.
     @cvar LENT: none; it holds a lent slot, as others hold all C{number}.
     @cvar SLOW: none; it holds a slot and hardly moves.
+    @cvar DISCARDED: none; the bytes that were here were discarded, because of C{detail}.
     @cvar BANDWIDTH: the bandwidth limit of all transfers together.
     @cvar BACK_OFF: an attempt failed with C{detail}; the next one follows in
         C{number} seconds.
@@ -46,6 +47,7 @@ class Obstacle(Enum):
     QUEUE = "queue"
     LENT = "lent"
     SLOW = "slow"
+    DISCARDED = "discarded"
     BANDWIDTH = "bandwidth"
     BACK_OFF = "back-off"
     WORK = "work"

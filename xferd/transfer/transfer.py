@@ -113,6 +113,7 @@ class Transfer(Attempting):
         self.small = small
         self.state = "waiting" if waits else "queued"
         self._reason = Reason(Obstacle.PREDECESSOR) if waits else NO_REASON
+        self._discarded = NO_REASON
         self.bytes_done = 0
         self.bytes_total: int | None = None
         self.bytes_moved = 0
@@ -243,6 +244,16 @@ class Transfer(Attempting):
         if not self._moved:
             self._changed()
 
+    def begin_again(self, why: str) -> None:
+        """
+        Report that the bytes that were here are discarded.
+
+        @param why: the reason, for people.  The transfer has it for as long as it waits for
+            nothing else.
+        """
+        self._discarded = Reason(Obstacle.DISCARDED, detail=why)
+        self.report(bytes_done=0)
+
     # --------------------------------------------------------------- for all
 
     @property
@@ -311,8 +322,9 @@ class Transfer(Attempting):
                 return NO_REASON if self._working is None else Reason(Obstacle.CANCELLATION)
             case "backing-off" if self._attempts is not None:
                 return self._attempts.back_off()
-            case "queued" | "running" if self._request is not None:
-                return self._request.reason()
+            case "queued" | "running":
+                found = NO_REASON if self._request is None else self._request.reason()
+                return self._discarded if found.obstacle is Obstacle.NONE else found
         return NO_REASON
 
     def trouble(self, source: ISource) -> Exception | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tests.jobs.archives.import_case import ImportCase
 from tests.jobs.archives.samples import docker_save, tar
-from tests.jobs.case import HOST, JobsCase
+from tests.jobs.case import HOST, OTHER, JobsCase
 from tests.jobs.isolation.case import ANN, RightsCase, SourcesCase
 from xferd.errors import ConnectionFailed, DiskFull
 from xferd.names import Digest
@@ -53,6 +53,7 @@ class WholeFileTests(JobsCase):
         self.settle()
         self.assertEqual((self.job(job_id)["state"], self.gets(self.blob)), ("running", 0))
         self.assertEqual(self.transfer("download", self.blob)["state"], "queued")
+        self.assertIn("waiting for a download slot", self.transfer("download", self.blob)["why"])
         self.assertFalse(any(partial.has_file for partial in self.opened(self.blob)))
         for image in self.others():
             self.registry.finish(image)
@@ -255,6 +256,24 @@ class BlameTests(SourcesCase):
         self.assertEqual((self.other.distrusted, self.registry.distrusted), ([], []))
         self.assert_idle()
 
+    def test_mixed_explained(self) -> None:
+        """
+        While all bytes are sent again, the transfer says why.
+        """
+        data = self.image.layers[0].blob.read()
+        self.other.stall(self.blob)
+        jobs = self.broken(b"?" + data[1:])
+        self.other.bodies[0].finish()
+        self.settle()
+        self.assertIn(
+            f"the bytes of several sources were wrong together: all are fetched again from {OTHER}",
+            self.transfer("download", self.blob)["why"],
+        )
+        self.other.finish(self.blob)
+        self.settle()
+        for job_id in jobs:
+            self.assert_done(job_id)
+
     def test_second_is_wrong(self) -> None:
         """
         A second source that sends wrong bytes is blamed once it has sent all
@@ -281,8 +300,17 @@ class BlameTests(SourcesCase):
         """
         data = self.image.layers[0].blob.read()
         self.store.blobs.partials[self.blob] = b"?" + data[1:40_000]
-        self.registry.finish(self.blob)
+        self.registry.stall(self.blob)
         job_id = self.pull()
+        self.settle()
+        self.assertEqual(self.transfer("download", self.blob)["why"], "")
+        self.registry.bodies[0].finish()
+        self.settle()
+        self.assertEqual(
+            self.transfer("download", self.blob)["why"],
+            "the bytes that were here before were wrong: all are fetched again",
+        )
+        self.registry.finish(self.blob)
         self.settle()
         self.assert_done(job_id)
         self.assertEqual([body.start for body in self.registry.bodies], [40_000, 0])

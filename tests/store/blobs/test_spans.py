@@ -68,7 +68,7 @@ class NoteTests(SynchronousTestCase):
         A record is read as it was written, has the mode of a private file, and
         can be replaced and removed.
         """
-        for note in (Note(5, ((7, 9), (20, 30))), Note(0)):
+        for note in (Note(5, ((7, 9), (20, 30)), ((3, "f"), (5, "0"))), Note(8, whole=True), Note(0)):
             write_note(self.path, note)
             self.assertEqual(read_note(self.path), note)
         self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o600)
@@ -91,25 +91,28 @@ class NoteTests(SynchronousTestCase):
             {"spans": None},
             {"prefix": -1},
             {"prefix": "many"},
+            {"marks": [[7, "f"], [5, "f"]]},
+            {"marks": [7]},
+            {"marks": None},
         ):
             self.write(**changes)
-            self.assertEqual(read_note(self.path), Note(0), changes)
+            self.assertEqual(read_note(self.path), Note(0, current=False), changes)
         for text in ("", "{", "[]", "{}", "7"):
             with open(self.path, "w") as file:
                 file.write(text)
-            self.assertEqual(read_note(self.path), Note(0), text)
+            self.assertEqual(read_note(self.path), Note(0, current=False), text)
 
     def test_another_boot(self) -> None:
         """
-        A note from before a restart of the machine is not used, since its
+        Of a note from before a restart of the machine only the marks are used, since its
         bytes may not have been flushed; nor is any note if boots cannot be
         distinguished.
         """
-        self.write(boot="another")
-        self.assertEqual(read_note(self.path), Note(0))
+        self.write(boot="another", marks=[[4, "f"]])
+        self.assertEqual(read_note(self.path), Note(0, marks=((4, "f"),), current=False))
         self.patch(spans, "_BOOT", self.mktemp())
         self.write(boot="")
-        self.assertEqual((boot_id(), read_note(self.path)), ("", Note(0)))
+        self.assertEqual((boot_id(), read_note(self.path)), ("", Note(0, current=False)))
 
     def test_overwritten(self) -> None:
         """
@@ -133,3 +136,4 @@ class NoteTests(SynchronousTestCase):
         self.assertEqual(note.within(29), Note(5, ((7, 9),)))
         self.assertEqual(note.within(5), Note(5))
         self.assertEqual(note.within(4), Note(0))
+        self.assertEqual(Note(5, whole=True).within(8), Note(8, whole=True))

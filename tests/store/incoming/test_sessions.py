@@ -14,6 +14,7 @@ from tests.store.support import StoreTestCase
 from xferd.errors import StoreError, TooManyUploads, UploadUnknown
 from xferd.interfaces.incoming import IIncomingBlob
 from xferd.oci import Descriptor
+from xferd.store.blobs import spans
 from xferd.store.incoming.sessions import AGE, RECENT, IncomingBlobs
 
 
@@ -55,6 +56,19 @@ class SessionsTests(IncomingConformance, StoreTestCase):
         again.write(DATA[7:])
         self.result(again.commit(DIGEST))
         self.assertEqual(self.result(self.store.blobs.read(DIGEST)), DATA)
+        self.reopen()
+        self.failure(self.store.incoming.open(APP, incoming.id), UploadUnknown)
+
+    def test_restart_of_machine(self) -> None:
+        """
+        A session ends with the boot of the machine: its bytes may not have been flushed.
+        """
+        incoming = self.begin(DATA[:7])
+        incoming.release()
+        self.patch(spans, "_BOOT", self.mktemp())
+        self.reopen()
+        self.failure(self.store.incoming.open(APP, incoming.id), UploadUnknown)
+        self.assertEqual(os.listdir(os.path.join(self.path, "ingest")), [])
         self.reopen()
         self.failure(self.store.incoming.open(APP, incoming.id), UploadUnknown)
 

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from twisted.internet.defer import Deferred
 
 from tests.store.support import RESERVE, Pools, fetch, layer_descriptor, plant
-from tests.store.test_crash import WANTED, life, migrate, parts, pushes, tidy_life
+from tests.store.test_crash import LARGE, WANTED, life, migrate, parts, pushes, tidy_life
 from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
 from xferd.store.store import Store
@@ -59,10 +59,37 @@ def heal(path: str, say: Any) -> None:
         raise RuntimeError(failures)
 
 
+def marked(path: str, say: Any) -> None:
+    """
+    A blob that arrives in three attempts, each with enough bytes for a mark.
+
+    @param say: called with each step that is done.
+    """
+    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
+    store.open()
+
+    async def live() -> None:
+        await store.start()
+        for size in (300_000, 600_000):
+            blob = await store.blobs.partial(Digest.of(LARGE), len(LARGE))
+            for offset in range(blob.offset, size, 100_000):
+                blob.write(LARGE[offset : offset + 100_000])
+            blob.close()
+        await fetch(store, LARGE)
+        say(f"blob {Digest.of(LARGE)}")
+        await store.stop()
+
+    failures: list[object] = []
+    _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
+    if failures:
+        raise RuntimeError(failures)
+
+
 LIVES: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "life": life,
     "tidy_life": tidy_life,
     "parts": parts,
+    "marked": marked,
     "pushes": pushes,
     "migrate": migrate,
     "heal": heal,

@@ -10,19 +10,22 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.store.power_cut.disk import Disk, Said, Sync, choices, write
 from tests.store.power_cut.recording import record
 from tests.store.support import make_version_1, pull
-from tests.store.test_crash import PARTED, PARTS, SAME, WANTED, CrashCase, life
+from tests.store.test_crash import LARGE, PARTS, SAME, WANTED, CrashCase, life
 from xferd.interfaces.blobs import IPartial
 from xferd.names import Digest
+from xferd.store.blobs.spans import boot_id
 from xferd.store.disk.file_system import remove
 from xferd.store.store import Store
+
+T = TypeVar("T")
 
 ALL: Final = os.environ.get("XFERD_POWER_CUTS") == "all"
 """Whether to try everything, which takes ten minutes."""
@@ -52,6 +55,7 @@ REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
     "tidy_life": frozenset({_SQLITE}),
     "life": frozenset({_SQLITE}),
     "parts": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
+    "marked": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
     "pushes": frozenset({_SQLITE, _NO_NAMES}),
     "heal": frozenset({_SQLITE, _NO_JOBS, "syncfs store"}),
     # Whatever is lost of a migration is done again, with the same names.
@@ -69,12 +73,38 @@ REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
 """By life, the kinds of syncs without which nothing is lost in it."""
 
 
-def missing(partial: IPartial) -> list[tuple[int, int]]:
+def missing(partial: IPartial, size: int) -> list[tuple[int, int]]:
     """
     The parts of the blob that a partial blob lacks.
     """
-    edges = [partial.offset, *(edge for span in partial.spans for edge in span), len(PARTS)]
+    edges = [partial.offset, *(edge for span in partial.spans for edge in span), size]
     return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
+
+
+def chosen_of(items: Iterable[T], most: int) -> list[T]:
+    """
+    Choose some of many items by chance, without a list of all.
+    """
+    chance, found = random.Random(1), list[T]()
+    for number, item in enumerate(items):
+        if number < most:
+            found.append(item)
+        elif (place := chance.randrange(number + 1)) < most:
+            found[place] = item
+    return found
+
+
+def booted(state: dict[str, tuple[int, bytes | None]]) -> dict[str, tuple[int, bytes | None]]:
+    """
+    The same disk, after the next boot of the machine: what was written in this one has the
+    ID of another one.
+    """
+    this, earlier = boot_id().encode(), b"00000000-0000-4000-8000-000000000000"
+    assert len(this) == len(earlier)
+    return {
+        path: (mode, data.replace(this, earlier) if data and path.endswith((".spans", "/boot")) else data)
+        for path, (mode, data) in state.items()
+    }
 
 
 class PowerCutTests(CrashCase):
@@ -82,6 +112,13 @@ class PowerCutTests(CrashCase):
     The commits of a store: blobs, trees, layers, names, journal, pushes, migration,
     quarantine.
     """
+
+    def setUp(self) -> None:
+        """
+        Note what is used of partial blobs.
+        """
+        super().setUp()
+        self.used: set[int] = set()
 
     def recorded(self, name: str) -> Disk:
         """
@@ -135,7 +172,7 @@ class PowerCutTests(CrashCase):
         """
         root = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
         try:
-            write(state, root)
+            write(booted(state), root)
             self.path = os.path.join(root, "store")
             store = self.make()
             store.open()
@@ -170,21 +207,30 @@ class PowerCutTests(CrashCase):
 
     def check_parts(self, store: Store, said: list[str]) -> None:
         """
-        The blob is there if that was reported.  Otherwise the bytes that are there are used
-        if they are right.
+        The blob is there if that was reported.  Otherwise the bytes that are used are right.
         """
-        if not store.blobs.has(PARTED):
+        self.check_arrived(store, said, PARTS)
+
+    def check_marked(self, store: Store, said: list[str]) -> None:
+        """
+        The same with a larger blob, whose bytes are used if they are there.
+        """
+        self.check_arrived(store, said, LARGE)
+
+    def check_arrived(self, store: Store, said: list[str], data: bytes) -> None:
+        """
+        A blob is there, or can be completed.
+        """
+        digest = Digest.of(data)
+        if not store.blobs.has(digest):
             self.assertEqual(said, [])
-            partial = self.successResultOf(store.blobs.partial(PARTED, len(PARTS)))
-            for start, stop in missing(partial):
-                partial.write_at(start, PARTS[start:stop])
-            if self.successResultOf(partial.commit().addCallbacks(lambda _: True, lambda _: False)):
-                return
-            # The bytes that were there were wrong: they have been discarded.
-            partial.write(PARTS)
+            partial = self.successResultOf(store.blobs.partial(digest, len(data)))
+            self.used.add(partial.offset)
+            for start, stop in missing(partial, len(data)):
+                partial.write_at(start, data[start:stop])
             self.successResultOf(partial.commit())
-        self.check(store, [f"blob {PARTED}"])
-        self.assertEqual(PARTS, self.successResultOf(store.blobs.read(PARTED)))
+        self.check(store, [f"blob {digest}"])
+        self.assertEqual(data, self.successResultOf(store.blobs.read(digest)))
 
     def check_push(self, store: Store, said: list[str]) -> None:
         """
@@ -233,6 +279,7 @@ class PowerCutTests(CrashCase):
         "tidy_life": check_life,
         "life": check_completed,
         "parts": check_parts,
+        "marked": check_marked,
         "pushes": check_push,
         "migrate": check_migration,
         "heal": check_healed,
@@ -244,13 +291,16 @@ class PowerCutTests(CrashCase):
         reported as done is there.
         """
         for name in self.checks:
-            states = list(self.states(self.recorded(name)))
-            random.Random(1).shuffle(states)
-            for number, (state, said) in enumerate(states[:STATES]):
+            states = chosen_of(self.states(self.recorded(name)), STATES)
+            self.used.clear()
+            for number, (state, said) in enumerate(states):
                 try:
                     self.survive(name, state, said)
                 except Exception as e:
                     raise AssertionError(f"{name}, state {number} of {len(states)}, after {said[-1:]}") from e
+            if name == "marked":
+                # The bytes of an earlier boot are used, and not only discarded.
+                self.assertEqual(self.used, {0, 300_000, 600_000})
 
     def test_every_sync_counts(self) -> None:
         """

@@ -37,6 +37,12 @@ REST: Final = 30.0
 TURN: Final = 1.0
 """Seconds for which another download that waits for the file can acquire it."""
 
+WRONG: Final = "the bytes that were here before were wrong: all are fetched again"
+"""Why a download begins again, for people."""
+
+MIXED: Final = "the bytes of several sources were wrong together: all are fetched again from {}"
+"""The same, with the source."""
+
 _EARLIER: Final = object()
 """The unknown sender of the bytes that were found in the file."""
 
@@ -143,6 +149,7 @@ class PartialDownload:
             await partial.commit(self._verified)
         except ContentMismatch:
             self._senders.clear()
+            self._transfer.begin_again(WRONG)
             return False
         finally:
             partial.suspend()
@@ -199,10 +206,11 @@ class PartialDownload:
                 await partial.commit(self._verified)
             except ContentMismatch:
                 senders, self._senders = self._senders, set()
-                self._transfer.report(bytes_done=0)
                 if senders <= {source.identity}:
+                    self._transfer.report(bytes_done=0)
                     source.distrust(partial.digest)
                     raise
+                self._transfer.begin_again(WRONG if _EARLIER in senders else MIXED.format(source.label))
                 self._alone = True
                 self._log.warn(
                     "the bytes that several sources sent are not {digest}: all are requested from {source}",

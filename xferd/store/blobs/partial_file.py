@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from xferd.names import Digest
-from xferd.store.blobs.spans import Note, Spans, read_note, remove_note
+from xferd.store.blobs.spans import MARK_LENGTH, Mark, Note, Spans, read_note, remove_note, write_note
 from xferd.store.disk.file_system import trying_to
 
 if TYPE_CHECKING:
@@ -30,12 +30,16 @@ class Opened:
     @ivar offset: the bytes in it up to the first gap.
     @ivar hasher: the hash of these bytes.
     @ivar spans: the parts after the first gap.
+    @ivar marks: the marks of the bytes up to the first gap.
+    @ivar noted: whether there is a note.
     """
 
     fd: int
     offset: int
     hasher: _Hash
     spans: Spans
+    marks: tuple[Mark, ...] = ()
+    noted: bool = False
 
 
 class Stopped(Exception):
@@ -48,8 +52,11 @@ def open_partial(path: str, note_path: str, digest: Digest, size: int | None, st
     """
     Open a partial blob's file and hash its bytes.  Blocking, for a thread.
 
+    If the machine has restarted since, only those bytes are kept whose hash the note
+    has: a power cut may have left a file with its size and without its data.
+
     @param note_path: the note of the bytes that are there; a file without a
-        note has no gaps.
+        note has no gaps, and is of this boot.
     @param size: the bytes of the blob; a larger file is emptied.
     @raise Stopped: C{stop} was set.
     @raise StoreError: the disk refuses.
@@ -60,23 +67,52 @@ def open_partial(path: str, note_path: str, digest: Digest, size: int | None, st
             length = os.fstat(fd).st_size
             if size is not None and length > size:
                 length = 0
-            note = read_note(note_path) if length else None
-            note = Note(length) if note is None else note.within(length)
+            found = read_note(note_path) if length else None
+            note = Note(length, whole=True) if found is None else found.within(length)
+            if not note.current:
+                note, hasher = _checked(fd, note, length, digest, stop)
+            else:
+                hasher = digest.hasher()
             spans = Spans.of([(0, note.prefix), *note.spans])
             here = spans.all()
             # Bytes that the note does not list may be wrong.
             os.ftruncate(fd, here[-1][1] if here else 0)
-            hasher = digest.hasher()
             offset = 0
             if here and here[0][0] == 0:
-                offset = hash_part(fd, 0, here[0][1], hasher, stop)
+                begin = note.prefix if not note.current else 0
+                offset = hash_part(fd, begin, here[0][1], hasher, stop)
                 spans.drop_before(offset)
-            if not spans:
-                remove_note(note_path)
+            marks = tuple(mark for mark in note.marks if mark[0] <= offset)
+            noted = found is not None
+            if noted and not spans:
+                noted = bool(marks)
+                if noted:
+                    write_note(note_path, Note(offset, marks=marks, whole=True))
+                else:
+                    remove_note(note_path)
         except BaseException:
             os.close(fd)
             raise
-        return Opened(fd, offset, hasher, spans)
+        return Opened(fd, offset, hasher, spans, marks, noted)
+
+
+def _checked(fd: int, note: Note, length: int, digest: Digest, stop: Event) -> tuple[Note, _Hash]:
+    """
+    Find the bytes of a note's marks that are still there.
+
+    @param length: the bytes of the file.
+    @return: a note of these alone, and their hash.
+    """
+    hasher, offset, right = digest.hasher(), 0, list[Mark]()
+    for mark in note.marks:
+        trial = hasher.copy()
+        if mark[0] > length or hash_part(fd, offset, mark[0], trial, stop) != mark[0]:
+            break
+        if trial.hexdigest()[:MARK_LENGTH] != mark[1]:
+            break
+        hasher, offset = trial, mark[0]
+        right.append(mark)
+    return Note(offset, marks=tuple(right), current=False), hasher
 
 
 def hash_part(fd: int, offset: int, end: int, hasher: _Hash, stop: Event) -> int:

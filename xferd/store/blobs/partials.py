@@ -24,7 +24,7 @@ from xferd.interfaces.blobs import IFollower, IPartial
 from xferd.names import Digest
 from xferd.store.blobs.partial_file import Opened, create, hash_part
 from xferd.store.blobs.publish import Unsynced, publish
-from xferd.store.blobs.spans import Note, remove_note, write_note
+from xferd.store.blobs.spans import MARK_LENGTH, Note, remove_note, thinned, write_note
 from xferd.store.disk.file_system import refusal
 from xferd.store.disk.trash import Trash
 from xferd.store.paths import Paths
@@ -41,6 +41,9 @@ _READ = 32 * 1024 * 1024
 
 _NOTE = 256 * 1024
 """Bytes between two notes of a file with gaps: those that C{kill -9} may lose."""
+
+_MARK = 8 * 1024 * 1024
+"""Bytes between two marks: those on the disk that a restart of the machine may lose."""
 
 
 @implementer(IPartial)
@@ -78,8 +81,10 @@ class Partial:
         self._spans = opened.spans
         self._path = paths.partial(digest)
         self._note_path = paths.note(digest)
-        self._noted = bool(opened.spans)
+        self._noted = opened.noted
+        self._gaps = bool(opened.spans)
         self._unnoted = 0
+        self._marks = list(opened.marks)
         self._hashing: Event | None = None
         self._waiting: list[Deferred[None]] = []
         self._trouble: StoreError | None = None
@@ -124,8 +129,8 @@ class Partial:
         if offset < self.offset:
             raise StoreError(f"bytes of blob {self.digest} came that are here already")
         try:
-            if not self._noted:
-                self._note()
+            if not self._gaps:
+                self._note(gaps=True)
             self._put(offset, data)
             self._spans.add(offset, offset + len(data))
             self._note_now_and_then(len(data))
@@ -182,9 +187,11 @@ class Partial:
         """
         if self._spans:
             try:
-                self._note()
+                self._note(gaps=True)
             except OSError as e:
                 self._log.warn("cannot write {path}: {error}", path=self._note_path, error=e)
+        else:
+            self._mark_after(_NOTE)
         os.close(self._fd)
         self._fd = -1
         if self.offset == 0 and not self._spans:
@@ -243,6 +250,7 @@ class Partial:
             self._state = "open"
             self._close_if_asked()
             raise
+        self._remove_note()
         self._release("committed")
         followers, self._followers = self._followers, []
         for follower in followers:
@@ -302,6 +310,7 @@ class Partial:
                 raise refusal(e, f"open {self._path}") from e
         self._hasher = self.digest.hasher()
         self._spans.clear()
+        self._marks.clear()
         self._trouble = None
         self.offset = self._reported = 0
         # Only after the file with gaps has been moved away.
@@ -331,6 +340,7 @@ class Partial:
                 self._hash_on()
             else:
                 self._forget_note()
+        self._mark_after(_MARK)
         self._report_soon()
 
     def _hash_on(self) -> None:
@@ -390,10 +400,23 @@ class Partial:
         for waiter in waiting:
             waiter.callback(None)
 
-    def _note(self) -> None:
-        write_note(self._note_path, Note(self.offset, self._spans.all()))
-        self._noted = True
+    def _note(self, *, gaps: bool) -> None:
+        write_note(self._note_path, Note(self.offset, self._spans.all(), tuple(self._marks), not gaps))
+        self._noted, self._gaps = True, gaps
         self._unnoted = 0
+
+    def _mark_after(self, size: int) -> None:
+        """
+        Mark the bytes before the first gap, if C{size} of them came since the last mark.
+        """
+        if self.offset - (self._marks[-1][0] if self._marks else 0) < size:
+            return
+        self._marks = thinned([*self._marks, (self.offset, self._hasher.hexdigest()[:MARK_LENGTH])])
+        try:
+            self._note(gaps=bool(self._spans))
+        except OSError as e:
+            # Only a restart of the machine needs it.
+            self._log.warn("cannot write {path}: {error}", path=self._note_path, error=e)
 
     def _note_now_and_then(self, size: int) -> None:
         """
@@ -401,22 +424,34 @@ class Partial:
         """
         self._unnoted += size
         if self._unnoted >= _NOTE:
-            self._note()
+            self._note(gaps=True)
 
     def _forget_note(self) -> None:
         """
-        Remove the note after the last gap: the file's length suffices.
+        Replace the note after the last gap: the file's length suffices.
         """
         if not self._noted:
             return
         try:
             os.ftruncate(self._fd, self.offset)
-            remove_note(self._note_path)
+            if self._marks:
+                self._note(gaps=False)
+                return
         except OSError as e:
             # An old note is true; bytes that it does not list are fetched again.
+            self._log.warn("cannot replace {path}: {error}", path=self._note_path, error=e)
+            return
+        self._remove_note()
+
+    def _remove_note(self) -> None:
+        if not self._noted:
+            return
+        try:
+            remove_note(self._note_path)
+        except OSError as e:
             self._log.warn("cannot remove {path}: {error}", path=self._note_path, error=e)
         else:
-            self._noted = False
+            self._noted = self._gaps = False
 
     def _report_soon(self) -> None:
         """

@@ -1,22 +1,23 @@
 # -*- test-case-name: tests.store.blobs.test_spans -*-
 """
-The parts of a blob that have arrived out of order, and the note of them beside
-the blob's file.
+The parts of a blob that have arrived out of order, and the note beside the blob's file.
 
 A note stays true after it was written, because bytes are only added.  It is
 written before the first byte after a gap, so that a file with gaps is never
-mistaken for one without.  It is valid until the machine restarts: unflushed
-bytes survive the daemon, but not the machine.
+mistaken for one without.  Its parts are valid until the machine restarts: unflushed
+bytes survive the daemon, but not the machine.  The marks are valid for ever: each is a
+hash of the bytes before it, so that the bytes that are on the disk can be checked.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 _BOOT = "/proc/sys/kernel/random/boot_id"
 _MOST = 64 * 1024
@@ -24,6 +25,15 @@ _MOST = 64 * 1024
 
 _PAGE = 4096
 """Bytes of a page of memory: the kernel writes one as a whole, or not at all."""
+
+MOST_MARKS: Final = 32
+"""Marks of a note, at most: they fit into its page."""
+
+Mark = tuple[int, str]
+"""An offset, and the hash of all bytes before it, shortened to L{MARK_LENGTH} digits."""
+
+MARK_LENGTH: Final = 32
+"""Hexadecimal digits of a mark's hash: 128 bits, as the disk makes mistakes and no attacks."""
 
 
 @define
@@ -94,18 +104,27 @@ class Note:
 
     @ivar prefix: the number of bytes at its beginning.
     @ivar spans: further parts, each a start and a stop, in order.
+    @ivar marks: see L{Mark}, in order.
+    @ivar whole: whether the file has no gaps: all bytes up to its end are there.
+    @ivar current: whether it was written since the machine started.  If not, only the
+        marks count.
     """
 
     prefix: int
     spans: tuple[tuple[int, int], ...] = ()
+    marks: tuple[Mark, ...] = ()
+    whole: bool = False
+    current: bool = True
 
     def within(self, length: int) -> Note:
         """
         The part of it that fits into a file of C{length} bytes.
         """
+        if self.whole:
+            return evolve(self, prefix=length, spans=())
         if self.prefix > length:
-            return Note(0)
-        return Note(self.prefix, tuple(span for span in self.spans if span[1] <= length))
+            return Note(0, marks=self.marks)
+        return evolve(self, spans=tuple(span for span in self.spans if span[1] <= length))
 
 
 def write_note(path: str, note: Note) -> None:
@@ -116,7 +135,14 @@ def write_note(path: str, note: Note) -> None:
 
     @raise OSError: the disk refuses.
     """
-    text = json.dumps({"boot": boot_id(), "prefix": note.prefix, "spans": note.spans}).encode().ljust(_PAGE)
+    values = {
+        "boot": boot_id(),
+        "prefix": note.prefix,
+        "spans": note.spans,
+        "marks": note.marks,
+        "whole": note.whole,
+    }
+    text = json.dumps(values).encode().ljust(_PAGE)
     if len(text) > _PAGE or not _overwrite(path, text):
         temporary = path + ".new"
         with open(temporary, "wb", opener=_private) as file:
@@ -144,7 +170,7 @@ def read_note(path: str) -> Note | None:
     """
     Read a note.
 
-    @return: L{None} if there is no note; an empty one if the note is of an
+    @return: L{None} if there is no note; one that is not current if the note is of an
         earlier boot, or damaged.
     @raise OSError: the disk refuses.
     """
@@ -155,12 +181,27 @@ def read_note(path: str) -> Note | None:
         return None
     try:
         values = json.loads(data)
-        note = Note(int(values["prefix"]), tuple((int(start), int(stop)) for start, stop in values["spans"]))
+        note = Note(
+            int(values["prefix"]),
+            tuple((int(start), int(stop)) for start, stop in values["spans"]),
+            tuple((int(offset), str(text)) for offset, text in values.get("marks", ())),
+            values.get("whole") is True,
+        )
         known = values["boot"] == boot_id() != ""
     except (ValueError, TypeError, KeyError):
-        return Note(0)
+        return Note(0, current=False)
     bounds = [0, note.prefix, *(bound for span in note.spans for bound in span)]
-    return note if known and bounds == sorted(bounds) else Note(0)
+    marks = [0, *(offset for offset, _ in note.marks)]
+    if marks != sorted(marks):
+        return Note(0, current=False)
+    return note if known and bounds == sorted(bounds) else Note(0, marks=note.marks, current=False)
+
+
+def thinned(marks: Sequence[Mark]) -> list[Mark]:
+    """
+    Every other mark, with the last one, if there are too many.
+    """
+    return list(marks) if len(marks) <= MOST_MARKS else [*marks[-1::-2]][::-1]
 
 
 def remove_note(path: str) -> None:

@@ -114,14 +114,17 @@ class IncomingBlobs:
         self._looking: IDelayedCall | None = None
         self._closed = False
 
-    async def load(self) -> None:
+    async def load(self, *, keep: bool = True) -> None:
         """
         Read the sessions of earlier daemons, and remove the files of others.
 
+        @param keep: whether to keep these sessions.  After a restart of the machine, their
+            bytes may not have been flushed; their clients begin other ones.
         @raise StoreError: the disk refuses.
         """
         rows = {row.id: row for row in await self._records.read()}
-        files: dict[str, tuple[int, float]] = await self._threads.run(_sweep, self._paths, set(rows))
+        known = set(rows) if keep else set()
+        files: dict[str, tuple[int, float]] = await self._threads.run(_sweep, self._paths, known)
         for session, row in rows.items():
             if session in files:
                 size, written = files[session]
