@@ -10,6 +10,7 @@ import shutil
 import tarfile
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -25,6 +26,7 @@ from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.ctl import api as http
 from xferd.ctl.address import Address
 from xferd.ctl.client import ENDED, Daemon
+from xferd.ctl.display.board import Board
 from xferd.testing.images import SampleImage, image_of, sample_image, write_layout
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
@@ -149,6 +151,62 @@ class WaitingTests(RestartCase):
         After C{kill -9}.
         """
         await self.rides_out("KILL")
+
+
+class WatchTests(RestartCase):
+    """
+    xferctl watch follows everything over a restart of the daemon.
+    """
+
+    async def continues(self, signal: str) -> None:
+        """
+        The client learns that the stream starts over, and each change of a job's state is
+        reported once.
+        """
+        _, before = self.add(1, 1_000)
+        ended = (await self.daemon.ctl("pull", "--detach", before)).strip()
+        await self.state(ended, "done")
+        watching = deferToThread(self.watch, ended)
+        _, reference = self.add(1, 1_000_000)
+        job_id = (await self.daemon.ctl("pull", "--detach", reference)).strip()
+        await self.fetched(job_id, 300_000)
+        await self.daemon.stop(signal)
+        await self.start()
+        kinds, states = await watching
+        self.assertEqual(kinds.count("begin"), 2)
+        self.assertEqual(states.pop(ended), ["done"])
+        seen = states.pop(job_id)
+        self.assertEqual((seen[-1], states), ("done", {}))
+        self.assertEqual([state for state, after in pairwise(seen) if state == after], [])
+
+    def watch(self, ended: str) -> tuple[list[str], dict[str, list[str]]]:
+        """
+        Watch until another job is done.
+
+        @param ended: a job that is done.
+        @return: the kinds of all events, and by job the states that were reported.
+        """
+        board, kinds, states = Board(), list[str](), dict[str, list[str]]()
+        for event in Daemon([Address.parse(self.daemon.url)], client="me").watch():
+            kinds.append(event.kind)
+            changed = board.update(event)
+            if changed is not None:
+                states.setdefault(changed.job["id"], []).append(changed.state)
+                if changed.ended and changed.job["id"] != ended:
+                    break
+        return kinds, states
+
+    async def test_stopped(self) -> None:
+        """
+        After SIGTERM.
+        """
+        await self.continues("TERM")
+
+    async def test_killed(self) -> None:
+        """
+        After C{kill -9}.
+        """
+        await self.continues("KILL")
 
 
 class CredentialsTests(RestartCase):

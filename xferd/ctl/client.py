@@ -55,6 +55,9 @@ _PAUSES = (0.2, 0.5, 1.0, 2.0)
 PATIENCE = 60.0
 """Seconds to wait for such a daemon: it may be restarting."""
 
+LOST = f"the daemon does not answer; waiting up to {PATIENCE:.0f} s for its restart"
+"""What a C{lost} event says, for people."""
+
 
 def client_name(uid: int) -> str:
     """
@@ -256,18 +259,24 @@ class Daemon:
         Follow all jobs and transfers, without end.
 
         A stream that breaks is resumed after the last event.  Where it cannot
-        be, a C{begin} event precedes the present state of everything.
+        be, as after a restart of the daemon, a C{begin} event precedes the present state of
+        everything.  A C{lost} event reports that the daemon cannot be reached: it has
+        L{PATIENCE} seconds to come back.
         """
-        reconnects, seen = _Reconnects(self._pause), ""
+        reconnects, seen, lost = _Reconnects(self._pause), "", False
         while True:
             error: ClientError | None = None
             try:
                 for event in self._api.stream("/events", seen):
+                    lost = False
                     yield event
                     seen = event.id or seen
                     reconnects.reset()
             except (NoDaemon, Refused) as e:
                 error = e
+                if seen and not lost and (isinstance(e, NoDaemon) or e.code == _INTERRUPTED):
+                    lost = True
+                    yield Event("lost", {}, False)
             reconnects.wait(error)
 
     # --------------------------------------------------------------- archives

@@ -15,7 +15,8 @@ from typing import Any
 from tests.ctl.fake_daemon import Answer, DaemonTestCase, event, job, one_pull, refusal, transfer
 from tests.ctl.run import Terminal, run, run_on_terminal
 from xferd.ctl.address import Address
-from xferd.ctl.client import PATIENCE, Daemon
+from xferd.ctl.client import LOST, PATIENCE, Daemon
+from xferd.ctl.display.board import RECENT
 from xferd.ctl.errors import NoDaemon, Refused
 from xferd.ctl.interrupts import Interrupted
 from xferd.ctl.main import main
@@ -63,6 +64,36 @@ class WatchTests(DaemonTestCase):
         for options in (("--kind", "copy"), ("--host", "quay.io")):
             _, out, _ = self.watch(*options, answers=[Answer(lines=lines)])
             self.assertEqual(out, "j2 copy running quay.io/a/b:1\n")
+
+    def test_restarted(self) -> None:
+        """
+        A daemon that is restarted is waited for, and what its stream begins with is printed only
+        where it differs.
+        """
+        name = "docker.io/library/alpine:latest"
+        others = [job("done", id=f"old{n}") for n in range(RECENT + 3)]
+        before = [line("job", each, "a-1") for each in (*others, job())]
+        after = [line("job", each, "b-1") for each in (*others, job(), job("done"))]
+        gone = refusal(503, "INTERRUPTED", "xferd is stopping")
+        _, out, _ = self.watch(answers=[Answer(lines=before, whole=False), gone, gone, Answer(lines=after)])
+        self.assertEqual(
+            out.splitlines(),
+            [
+                *(f"old{n} pull done {name}" for n in range(RECENT + 3)),
+                f"j1 pull running {name}",
+                LOST,
+                f"j1 pull done {name}",
+            ],
+        )
+
+    def test_json_restarted(self) -> None:
+        """
+        With C{--json}, a line says that a stream starts over.
+        """
+        first, second = line("job", job(), "a-1"), line("job", job("done"), "b-1")
+        answers = [Answer(lines=[first], whole=False), Answer(lines=[second])]
+        _, out, _ = self.watch("--json", answers=answers)
+        self.assertEqual([json.loads(each)["kind"] for each in out.splitlines()], ["job", "begin", "job"])
 
     def test_json(self) -> None:
         """

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.fake_daemon import job, layer, transfer
 from xferd.ctl.api import Event
+from xferd.ctl.display import board as module
 from xferd.ctl.display.board import RECENT, Board
 
 
@@ -97,6 +98,26 @@ class BoardTests(SynchronousTestCase):
         self.assertNotIn("t2", text)
         board.update(Event("job", job(client="you@there"), False))
         self.assertNotIn("j1", "\n".join(board.lines(100, 30)))
+
+    def test_reported_once(self) -> None:
+        """
+        Of a stream that starts over, only changes are reported.
+        """
+        board = self.board(("job", job()))
+        self.assertIsNone(board.update(Event("begin", {}, False)))
+        self.assertIsNone(board.update(Event("job", job(), False)))
+        changed = board.update(Event("job", job("done"), True))
+        assert changed is not None
+        self.assertEqual(changed.state, "done")
+
+    def test_remembered(self) -> None:
+        """
+        The states of the newest jobs are remembered, and no more.
+        """
+        self.patch(module, "KNOWN", 2)
+        board = self.board(*[("job", job("done", id=f"j{n}")) for n in range(3)])
+        self.assertIsNone(board.update(Event("job", job("done", id="j2"), False)))
+        self.assertIsNotNone(board.update(Event("job", job("done", id="j0"), False)))
 
     def test_lost(self) -> None:
         """

@@ -10,6 +10,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
+from xferd.ctl.client import LOST
 from xferd.ctl.commands.arguments import Command, add_json
 from xferd.ctl.commands.filters import JOB_KINDS, JOB_STATES, Filter, add_filters
 from xferd.ctl.display.board import Board
@@ -101,13 +102,20 @@ def _draw(session: Session, board: Board) -> None:
 def _print(args: Namespace, session: Session, board: Board) -> None:
     """
     Print each event, or a line for each change of a job's state.
+
+    In JSON, C{begin} precedes the present state of everything where a stream starts over:
+    what was known before is void.
     """
+    begun = False
     for event in session.daemon.watch():
         changed = board.update(event)
         if args.json:
-            if event.kind not in ("begin", "lost"):
+            if event.kind != "lost" and (begun or event.kind != "begin"):
                 line = {"kind": event.kind, "data": event.data, "final": event.final}
                 print(json_line(line), file=session.stdout, flush=True)
+            begun = True
+        elif event.kind == "lost":
+            print(LOST, file=session.stdout, flush=True)
         elif changed is not None:
             words = [clean(changed.job.get("id")), changed.kind, changed.state, changed.title, changed.error]
             print(" ".join(filter(None, words)), file=session.stdout, flush=True)
@@ -120,7 +128,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _arguments,
         watch,
         "On a terminal it fills the screen until q or Ctrl-C.  The arrow keys select a job, c cancels it, "
-        "and / filters by words.  Elsewhere it prints a line when a job changes its state.",
+        "and / filters by words.  Elsewhere it prints a line when a job changes its state.  It continues "
+        "after a restart of the daemon, and reports no change twice.",
         ("xferctl watch", "xferctl watch --mine", "xferctl watch --json --kind pull"),
     )
 }

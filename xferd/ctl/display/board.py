@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 RECENT: Final = 5
 """The number of ended jobs that the board keeps."""
 
+KNOWN: Final = 10_000
+"""The number of jobs whose last state is remembered, so that no change is reported twice."""
+
 _ROOMY: Final = 16
 """The height of a terminal from which empty lines separate the parts."""
 
@@ -58,13 +61,15 @@ class Board:
         self._lock = Lock()
         self._jobs: dict[str, dict[str, Any]] = {}
         self._transfers: dict[str, dict[str, Any]] = {}
+        self._states: dict[str, object] = {}
         self._lost = False
 
     def update(self, event: Event) -> JobView | None:
         """
         Apply an event.
 
-        @return: the job, if it is shown and its state changed.
+        @return: the job, if it is shown and its state changed.  What was reported before a stream
+            started over is not reported again.
         """
         with self._lock:
             return self._update(event)
@@ -83,7 +88,6 @@ class Board:
             if self._chosen is not None and not self._chosen(event.data):
                 self._jobs.pop(key, None)
                 return None
-            before = self._jobs.get(key, {})
             self._jobs[key] = event.data
             if event.data.get("state") in ENDED:
                 # The newest end is the last.
@@ -91,9 +95,16 @@ class Board:
                 ended = [k for k, job in self._jobs.items() if job.get("state") in ENDED]
                 for old in ended[:-RECENT]:
                     del self._jobs[old]
-            if before.get("state") != event.data.get("state"):
+            if self._has_changed(key, event.data.get("state")):
                 return JobView(event.data)
         return None
+
+    def _has_changed(self, key: str, state: object) -> bool:
+        before = self._states.pop(key, None)
+        self._states[key] = state
+        if len(self._states) > KNOWN:
+            del self._states[next(iter(self._states))]
+        return state != before
 
     def job(self, job_id: str) -> JobView | None:
         """
