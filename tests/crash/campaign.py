@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle, pairwise
+from itertools import cycle
 from random import Random
 from typing import Any
 
@@ -14,7 +14,7 @@ from attrs import define, field
 
 from tests.crash.site import ENDS, PATIENCE, Kill, Site, Wrong
 from tests.crash.store_check import StoreCheck
-from tests.crash.traffic import STEP, moved_twice
+from tests.crash.traffic import STEP, lives, moved_twice
 from tests.crash.work import KINDS, Work, remove
 from xferd.ctl.client import ENDED
 from xferd.testing.registry import Registry
@@ -222,10 +222,9 @@ class _Round:
         Count the bytes that were moved twice after each kill.
         """
         kills = [kill for kill in self._kills if kill.victim in ENDS]
-        logs = [*(kill.log for kill in kills), self._work.source.log]
-        lives = [logs[0], *(log[len(earlier) :] for earlier, log in pairwise(logs))]
+        answers = lives([(kill.log, kill.answered) for kill in kills], self._work.source.log)
         told = []
-        for kill, again in zip(kills, moved_twice(lives), strict=True):
+        for kill, again in zip(kills, moved_twice(answers), strict=True):
             queues = kill.queues
             twice, most = max(0, again - queues.unsent), queues.streams * STEP + queues.received
             if twice > most:

@@ -11,11 +11,11 @@ from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.crash.traffic import Queues, queues
+from tests.crash.traffic import Queues, queues, transports
 from tests.integration.peers import PeerFailed
 from tests.integration.programs import Xferd
 from tests.integration.test_daemon import API
@@ -51,6 +51,7 @@ class Kill:
     @ivar staged: the entries of C{staging/}.
     @ivar queues: the sockets with the registry that sends.
     @ivar log: the exchanges of this registry as they were.
+    @ivar answered: the number of its exchanges when the connections of a killed daemon were gone.
     """
 
     after: float
@@ -59,6 +60,7 @@ class Kill:
     staged: int
     queues: Queues
     log: Sequence[Exchange]
+    answered: int = 0
 
     def __str__(self) -> str:
         return (
@@ -166,9 +168,14 @@ class Site:
         os.kill(chosen, signal.SIGKILL)
         if chosen == pid:
             await self.daemon.stop("KILL")
+            deadline = self.reactor.seconds() + PATIENCE
+            while transports(source):
+                if self.reactor.seconds() > deadline:
+                    raise Wrong("the connections of a killed daemon stay")
+                await self.sleep(0.01)
         else:
             os.kill(pid, signal.SIGCONT)
-        return kill
+        return evolve(kill, answered=len(source.log))
 
     def begin_start(self) -> Deferred[None]:
         """

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.crash.site import Wrong
 from tests.crash.store_check import StoreCheck
-from tests.crash.traffic import moved_twice
+from tests.crash.traffic import lives, moved_twice
 from tests.soak import SLACK, WARM_UP, Sample, Soak
 from tests.store.support import StoreTestCase, pull, sample
 from xferd.testing.answers import Exchange
@@ -110,6 +110,18 @@ class MovedTwiceTests(SynchronousTestCase):
         self.assertEqual(
             moved_twice([[get("a", 100), get("a", 9, "bytes=60-")], [get("a", 40, "bytes=69-")]]), [0]
         )
+
+    def test_too_late(self) -> None:
+        """
+        The answers to requests that were under way at a kill are no daemon's: the next daemon, which
+        is killed before it requests anything, was not sent them.
+        """
+        late = [get("a", 100), get("b", 100)]
+        fetched = [get("a", 100), get("b", 100)]
+        log = [*late, *fetched]
+        self.assertEqual(moved_twice(lives([([], 2), (late, 2)], log)), [0, 0])
+        # Those that were sent before the kill count.
+        self.assertEqual(moved_twice(lives([(late[:1], 2), (late, 2)], log)), [100, 0])
 
 
 class SoakTests(SynchronousTestCase):

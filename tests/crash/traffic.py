@@ -55,13 +55,30 @@ def queues(registry: Registry) -> Queues:
         elif int(local.split(":")[1], 16) == port:
             unsent += sending
     sending_now = sum(e.state == "open" and e.method == "GET" and "/blobs/" in e.path for e in registry.log)
-    return Queues(max(sending_now, unread), received, unsent + sum(map(_buffered, _transports(registry))))
+    return Queues(max(sending_now, unread), received, unsent + sum(map(_buffered, transports(registry))))
 
 
-def _transports(registry: Registry) -> Iterable[Any]:
+def transports(registry: Registry) -> Sequence[Any]:
+    """
+    The connections of a registry.
+    """
     connections = registry._connections
     assert connections is not None
     return [connection.transport for connection in connections.protocols]
+
+
+def lives(ends: Sequence[tuple[Sequence[Exchange], int]], log: Sequence[Exchange]) -> list[list[Exchange]]:
+    """
+    The answers that each daemon got.
+
+    @param ends: for each kill the log as it was, and the length of the log when the connections of the
+        killed daemon were gone.  What came between are answers to its last requests, which no
+        daemon got.
+    @param log: the log now.
+    """
+    begins = [0, *(length for _, length in ends)]
+    logs = [*(known for known, _ in ends), log]
+    return [list(known[begin:]) for begin, known in zip(begins, logs, strict=True)]
 
 
 def _buffered(transport: Any) -> int:
