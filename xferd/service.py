@@ -412,6 +412,7 @@ class Daemon(Service):
             await self.jobs.start()
             if self.fleet is not None:
                 self.fleet.start(self.store)
+            await self.jobs.mirror.resume(self.registry.upstream)
             await self.engines.start()
             if self.engines.engines:
                 self.jobs.image_uses.start()

@@ -283,7 +283,7 @@ class JournalTests(JournalConformance, StoreTestCase):
         database = sqlite3.connect(self.file)
         database.executescript(
             "DROP TABLE host; ALTER TABLE daemon DROP COLUMN salt; DROP TABLE incoming_upload;"
-            "DROP TABLE blob_origin;"
+            "DROP TABLE blob_origin; DROP TABLE fill;"
             "ALTER TABLE job DROP COLUMN request; ALTER TABLE job DROP COLUMN crashes;"
             "ALTER TABLE attempt DROP COLUMN bytes_moved;"
             "PRAGMA user_version = 8;"

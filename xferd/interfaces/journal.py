@@ -15,6 +15,7 @@ from zope.interface import Attribute, Interface
 
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
+from xferd.oci import Descriptor
 
 
 @frozen
@@ -66,6 +67,20 @@ class UnfinishedJob:
     record: Mapping[str, Any]
     request: Mapping[str, Any] | None
     crashes: int = 0
+
+
+@frozen
+class UnfinishedFill:
+    """
+    A download for clients of the mirror, which goes on without them.
+
+    @ivar repository: the upstream's repository, as the catalog names it.
+    @ivar begun: how often it was begun again by later daemons.
+    """
+
+    repository: Repository
+    blob: Descriptor
+    begun: int = 0
 
 
 class IJournal(Interface):
@@ -184,6 +199,21 @@ class IJournal(Interface):
         """
         The records of hosts and accounts, in the order in which they were
         recorded.
+        """
+
+    def record_fill(fill: UnfinishedFill) -> Deferred[None]:
+        """
+        Record a fill of the mirror, in place of an earlier record.
+        """
+
+    def forget_fill(repository: Repository, digest: Digest) -> Deferred[None]:
+        """
+        Remove the record of a fill.
+        """
+
+    def fills() -> Deferred[list[UnfinishedFill]]:
+        """
+        The fills that were recorded, the oldest first.
         """
 
     def record_holder(repository: Repository, digest: Digest) -> Deferred[None]:

@@ -6,14 +6,14 @@ fetched while it is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from xferd.interfaces.registry import IRepository
-from xferd.names import Digest
+from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 
 
@@ -232,6 +232,14 @@ class IMirror(Interface):
     def sent(source: IRepository, size: int) -> None:
         """
         Report that a client got bytes of a blob.
+        """
+
+    def resume(find: Callable[[Repository], Awaitable[IRepository | None]]) -> Deferred[None]:
+        """
+        Begin the downloads again that an earlier daemon left unfinished.
+
+        @param find: returns an upstream's repository by its name in the catalog, or
+            L{None} if it needs a client's credentials, or is no upstream any more.
         """
 
     def figures() -> Mapping[str, UpstreamFigures]:

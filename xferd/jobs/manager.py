@@ -248,6 +248,7 @@ class Jobs:
         """
         until = self._clock.seconds() + grace
         self._restarts.stop()
+        self.mirror.stop()
         self._uploads.keep_sessions()
         self.image_uses.stop()
         ending = DeferredList(self._runner.stop(grace), consumeErrors=True)

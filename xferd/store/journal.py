@@ -16,9 +16,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedJob
+from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedFill, UnfinishedJob
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
+from xferd.oci import Descriptor
 from xferd.store.database import Database, Statement
 from xferd.store.job_record import encode_record
 from xferd.store.journal_schema import MIGRATIONS
@@ -94,6 +95,13 @@ _FORGET_HOSTS = "DELETE FROM host WHERE used < :before"
 _HOSTS = "SELECT host, account, used, record FROM host ORDER BY number"
 # Replaced, so that the highest number is the one seen last.
 _RECORD_HOLDER = "INSERT OR REPLACE INTO holder (host, path, digest) VALUES (:host, :path, :digest)"
+_RECORD_FILL = """
+    INSERT INTO fill (host, path, digest, media_type, size, begun)
+    VALUES (:host, :path, :digest, :media_type, :size, :begun)
+    ON CONFLICT (host, path, digest) DO UPDATE SET begun = excluded.begun
+"""
+_FORGET_FILL = "DELETE FROM fill WHERE host = :host AND path = :path AND digest = :digest"
+_FILLS = "SELECT host, path, digest, media_type, size, begun FROM fill ORDER BY number"
 _HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY number DESC LIMIT ?"
 
 KEPT_JOBS = 10_000
@@ -295,6 +303,29 @@ class Journal(Database):
 
     def holders(self, host: str, digest: Digest) -> Deferred[list[Repository]]:
         return self._threads.run(self._holders, host, digest)
+
+    def record_fill(self, fill: UnfinishedFill) -> Deferred[None]:
+        """
+        Written within L{LAG}.  Cancelling waits for the disk.
+        """
+        names, blob = _names(fill.repository, fill.blob.digest), fill.blob
+        facts = {"media_type": blob.media_type, "size": blob.size, "begun": fill.begun}
+        return self._add(_RECORD_FILL, {**names, **facts}, LAG)
+
+    def forget_fill(self, repository: Repository, digest: Digest) -> Deferred[None]:
+        """
+        Written within L{LAG}.  Cancelling waits for the disk.
+        """
+        return self._add(_FORGET_FILL, _names(repository, digest), LAG)
+
+    def fills(self) -> Deferred[list[UnfinishedFill]]:
+        return self._threads.run(self._fills)
+
+    def _fills(self) -> list[UnfinishedFill]:
+        return [
+            UnfinishedFill(Repository(host, path), Descriptor(kind, Digest.parse(digest), size), begun)
+            for host, path, digest, kind, size, begun in self._read(_FILLS, ())
+        ]
 
     def _interrupted(self) -> list[UnfinishedJob]:
         return [

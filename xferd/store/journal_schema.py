@@ -171,5 +171,17 @@ MIGRATIONS: Final = (
     """
     ALTER TABLE attempt ADD COLUMN bytes_moved INTEGER;
     """,
+    """
+    CREATE TABLE fill (
+        number INTEGER PRIMARY KEY,
+        host TEXT NOT NULL,
+        path TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        media_type TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        begun INTEGER NOT NULL,
+        UNIQUE (host, path, digest)
+    );
+    """,
 )
 """The statements that bring a database of version n to version n + 1."""

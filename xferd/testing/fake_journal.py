@@ -12,7 +12,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedJob
+from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedFill, UnfinishedJob
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
 from xferd.testing.gate import Gate
@@ -39,6 +39,7 @@ class FakeJournal:
     @ivar recorded_keys: the idempotency keys, in order.
     @ivar sessions: the unfinished uploads.
     @ivar host_records: the records of hosts and accounts, in order.
+    @ivar recorded_fills: the unfinished fills of the mirror.
     @ivar held: which repository has which blob, the newest first.
     """
 
@@ -53,6 +54,7 @@ class FakeJournal:
         self.held: list[tuple[Repository, Digest]] = []
         self.recorded_keys: list[IdempotencyKey] = []
         self.host_records: list[HostRecord] = []
+        self.recorded_fills: dict[tuple[Repository, Digest], UnfinishedFill] = {}
         self.requests: dict[str, Mapping[str, Any]] = {}
         self.all_requests: list[Mapping[str, Any]] = []
         self._crashes: dict[str, int] = {}
@@ -158,6 +160,17 @@ class FakeJournal:
 
     def hosts(self) -> Deferred[list[HostRecord]]:
         return self._gate.enter("journal.hosts").addCallback(lambda _: list(self.host_records))
+
+    def record_fill(self, fill: UnfinishedFill) -> Deferred[None]:
+        self.recorded_fills[fill.repository, fill.blob.digest] = fill
+        return self._gate.enter("journal.fill", fill.blob.digest)
+
+    def forget_fill(self, repository: Repository, digest: Digest) -> Deferred[None]:
+        self.recorded_fills.pop((repository, digest), None)
+        return self._gate.enter("journal.forget_fill", digest)
+
+    def fills(self) -> Deferred[list[UnfinishedFill]]:
+        return self._gate.enter("journal.fills").addCallback(lambda _: list(self.recorded_fills.values()))
 
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
         self.held = [(r, d) for r, d in self.held if (r, d) != (repository, digest)]

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from xferd.interfaces.registry import IRegistries, IRepository
     from xferd.interfaces.store import IStore
     from xferd.jobs.local.manifests import LocalManifests
+    from xferd.names import Repository
     from xferd.oci import Document
     from xferd.v2.rights.rights import Rights
     from xferd.v2.streamed import Receiver, StreamingRequest
@@ -121,6 +122,13 @@ class Registry:
         """
         self._rights.reload(settings)
         self._names = Names(settings)
+
+    async def upstream(self, name: Repository) -> IRepository | None:
+        """
+        See L{IMirror.resume<xferd.interfaces.mirror.IMirror.resume>}.
+        """
+        target = self._names.of_listed(name)
+        return None if target is None else await self._rights.upstream(target)
 
     def site(self, trust: Trust) -> Site:
         """

@@ -24,6 +24,7 @@ from attrs import evolve, frozen
 from xferd.errors import BadReference, NotFound
 from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.names import HUB_NAMES, Reference, Repository
+from xferd.realms import unlisted
 from xferd.v2.settings import RegistrySettings, UpstreamSettings
 
 
@@ -98,6 +99,20 @@ class Names:
         if not self._default:
             raise NotFound(f"{name} names no registry, and there is no default upstream")
         return self._upstream(self._default, name)
+
+    def of_listed(self, name: Repository) -> Target | None:
+        """
+        Find the repository of an upstream.
+
+        @param name: its name in the catalog.
+        @return: L{None} if the settings do not name the upstream, or not with this policy.
+        """
+        repository, policy = unlisted(name)
+        try:
+            target = self._upstream(repository.host, repository.path)
+        except (NotFound, BadReference):
+            return None
+        return target if target.upstream is not None and target.upstream.policy == policy else None
 
     def _own(self, path: str) -> Target:
         _check_plain(path)

@@ -7,9 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.store.conformance.base import DIGEST, Conformance
-from xferd.interfaces.journal import HostRecord, IdempotencyKey
+from xferd.interfaces.journal import HostRecord, IdempotencyKey, UnfinishedFill
 from xferd.interfaces.registry import UploadSession
 from xferd.names import Digest, Repository
+from xferd.oci import Descriptor
 
 
 def job(number: int, state: str = "running") -> dict[str, Any]:
@@ -199,6 +200,22 @@ class JournalConformance(Conformance):
         There is a salt.
         """
         self.assertEqual(len(self.store.journal.salt), 32)
+
+    def test_fills(self) -> None:
+        """
+        The fills that were not forgotten are read, each once and as it was recorded last,
+        the oldest first.
+        """
+        a, b = Repository("r.example", "a"), Repository("account@r.example", "b")
+        blob = Descriptor("application/octet-stream", DIGEST, 7)
+        journal = self.store.journal
+        for fill in (UnfinishedFill(b, blob), UnfinishedFill(a, blob), UnfinishedFill(b, blob, 2)):
+            self.result(journal.record_fill(fill))
+        expected = [UnfinishedFill(b, blob, 2), UnfinishedFill(a, blob)]
+        self.assertEqual(self.result(journal.fills()), expected)
+        self.result(journal.forget_fill(b, Digest.of(b"another")))
+        self.result(journal.forget_fill(b, DIGEST))
+        self.assertEqual(self.result(journal.fills()), expected[1:])
 
     def test_holders(self) -> None:
         """

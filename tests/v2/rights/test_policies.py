@@ -6,6 +6,7 @@ upstreams.
 from __future__ import annotations
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -16,9 +17,10 @@ from tests.v2.rights.users import basic, bearer, write_htpasswd
 from tests.web.fakes import Answer
 from xferd.credentials import Credentials
 from xferd.errors import ConnectionFailed, Denied
+from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.interfaces.registry import IRepository
 from xferd.names import Digest, Repository
-from xferd.realms import PUBLIC
+from xferd.realms import PASS, POLICIES, PUBLIC, listed
 from xferd.testing.fake_registry import FakeRegistry, FakeRepository, Request
 from xferd.testing.fakes import FakeRegistries
 from xferd.testing.images import sample_image
@@ -399,3 +401,39 @@ class PassTests(PolicyCase):
         """
         self.assert_refused({"Authorization": "Basic x"}, 401)
         self.assertEqual(self.ask(f"/v2/secret/blobs/{Digest.of(b'x')}", ANN).status, 404)
+
+
+class ContinuedTests(PolicyCase):
+    """
+    The repositories from which the next daemon continues downloads.
+    """
+
+    def found(self, name: Repository) -> IRepository | None:
+        """
+        The upstream's repository of a name in the catalog.
+        """
+        result: IRepository | None = self.successResultOf(Deferred.fromCoroutine(self.v2.upstream(name)))
+        return result
+
+    def test_policies(self) -> None:
+        """
+        It continues with the credentials that the policy demands, and not at all where the
+        policy has changed, or where each client needs credentials of its own.
+        """
+        name = Repository(HOST, "secret")
+        for policy in POLICIES:
+            self.change(policy=policy)
+            for other in POLICIES:
+                found = self.found(listed(name, other))
+                if policy == other != PASS:
+                    assert found is not None
+                    self.assertEqual(found.name, listed(name, policy))
+                else:
+                    self.assertIsNone(found, (policy, other))
+
+    def test_unknown(self) -> None:
+        """
+        An upstream that the settings do not name any more, and an own repository, are none.
+        """
+        for host in (OTHER, LOCAL_HOST):
+            self.assertIsNone(self.found(Repository(host, "secret")))

@@ -24,6 +24,7 @@ from xferd.interfaces.store import IStore
 from xferd.jobs.blobs.download import DownloadManager
 from xferd.jobs.deferreds import unless_failed
 from xferd.jobs.mirror.arriving_blob import ArrivingBlob
+from xferd.jobs.mirror.fills import Fills
 from xferd.jobs.mirror.known import Known
 from xferd.jobs.mirror.pass_through import PassThrough
 from xferd.jobs.mirror.provenance import Provenance
@@ -81,8 +82,7 @@ class MirroredBlobs:
     ) -> None:
         """
         @param passing: the manager of downloads that are not kept.
-        @param store_turn: makes the turn in which a download waits for a slot that
-            no client waits for.
+        @param store_turn: see L{Fills}.
         @param traffic: counts hits, misses and bytes.
         """
         self._store = store
@@ -93,11 +93,9 @@ class MirroredBlobs:
         self._room = Room(store.free_space)
         self._passing = passing
         self._clock = clock
-        self._store_turn = store_turn
         self._traffic = traffic
         self._numbers = count(1)
-        # The store is a watcher of each fill: it goes on when its clients leave.
-        self._fills: dict[Hashable, Watcher[None]] = {}
+        self.fills = Fills(store, layers, clock=clock, store_turn=store_turn, traffic=traffic)
         self._locks: dict[Digest, tuple[DeferredLock, int]] = {}
         self._long: Counter[Digest] = Counter()
         self._confirmed: ExpiringDict[tuple[Hashable, Digest], tuple[float, Descriptor]]
@@ -152,7 +150,7 @@ class MirroredBlobs:
 
         if self._room.is_short:
             return await unkept(start)
-        watcher = self._fill(source, blob, turn)
+        watcher = self.fills.begin(source, blob, turn)
         try:
             here = max(self._layers.growth(blob, source).size, self._store.blobs.partial_size(blob.digest))
             if start > here + FAR:
@@ -181,27 +179,6 @@ class MirroredBlobs:
             return await unkept(start)
         finally:
             watcher.release()
-
-    def _fill(self, source: IRepository, blob: Descriptor, turn: Turn) -> Watcher[None]:
-        """
-        Have the store fetch a blob, whoever reads it.
-
-        @return: a watcher for the client, which the caller releases.
-        """
-        key = blob.digest, self._layers.scope(source)
-        watcher = self._layers.fetch(blob, source, turn, prove=True)
-        if key not in self._fills:
-            kept = self._fills[key] = self._layers.fetch(blob, source, self._store_turn())
-
-            def ended(result: object) -> None:
-                del self._fills[key]
-                kept.release()
-                if result is None:
-                    from_peers = kept.transfer.extra.get("from_peers", 0)
-                    self._traffic.fetched(source.host, max(0, blob.size - from_peers))
-
-            _ = kept.result().addBoth(ended)
-        return watcher
 
     async def _flowing(self, watcher: Watcher[None], source: IRepository, blob: Descriptor) -> None:
         """

@@ -5,7 +5,7 @@ The content of upstream registries, for clients of xferd's own registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -28,7 +28,7 @@ from xferd.jobs.mirror.manifests import MirroredManifests
 from xferd.jobs.mirror.questions import Questions
 from xferd.jobs.mirror.traffic import Traffic
 from xferd.jobs.mirror.upstream_manifests import UpstreamManifests
-from xferd.names import Digest
+from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
@@ -118,6 +118,15 @@ class Mirror:
 
     def sent(self, source: IRepository, size: int) -> None:
         self._traffic.sent(source.host, size)
+
+    def resume(self, find: Callable[[Repository], Awaitable[IRepository | None]]) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._blobs.fills.resume(find))
+
+    def stop(self) -> None:
+        """
+        Leave the fills to the next daemon.
+        """
+        self._blobs.fills.stop()
 
     def figures(self) -> Mapping[str, UpstreamFigures]:
         return self._traffic.figures()

@@ -9,6 +9,7 @@ from collections.abc import Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING
 
+from xferd.realms import PASS
 from xferd.v2.rights.access import Access, Grant
 from xferd.v2.rights.guesses import Guesses
 from xferd.v2.rights.htpasswd import HtpasswdFile
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from xferd.interfaces.catalog import ICatalog
     from xferd.interfaces.reactor import WallClock
-    from xferd.interfaces.registry import IKeychain, IRegistries
+    from xferd.interfaces.registry import IKeychain, IRegistries, IRepository
     from xferd.names import Digest, Repository
     from xferd.store.threads import Threads
     from xferd.v2.names import Target
@@ -113,6 +114,17 @@ class Rights:
         See L{Access.of}.
         """
         return await self._access.of(request, target, action, manifest=manifest, blob=blob)
+
+    async def upstream(self, target: Target) -> IRepository | None:
+        """
+        The repository of an upstream, for work that the daemon continues.
+
+        @return: L{None} if each client needs credentials of its own.
+        @raise CredentialsUnavailable: a helper of the daemon's user fails.
+        """
+        if target.upstream is None or target.upstream.policy == PASS:
+            return None
+        return await self._sources.find(target, None)
 
     async def readable(self, request: HTTPRequest, repositories: Sequence[Repository]) -> list[Repository]:
         """
