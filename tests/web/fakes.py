@@ -850,6 +850,12 @@ class FakeImages:
         """
         raise NotImplementedError
 
+    def layers_changed(self) -> Deferred[None]:
+        """
+        xferd.web does not call this.
+        """
+        raise NotImplementedError
+
     def put(self, image: Image) -> Deferred[None]:
         """
         Set an image's name.

@@ -286,6 +286,12 @@ class IImages(Interface):
             fails.
         """
 
+    def layers_changed() -> Deferred[None]:
+        """
+        Report to those that L{follow} the names that layers of images have other trees, or are
+        gone.  It waits for them.
+        """
+
     def put(image: Image) -> Deferred[None]:
         """
         Set the name of an image, durably; another image of this name loses it.

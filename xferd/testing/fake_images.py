@@ -70,6 +70,10 @@ class FakeImages:
     def follow(self, changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
         self._followers.append((changed, settled))
 
+    def layers_changed(self) -> Deferred[None]:
+        self._report()
+        return Deferred.fromCoroutine(self._settle())
+
     def put(self, image: Image) -> Deferred[None]:
         return Deferred.fromCoroutine(self._put(image))
 
@@ -108,6 +112,9 @@ class FakeImages:
         self._named[image.reference] = evolve(image, pinned=pinned)
         self.note(image.reference)
         self._report()
+        await self._settle()
+
+    async def _settle(self) -> None:
         for _, settled in self._followers:
             await settled()
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from twisted.internet.defer import succeed
+
 from tests.jobs.case import HOST, JobsCase
 from xferd.errors import Denied, NotFound
 from xferd.interfaces.integrity import Damage
@@ -180,6 +182,9 @@ class TreeTests(VerifyCase):
             Damage("etc/passwd", "has other content"),
             Damage("etc/new", "is not part of the layer"),
         ]
+        self.seen: list[bool] = []
+        outdated = self.store.trees.is_outdated
+        self.store.images.follow(lambda: self.seen.append(outdated(self.diff_id)), lambda: succeed(None))
 
     def test_healed(self) -> None:
         """
@@ -196,6 +201,7 @@ class TreeTests(VerifyCase):
         self.assertEqual((job["result"]["trees"], job["result"]["healed"]), ("2", "2"))
         self.assertEqual(self.gets(self.layer), gets)
         self.assertFalse(self.store.trees.is_outdated(self.diff_id))
+        self.assertEqual(self.seen, [False])
 
     def test_without_blob(self) -> None:
         """
@@ -222,6 +228,7 @@ class TreeTests(VerifyCase):
             self.assertIn("wants credentials", finding["why"])
             self.assertEqual(finding["kept"], f"quarantine/tree-sha256-{self.diff_id.hex}")
         self.assertEqual(self.store.layers.registered, {})
+        self.assertEqual(len(self.seen), 1)
 
     def test_no_record(self) -> None:
         """

@@ -151,8 +151,9 @@ class ImagesConformance(Conformance):
         self.assertEqual(seen, [])
         self.result(images.put(wanted.image))
         self.result(images.pin(wanted.image.reference, True))
+        self.result(images.layers_changed())
         self.result(images.remove(wanted.image.reference))
-        self.assertEqual(seen, [[False], [True], []])
+        self.assertEqual(seen, [[False], [True], [True], []])
 
     def test_settled(self) -> None:
         """
@@ -166,5 +167,8 @@ class ImagesConformance(Conformance):
         put = images.put(wanted.image)
         self.assertFalse(put.called)
         self.assertIsNotNone(images.get(wanted.image.reference))
+        changed = images.layers_changed()
+        self.assertFalse(changed.called)
         settled.callback(None)
         self.result(put)
+        self.result(changed)

@@ -99,6 +99,7 @@ async def renew_image(
                 await watcher.result()
             finally:
                 watcher.release()
+        await store.images.layers_changed()
         return [text for text in warnings if text is not None]
     finally:
         end_use()

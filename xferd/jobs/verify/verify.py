@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -86,6 +86,7 @@ class Verify:
         self._clock = clock
         self._busy = busy
         self._checked = checked
+        self._replaced = False
         self._counts = {"blobs": 0, "trees": 0, "bytes": 0, "damaged": 0, "healed": 0}
 
     async def run(self) -> dict[str, str]:
@@ -122,6 +123,9 @@ class Verify:
         finally:
             fitting.stop()
             await ended
+            # Also where the job is cancelled, which then does not wait.
+            shown = self._store.images.layers_changed() if self._replaced else succeed(None)
+        await shown
         self._job.result = {name: str(number) for name, number in self._counts.items()}
         left = self._counts["damaged"] - self._counts["healed"]
         if left:
@@ -212,6 +216,7 @@ class Verify:
         self._count("bytes", tree.size)
         if damages:
             findings = [self._found("tree", str(tree.diff_id), each, tree.names) for each in damages]
+            self._replaced = True
             await integrity.condemn_tree(tree.diff_id)
             why = await self._renew(tree, row)
             if why:

@@ -127,6 +127,13 @@ class Images:
     def follow(self, changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
         self._followers.append((changed, settled))
 
+    def layers_changed(self) -> Deferred[None]:
+        """
+        Cancelling ends the wait.
+        """
+        self._report()
+        return Deferred.fromCoroutine(self._settle())
+
     def put(self, image: Image) -> Deferred[None]:
         """
         Cancelling waits for the disk.
@@ -173,8 +180,18 @@ class Images:
     async def _put(self, image: Image) -> None:
         self._check(image)
         await self._writes.add((image.reference, image))
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """
+        Wait for those that follow the names.
+        """
         for _, settled in self._followers:
             await settled()
+
+    def _report(self) -> None:
+        for changed, _ in self._followers:
+            changed()
 
     async def _pin(self, reference: Reference, pinned: bool) -> Image:
         await self._writes.add((reference, pinned))
@@ -216,8 +233,7 @@ class Images:
                 self._last_used.forget(reference)
             elif not isinstance(wanted, bool):
                 self._last_used.note(reference)
-        for changed, _ in self._followers:
-            changed()
+        self._report()
 
     def _set(self, reference: Reference, image: Image | None) -> None:
         name = str(reference)
