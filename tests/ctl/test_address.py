@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.ctl.address import Address, UnixHTTPConnection, candidate_addresses
+from xferd.ctl.address import Address, candidate_addresses
 from xferd.ctl.errors import BadAddress
 
 
@@ -111,7 +111,7 @@ class AddressTests(SynchronousTestCase):
 
 class UnixTests(SynchronousTestCase):
     """
-    Tests for L{UnixHTTPConnection}.
+    Connections to unix sockets.
     """
 
     def test_crowded(self) -> None:
@@ -127,13 +127,16 @@ class UnixTests(SynchronousTestCase):
         self.addCleanup(door.close)
         door.bind(path)
         door.listen(0)
-        callers = [UnixHTTPConnection(path, 30.0) for _ in range(2)]
-        for caller in callers:
-            self.addCleanup(caller.close)
-        callers[0].connect()
-        late = Thread(target=callers[1].connect)
+        connected = []
+
+        def connect() -> None:
+            connected.append(Address("unix", path).connect(30.0))
+            self.addCleanup(connected[-1].close)
+
+        connect()
+        late = Thread(target=connect)
         late.start()
-        for _ in callers:
+        for _ in range(2):
             door.accept()[0].close()
         late.join()
-        self.assertIsNotNone(callers[1].sock)
+        self.assertEqual(len(connected), 2)

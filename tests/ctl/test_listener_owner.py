@@ -67,7 +67,7 @@ def listening(uid: int, *, unix: str = "") -> Iterator[tuple[Address, int]]:
                 yield address, reads
             finally:
                 # So that a child that has had no connection ends.
-                with address._replace(named=True).connect(5).sock:
+                with address._replace(named=True).connect(5):
                     pass
         os.close(reads)
 
@@ -176,7 +176,7 @@ class GuessTests(SynchronousTestCase):
             ["limits"],
         ):
             with listening(OTHER) as (address, received):
-                self.patch(address_module, "DEFAULT_URL", str(address))
+                self.patch(address_module, "DEFAULT", address)
                 self.patch(sys, "stdin", io.StringIO("hunter2\n"))
                 outcome = run(argv, {"HOME": self.home, "PATH": os.environ["PATH"]})
                 self.assertEqual(os.read(received, 100), b"", argv)
@@ -191,13 +191,13 @@ class GuessTests(SynchronousTestCase):
         fake.start()
         self.addCleanup(fake.stop)
         fake.on("GET", "/jobs", Answer([]))
-        self.patch(address_module, "DEFAULT_URL", fake.url)
+        self.patch(address_module, "DEFAULT", Address.parse(fake.url))
         self.assertEqual(Daemon(candidate_addresses(None, {}, 0), client="me").jobs(), [])
 
     def test_nothing(self) -> None:
         """
         If nothing listens, that is reported.
         """
-        self.patch(address_module, "DEFAULT_URL", "http://127.0.0.1:1")
+        self.patch(address_module, "DEFAULT", Address("http", "127.0.0.1", 1))
         daemon = Daemon(candidate_addresses(None, {}, 0), client="me")
         self.assertIn("(connection refused)", str(self.assertRaises(NoDaemon, daemon.jobs)))

@@ -8,19 +8,14 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from http.client import HTTPConnection, HTTPSConnection
 from typing import TYPE_CHECKING, NamedTuple
 
 from xferd.ctl.errors import BadAddress
 from xferd.ctl.listener_owner import check_owner
-from xferd.http_urls import split_url
 from xferd.paths import ROOT_SOCKET, default_socket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-DEFAULT_URL = "http://127.0.0.1:9337"
-"""The daemon's default TCP address; it listens on a unix socket as well."""
 
 
 class Address(NamedTuple):
@@ -53,6 +48,8 @@ class Address(NamedTuple):
             if path and "\0" not in path:
                 return cls("unix", path)
         elif text.isprintable():
+            from xferd.http_urls import split_url  # noqa: PLC0415 - slow to import, and for these alone
+
             try:
                 parts = split_url(text)
                 if parts.scheme in ("http", "https") and parts.hostname and parts.username is None:
@@ -62,7 +59,7 @@ class Address(NamedTuple):
                 pass
         raise BadAddress(f"{text!r} is not a daemon's address; use http://HOST:PORT or unix:PATH")
 
-    def connect(self, timeout: float) -> HTTPConnection:
+    def connect(self, timeout: float) -> socket.socket:
         """
         Connect.
 
@@ -70,56 +67,61 @@ class Address(NamedTuple):
         @raise OSError: the connection fails, or the user did not name the
             address and its listener belongs to another user.
         """
-        connection: HTTPConnection
         if self.scheme == "unix":
-            connection = UnixHTTPConnection(self.name, timeout)
-        elif self.scheme == "https":
-            connection = HTTPSConnection(self.name, self.port, timeout=timeout)
+            connection = _connect_unix(self.name, timeout)
         else:
-            connection = HTTPConnection(self.name, self.port, timeout=timeout)
-        connection.connect()
-        if not self.named:
-            try:
-                check_owner(connection.sock)
-            except BaseException:
-                connection.close()
-                raise
+            port = self.port or (443 if self.scheme == "https" else 80)
+            connection = socket.create_connection((self.name, port), timeout)
+        try:
+            if self.scheme == "https":
+                import ssl  # noqa: PLC0415 - slow to import, and for these addresses alone
+
+                connection = ssl.create_default_context().wrap_socket(connection, server_hostname=self.name)
+            if not self.named:
+                check_owner(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    @property
+    def authority(self) -> str:
+        """
+        The value of a request's header C{Host}.
+        """
+        if self.scheme == "unix":
+            return "localhost"
+        host = f"[{self.name}]" if ":" in self.name else self.name
+        return host if self.port is None else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         if self.scheme == "unix":
             return f"unix:{self.name}"
-        host = f"[{self.name}]" if ":" in self.name else self.name
-        return f"{self.scheme}://{host}{'' if self.port is None else f':{self.port}'}{self.prefix}"
+        return f"{self.scheme}://{self.authority}{self.prefix}"
 
 
-class UnixHTTPConnection(HTTPConnection):
+DEFAULT = Address("http", "127.0.0.1", 9337)
+"""The daemon's default TCP address; it listens on a unix socket as well."""
+
+
+def _connect_unix(path: str, timeout: float) -> socket.socket:
     """
-    HTTP over a unix socket.
+    Connect to a unix socket.
+
+    Python's own timeout makes the socket non-blocking, and Linux refuses
+    a non-blocking connect with C{EAGAIN} while the listen queue is full
+    (unix(7)).  C{SO_SNDTIMEO} waits for a place in the queue instead.
     """
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        """
-        Connect to the socket's path.
-
-        Python's own timeout makes the socket non-blocking, and Linux refuses
-        a non-blocking connect with C{EAGAIN} while the listen queue is full
-        (unix(7)).  C{SO_SNDTIMEO} waits for a place in the queue instead.
-        """
-        assert self.timeout is not None
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            limit = struct.pack("ll", int(self.timeout), int(self.timeout % 1 * 1e6))
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            self.sock.connect(self._path)
-            self.sock.settimeout(self.timeout)
-        except BaseException:
-            self.sock.close()
-            raise
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        connection.connect(path)
+        connection.settimeout(timeout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def candidate_addresses(host: str | None, environ: Mapping[str, str], uid: int) -> list[Address]:
@@ -135,4 +137,4 @@ def candidate_addresses(host: str | None, environ: Mapping[str, str], uid: int) 
         return [Address.parse(host)]
     sockets = dict.fromkeys((default_socket(environ, uid), ROOT_SOCKET))
     found = [Address("unix", path) for path in sockets if os.access(path, os.W_OK)]
-    return [address._replace(named=False) for address in (*found, Address.parse(DEFAULT_URL))]
+    return [address._replace(named=False) for address in (*found, DEFAULT)]

@@ -1,22 +1,23 @@
 # -*- test-case-name: tests.ctl.test_client -*-
 """
-Requests to the daemon's HTTP API and their answers, as blocking code on
-C{http.client}: a command line client must start fast.
+Requests to the daemon's HTTP API and their answers, as blocking code: a command
+line client must start fast.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from http.client import HTTPException, IncompleteRead
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xferd.ctl import http
 from xferd.ctl.errors import NoDaemon, NotXferd, Refused
+from xferd.ctl.http import BadResponse
 from xferd.ctl.text import clean
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Mapping
-    from http.client import HTTPConnection, HTTPMessage, HTTPResponse
     from types import TracebackType
 
     from xferd.ctl.address import Address
@@ -57,10 +58,10 @@ class Response:
     """
     The answer to one request, with its body still to be read.
 
-    @ivar headers: its headers.
+    @ivar headers: its headers; their names are in lower case.
     """
 
-    def __init__(self, connection: HTTPConnection, response: HTTPResponse) -> None:
+    def __init__(self, connection: socket.socket, response: http.Response) -> None:
         self._connection = connection
         self._response = response
         self.headers = response.headers
@@ -135,7 +136,7 @@ class Download:
             while left and (piece := self._response.read(min(left, _PIECE))):
                 left -= len(piece)
                 yield piece
-        except (OSError, HTTPException) as e:
+        except (OSError, BadResponse) as e:
             raise NoDaemon(f"the daemon at {self._source} ended the archive early: {reason(e)}") from e
         if left:
             raise NoDaemon(f"the daemon at {self._source} ended the archive early; see the daemon's log")
@@ -158,7 +159,7 @@ class API:
         @param token: the API's bearer token, for a daemon that requires one.
         """
         self._addresses = addresses
-        self._headers = {"X-Xferd-Client": client, "Connection": "close"}
+        self._headers = {"X-Xferd-Client": client, "Connection": "close", "Accept-Encoding": "identity"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 
@@ -192,17 +193,17 @@ class API:
         """
         connection = self._connect(timeout)
         address = self._addresses[0]
-        headers = {**self._headers, **(headers or {}), "Accept": accept}
+        headers = {"Host": address.authority, **self._headers, **(headers or {}), "Accept": accept}
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         if data is not None:
             headers["Content-Type"] = "application/octet-stream" if isinstance(body, bytes) else _JSON
         try:
-            connection.request(method, f"{address.prefix}/api/v1{path}", data, headers)
-            response = connection.getresponse()
+            response = http.send(connection, method, f"{address.prefix}/api/v1{path}", headers, data)
             if 200 <= response.status < 300:
                 return Response(connection, response)
             answer = response.read(_MAX_ANSWER)
-        except (OSError, HTTPException, ValueError) as e:
+            response.close()
+        except (OSError, BadResponse, ValueError) as e:
             connection.close()
             raise NoDaemon(f"the daemon at {address} does not answer: {reason(e)}") from e
         except BaseException:
@@ -257,7 +258,7 @@ class API:
         value, headers = self._value("GET", path)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.not_xferd()
-        link = re.fullmatch(r'<[^>?]*(\?[^>]*)>; rel="next"', headers.get("Link") or "")
+        link = re.fullmatch(r'<[^>?]*(\?[^>]*)>; rel="next"', headers.get("link") or "")
         return value, None if link is None else path.partition("?")[0] + link[1]
 
     def stream(
@@ -272,7 +273,7 @@ class API:
         """
         headers = {**(headers or {}), **({"Last-Event-ID": after} if after else {})}
         with self.request("GET", path, None, headers, accept=_EVENTS, timeout=_SILENCE) as response:
-            if after is not None and response.headers.get("Xferd-Resumed") != "true":
+            if after is not None and response.headers.get("xferd-resumed") != "true":
                 yield Event("begin", {}, False)
             yield from self.events(response)
 
@@ -284,7 +285,7 @@ class API:
         """
         accept = f"{_EVENTS}, {_JSON}"
         response = self.request("POST", path, body, headers, accept=accept, timeout=_SILENCE)
-        if response.headers.get("Content-Type") == _EVENTS:
+        if response.headers.get("content-type") == _EVENTS:
             yield from self.events(response)
         else:
             # It had ended before the response began.
@@ -301,7 +302,7 @@ class API:
             while True:
                 try:
                     line = response.line()
-                except (OSError, HTTPException, ValueError):
+                except (OSError, BadResponse, ValueError):
                     return
                 if not line.endswith(b"\n"):
                     return
@@ -319,8 +320,8 @@ class API:
         """
         accept = f"{_EVENTS}, {_JSON}"
         response = self.request("POST", path, body, headers, accept=accept, timeout=_SILENCE)
-        object_id = (response.headers.get("Location") or "").rpartition("/")[2]
-        if object_id and response.headers.get("Content-Type") == _EVENTS:
+        object_id = (response.headers.get("location") or "").rpartition("/")[2]
+        if object_id and response.headers.get("content-type") == _EVENTS:
             return response, object_id
         value = self._read_json(response)
         if isinstance(value, dict):
@@ -353,7 +354,7 @@ class API:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = ANSWER_TIMEOUT,
-    ) -> tuple[object, HTTPMessage]:
+    ) -> tuple[object, Mapping[str, str]]:
         response = self.request(method, path, body, headers, timeout=timeout)
         return self._read_json(response), response.headers
 
@@ -361,12 +362,12 @@ class API:
         with response:
             try:
                 return _json(response.read())
-            except (OSError, HTTPException) as e:
+            except (OSError, BadResponse) as e:
                 raise NoDaemon(
                     f"the daemon at {self._addresses[0]} ended its answer early: {reason(e)}"
                 ) from e
 
-    def _connect(self, timeout: float) -> HTTPConnection:
+    def _connect(self, timeout: float) -> socket.socket:
         failures = []
         for address in self._addresses:
             try:
@@ -401,8 +402,6 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, OSError) and error.strerror:
         return clean(error.strerror).lower()
-    if isinstance(error, IncompleteRead):
-        return "the answer ended early"
     return clean(error) or "no reason given"
 
 

@@ -13,7 +13,6 @@ import socket
 import time
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from xferd.ctl.api import API, Download, Event
 from xferd.ctl.errors import ArchiveLost, ClientError, NoDaemon, Refused, UsageError
@@ -344,7 +343,7 @@ class Daemon:
         """
         response = self._api.request(
             "GET",
-            f"/archives/{quote(reference, safe='/:@')}?format={form}",
+            f"/archives/{_quoted(reference, safe='/:@')}?format={form}",
             None,
             headers,
             accept="application/x-tar, application/json",
@@ -366,7 +365,7 @@ class Daemon:
 
         @param platform: the platform that it must have; L{None} for any.
         """
-        query = "" if platform is None else f"?platform={quote(platform, safe='/')}"
+        query = "" if platform is None else f"?platform={_quoted(platform, safe='/')}"
         return self._api.request_object("GET", _image_path(reference) + query)
 
     def renew(self, reference: str) -> list[str]:
@@ -459,7 +458,7 @@ class Daemon:
 
         @return: its name, as the daemon has it.
         """
-        return self._api.request_object("DELETE", f"/hosts/{quote(host, safe=':')}")
+        return self._api.request_object("DELETE", f"/hosts/{_quoted(host, safe=':')}")
 
     def try_login(self, host: str, auth: Mapping[str, str]) -> None:
         """
@@ -544,7 +543,7 @@ class Daemon:
         @raise ClientError: the fill failed, or the connection is lost.
         """
         body = {"reference": reference} | ({} if namespace is None else {"namespace": namespace})
-        for event in self._api.post_events(f"/engines/{quote(name, safe='')}/fill", body, headers):
+        for event in self._api.post_events(f"/engines/{_quoted(name, safe='')}/fill", body, headers):
             error = event.data.get("error")
             if isinstance(error, dict):
                 raise ClientError(clean(error.get("message")))
@@ -557,7 +556,7 @@ class Daemon:
         """
         Remove the snapshots of a containerd that the daemon's settings do not name any more.
         """
-        return self._api.request_object("DELETE", f"/engines/{quote(name, safe='')}")
+        return self._api.request_object("DELETE", f"/engines/{_quoted(name, safe='')}")
 
     def examination(self) -> list[dict[str, Any]]:
         """
@@ -618,9 +617,18 @@ def _ids(jobs: list[dict[str, Any]], prefix: str) -> list[str]:
     return [found for job in jobs if (found := clean(job.get("id"))).startswith(prefix)]
 
 
+def _quoted(text: str, safe: str = "/") -> str:
+    """
+    A part of a path; only the characters in C{safe} stand for themselves.
+    """
+    from urllib.parse import quote  # noqa: PLC0415 - slow to import, and not for lists
+
+    return quote(text, safe=safe)
+
+
 def _job_path(job_id: str) -> str:
-    return f"/jobs/{quote(job_id, safe='')}"
+    return f"/jobs/{_quoted(job_id, safe='')}"
 
 
 def _image_path(reference: str) -> str:
-    return f"/images/{quote(reference, safe='/:@')}"
+    return f"/images/{_quoted(reference, safe='/:@')}"

@@ -11,8 +11,6 @@ from xferd.ctl.client import ENDED
 from xferd.ctl.columns import Column
 from xferd.ctl.commands.arguments import Command, add_printing, add_progress
 from xferd.ctl.commands.filters import JOB_KINDS, JOB_STATES, Filter, add_filters
-from xferd.ctl.commands.follow import follow
-from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import JobView, RowView, count
 from xferd.ctl.display.lists import job_columns
 from xferd.ctl.display.timing import timing_facts
@@ -118,6 +116,10 @@ def _follow(args: Namespace, session: Session) -> None:
     """
     if args.form not in (None, "table", "json") or args.template is not None:
         raise UsageError("--follow prints progress, or events with --json; leave -o and --format out")
+    # Listing jobs needs neither.
+    from xferd.ctl.commands.follow import follow  # noqa: PLC0415
+    from xferd.ctl.display.choose import choose_display  # noqa: PLC0415
+
     display = choose_display(args, session)
     found = session.daemon.job_named(args.job, session.daemon.job)
     try:

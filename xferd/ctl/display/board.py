@@ -31,7 +31,7 @@ _ROOMY: Final = 16
 """The height of a terminal from which empty lines separate the parts."""
 
 _DIRECTIONS: Final = {"download": "in", "upload": "out"}
-_TRANSFER_ORDER: Final = ("running", "backing-off", "waiting")
+_TRANSFER_ORDER: Final = ("running", "backing-off", "queued")
 _JOB_ORDER: Final = ("running", "queued")
 
 
