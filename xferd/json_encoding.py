@@ -6,9 +6,18 @@ JSON as the API sends it: one line of ASCII, without spaces.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from json import JSONEncoder
 from typing import Any
+
+
+@lru_cache(maxsize=1024)
+def rfc3339(seconds: float) -> str:
+    """
+    A point in time as the API writes it, UTC with milliseconds.
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def encode(value: object) -> bytes:

@@ -39,12 +39,12 @@ from xferd.interfaces.engines import EngineContext
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.registry import IKeychain
 from xferd.jobs.isolation import ISOLATED
-from xferd.jobs.job import rfc3339
 from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.local.manifests import LocalManifests
 from xferd.jobs.local.registries import LocalRegistries
 from xferd.jobs.manager import Jobs
 from xferd.jobs.mirror.repositories import list_repositories
+from xferd.json_encoding import rfc3339
 from xferd.listeners import Listener, own_hosts, parse_endpoint
 from xferd.mutual_certificate import MutualCertificate
 from xferd.names import Repository

@@ -5,7 +5,7 @@ Tests for L{xferd.jobs.reasons}.
 from __future__ import annotations
 
 from tests.transfer.case import EngineTests, SlotWork
-from xferd.jobs.reasons import describe, snapshot
+from xferd.jobs.reasons import describe, explain
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
@@ -13,7 +13,7 @@ from xferd.transfer.slots import Slots
 
 WORDS = {
     NO_REASON: "",
-    Reason(Obstacle.HOLD, detail="the disk is full"): "the disk is full",
+    Reason(Obstacle.DISK, detail="the disk is full"): "the disk is full",
     Reason(Obstacle.PAUSE, 12, "one.example"): "one.example asked to wait 12 s",
     Reason(Obstacle.INTERVAL, 9, "one.example"): (
         "one.example permits few more requests; the next one is made in 9 s"
@@ -33,7 +33,24 @@ WORDS = {
     Reason(Obstacle.DISCARDED, detail="some bytes were wrong"): "some bytes were wrong",
     Reason(Obstacle.BANDWIDTH): "slowed by the download limit",
     Reason(Obstacle.BACK_OFF, 5, "cut"): "trying again in 5 s: cut",
-    Reason(Obstacle.WORK, detail="waiting for the parent layer"): "waiting for the parent layer",
+    Reason(Obstacle.DOWNLOAD): "waiting for its download",
+    Reason(Obstacle.UNPACKING): "waiting for its bytes to be unpacked",
+    Reason(Obstacle.PARENT): "waiting for the parent layer",
+    Reason(Obstacle.TOKEN, detail="one.example"): "waiting for a token for one.example",
+    Reason(
+        Obstacle.HELPER, detail="docker-credential-x"
+    ): "waiting for the credential helper docker-credential-x",
+    Reason(Obstacle.CONFIRMATION, detail="one.example"): (
+        "waiting for one.example to confirm that it has the blob"
+    ),
+    Reason(Obstacle.MOUNT, detail="one.example"): (
+        "waiting for one.example to mount the blob from another repository"
+    ),
+    Reason(Obstacle.SILENCE, 12, "one.example"): "no bytes for 12 s from one.example",
+    Reason(Obstacle.SILENCE, 5): "no bytes for 5 s",
+    Reason(Obstacle.WORKER): "waiting for a free unpacking worker",
+    Reason(Obstacle.WRITING): "waiting for the disk to write it",
+    Reason(Obstacle.WORK, detail="waiting for rain"): "waiting for rain",
     Reason(Obstacle.FILE_DESCRIPTORS): "waiting for file descriptors: all are in use",
     Reason(Obstacle.PREDECESSOR): "waiting for its predecessor's work to end",
     Reason(Obstacle.CANCELLATION): "waiting for its work to end",
@@ -53,6 +70,18 @@ class ReasonsTests(EngineTests):
         self.assertEqual({reason.obstacle for reason in WORDS}, set(Obstacle))
         for reason, words in WORDS.items():
             self.assertEqual(describe(reason, "download"), words)
+
+    def test_silence(self) -> None:
+        """
+        The text of silence names what is missing, by the kind of the transfer.
+        """
+        reason = Reason(Obstacle.SILENCE, 4, "one.example")
+        for kind, words in {
+            "upload": "no bytes for 4 s to one.example",
+            "document": "no answer for 4 s from one.example",
+            "unpacking": "no bytes unpacked for 4 s",
+        }.items():
+            self.assertEqual(describe(reason, kind), words)
 
     def test_nouns(self) -> None:
         """
@@ -87,6 +116,6 @@ class ReasonsTests(EngineTests):
         ]
         self.turn()
         self.assertEqual(
-            [snapshot(watcher.transfer)["why"] for watcher in watchers],
+            [explain(watcher.transfer).why for watcher in watchers],
             ["", "waiting for a small download slot, 1st in line"],
         )

@@ -15,6 +15,7 @@ from xferd.errors import BadLayer, ConnectionFailed
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.progress import PULSE, Mailbox
+from xferd.transfer.reason import Obstacle
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
@@ -114,7 +115,7 @@ class TransferCases(EngineTests):
                 self.assertLessEqual(self.slots.in_use, 3)
                 await self.steps(transfer)
             passed.append(transfer)
-            with transfer.wait("waiting for the parent layer"):
+            with transfer.wait(Obstacle.WORK, "waiting for the parent layer"):
                 waiting.append(Deferred())
                 await waiting[-1]
 
@@ -214,10 +215,10 @@ class Pull:
                 below = registrations.request(chain[:-1], register, digest=chain[-2], turn=turn)
             blob = self._downloads.request(chain[-1], work, digest=chain[-1], source=ONE, turn=turn)
             try:
-                with transfer.wait("waiting for the blob"):
+                with transfer.wait(Obstacle.WORK, "waiting for the blob"):
                     content = await blob.result()
                 if below is not None:
-                    with transfer.wait("waiting for the parent layer"):
+                    with transfer.wait(Obstacle.WORK, "waiting for the parent layer"):
                         await below.result()
                 self.registered.append("/".join(chain))
                 return content

@@ -307,7 +307,7 @@ class ChainTests(EngineTests):
 
             async def work(transfer: Transfer) -> Any:
                 try:
-                    with transfer.wait("waiting for the parent layer"):
+                    with transfer.wait(Obstacle.WORK, "waiting for the parent layer"):
                         return await parent.result()
                 finally:
                     parent.release()

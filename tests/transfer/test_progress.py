@@ -155,6 +155,7 @@ class PulseTests(SynchronousTestCase):
         self.clock = Clock()
         self.beat = Pulse(self.clock)
         self.pulses: list[float] = []
+        self.looks: list[float] = []
         self.watchers = 1
 
     def pulse(self) -> int:
@@ -163,6 +164,26 @@ class PulseTests(SynchronousTestCase):
         """
         self.pulses.append(self.clock.seconds())
         return self.watchers
+
+    def look(self) -> bool:
+        """
+        Record the time, and decline after the third look.
+        """
+        self.looks.append(self.clock.seconds())
+        return len(self.looks) < 3
+
+    def test_looks(self) -> None:
+        """
+        A transfer that is watched is looked at each second, until it declines or has ended;
+        no timer is left.
+        """
+        self.beat.watch(self)
+        self.beat.watch(self)
+        self.clock.pump([0.5] * 10)
+        self.assertEqual(self.looks, [1.0, 2.0, 3.0])
+        self.beat.watch(self)
+        self.beat.ended(self)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_rate(self) -> None:
         """
@@ -214,6 +235,12 @@ class PulseTests(SynchronousTestCase):
                 beat.moved(self)
                 return 1
 
+            def look(self) -> bool:
+                """
+                Decline.
+                """
+                return False
+
         slow = [Slow(name) for name in "abcd"]
         for thing in slow:
             beat.moved(thing)
@@ -240,6 +267,12 @@ class PulseTests(SynchronousTestCase):
                 Fail.
                 """
                 raise ValueError
+
+            def look(self) -> bool:
+                """
+                Decline.
+                """
+                return False
 
         self.beat.moved(Broken())
         self.beat.moved(self)

@@ -239,7 +239,7 @@ class ReportTests(EngineTests):
 
         async def work(transfer: Transfer) -> None:
             try:
-                with transfer.wait("waiting for the parent layer"):
+                with transfer.wait(Obstacle.WORK, "waiting for the parent layer"):
                     await parent
             except BadLayer:
                 await Deferred()

@@ -80,6 +80,7 @@ JOB: JobJSON = {
     "findings": [],
     "restart": None,
     "why": "",
+    "reason": None,
     "until": None,
     "timing": None,
 }
@@ -100,6 +101,7 @@ TRANSFER: TransferJSON = {
     "streams": 1,
     "source": "docker.io/library/alpine",
     "why": "",
+    "reason": None,
     "until": None,
     "created": "2026-01-02T03:04:05.000Z",
     "jobs": ["j1"],

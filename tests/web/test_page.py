@@ -423,7 +423,14 @@ class PageTests(TestCase):
         """
         world = World()
         waiting = {"state": "queued", "why": "waits up to 60 s for its client"}
-        world.jobs.present = [Event("job", job(**waiting, until="2026-01-02T03:04:05Z"))]
+        reason = {
+            "what": "client",
+            "whom": "ci",
+            "since": None,
+            "until": "2026-01-02T03:04:05Z",
+            "place": None,
+        }
+        world.jobs.present = [Event("job", job(**waiting, reason=reason))]
         page = await self.load(world)
         # That time has passed; a second is the least that is shown.
         self.assertIn("waits up to 1 s for its client", page)

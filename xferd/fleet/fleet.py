@@ -56,7 +56,7 @@ from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.registry import IKeychain
 from xferd.interfaces.store import IStore
 from xferd.jobs.deferreds import gather
-from xferd.jobs.job import rfc3339
+from xferd.json_encoding import rfc3339
 from xferd.mutual_certificate import is_certified
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor

@@ -6,7 +6,7 @@ sizes in bytes, times in RFC 3339, UTC.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypedDict
 
 
@@ -112,8 +112,57 @@ class JobJSON(TypedDict):
     findings: list[FindingJSON]
     restart: str | None
     why: str
+    reason: ReasonJSON | None
     until: str | None
     timing: TimingJSON | None
+
+
+REASONS: Final[Mapping[str, str]] = {
+    "queue": "a slot, in a queue",
+    "host-limit": "a slot: the host has as many as it may have",
+    "thin-line": "a slot: more streams are too slow at the host",
+    "pause": "the end of a pause that the host asked for",
+    "interval": "the next request that the host's quota permits",
+    "back-off": "the next attempt, after one that failed",
+    "silence": "bytes, or the answer, of the host; without a host, of the unpacker",
+    "token": "a token for the host",
+    "helper": "a credential helper",
+    "confirmation": "the host's confirmation that it has the blob",
+    "mount": "the host, which mounts the blob from another repository",
+    "download": "the download of the same blob",
+    "unpacking": "the unpacking of the layer",
+    "worker": "a free unpacking worker",
+    "parent": "the registration of the layer below",
+    "turn": "the blobs before it",
+    "disk": "free space on the disk",
+    "writing": "the disk, which writes what has come",
+    "file-descriptors": "file descriptors",
+    "predecessor": "the end of cancelled work of the same key",
+    "cancellation": "the end of its own cancelled work",
+    "work": "something else, in words alone",
+    "client": "the client of a job, after a restart of the daemon",
+    "credentials": "credentials of the client, after a restart of the daemon",
+    "restart": "the next start of the daemon",
+    "lent": "nothing: it moves in a further slot",
+    "slow": "nothing: it moves, and slowly",
+    "discarded": "nothing: it moves again, as the bytes that were here were discarded",
+    "bandwidth": "nothing: it moves as fast as a limit permits",
+}
+"""The values of C{what} in a reason, and what each of them waits for."""
+
+
+class ReasonJSON(TypedDict):
+    """
+    The reason for C{why} as data: what is waited for (see L{REASONS}), the host or program
+    that has to act, or an empty string, when the wait began, when it ends, where known, and
+    the place in the queue, counted from 1, in a queue.
+    """
+
+    what: str
+    whom: str
+    since: str | None
+    until: str | None
+    place: int | None
 
 
 class LayerJSON(TypedDict):
@@ -131,6 +180,7 @@ class LayerJSON(TypedDict):
     unpacked: int
     transfer: str | None
     why: str
+    reason: ReasonJSON | None
 
 
 class JobDetailsJSON(JobJSON):
@@ -163,6 +213,7 @@ class TransferJSON(TypedDict):
     streams: int
     source: str
     why: str
+    reason: ReasonJSON | None
     until: str | None
     created: str
     jobs: list[str]

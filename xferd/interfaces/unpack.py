@@ -73,6 +73,7 @@ class ILayerTask(IFollower):
         "CancelledError. If it fails before the blob is sealed, the bytes may be wrong, not the layer."
     )
     progress: UnpackProgress = Attribute("The newest progress.")
+    queued: bool = Attribute("Whether it has bytes to read, and waits for a worker.")
 
 
 class IUnpacker(Interface):

@@ -22,7 +22,8 @@ from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.stored import no_image, no_image_yet, stored_image
-from xferd.jobs.job import ENDED, rfc3339
+from xferd.jobs.job import ENDED
+from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Reference
 
 

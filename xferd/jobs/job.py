@@ -5,9 +5,7 @@ A job: one client's request, with its state, its layers and its result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from attrs import define, field
@@ -15,12 +13,15 @@ from attrs import define, field
 from xferd.credentials import Credentials
 from xferd.errors import MAX_MESSAGE, XferdError
 from xferd.interfaces.job_json import ErrorJSON, FindingJSON, JobDetailsJSON, JobJSON, LayerJSON
+from xferd.jobs.reasons import NOTHING, Explanation, JobWait, explain
 from xferd.jobs.request import Request
 from xferd.jobs.rows import PRESENT, Row
 from xferd.jobs.timing import CHECKING, REGISTERING, Timing
 from xferd.jobs.upload_stream import UploadStream
+from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Repository
 from xferd.transfer.fair_queue import Turn
+from xferd.transfer.transfer import Transfer
 
 ENDED = frozenset({"done", "failed", "cancelled"})
 """The states in which a job stays."""
@@ -35,10 +36,14 @@ MAX_TRANSFERS = 1000
 """The number of a job's transfers that are remembered."""
 
 _IN_FULL = frozenset({"layers", "transfers"})
+_LOOKED_AT: Final = 100
+"""The number of rows, of those that may change, among which a job's reason is looked for."""
+
 _ADDED: Final[Mapping[str, Any]] = {
     "findings": [],
     "restart": None,
     "why": "",
+    "reason": None,
     "until": None,
     "timing": None,
 }
@@ -56,15 +61,8 @@ def whole(record: Mapping[str, Any]) -> JobDetailsJSON:
     """
     A record with all members of a job: records of older journals lack some.
     """
-    return cast("JobDetailsJSON", {"layers": [], "transfers": [], **_ADDED, **record})
-
-
-@lru_cache(maxsize=1024)
-def rfc3339(seconds: float) -> str:
-    """
-    A point in time as the API writes it, UTC with milliseconds.
-    """
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    layers = [{"reason": None, **layer} for layer in record.get("layers", ())]
+    return cast("JobDetailsJSON", {"transfers": [], **_ADDED, **record, "layers": layers})
 
 
 def describe(error: BaseException) -> ErrorJSON:
@@ -76,6 +74,10 @@ def describe(error: BaseException) -> ErrorJSON:
     if isinstance(error, XferdError):
         return {"code": error.code, "message": str(error)}
     return {"code": XferdError.code, "message": BUG}
+
+
+def _is_wait(explanation: Explanation) -> bool:
+    return explanation.reason is not None
 
 
 @define(eq=False)
@@ -99,8 +101,10 @@ class Job:
     @ivar credentials: the client's own, by registry host; never in the journal.
     @ivar restart: C{always} or C{rejoin}: see L{IJobs.persist
         <xferd.interfaces.jobs.IJobs.persist>}; L{None} if it ends with the daemon.
-    @ivar why: why it waits as a whole; empty if it does not.
-    @ivar until: the wall clock's time at which it then ends; L{None} for no limit.
+    @ivar held: why the daemon does not run it, after or before a restart.
+    @ivar requests: what its own work waits for at present, besides transfers.
+    @ivar awaited: the transfers without rows that it waits for: documents.
+    @ivar logged: the waits that the log has, by C{what} and C{whom}.
     @ivar upload_stream: the stream of an import's archive.
     @ivar repositories: the repositories that it uses.
     @ivar warnings: the warnings of their registries, each once: C{HOST: TEXT};
@@ -123,8 +127,10 @@ class Job:
     request: Request = field(factory=Request)
     credentials: Mapping[str, Credentials] = field(factory=dict, repr=False)
     restart: str | None = None
-    why: str = ""
-    until: float | None = None
+    held: JobWait | None = None
+    requests: list[JobWait] = field(factory=list)
+    awaited: dict[Transfer, None] = field(factory=dict)
+    logged: frozenset[tuple[str, str]] = frozenset()
     target: str | None = None
     upload_stream: UploadStream | None = None
     state: str = "queued"
@@ -141,6 +147,7 @@ class Job:
     size: int = field(default=0, init=False)
     _rows: list[Row] = field(factory=list, init=False)
     _of_blob: dict[Digest, list[Row]] = field(factory=dict, init=False)
+    _first_open: int = field(default=0, init=False)
     _changed: dict[Row, None] = field(factory=dict, init=False)
     _counted: dict[Row, tuple[int, bool]] = field(factory=dict, init=False)
     _bytes_done: int = field(default=0, init=False)
@@ -226,11 +233,56 @@ class Job:
         """
         return {**self.request.to_json(), "restart": self.restart, "timing": self.timing.to_json()}
 
+    def explain(self) -> Explanation:
+        """
+        Why it waits as a whole: its first reason, if nothing of it moves.
+        """
+        own = self._own()
+        if own is not None:
+            return own.explain()
+        first: Row | None = None
+        for row in self._open_rows():
+            part = row.explaining
+            if part is None:
+                continue
+            if not part.reason().hinders:
+                return NOTHING
+            first = first or row
+        if first is not None:
+            return first.explain()
+        return next(filter(_is_wait, map(explain, self.awaited)), NOTHING)
+
+    def waits(self) -> list[Explanation]:
+        """
+        All its reasons, those of its rows included.
+        """
+        own = self._own()
+        found = [] if own is None else [own.explain()]
+        found += map(explain, self.awaited)
+        found += (row.explain() for row in self._open_rows())
+        return list(filter(_is_wait, found))
+
+    def _own(self) -> JobWait | None:
+        """
+        What it waits for itself.
+        """
+        return self.held or (self.requests[-1] if self.requests else None)
+
+    def _open_rows(self) -> Iterator[Row]:
+        """
+        The first rows that may change.
+        """
+        rows = self._rows
+        while self._first_open < len(rows) and not rows[self._first_open].is_open:
+            self._first_open += 1
+        return (row for row in rows[self._first_open : self._first_open + _LOOKED_AT] if row.is_open)
+
     def to_json(self) -> JobJSON:
         """
         The job as the API shows it, without its layers.
         """
         self._count()
+        why, reason, _ = self.explain()
         return {
             "id": self.id,
             "kind": self.kind,
@@ -255,8 +307,9 @@ class Job:
             # Findings change until the job ends.
             "findings": [finding.copy() for finding in self.findings],
             "restart": self.restart,
-            "why": self.why,
-            "until": None if self.until is None else rfc3339(self.until),
+            "why": why,
+            "reason": reason,
+            "until": None if reason is None else reason["until"],
             "timing": None,
         }
 

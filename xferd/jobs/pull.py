@@ -23,9 +23,10 @@ from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew
 from xferd.jobs.images.platform_change import platform_change_warning
 from xferd.jobs.images.resolve import Resolved, check_platform
-from xferd.jobs.job import Job, rfc3339
+from xferd.jobs.job import Job
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import LayerRow
+from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Reference
 from xferd.oci import Descriptor
 from xferd.platforms import Platform

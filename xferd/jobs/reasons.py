@@ -1,30 +1,84 @@
 # -*- test-case-name: tests.jobs.test_reasons -*-
 """
-The C{why} of a transfer: its L{Reason} as text.
+Why a job, a layer or a transfer waits: the same words and the same data everywhere.
 """
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Final, NamedTuple, assert_never
 
+from attrs import frozen
+
+from xferd.interfaces.job_json import ReasonJSON
+from xferd.json_encoding import rfc3339
 from xferd.transfer.reason import PLACES, Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 
 _NOUNS = {"download": "download slot", "upload": "upload slot", "unpacking": "unpacking worker"}
 
 
-def snapshot(transfer: Transfer) -> dict[str, Any]:
+class Explanation(NamedTuple):
     """
-    A transfer as it is now, with its C{why}.
+    A reason in words, C{why}, and as data, C{reason}.  An error has no data: it is no wait.
+
+    @ivar since: the wall clock's time at which the wait began; 0 where that is not known.
     """
-    return {**transfer.snapshot(), "why": why(transfer)}
+
+    why: str
+    reason: ReasonJSON | None
+    since: float = 0.0
 
 
-def why(transfer: Transfer) -> str:
+NOTHING: Final = Explanation("", None)
+"""It proceeds."""
+
+BEFORE: Final = Explanation(
+    "waiting for the blobs before it",
+    {"what": "turn", "whom": "", "since": None, "until": None, "place": None},
+)
+"""The explanation of a blob whose upload has not been requested."""
+
+
+@frozen
+class JobWait:
     """
-    The reason why a transfer waits, is slow or failed; empty where it proceeds.
+    What a job itself waits for, and none of its transfers.
+
+    @ivar words: the reason in words.
+    @ivar what: the name of the reason: see L{REASONS<xferd.interfaces.job_json.REASONS>}.
+    @ivar whom: the host or program that has to act; empty if there is none.
+    @ivar since: the wall clock's time at which the wait began.
+    @ivar until: the wall clock's time at which it ends, or L{None} if that is not known.
     """
-    return describe(transfer.reason(), transfer.kind, small=transfer.small)
+
+    words: str
+    what: str
+    since: float
+    whom: str = ""
+    until: float | None = None
+
+    def explain(self) -> Explanation:
+        """
+        The wait as the API shows it.
+        """
+        return Explanation(self.words, _data(self.what, self.whom, self.since, self.until), self.since)
+
+
+def explain(transfer: Transfer) -> Explanation:
+    """
+    The reason why a transfer waits, is slow or failed.
+    """
+    reason = transfer.reason()
+    obstacle = reason.obstacle
+    if obstacle is Obstacle.NONE:
+        return NOTHING
+    words = describe(reason, transfer.kind, small=transfer.small)
+    if obstacle is Obstacle.FAILURE:
+        return Explanation(words, None)
+    until = None if reason.until is None else transfer.moment(reason.until)
+    place = reason.number if obstacle is Obstacle.QUEUE and reason.number <= PLACES else None
+    since = transfer.since
+    return Explanation(words, _data(obstacle.value, reason.whom, since, until, place), since)
 
 
 def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
@@ -39,7 +93,7 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
     match reason.obstacle:
         case Obstacle.NONE:
             return ""
-        case Obstacle.HOLD | Obstacle.WORK | Obstacle.DISCARDED | Obstacle.FAILURE:
+        case Obstacle.DISK | Obstacle.WORK | Obstacle.DISCARDED | Obstacle.FAILURE:
             return detail
         case Obstacle.PAUSE:
             return f"{detail} asked to wait {number} s"
@@ -61,6 +115,26 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
             return f"slowed by the {kind} limit"
         case Obstacle.BACK_OFF:
             return f"trying again in {number} s: {detail}"
+        case Obstacle.DOWNLOAD:
+            return "waiting for its download"
+        case Obstacle.UNPACKING:
+            return "waiting for its bytes to be unpacked"
+        case Obstacle.PARENT:
+            return "waiting for the parent layer"
+        case Obstacle.TOKEN:
+            return f"waiting for a token for {detail}"
+        case Obstacle.HELPER:
+            return f"waiting for the credential helper {detail}"
+        case Obstacle.CONFIRMATION:
+            return f"waiting for {detail} to confirm that it has the blob"
+        case Obstacle.MOUNT:
+            return f"waiting for {detail} to mount the blob from another repository"
+        case Obstacle.SILENCE:
+            return _silence(kind, number, detail)
+        case Obstacle.WORKER:
+            return "waiting for a free unpacking worker"
+        case Obstacle.WRITING:
+            return "waiting for the disk to write it"
         case Obstacle.FILE_DESCRIPTORS:
             return "waiting for file descriptors: all are in use"
         case Obstacle.PREDECESSOR:
@@ -69,6 +143,27 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
             return "waiting for its work to end"
         case never:
             assert_never(never)
+
+
+def _silence(kind: str, seconds: int, host: str) -> str:
+    match kind:
+        case "unpacking":
+            return f"no bytes unpacked for {seconds} s"
+        case "document":
+            return f"no answer for {seconds} s from {host}"
+        case "upload":
+            return f"no bytes for {seconds} s to {host}"
+    return f"no bytes for {seconds} s from {host}" if host else f"no bytes for {seconds} s"
+
+
+def _data(what: str, whom: str, since: float, until: float | None, place: int | None = None) -> ReasonJSON:
+    return {
+        "what": what,
+        "whom": whom,
+        "since": rfc3339(since),
+        "until": None if until is None else rfc3339(until),
+        "place": place,
+    }
 
 
 def _ordinal(n: int) -> str:

@@ -23,13 +23,15 @@ from xferd.interfaces.jobs import ALWAYS
 from xferd.interfaces.journal import UnfinishedJob
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import IStore
-from xferd.jobs.job import Job, describe, rfc3339
+from xferd.jobs.job import Job, describe
 from xferd.jobs.kept_credentials import KeptCredentials
+from xferd.jobs.reasons import JobWait
 from xferd.jobs.request import Request
 from xferd.jobs.runner import Runner
 from xferd.jobs.shutdown_errors import crashed, killed, left
 from xferd.jobs.upload_stream import UploadStream
 from xferd.jobs.work import Work
+from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Reference
 
 WINDOW: Final = 60.0
@@ -212,16 +214,17 @@ class Restarts:
         Show why a job waits.
         """
         job = waiting.job
-        job.state, job.until = "queued", None
+        job.state, now = "queued", self._wall_clock()
         if waiting.client:
-            job.why = f"waits up to {WINDOW:.0f} s for its client"
-            job.until = self._wall_clock() + self._left()
+            words = f"waits up to {WINDOW:.0f} s for its client"
+            job.held = JobWait(words, "client", now, job.client, now + self._left())
         else:
             hosts = sorted(waiting.hosts)
-            job.why = (
+            words = (
                 f"waits for the credentials for {' and '.join(hosts)}: its client can send them again, "
                 f"or its user can run 'xferctl login {hosts[0]}'"
             )
+            job.held = JobWait(words, "credentials", now, hosts[0])
             self._runner.hold_off(job.id)
         self._runner.job_changed(job)
 

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from xferd.interfaces.job_json import LayerJSON
-from xferd.jobs.reasons import why
+from xferd.jobs.reasons import BEFORE, NOTHING, Explanation, explain
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.transfer.eventual import Eventual
+from xferd.transfer.reason import NO_REASON, Obstacle
 from xferd.transfer.transfer import Transfer
 
 ROWS_IN_A_TURN = 250
@@ -23,6 +24,9 @@ ROWS_IN_A_TURN = 250
 
 PRESENT = frozenset({"done", "exists", "mounted"})
 """The states of a row that is complete."""
+
+CLOSED = PRESENT | {"failed", "cancelled"}
+"""The states in which a row stays, as a rule."""
 
 
 @define(eq=False)
@@ -59,11 +63,33 @@ class Row(ABC):
         """
 
     @property
+    @abstractmethod
+    def explaining(self) -> Transfer | None:
+        """
+        The transfer whose L{Transfer.reason} is the reason for its state; L{None} if there is
+        none.
+        """
+
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether its state may change.
+        """
+        return self.state not in CLOSED
+
+    @property
     def settled(self) -> bool:
         """
         Whether it will not change any more, and has been made into JSON.
         """
         return False
+
+    def explain(self) -> Explanation:
+        """
+        The reason for its state.
+        """
+        part = self.explaining
+        return NOTHING if part is None else explain(part)
 
     @abstractmethod
     def to_json(self, job_id: str) -> LayerJSON:
@@ -111,6 +137,13 @@ class LayerRow(Row):
         """
         return self._state()[0]
 
+    @property
+    def explaining(self) -> Transfer | None:
+        """
+        The transfer that it waits for at present.
+        """
+        return self._state()[1]
+
     def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.
@@ -120,6 +153,7 @@ class LayerRow(Row):
         """
         state, part = self._state()
         shown = self.fetch or self.tree or self.registration
+        why, reason, _ = NOTHING if part is None else explain(part)
         return {
             "job": job_id,
             "index": self.index,
@@ -130,7 +164,8 @@ class LayerRow(Row):
             "bytes_done": self._done_by(self.fetch),
             "unpacked": self._done_by(self.tree),
             "transfer": None if shown is None else shown.id,
-            "why": "" if part is None else why(part),
+            "why": why,
+            "reason": reason,
         }
 
     def _done_by(self, part: Transfer | None) -> int:
@@ -164,7 +199,7 @@ class LayerRow(Row):
         if fetch is not None and fetch.state != "done":
             return ("waiting" if fetch.state == "queued" else "downloading"), fetch
         if tree is not None and tree.state != "done":
-            return "unpacking", tree
+            return ("unpacking" if tree.state == "running" else "waiting"), tree
         return ("registering" if parts else "waiting"), registration
 
 
@@ -221,6 +256,25 @@ class BlobRow(Row):
             return upload.state
         return "uploading" if upload.bytes_done else "waiting"
 
+    @property
+    def explaining(self) -> Transfer | None:
+        """
+        The upload; or the download behind it, if that has a reason and the upload has
+        none, or only that no bytes come to be sent.
+        """
+        upload, fetch = self.upload, self.fetches[-1] if self.fetches else None
+        if fetch is not None and fetch.reason() != NO_REASON:
+            own = NO_REASON if upload is None else upload.reason()
+            if own.obstacle in (Obstacle.NONE, Obstacle.SILENCE):
+                return fetch
+        return upload
+
+    def explain(self) -> Explanation:
+        """
+        The reason for its state, also where it has no transfer yet.
+        """
+        return BEFORE if self.upload is None and not self.abandoned else super().explain()
+
     def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.  Its C{transfer} is the one that it waits
@@ -228,14 +282,7 @@ class BlobRow(Row):
         """
         if self._last is not None:
             return self._last
-        shown, reason = self.upload, ""
-        if shown is None and not self.abandoned:
-            reason = "waiting for the blobs before it"
-        for part in (self.upload, *self.fetches[-1:]):
-            found = "" if part is None else why(part)
-            if found:
-                shown, reason = part, found
-                break
+        shown, (why, reason, _) = self.explaining, self.explain()
         row: LayerJSON = {
             "job": job_id,
             "index": self.index,
@@ -246,7 +293,8 @@ class BlobRow(Row):
             "bytes_done": self.bytes_done,
             "unpacked": 0,
             "transfer": None if shown is None else shown.id,
-            "why": reason,
+            "why": why,
+            "reason": reason,
         }
         if self.upload is not None and all(part.state == "done" for part in self.transfers):
             self._last = row
@@ -292,11 +340,18 @@ class FetchedRow(Row):
             return self.fetch.state
         return "waiting" if self.fetch.state == "queued" else "downloading"
 
+    @property
+    def explaining(self) -> Transfer | None:
+        """
+        The download.
+        """
+        return self.fetch
+
     def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.
         """
-        fetch = self.fetch
+        fetch, (why, reason, _) = self.fetch, self.explain()
         return {
             "job": job_id,
             "index": self.index,
@@ -307,7 +362,8 @@ class FetchedRow(Row):
             "bytes_done": self.bytes_done,
             "unpacked": 0,
             "transfer": None if fetch is None else fetch.id,
-            "why": "" if fetch is None else why(fetch),
+            "why": why,
+            "reason": reason,
         }
 
 
@@ -337,11 +393,18 @@ class CheckedRow(Row):
         """
         return self.blob.size if self.state in ("done", "failed") else 0
 
+    @property
+    def explaining(self) -> Transfer | None:
+        """
+        The download.
+        """
+        return self.fetch
+
     def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.
         """
-        fetch = self.fetch
+        fetch, (why, reason, _) = self.fetch, self.explain()
         return {
             "job": job_id,
             "index": self.index,
@@ -352,7 +415,8 @@ class CheckedRow(Row):
             "bytes_done": self.bytes_done,
             "unpacked": 0,
             "transfer": None if fetch is None else fetch.id,
-            "why": "" if fetch is None else why(fetch),
+            "why": why,
+            "reason": reason,
         }
 
 

@@ -26,21 +26,25 @@ from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
-from xferd.jobs.job import BUG, ENDED, Job, describe, rfc3339
+from xferd.jobs.job import BUG, ENDED, Job, describe
 from xferd.jobs.log_lines import ENDED as ENDED_LINE
 from xferd.jobs.log_lines import FAILED as FAILED_LINE
 from xferd.jobs.log_lines import ended_fields, failed_fields
+from xferd.jobs.reasons import JobWait
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import PRESENT, ROWS_IN_A_TURN, make_rows
 from xferd.jobs.shutdown_errors import stopped
 from xferd.jobs.timing import CHECKING, QUEUED, RECEIVING, RESOLVING
 from xferd.jobs.totals import Totals
 from xferd.jobs.verdict import timing_json
+from xferd.jobs.waits import JobWaits
+from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Reference, Repository
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import Observer
 from xferd.transfer.transfer import Transfer
+from xferd.waits import reporting
 
 DELIVERING = frozenset({"pull", "copy"})
 """The kinds of jobs by which clients get what registries have."""
@@ -143,6 +147,8 @@ class Runner(Observer):
         self._clients: Counter[str] = Counter()
         self._background = Background()
         self._holders: dict[tuple[Repository, Digest], None] = {}
+        self._waits = JobWaits(clock, wall_clock, broker.job_changed)
+        broker.changed = self._waits.changed
         self.started = False
         self.stopping = False
         self.on_end: Callable[[Job], object] = lambda _: None
@@ -175,6 +181,7 @@ class Runner(Observer):
         @return: fire when the jobs have ended.
         """
         self.stopping = True
+        self._waits.stop()
         self.interrupt_late(grace)
         return [running.work for running in self._running.values() if running.work is not None]
 
@@ -292,7 +299,7 @@ class Runner(Observer):
         Begin a job that was held, at once or with L{start}.
         """
         running = self._running[job_id]
-        running.held, running.job.why, running.job.until = False, "", None
+        running.held, running.job.held = False, None
         if self.started and not self.stopping:
             self._begin(running)
         self._broker.job_changed(running.job)
@@ -364,7 +371,8 @@ class Runner(Observer):
         """
         job = running.job
         try:
-            job.result = await running.run()
+            with reporting(self._waits.waiting(job)):
+                job.result = await running.run()
             # In a turn of its own: many jobs may end with one write to the disk.
             await uninterrupted(self._eventual.caught_up())
             # What is settled is made once: the turn in which the job ends is short.
@@ -406,7 +414,7 @@ class Runner(Observer):
         """
         job, running.work, running.suspended = running.job, None, True
         job.timing.begin(self._clock.seconds(), QUEUED)
-        job.state, job.why, job.until = "queued", SUSPENDED, None
+        job.state, job.held = "queued", JobWait(SUSPENDED, "restart", self._wall_clock())
         if job.upload_stream is not None:
             job.upload_stream.close(Interrupted(SUSPENDED))
         self._end_lease(running)
@@ -427,7 +435,12 @@ class Runner(Observer):
         if not record["layers"]:
             # It ends before it knows its layers again: their partial blobs go with its image.
             record["layers"] = [
-                {**layer, "state": layer["state"] if layer["state"] in ENDED | PRESENT else state, "why": ""}
+                {
+                    **layer,
+                    "state": layer["state"] if layer["state"] in ENDED | PRESENT else state,
+                    "why": "",
+                    "reason": None,
+                }
                 for layer in job.earlier
             ]
         job.timing.count(self._clock.seconds())
@@ -439,6 +452,7 @@ class Runner(Observer):
             "error": None if error is None else describe(error),
             "finished": rfc3339(self._wall_clock()),
             "why": "",
+            "reason": None,
             "until": None,
         }
 
@@ -463,7 +477,8 @@ class Runner(Observer):
             record = self._record_of(running, state, error)
         if record["timing"] is not None:
             self.totals.add(job.kind, state, record["timing"])
-        job.why, job.until = "", None
+        job.held = None
+        job.awaited.clear()
         job.state, job.error, job.finished = state, record["error"], self._wall_clock()
         if job.upload_stream is not None:
             job.upload_stream.close(BadInput(archive_refused(job.id, state)))
@@ -473,6 +488,8 @@ class Runner(Observer):
         if running.ended is not None:
             self._eventual.call(running.ended, record)
         del self._running[job.id]
+        if not self._running:
+            self._waits.rest()
         del self._by_number[job.number]
         self._clients[job.client] -= 1
         if not self._clients[job.client]:
@@ -513,6 +530,8 @@ class Runner(Observer):
             job.timing.note(transfer, self._clock.seconds())
             if transfer.kind in _OVER_NETWORK:
                 job.waits_for(transfer.id)
+            if transfer.kind == "document":
+                self._waits.document_changed(job, transfer)
 
     def left(self, turn: Turn, transfer: Transfer) -> None:
         """
@@ -521,6 +540,7 @@ class Runner(Observer):
         job = self._by_number.get(turn.job)
         if job is not None:
             job.timing.drop(transfer, self._clock.seconds())
+            job.awaited.pop(transfer, None)
 
     def record_attempt(self, record: Mapping[str, Any], turns: Iterable[Turn]) -> None:
         """

@@ -74,7 +74,7 @@ class Cause(Enum):
 
 
 _CAUSES: Final[Mapping[Obstacle, Cause]] = {
-    Obstacle.HOLD: Cause.FULL_DISK,
+    Obstacle.DISK: Cause.FULL_DISK,
     Obstacle.PAUSE: Cause.RATE_LIMIT,
     Obstacle.INTERVAL: Cause.RATE_LIMIT,
     Obstacle.HOST_LIMIT: Cause.HOST_SLOTS,
@@ -82,6 +82,10 @@ _CAUSES: Final[Mapping[Obstacle, Cause]] = {
     Obstacle.QUEUE: Cause.SLOTS,
     Obstacle.BACK_OFF: Cause.FAILURES,
     Obstacle.FILE_DESCRIPTORS: Cause.DESCRIPTORS,
+}
+_MOVING_CAUSES: Final[Mapping[Obstacle, Cause]] = {
+    Obstacle.BANDWIDTH: Cause.LIMIT,
+    Obstacle.SILENCE: Cause.SILENCE,
 }
 
 
@@ -272,7 +276,7 @@ def _stage_of(transfer: Transfer, group: int) -> Stage | None:
             )
         if not whom:
             return Stage("moving", Cause.CLIENT, kind)
-        cause = Cause.LIMIT if reason.obstacle is Obstacle.BANDWIDTH else Cause.LINE
+        cause = _MOVING_CAUSES.get(reason.obstacle, Cause.LINE)
         return Stage("moving", cause, kind, "" if cause is Cause.LIMIT else whom)
     phase = {_RESOLVING: "resolving", _UNPACKING: "unpacking", _REGISTERING: "registering"}.get(
         group, "waiting"

@@ -92,6 +92,7 @@ class FakeUnpacking:
     @ivar algorithm: the algorithm of the diff ID.
     @ivar path: the path of the blob's file.
     @ivar state: C{following}, C{sealed} or C{ended}.
+    @ivar queued: whether it waits for a worker, as the test says.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class FakeUnpacking:
         self.algorithm = algorithm
         self.path = ""
         self.state = "following"
+        self.queued = False
         self.progress = UnpackProgress()
         self._unpacker = unpacker
         self._notify = notify

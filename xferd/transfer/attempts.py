@@ -25,6 +25,7 @@ from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 from xferd.transfer.sources import Origin, Sources, pause_for
+from xferd.waits import reporting
 
 T = TypeVar("T")
 S = TypeVar("S", bound=ISource)
@@ -118,6 +119,14 @@ class Attempting(Protocol):
         A context in which the state is C{waiting}.
         """
 
+    def requesting(self, what: str, whom: str) -> AbstractContextManager[None]:
+        """
+        A context in which an attempt waits for a response.
+
+        @param what: the value of an L{Obstacle}.
+        @param whom: the host or program that has to respond.
+        """
+
 
 class Attempts:
     """
@@ -192,7 +201,8 @@ class Attempts:
         if next_try is None:
             return NO_REASON
         seconds = max(ceil(next_try - self._clock.seconds()), 1)
-        return Reason(Obstacle.BACK_OFF, seconds, str(self._newest), next_try)
+        host = "" if self.source is None else self.source.host
+        return Reason(Obstacle.BACK_OFF, seconds, str(self._newest), next_try, host)
 
     def others(self, source: ISource) -> bool:
         """
@@ -287,7 +297,8 @@ class Attempts:
         self._owner.enter("running")
 
         async def work() -> T:
-            return await attempt(source)
+            with reporting(self._owner.requesting):
+                return await attempt(source)
 
         self._recalled = False
         self._working = Deferred.fromCoroutine(work())

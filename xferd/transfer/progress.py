@@ -22,6 +22,9 @@ from xferd.transfer.eventual import SLICE
 PULSE: Final = 0.1
 """Seconds between two notifications by the same transfer, at least."""
 
+LOOK: Final = 1.0
+"""Seconds between two looks at a transfer that runs: it may have ceased to move."""
+
 NOTIFICATIONS: Final = 1000
 """Notifications per second: where one transfer has a hundred watchers, each gets fewer."""
 
@@ -124,11 +127,18 @@ class Moving(Protocol):
         @return: the number of watchers.
         """
 
+    def look(self) -> bool:
+        """
+        Notify all watchers soon, if no byte has moved and that changes what they are shown.
+
+        @return: whether to look again.
+        """
+
 
 class Pulse:
     """
     Lets transfers notify their watchers, each at most ten times a second, and
-    less often the more watchers there are.
+    less often the more watchers there are.  Looks each second at those that run.
     """
 
     _log = Logger()
@@ -140,6 +150,24 @@ class Pulse:
         self._notified = 0
         self._next: IDelayedCall | None = None
         self._pause = PULSE
+        self._running: dict[Moving, None] = {}
+        self._looking: IDelayedCall | None = None
+
+    def watch(self, thing: Moving) -> None:
+        """
+        Look at C{thing} each second, until it declines or has L{ended}.
+        """
+        self._running[thing] = None
+        if self._looking is None:
+            self._looking = self._clock.callLater(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        for thing in tuple(self._running):
+            if not thing.look():
+                self._running.pop(thing, None)
+        if self._running and self._looking is None:
+            self._looking = self._clock.callLater(LOOK, self._look)
 
     def moved(self, thing: Moving) -> None:
         """
@@ -155,6 +183,10 @@ class Pulse:
         """
         self._moved.pop(thing, None)
         self._beating.pop(thing, None)
+        self._running.pop(thing, None)
+        if not self._running and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         if not self._moved and not self._beating and self._next is not None:
             self._next.cancel()
             self._next = None

@@ -16,8 +16,8 @@ class Obstacle(Enum):
     What keeps a transfer from moving at full speed.
 
     @cvar NONE: nothing.
-    @cvar HOLD: nothing may start at any host; C{detail} is the text that the
-        slots were put on hold with.
+    @cvar DISK: the disk is full: nothing may start at any host, or its work waits
+        for free space; C{detail} is the text.
     @cvar PAUSE: the host, C{detail}, is paused for C{number} seconds.
     @cvar INTERVAL: the quota at the host, C{detail}, is low; the next transfer
         may start there in C{number} seconds.
@@ -31,6 +31,17 @@ class Obstacle(Enum):
     @cvar BANDWIDTH: the bandwidth limit of all transfers together.
     @cvar BACK_OFF: an attempt failed with C{detail}; the next one follows in
         C{number} seconds.
+    @cvar DOWNLOAD: the download of the same blob brings no bytes.
+    @cvar UNPACKING: the layer's bytes are not unpacked.
+    @cvar PARENT: the layer below is not registered.
+    @cvar TOKEN: the token server of the host, C{detail}, has not answered.
+    @cvar HELPER: the credential helper C{detail} has not answered.
+    @cvar CONFIRMATION: the host, C{detail}, has not confirmed that it has the blob.
+    @cvar MOUNT: the host, C{detail}, has not mounted the blob from another repository.
+    @cvar SILENCE: the host, C{detail}, has sent or taken no byte for C{number} seconds; without a
+        host, no byte was unpacked.
+    @cvar WORKER: bytes are here, and no worker unpacks them, as all unpack other layers.
+    @cvar WRITING: all bytes are here, and the disk has not confirmed them.
     @cvar WORK: what its work function waits for, C{detail}.
     @cvar FILE_DESCRIPTORS: the process has no file descriptor left.
     @cvar PREDECESSOR: the cancelled work of the same key has not ended.
@@ -39,19 +50,29 @@ class Obstacle(Enum):
     """
 
     NONE = "none"
-    HOLD = "hold"
+    DISK = "disk"
     PAUSE = "pause"
     INTERVAL = "interval"
-    HOST_LIMIT = "host limit"
-    THIN_LINE = "thin line"
+    HOST_LIMIT = "host-limit"
+    THIN_LINE = "thin-line"
     QUEUE = "queue"
     LENT = "lent"
     SLOW = "slow"
     DISCARDED = "discarded"
     BANDWIDTH = "bandwidth"
     BACK_OFF = "back-off"
+    DOWNLOAD = "download"
+    UNPACKING = "unpacking"
+    PARENT = "parent"
+    TOKEN = "token"  # noqa: S105 - no password
+    HELPER = "helper"
+    CONFIRMATION = "confirmation"
+    MOUNT = "mount"
+    SILENCE = "silence"
+    WORKER = "worker"
+    WRITING = "writing"
     WORK = "work"
-    FILE_DESCRIPTORS = "file descriptors"
+    FILE_DESCRIPTORS = "file-descriptors"
     PREDECESSOR = "predecessor"
     CANCELLATION = "cancellation"
     FAILURE = "failure"
@@ -66,13 +87,46 @@ class Reason:
         rounded up; as L{Obstacle} says.
     @ivar detail: a host, or a text for people.
     @ivar until: the clock's time at which the wait is over, if it is known.
+    @ivar host: the host that it waits for, where C{detail} is another text.
     """
 
     obstacle: Obstacle
     number: int = 0
     detail: str = ""
     until: float | None = field(default=None, eq=False)
+    host: str = field(default="", eq=False)
 
+    @property
+    def whom(self) -> str:
+        """
+        The host or program that it waits for; empty if there is none.
+        """
+        return self.host or (self.detail if self.obstacle in _NAMING else "")
+
+    @property
+    def hinders(self) -> bool:
+        """
+        Whether nothing moves meanwhile.
+        """
+        return self.obstacle not in _MOVING
+
+
+_NAMING: Final = frozenset(
+    {
+        Obstacle.PAUSE,
+        Obstacle.INTERVAL,
+        Obstacle.HOST_LIMIT,
+        Obstacle.THIN_LINE,
+        Obstacle.TOKEN,
+        Obstacle.HELPER,
+        Obstacle.CONFIRMATION,
+        Obstacle.MOUNT,
+        Obstacle.SILENCE,
+    }
+)
+_MOVING: Final = frozenset(
+    {Obstacle.NONE, Obstacle.LENT, Obstacle.SLOW, Obstacle.BANDWIDTH, Obstacle.DISCARDED}
+)
 
 NO_REASON: Final = Reason(Obstacle.NONE)
 """Nothing is waited for."""

@@ -54,7 +54,7 @@ class Standings:
         if not request.waiting:
             return self._reason_held(request)
         obstacle, number = self._standing(request)
-        if obstacle is Obstacle.HOLD:
+        if obstacle is Obstacle.DISK:
             return Reason(obstacle, detail=self._hosts.hold)
         if obstacle in (Obstacle.PAUSE, Obstacle.INTERVAL):
             seconds = self._hosts.before_start(request.host, request.account)
@@ -84,7 +84,7 @@ class Standings:
     def _standing(self, request: SlotRequest) -> Standing:
         hosts = self._hosts
         if hosts.hold:
-            return Obstacle.HOLD, 0
+            return Obstacle.DISK, 0
         if hosts.paused(request.host, request.account):
             return Obstacle.PAUSE, 0
         if hosts.before_start(request.host, request.account):

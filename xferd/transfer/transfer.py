@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from math import floor
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -32,6 +33,14 @@ from xferd.transfer.slots import Slots
 
 T = TypeVar("T")
 S = TypeVar("S", bound=ISource)
+
+SILENCE: Final = 3.0
+"""Seconds without a byte after which that is the reason of a running transfer."""
+
+_STILL: Final = frozenset(
+    {Obstacle.SILENCE, Obstacle.DOWNLOAD, Obstacle.WORKER, Obstacle.WRITING, Obstacle.CONFIRMATION}
+)
+_KINDS_OF_BYTES: Final = frozenset({"download", "upload", "unpacking", "document"})
 
 
 class Transfer(Attempting):
@@ -70,6 +79,7 @@ class Transfer(Attempting):
     @ivar bytes_moved: the bytes that all attempts have moved, those that moved twice
         included.
     @ivar extra: the newest values of all else that the work reported.
+    @ivar stillness: returns the reason why no byte moves, if the work function knows one.
     @ivar small: whether it waits for the slots of small transfers.
     @ivar value: what the work returned, once it is C{done}.
     @ivar error: what it failed with, once it is C{failed} or C{cancelled}.
@@ -125,6 +135,12 @@ class Transfer(Attempting):
         self._furthest: int | None = None
         self._attempt_started = self.created
         self._attempt_base = 0
+        self._since = self._heard = self._clock.seconds()
+        self._seen = 0
+        self._stamp = self._since, self.created
+        self.stillness: Callable[[], Reason] = lambda: NO_REASON
+        self._requests: list[tuple[Reason, float]] = []
+        self._shown: tuple[Obstacle, str] = (Obstacle.NONE, "")
 
     # ------------------------------------------------- for the work function
 
@@ -200,14 +216,29 @@ class Transfer(Attempting):
         finally:
             request.release()
 
-    def wait(self, why: str) -> AbstractContextManager[None]:
+    def wait(self, obstacle: Obstacle, why: str = "") -> AbstractContextManager[None]:
         """
         A context in which the state is C{waiting}.  The work should hold no
         slot.
 
-        @param why: the reason, for people: "waiting for the parent layer".
+        @param why: the C{detail} of the reason.
         """
-        return self.wait_for(Reason(Obstacle.WORK, detail=why))
+        return self.wait_for(Reason(obstacle, detail=why))
+
+    def wait_for_disk(self, why: str) -> AbstractContextManager[None]:
+        """
+        The same, as the disk is full.
+        """
+        return self.wait(Obstacle.DISK, why)
+
+    @contextmanager
+    def requesting(self, what: str, whom: str) -> Iterator[None]:
+        request = Reason(Obstacle(what), detail=whom), self._clock.seconds()
+        self._requests.append(request)
+        try:
+            yield
+        finally:
+            self._requests = [each for each in self._requests if each is not request]
 
     def report(
         self,
@@ -292,7 +323,6 @@ class Transfer(Attempting):
         until = self.reason().until
         attempts, running, source = self._attempts, self.state == "running", self.source
         label = self._label or ("" if source is None else source.label)
-        rate = 0.0 if self._rate is None or not running else self._rate.value(now, self.bytes_done)
         return {
             "id": self.id,
             "key": " ".join(map(str, self.key)) if isinstance(self.key, tuple) else str(self.key),
@@ -302,12 +332,33 @@ class Transfer(Attempting):
             "watchers": len(self._watchers),
             "bytes_done": self.bytes_done,
             "bytes_total": self.bytes_total,
-            "rate": rate,
+            "rate": self._present_rate(now),
             "attempt": self._attempt if attempts is None else attempts.number,
             "streams": self.extra.get("streams", 0) if running else 0,
             "source": label,
-            "until": None if until is None else self._context.wall_clock() + until - now,
+            "until": None if until is None else self.moment(until),
         }
+
+    @property
+    def since(self) -> float:
+        """
+        The wall clock's time at which the wait for L{reason} began.
+        """
+        began = self._since
+        if self.state == "running":
+            if self._requests:
+                began = self._requests[-1][1]
+            elif self.reason().obstacle in _STILL:
+                began = self._heard
+        if self._stamp[0] != began:
+            self._stamp = began, self.moment(began)
+        return self._stamp[1]
+
+    def moment(self, seconds: float) -> float:
+        """
+        The wall clock's time at a time of the clock.
+        """
+        return self._context.wall_clock() + seconds - self._clock.seconds()
 
     def reason(self) -> Reason:
         """
@@ -323,7 +374,7 @@ class Transfer(Attempting):
             case "backing-off" if self._attempts is not None:
                 return self._attempts.back_off()
             case "queued" | "running":
-                found = NO_REASON if self._request is None else self._request.reason()
+                found = self._slowed() if self.state == "running" else self._slot_reason()
                 return self._discarded if found.obstacle is Obstacle.NONE else found
         return NO_REASON
 
@@ -383,6 +434,10 @@ class Transfer(Attempting):
     def enter(self, state: str) -> None:
         if not self.over and (state != self.state or state == "waiting"):
             self.state = state
+            self._since = self._clock.seconds()
+            if state == "running":
+                self._heard = self._since
+                self._context.pulse.watch(self)
             self._notify_all()
 
     @contextmanager
@@ -398,6 +453,7 @@ class Transfer(Attempting):
 
     def attempt_begins(self) -> None:
         self._placed = False
+        self._heard = self._clock.seconds()
         self._attempt_started = self._context.wall_clock()
         self._attempt_base = self.bytes_moved
         self._changed()
@@ -472,12 +528,76 @@ class Transfer(Attempting):
         @return: the number of watchers.
         """
         self._moved = False
+        self._hear()
         if self._rate is not None:
             self._rate.sample(self._clock.seconds(), self.bytes_done)
         if self._request is not None:
             self._request.sample()
+        self._shown = self._standing()
         self._notify_all()
         return len(self._watchers)
+
+    def look(self) -> bool:
+        """
+        Notify all watchers soon, if the transfer runs and has ceased to move.
+
+        @return: whether it runs.
+        """
+        if self.state != "running":
+            return False
+        self._hear()
+        if self._standing() != self._shown or self._present_rate(self._clock.seconds()):
+            self._changed()
+        return True
+
+    def _hear(self) -> None:
+        """
+        Note whether bytes have moved.
+        """
+        if self.bytes_done != self._seen:
+            self._seen = self.bytes_done
+            self._heard = self._clock.seconds()
+
+    def _standing(self) -> tuple[Obstacle, str]:
+        """
+        The reason without what changes as time passes.
+        """
+        reason = self.reason()
+        return reason.obstacle, reason.whom
+
+    def _present_rate(self, now: float) -> float:
+        """
+        The rate in bytes per second: 0 after L{SILENCE}.
+        """
+        if self._rate is None or self.state != "running" or now - self._heard >= SILENCE:
+            return 0.0
+        return self._rate.value(now, self.bytes_done)
+
+    def _slot_reason(self) -> Reason:
+        """
+        Why it has no slot, or what slows it in its slot.
+        """
+        return NO_REASON if self._request is None else self._request.reason()
+
+    def _slowed(self) -> Reason:
+        """
+        What slows the transfer while it runs.
+        """
+        if self._requests:
+            return self._requests[-1][0]
+        reason = self._slot_reason()
+        silence = self._clock.seconds() - self._heard
+        if reason.obstacle is Obstacle.BANDWIDTH or silence < SILENCE or self.kind not in _KINDS_OF_BYTES:
+            return reason
+        known = self.stillness()
+        if known is not NO_REASON:
+            return known
+        source = self.source
+        host = "" if source is None else source.host
+        if self.bytes_total and self.bytes_done >= self.bytes_total:
+            sent = self.kind == "upload"
+            return Reason(Obstacle.CONFIRMATION, detail=host) if sent else Reason(Obstacle.WRITING)
+        return Reason(Obstacle.SILENCE, floor(silence), host)
 
     def _made_attempts(self) -> Attempts:
         if self._attempts is None:
@@ -553,6 +673,7 @@ class Transfer(Attempting):
             if self._attempts.source is not None:
                 self._label = self._attempts.source.label
         self._work = _no_work
+        self.stillness = lambda: NO_REASON
         self._attempts = self._request = self._rate = None
 
     def _finish(self, state: str, error: BaseException | None) -> None:

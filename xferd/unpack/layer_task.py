@@ -143,6 +143,10 @@ class LayerTask:
             return False
         return self._size - self._granted >= WAKE_SIZE
 
+    @property
+    def queued(self) -> bool:
+        return self.is_ready()
+
     def feed(self) -> None:
         """
         Give it a turn: permit its process to read further, and start the

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from xferd.docker_config import host_of
 from xferd.errors import NotFound
-from xferd.jobs.job import rfc3339
+from xferd.json_encoding import rfc3339
 
 if TYPE_CHECKING:
     from xferd.interfaces.hosts import HostState, IHostMemory, KnownAccount, KnownHost, Quota

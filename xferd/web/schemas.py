@@ -16,6 +16,7 @@ from xferd.interfaces.collection import Freed
 from xferd.interfaces.engines import CONTAINERD, CONTAINERS_STORAGE, FAILED, SERVING, STOPPED
 from xferd.interfaces.fleet_status import ALONE, OFF, PEER, SHARING, STORE, UPSTREAM
 from xferd.interfaces.hosts import Availability
+from xferd.interfaces.job_json import REASONS
 from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.jobs.limits import Limits
 from xferd.jobs.timing import PHASES, Cause
@@ -117,7 +118,8 @@ _JOB: Final[Mapping[str, Schema]] = {
         "client comes back within 60 s; null if it ends with the daemon.",
     },
     "why": {**TEXT, "description": "Why the job waits as a whole; empty if it does not."},
-    "until": _nullable("string", format="date-time", description="When a job that waits ends."),
+    "reason": _or_null(ref("Reason")),
+    "until": _nullable("string", format="date-time", description="When the wait ends, where known."),
     "timing": {**_or_null(ref("Timing")), "description": "Where its time went; null until it has ended."},
 }
 
@@ -260,6 +262,20 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "why": {**TEXT, "description": "Why it was not replaced; empty if it was."},
         }
     ),
+    "Reason": _object(
+        {
+            "what": {
+                "type": "string",
+                "enum": list(REASONS),
+                "description": "What is waited for, or what slows it.",
+            },
+            "whom": {**TEXT, "description": "The host or program that has to act, or empty."},
+            "since": _nullable("string", format="date-time", description="When the wait began."),
+            "until": _nullable("string", format="date-time", description="When it ends, where known."),
+            "place": _nullable("integer", minimum=1, description="The place in a queue, up to 100."),
+        },
+        description='The words of "why" as data; null if nothing is waited for, and for an error.',
+    ),
     "Layer": _object(
         {
             "job": TEXT,
@@ -272,6 +288,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "unpacked": {**COUNT, "description": "The bytes that were unpacked."},
             "transfer": _nullable("string", description="The ID of the transfer that it waits for."),
             "why": {**TEXT, "description": "The reason why it waits, or the error."},
+            "reason": _or_null(ref("Reason")),
         }
     ),
     "Transfer": _object(
@@ -289,6 +306,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "streams": {**COUNT, "description": "The parallel requests of a download."},
             "source": {**TEXT, "description": "HOST/PATH: the repository that sends or receives the bytes."},
             "why": {**TEXT, "description": "The reason why it waits or is slow, or the error."},
+            "reason": _or_null(ref("Reason")),
             "until": _nullable(
                 "string",
                 format="date-time",

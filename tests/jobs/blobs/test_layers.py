@@ -105,6 +105,32 @@ class UnpackingTests(JobsCase):
         self.assert_done(job_id)
         self.assert_idle()
 
+    def test_broken_off(self) -> None:
+        """
+        While the download that an unpacking reads waits for its next attempt, the unpacking
+        waits, too; it goes on with the bytes.
+        """
+        image = self.add(sample_image(1))
+        blob = image.layers[0].blob.digest
+        self.registry.stall(blob)
+        job_id = self.pull()
+        self.settle()
+        self.registry.feed(blob, 10)
+        self.settle()
+        self.assertEqual([t["state"] for t in self.unpackings()], ["running"])
+        self.registry.fail(blob)
+        self.settle()
+        self.assertEqual(self.transfer("download", blob)["state"], "backing-off")
+        self.assertEqual(
+            [(t["state"], t["why"]) for t in self.unpackings()], [("waiting", "waiting for its download")]
+        )
+        self.wait(2)
+        self.assertEqual([t["state"] for t in self.unpackings()], ["running"])
+        self.registry.finish(blob)
+        self.settle()
+        self.assert_done(job_id)
+        self.assert_idle()
+
     def test_cancelled_while_queued(self) -> None:
         """
         A pull that is cancelled meanwhile leaves nothing.
@@ -141,6 +167,24 @@ class UnpackingTests(JobsCase):
         self.settle()
         self.assert_done(job_id)
         self.assert_idle()
+
+    def test_still(self) -> None:
+        """
+        A layer that is here waits for a worker, or, once all of it was read, for the disk.
+        """
+        self.add(sample_image(1))
+        self.unpacker.gate.hold("unpack")
+        job_id = self.pull()
+        self.wait(1)
+        self.unpacker.unpackings[0].queued = True
+        self.wait(4)
+        row = self.job(job_id)["layers"][0]
+        self.assertEqual((row["state"], row["why"]), ("unpacking", "waiting for a free unpacking worker"))
+        self.unpacker.unpackings[0].queued = False
+        self.assertEqual(self.job(job_id)["why"], "waiting for the disk to write it")
+        self.unpacker.gate.release("unpack")
+        self.settle()
+        self.assert_done(job_id)
 
     def test_displaced(self) -> None:
         """

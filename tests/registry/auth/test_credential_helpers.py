@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.registry.fakes import failure_of
 from tests.registry.processes import FakeProcess, FakeProcesses
+from tests.registry.waits import Waits
 from xferd.credentials import Credentials, Secret
 from xferd.docker_config import parse_helper_answer
 from xferd.errors import CredentialsUnavailable
@@ -25,6 +26,7 @@ from xferd.registry.auth.credential_helpers import (
     CredentialHelpers,
     IHelperReactor,
 )
+from xferd.waits import reporting
 
 _ANSWER = b'{"ServerURL": "hub.example", "Username": "me", "Secret": "hunter2"}\n'
 
@@ -103,6 +105,23 @@ class HelperTests(SynchronousTestCase):
         assert found is not None
         self.assertEqual(found, Credentials("me", Secret("hunter2")))
         self.assertEqual(found.origin, "docker-credential-fake (/c.json)")
+
+    def test_reported(self) -> None:
+        """
+        Each request that waits for a helper reports that, also one that shares its run, until
+        it has answered, or the request is cancelled.
+        """
+        waits = Waits()
+        with reporting(waits):
+            first, second = self.get(), self.get()
+        self.assertEqual(waits.present, ["helper docker-credential-fake"] * 2)
+        second.cancel()
+        failure_of(self, second, CancelledError)
+        self.assertEqual(waits.present, ["helper docker-credential-fake"])
+        self.process.write(_ANSWER)
+        self.process.end()
+        self.successResultOf(first)
+        self.assertEqual(waits.present, [])
 
     def test_hub(self) -> None:
         """

@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError
 
 from tests.registry.auth.authenticator_case import ME, REALM, BearerCase
 from tests.registry.fakes import failure_of
+from tests.registry.waits import Waits
 from xferd.credentials import Credentials, Secret
 from xferd.errors import (
     Denied,
@@ -25,6 +26,7 @@ from xferd.registry.transport.limited_endpoint import StaleConnection
 from xferd.registry.transport.urls import Origin
 from xferd.registry.transport.zones import Zone
 from xferd.testing.fake_wall_clock import BEGIN
+from xferd.waits import reporting
 
 
 class TokenServerTests(BearerCase):
@@ -47,6 +49,18 @@ class TokenServerTests(BearerCase):
         for _ in range(2):
             self.agent.last.answer.errback(StaleConnection("it closed the connection"))
         failure_of(self, asking, StaleConnection)
+
+    def test_reported(self) -> None:
+        """
+        A request that waits for a token reports that, until it has one.
+        """
+        authenticator, waits = self.challenged(ME), Waits()
+        with reporting(waits):
+            asking = self.ask(authenticator)
+        self.assertEqual(waits.present, ["token hub.example"])
+        self.give("t")
+        self.assertEqual(self.successResultOf(asking), "Bearer t")
+        self.assertEqual(waits.present, [])
 
     def test_no_oauth(self) -> None:
         """

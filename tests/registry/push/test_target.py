@@ -8,6 +8,7 @@ from __future__ import annotations
 from zope.interface.verify import verifyObject
 
 from tests.registry.pushing import ANN, DATA, DIGEST, KIB, SMALL, Bytes, Pushing
+from tests.registry.waits import Waits
 from xferd.credentials import Credentials, Secret
 from xferd.errors import (
     RegistryError,
@@ -30,6 +31,7 @@ from xferd.testing.faults import (
 )
 from xferd.testing.layers import Blob
 from xferd.testing.tokens import BasicGuard
+from xferd.waits import reporting
 
 
 class PushTests(Pushing):
@@ -113,6 +115,16 @@ class PushTests(Pushing):
         self.assertEqual(await self.push(path="team/d"), Pushed("mounted"))
         self.assertEqual(self.registry.bytes_received, 0)
         self.assertEqual(self.registry.sessions, 0)
+
+    async def test_reported(self) -> None:
+        """
+        The questions for the blob are reported while they are open.
+        """
+        self.registry.storage.put_blob("team/b", Blob.of("x/y", DATA))
+        waits, host = Waits(), self.registry.host
+        with reporting(waits):
+            await self.push(candidates=["team/b"])
+        self.assertEqual((waits.all, waits.present), ([f"confirmation {host}", f"mount {host}"], []))
 
     async def test_not_mounted(self) -> None:
         """

@@ -65,7 +65,7 @@ class PauseTests(SlotsCase):
         self.clock.advance(5)
         self.assertEqual(self.started, [])
         for request in (early, late, nowhere):
-            self.assertEqual(request.reason(), Reason(Obstacle.HOLD, detail="the disk is full"))
+            self.assertEqual(request.reason(), Reason(Obstacle.DISK, detail="the disk is full"))
         self.assertIsNone(self.slots.spare(HOST, self.fail))
         self.slots.hold = ""
         self.assertEqual(early.reason(), Reason(Obstacle.QUEUE, 1))
@@ -83,7 +83,7 @@ class PauseTests(SlotsCase):
         self.clock.advance(1)
         self.slots.hold = "the disk is full"
         self.clock.advance(1)
-        self.assertEqual(seen[-1], Reason(Obstacle.HOLD, detail="the disk is full"))
+        self.assertEqual(seen[-1], Reason(Obstacle.DISK, detail="the disk is full"))
         request.release()
 
     def test_hold_and_what_runs(self) -> None:

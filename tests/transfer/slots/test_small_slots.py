@@ -120,7 +120,7 @@ class BeyondTests(SynchronousTestCase):
         """
         self.large.hold = "the disk is full"
         request = self.ask(self.small)
-        self.assertEqual(request.reason(), Reason(Obstacle.HOLD, detail="the disk is full"))
+        self.assertEqual(request.reason(), Reason(Obstacle.DISK, detail="the disk is full"))
         self.large.hold = ""
         self.clock.advance(0)
         self.assertTrue(request.held)

@@ -42,7 +42,7 @@ from xferd.interfaces.engines import (
     ILateAnswers,
     LeftOutJSON,
 )
-from xferd.jobs.job import rfc3339
+from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Repository
 from xferd.oci import Document
 from xferd.store.batches import Batches

@@ -52,6 +52,7 @@ from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
+from xferd.waits import CONFIRMATION, waiting_for
 
 
 class DownloadManager:
@@ -315,7 +316,7 @@ class DownloadManager:
             if data is None:
                 data = await self._relay.joined(key("blob", blob.digest, scope))
             if data is not None:
-                await retry_while_full(space, lambda: blobs.put(blob.digest, data), transfer.wait)
+                await retry_while_full(space, lambda: blobs.put(blob.digest, data), transfer.wait_for_disk)
             else:
                 # A pull has reserved space for all of its blobs; the bytes of an archive arrive at once.
                 if all(source.host for source in transfer.sources):
@@ -331,7 +332,8 @@ class DownloadManager:
         elif confirm:
 
             async def ask(source: ISource) -> None:
-                await self.prove(cast("IBlobSource", source), blob.digest)
+                with waiting_for(CONFIRMATION, source.host):
+                    await self.prove(cast("IBlobSource", source), blob.digest)
 
             await transfer.attempts(ask)
         # A watcher that began before the blob was in the store waits for its bytes.

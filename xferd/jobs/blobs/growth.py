@@ -5,7 +5,7 @@ The growth of a blob's file, relayed from the download to those that read the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from twisted.internet.defer import Deferred
@@ -38,6 +38,7 @@ class Growth:
         self._flows = False
         self._flow_waits: list[Deferred[None]] = []
         self._waiting: list[tuple[int, Deferred[None]]] = []
+        self._observers: list[Callable[[bool], object]] = []
 
     @property
     def is_whole(self) -> bool:
@@ -75,11 +76,27 @@ class Growth:
         self._arrivals += 1
         try:
             self._look()
+            self._observe()
             yield
         finally:
             self._arrivals -= 1
             if not self._arrivals:
                 self._flows = False
+                self._observe()
+
+    def on_arrivals(self, observer: Callable[[bool], object]) -> Callable[[], None]:
+        """
+        Call C{observer} with whether bytes may arrive, whenever that changes: while an
+        attempt receives bytes, and when the blob is complete.
+
+        @return: ends that.
+        """
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    def _observe(self) -> None:
+        for observer in tuple(self._observers):
+            observer(self.moving or self._sealed)
 
     def flowing(self) -> Deferred[None]:
         """
@@ -181,5 +198,6 @@ class Growth:
         self._path, self._size, self._sealed = path, size, True
         for follower in tuple(self._followers):
             follower.sealed(path, size)
+        self._observe()
         self._look()
         self._look_at_flow()

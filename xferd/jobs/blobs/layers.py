@@ -6,7 +6,7 @@ Blobs are unpacked into trees, and trees are registered on top of each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Final
 
 from attrs import field, frozen
@@ -27,6 +27,7 @@ from xferd.names import Digest, chain_id
 from xferd.oci import Descriptor
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
+from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
 
@@ -35,6 +36,9 @@ QUEUED_LAYERS: Final = 2
 Complete blobs, for each unpacking worker, that are being unpacked or are about
 to be: the next one is ready when a worker is free.
 """
+
+_WORKER: Final = Reason(Obstacle.WORKER)
+_DOWNLOAD: Final = Reason(Obstacle.DOWNLOAD)
 
 
 @frozen(eq=False)
@@ -223,7 +227,7 @@ class LayerManager:
                 transfer.report(bytes_done=blob.size)
                 return known
             if not self._store.blobs.has(blob.digest):
-                with transfer.wait("waiting for its download"):
+                with transfer.wait_for(_DOWNLOAD):
                     await growth.ready(self._unpacker.least)
             try:
                 unpacked = await self._try(transfer, blob, algorithm, growth, last=lost)
@@ -236,7 +240,7 @@ class LayerManager:
             except DiskFull as e:
                 since = space.now() if since is None else since
                 waiting = space.wait(e, since)
-                with transfer.wait(space.why):
+                with transfer.wait_for_disk(space.why):
                     await waiting
             else:
                 if unpacked is not None:
@@ -291,14 +295,33 @@ class LayerManager:
         unpacking = self._unpacker.unpack(
             staged, LAYERS[blob.media_type], notify, algorithm, lambda: growth.moving
         )
+        arrives = not self._store.blobs.has(blob.digest)
+
+        def stillness() -> Reason:
+            if unpacking.queued:
+                return _WORKER
+            return _DOWNLOAD if arrives and not growth.is_whole else NO_REASON
+
+        transfer.stillness = stillness
         reader = _Reader(unpacking, last=last)
-        if self._store.blobs.has(blob.digest):
+        if not arrives:
             reader.sealed(self._store.blobs.path(blob.digest), blob.size)
-        else:
-            growth.follow(reader)
+            return await reader.unpacked()
+        waiting = ExitStack()
+
+        def look(moving: bool) -> None:
+            # Without an attempt that receives bytes, it waits as before the first byte.
+            waiting.close()
+            if not moving:
+                waiting.enter_context(transfer.wait_for(_DOWNLOAD))
+
+        growth.follow(reader)
+        end = growth.on_arrivals(look)
         try:
             return await reader.unpacked()
         finally:
+            end()
+            waiting.close()
             growth.unfollow(reader)
 
     # ---------------------------------------------------------- registration
@@ -321,7 +344,7 @@ class LayerManager:
         if below is not None:
             parent = self.register(below, turn)
             try:
-                with transfer.wait("waiting for the parent layer"):
+                with transfer.wait(Obstacle.PARENT):
                     await parent.result()
             finally:
                 parent.release()
@@ -329,7 +352,7 @@ class LayerManager:
         return await retry_while_full(
             self._store.free_space,
             lambda: self._store.layers.register(parent_id, wanted, stack.blob),
-            transfer.wait,
+            transfer.wait_for_disk,
         )
 
     async def _check_diff_id(self, transfer: Transfer, stack: Stack, turn: Turn) -> None:
@@ -340,7 +363,7 @@ class LayerManager:
         """
         tree = self.unpack(stack.blob, turn, algorithm=stack.diff_id.algorithm, scope=stack.scope)
         try:
-            with transfer.wait("waiting for its bytes to be unpacked"):
+            with transfer.wait(Obstacle.UNPACKING):
                 found = await tree.result()
         finally:
             tree.release()

@@ -6,27 +6,31 @@ Work that fails because the disk is full is repeated when space is free.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TypeVar
 
 from xferd.errors import DiskFull
 from xferd.interfaces.store import IFreeSpace
 from xferd.transfer.transfer import Transfer
+from xferd.waits import DISK, waiting_for
 
 T = TypeVar("T")
+
+_waiting_for_disk = partial(waiting_for, DISK)
 
 
 async def retry_while_full(
     space: IFreeSpace,
     work: Callable[[], Awaitable[T]],
-    wait: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+    wait: Callable[[str], AbstractContextManager[None]] = _waiting_for_disk,
 ) -> T:
     """
     Do some work, and repeat it when space is free, as long as it fails because
     the disk is full.
 
-    @param wait: entered with the reason while this waits, as
-        L{Transfer.wait}.
+    @param wait: entered with the reason while this waits, as L{Transfer.wait_for_disk}; by
+        default the reason is reported as L{xferd.waits} describes.
     @raise DiskFull: no space was free for ten minutes.
     """
     since: float | None = None

@@ -18,10 +18,10 @@ from xferd.interfaces.jobs import Event
 from xferd.interfaces.store import Image
 from xferd.jobs.events.log import MAX_TRANSFERS, ChangeLog
 from xferd.jobs.events.stream import INTERVAL, EventStream
-from xferd.jobs.job import ENDED, Job, in_short, rfc3339
-from xferd.jobs.reasons import snapshot
+from xferd.jobs.job import ENDED, Job, in_short
+from xferd.jobs.reasons import explain
 from xferd.jobs.rows import Row
-from xferd.json_encoding import Encoded
+from xferd.json_encoding import Encoded, rfc3339
 from xferd.names import Digest, Reference
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.transfer import Transfer
@@ -68,6 +68,8 @@ class Broker:
 
     A change costs one item for each thing that changed, unless the last item of the
     thing is unread; the event is made when the first stream reads it.
+
+    @ivar changed: called with each job that has changed and not ended.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Broker:
         self._listed: dict[str, tuple[Hashable, TransferJSON]] = {}
         self._changes = ChangeLog()
         self._streams = 0
+        self.changed: Callable[[Job], object] = lambda _: None
 
     def begin(self, journal: str, run: int) -> None:
         """
@@ -167,6 +170,7 @@ class Broker:
         Report that a job has changed, but for its rows.
         """
         if job.state not in ENDED:
+            self.changed(job)
             self._changes.changed(("job", job.id))
             self._put_job(self._followers(job), job)
 
@@ -175,6 +179,7 @@ class Broker:
         Report that rows of a job are new, or wait for other transfers.
         """
         if job.state not in ENDED:
+            self.changed(job)
             rows = tuple(rows)
             for row in rows:
                 job.row_changed(row)
@@ -191,6 +196,7 @@ class Broker:
         """
         if job.state in ENDED or transfer not in row.transfers:
             return
+        self.changed(job)
         self._use(job, transfer)
         self._listed.pop(transfer.id, None)
         self._changes.changed(("job", job.id))
@@ -274,13 +280,14 @@ class Broker:
         """
         A transfer as the API shows it, with the jobs that watch it.
         """
-        shown = snapshot(transfer)
-        until = shown["until"]
+        why, reason, _ = explain(transfer)
         return cast(
             "TransferJSON",
             {
-                **shown,
-                "until": None if until is None else rfc3339(until),
+                **transfer.snapshot(),
+                "why": why,
+                "reason": reason,
+                "until": None if reason is None else reason["until"],
                 "created": rfc3339(transfer.created),
                 "jobs": list(self._users.get(transfer.id, ())),
             },

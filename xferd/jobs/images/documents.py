@@ -262,7 +262,7 @@ class DocumentFetcher:
         elif transfer is None:
             await retry_while_full(space, lambda: put(digest, data))
         else:
-            await retry_while_full(space, lambda: put(digest, data), transfer.wait)
+            await retry_while_full(space, lambda: put(digest, data), transfer.wait_for_disk)
 
 
 async def _settle(watcher: Watcher[T]) -> T:

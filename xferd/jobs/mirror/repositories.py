@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from xferd.interfaces.catalog import LOCAL_HOST, CatalogManifest, ICatalog
 from xferd.interfaces.job_json import RepositoryJSON
-from xferd.jobs.job import rfc3339
 from xferd.jobs.mirror.keep_rules import KeepRule, Kept
+from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Repository
 from xferd.realms import unlisted
 

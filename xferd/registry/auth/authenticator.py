@@ -51,6 +51,7 @@ from xferd.registry.transport.timeouts import Timeouts, within
 from xferd.registry.transport.urls import PRINTABLE, Origin, check_target
 from xferd.registry.transport.zones import Zone
 from xferd.single_flight import SingleFlight
+from xferd.waits import TOKEN, waiting_for
 
 CLIENT_ID: Final = "xferd"
 
@@ -313,8 +314,10 @@ class Authenticator:
                 self._late,
             )
             fetch.start(work, lambda: self._forget(key, fetch))
+        else:
+            waiting = fetch.wait()
+        with waiting_for(TOKEN, self._host):
             return await waiting
-        return await fetch.wait()
 
     def _forget(self, key: _TokenKey, fetch: SingleFlight[Token]) -> None:
         """

@@ -27,6 +27,7 @@ from xferd.docker_config import NOT_FOUND, parse_helper_answer, server_of
 from xferd.errors import CredentialsUnavailable
 from xferd.registry.transport.errors import clean
 from xferd.single_flight import SingleFlight
+from xferd.waits import HELPER, waiting_for
 
 LIFE: Final = 30.0
 """
@@ -196,8 +197,10 @@ class CredentialHelpers:
             waiting = flight.wait()
             work = Deferred.fromCoroutine(self._ask(name, host, file))
             flight.start(work, lambda: self._landed(key))
+        else:
+            waiting = flight.wait()
+        with waiting_for(HELPER, f"docker-credential-{name}"):
             return await waiting
-        return await flight.wait()
 
     def _landed(self, key: tuple[str, str]) -> None:
         del self._flights[key]

@@ -27,6 +27,7 @@ from xferd.registry.push.session import Session, SessionGone, begin_path, learn_
 from xferd.registry.transport.errors import Resource, header
 from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.request_body import ContentFailed
+from xferd.waits import CONFIRMATION, MOUNT, waiting_for
 
 MAX_MOUNTS: Final = 3
 """Candidates for a mount that are tried, each with a request."""
@@ -112,7 +113,8 @@ class PushAttempt:
         """
         digest = self._digest
         try:
-            response = await self._request(b"HEAD", f"blobs/{digest}", push_scope(self._repository))
+            with waiting_for(CONFIRMATION, self._client.host):
+                response = await self._request(b"HEAD", f"blobs/{digest}", push_scope(self._repository))
         except Denied:
             return False
         status, headers = response.status, response.headers
@@ -181,7 +183,8 @@ class PushAttempt:
             arguments["from"] = source.path
             scope = f"{scope} {pull_scope(source)}"
         try:
-            response = await self._request(b"POST", begin_path(arguments), scope)
+            with waiting_for(MOUNT, self._client.host):
+                response = await self._request(b"POST", begin_path(arguments), scope)
         except Denied:
             # Perhaps for the other repository; if for this one, the upload fails.
             return False

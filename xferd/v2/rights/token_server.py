@@ -13,8 +13,7 @@ from urllib.parse import parse_qs
 from werkzeug.exceptions import BadRequest, Unauthorized
 
 from xferd.credentials import Credentials
-from xferd.jobs.job import rfc3339
-from xferd.json_encoding import encode
+from xferd.json_encoding import encode, rfc3339
 from xferd.v2.rights.logins import ANONYMOUS, Logins
 from xferd.v2.rights.tokens import LIFE, Login
 

@@ -1,0 +1,135 @@
+# -*- test-case-name: tests.jobs.test_waits -*-
+"""
+What jobs wait for besides the transfers of their rows, and a line in the log for each wait
+that lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from xferd.interfaces.reactor import WallClock
+from xferd.jobs.job import ENDED, Job
+from xferd.jobs.reasons import JobWait, describe
+from xferd.transfer.reason import Obstacle, Reason
+from xferd.transfer.transfer import Transfer
+from xferd.waits import Waiting
+
+LASTS: Final = 3.0
+"""Seconds after which a wait is written to the log."""
+
+LOOK: Final = 1.5
+"""Seconds from a change of a job to the look for its waits."""
+
+
+class JobWaits:
+    """
+    The waits of all jobs.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, wall_clock: WallClock, changed: Callable[[Job], object]) -> None:
+        """
+        @param changed: called with each job whose own wait begins or ends.
+        """
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._report = changed
+        self._changed: dict[Job, None] = {}
+        self._look: IDelayedCall | None = None
+        self._stopped = False
+
+    def document_changed(self, job: Job, transfer: Transfer) -> None:
+        """
+        Note that the transfer of a document, which no row shows, is new for a job, or has
+        changed.
+        """
+        if transfer.over:
+            job.awaited.pop(transfer, None)
+        else:
+            job.awaited[transfer] = None
+        self._report(job)
+
+    def waiting(self, job: Job) -> Waiting:
+        """
+        What the work of a job enters while it waits: see L{xferd.waits}.
+        """
+
+        @contextmanager
+        def waiting(what: str, whom: str) -> Iterator[None]:
+            reason = Reason(Obstacle(what), detail=whom)
+            wait = JobWait(describe(reason, job.kind), what, self._wall_clock(), reason.whom)
+            job.requests.append(wait)
+            self._report(job)
+            try:
+                yield
+            finally:
+                job.requests = [each for each in job.requests if each is not wait]
+                self._report(job)
+
+        return waiting
+
+    def changed(self, job: Job) -> None:
+        """
+        Look for new waits of a job in L{LOOK} seconds.
+        """
+        if self._stopped:
+            return
+        self._changed[job] = None
+        if self._look is None:
+            self._look = self._clock.callLater(LOOK, self._log_waits)
+
+    def rest(self) -> None:
+        """
+        Look no more, until a job changes.
+        """
+        self._changed.clear()
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def stop(self) -> None:
+        """
+        Look no more.
+        """
+        self._stopped = True
+        self.rest()
+
+    def _log_waits(self) -> None:
+        self._look = None
+        changed, self._changed = self._changed, {}
+        for job in changed:
+            if job.state not in ENDED:
+                self._log_waits_of(job)
+
+    def _log_waits_of(self, job: Job) -> None:
+        """
+        Log the waits of a job that it did not have before.
+        """
+        now = self._wall_clock()
+        found: dict[tuple[str, str], str] = {}
+        for why, reason, since in job.waits():
+            if reason is None or not since:
+                continue
+            if now - since >= LASTS:
+                found.setdefault((reason["what"], reason["whom"]), why)
+            else:
+                self.changed(job)
+        for key, why in found.items():
+            if key not in job.logged:
+                self._log.info(
+                    "{kind} of {image} for {client} waits: {why}",
+                    kind=job.kind,
+                    image=job.label,
+                    client=job.client,
+                    why=why,
+                    what=key[0],
+                    whom=key[1],
+                )
+        job.logged = frozenset(found)
