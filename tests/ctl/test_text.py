@@ -17,6 +17,7 @@ from xferd.ctl.text import (
     amount,
     clean,
     clock,
+    counted,
     cut,
     cut_front,
     cut_reference,
@@ -134,6 +135,17 @@ class NumberTests(SynchronousTestCase):
         A short duration is in minutes and seconds.
         """
         self.assertEqual([clock(n) for n in (7.9, 750, 10921)], ["0:07", "12:30", "3:02:01"])
+
+    def test_counted(self) -> None:
+        """
+        The first number of seconds is counted up or down, never below 1.
+        """
+        text = "trying again in 40 s: it asks to wait 40 s"
+        self.assertEqual(counted(text, -1, 3.9), "trying again in 37 s: it asks to wait 40 s")
+        self.assertEqual(counted(text, -1, 100), "trying again in 1 s: it asks to wait 40 s")
+        self.assertEqual(counted("no bytes for 3 s, 2 MB/s", 1, 9.0), "no bytes for 12 s, 2 MB/s")
+        self.assertEqual(counted(text, 0, 9.0), text)
+        self.assertEqual(counted("waiting", 1, 9.0), "waiting")
 
     def test_ago(self) -> None:
         """

@@ -273,7 +273,7 @@ class Daemon:
                     reconnects.reset()
             except (NoDaemon, Refused) as e:
                 error = e
-                if seen and not lost and (isinstance(e, NoDaemon) or e.code == _INTERRUPTED):
+                if not lost and (isinstance(e, NoDaemon) or e.code == _INTERRUPTED):
                     lost = True
                     yield Event("lost", {}, False)
             reconnects.wait(error)

@@ -23,6 +23,7 @@ _SPANS = (
     (float("inf"), "year"),
 )
 _ARROW = " -> "
+_SECONDS = re.compile(r"\b([0-9]+) s\b")
 _NARROWEST = 8
 """Characters of two names, at least, for a text with both."""
 
@@ -102,6 +103,17 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counted(text: str, step: int, elapsed: float) -> str:
+    """
+    A text some seconds later: C{trying again in 40 s} becomes C{trying again in 37 s}.
+
+    @param step: how its first number of seconds changes each second; 0 if it does not.
+    """
+    if not step:
+        return text
+    return _SECONDS.sub(lambda found: f"{max(1, int(found[1]) + step * int(elapsed))} s", text, count=1)
 
 
 def ago(moment: object, now: datetime) -> str:

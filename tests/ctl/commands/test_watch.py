@@ -209,7 +209,9 @@ class StreamTests(DaemonTestCase):
         """
         pauses: list[float] = []
         daemon = Daemon([Address("http", "127.0.0.1", 1)], client="me", pause=pauses.append)
-        self.assertRaises(NoDaemon, list, daemon.watch())
+        events = daemon.watch()
+        self.assertEqual(next(events).kind, "lost")
+        self.assertRaises(NoDaemon, list, events)
         self.assertTrue(PATIENCE <= sum(pauses) < PATIENCE + 2)
 
 

@@ -66,6 +66,25 @@ class BarsTests(SynchronousTestCase):
             ],
         )
 
+    def test_waits(self) -> None:
+        """
+        A job without layers shows what it waits for, in its total.
+        """
+        reason = {"what": "back-off", "whom": "hub.example", "since": None, "until": "x", "place": None}
+        waiting = job(why="trying again in 40 s: 429", reason=reason, bytes_total=0)
+        shown = self.picture([Event("job", waiting, False)], 100)
+        self.assertRegex(shown[0], "^total +waiting ")
+        self.assertIn("trying again in 40 s: 429", " ".join(shown))
+
+    def test_lost(self) -> None:
+        """
+        When the daemon is gone, no rate and no time is shown.
+        """
+        shown = self.picture([*self.some(), Event("lost", {}, False)], 80)
+        self.assertEqual(len(shown), 4)
+        self.assertNotIn("/s", "".join(shown))
+        self.assertNotIn("left", "".join(shown))
+
     def test_push(self) -> None:
         """
         A push has bars for blobs that are sent, and none for others.
@@ -134,7 +153,7 @@ class BarsTests(SynchronousTestCase):
         """
         lines = self.picture([Event("job", job(bytes_total=0, why="quay.io asked to wait 40 s"), False)], 80)
         self.assertEqual(len(lines), 2)
-        self.assertRegex(lines[0], "^total +running +")
+        self.assertRegex(lines[0], "^total +waiting +")
         self.assertEqual(lines[1], "    quay.io asked to wait 40 s")
 
     def test_failed(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,6 +24,39 @@ class ChangeTests(SynchronousTestCase):
     """
     The lines for changes of a job.
     """
+
+    def test_waits(self) -> None:
+        """
+        Plain lines show what a job without layers waits for, and a layer that waits for
+        something else, once for each reason.
+        """
+        out = StringIO()
+        display, view = PlainLines(out), JobView(job())
+
+        def show(kind: str, data: dict[str, Any]) -> None:
+            event = Event(kind, data, False)
+            display.show_event(view, event, view.update(event))
+
+        def reason(what: str) -> dict[str, Any]:
+            return {"what": what, "whom": "hub.example", "since": None, "until": None, "place": None}
+
+        for seconds in (40, 39):
+            show("job", job(why=f"trying again in {seconds} s: 429", reason=reason("back-off")))
+        show("job", job(why="", reason=None))
+        show("layer", layer(1, "downloading"))
+        for seconds in (3, 4):
+            silent: dict[str, Any] = {"why": f"no bytes for {seconds} s", "reason": reason("silence")}
+            show("layer", layer(1, "downloading", **silent))
+            show("job", job(**silent))
+        show("layer", layer(1, "downloading", why="", reason=None))
+        self.assertEqual(
+            out.getvalue().splitlines(),
+            [
+                "waiting: trying again in 40 s: 429",
+                "0b0b0b0b0b0b: downloading (10.0 MB)",
+                "0b0b0b0b0b0b: downloading (no bytes for 3 s)",
+            ],
+        )
 
     def test_warnings(self) -> None:
         """

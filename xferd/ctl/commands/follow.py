@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from xferd.ctl.client import LOST
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import job_result
@@ -82,7 +81,7 @@ def follow(
     with display:
         for event in daemon.events(str(job.get("id")), headers, briefly=display.brief):
             if event.kind == "lost":
-                display.note(LOST)
+                display.lost(view, view.update(event))
                 continue
             display.show_event(view, event, view.update(event))
     display.warn(view.warnings)

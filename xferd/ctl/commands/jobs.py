@@ -148,6 +148,7 @@ def _show(args: Namespace, session: Session) -> None:
         ("started", session.printer.ago(found.get("started"))),
         ("finished", session.printer.ago(found.get("finished"))),
         ("waits", view.why),
+        ("since", session.printer.ago((found.get("reason") or {}).get("since")) if view.why else ""),
         ("progress", portion(view.done, view.total) if view.total else ""),
         (_PAST.get(view.kind, "result"), view.pinned if view.state == "done" else ""),
         ("error", view.error),

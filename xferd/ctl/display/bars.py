@@ -9,6 +9,7 @@ imported only where bars are drawn.
 from __future__ import annotations
 
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from xferd.ctl.columns import wrapped
 from xferd.ctl.display.progress import ProgressDisplay
-from xferd.ctl.text import amount, clock, cut, cut_reference, plural, size
+from xferd.ctl.text import amount, clock, counted, cut, cut_reference, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,8 @@ class Row(NamedTuple):
     @ivar note: the rate, or other words that may be cut.
     @ivar reason: why it waits or failed; never cut.
     @ivar ended: whether the line is final.
+    @ivar step: how the seconds in the reason change: see L{counted}.
+    @ivar made: when the line was made, in seconds of a monotonic clock.
     """
 
     name: str
@@ -79,6 +82,8 @@ class Row(NamedTuple):
     note: str
     reason: str
     ended: bool
+    step: int = 0
+    made: float = 0.0
 
     @classmethod
     def of_row(cls, view: RowView) -> Row:
@@ -95,6 +100,8 @@ class Row(NamedTuple):
             ", ".join(filter(None, (f"{size(view.rate)}/s" if view.rate else "", view.sharing))),
             view.why,
             view.ended,
+            view.waiting.step,
+            monotonic(),
         )
 
     @classmethod
@@ -118,12 +125,29 @@ class Row(NamedTuple):
             left = f", {clock((total - done) / rate)} left" if total > done else ""
             note = f"{size(rate)}/s{left}"
         ended = sum(row.ended for row in rows)
-        state = f"{ended}/{plural(len(rows), view.noun)}" if rows else view.state
+        state = f"{ended}/{plural(len(rows), view.noun)}" if rows else "waiting" if view.why else view.state
         if view.archive is not None:
             state = "sending"
         if view.state in _ENDED_BADLY:
             state = view.state
-        return cls(name, state, done, total or None, _amount(done, total), note, view.why, view.ended)
+        return cls(
+            name,
+            state,
+            done,
+            total or None,
+            _amount(done, total),
+            note,
+            view.why,
+            view.ended,
+            view.waiting.step,
+            monotonic(),
+        )
+
+    def now(self) -> Row:
+        """
+        The line with the seconds of now in its reason.
+        """
+        return self._replace(reason=counted(self.reason, self.step, monotonic() - self.made))
 
     def interrupted(self) -> Row:
         """
@@ -203,8 +227,8 @@ class Picture:
         The present lines, for the terminal's present size.
         """
         with self._lock:
-            rows = [row for _, row in sorted(self._rows.items())]
-            totals = list(self._totals.values())
+            rows = [row.now() for _, row in sorted(self._rows.items())]
+            totals = [row.now() for row in self._totals.values()]
         layout = _Layout(max(1, self._console.width - _ECHO), bool(self._console.color_system))
         last = [line for row in totals for line in layout.lines(row)]
         room = max(0, self._console.height - 1 - len(last))
@@ -310,6 +334,13 @@ class Bars(ProgressDisplay):
         """
         Draw the rows that changed, and the total.
         """
+        self._picture.show_job("total", view, rows)
+
+    def lost(self, view: JobView, rows: list[RowView]) -> None:
+        """
+        Say so above the picture, in which nothing moves any more.
+        """
+        super().lost(view, rows)
         self._picture.show_job("total", view, rows)
 
     def note(self, text: str) -> None:

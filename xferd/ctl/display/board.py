@@ -77,6 +77,8 @@ class Board:
     def _update(self, event: Event) -> JobView | None:
         key = str(event.data.get("id"))
         self._lost = event.kind == "lost"
+        if self._lost:
+            self._transfers = {k: {**each, "rate": 0} for k, each in self._transfers.items()}
         if event.kind == "begin":
             self._jobs, self._transfers = {}, {}
         elif event.kind == "transfer":

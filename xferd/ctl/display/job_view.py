@@ -6,7 +6,7 @@ layer that is pulled or blob that is sent.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from xferd.ctl.api import Event
 from xferd.ctl.client import ENDED
@@ -27,6 +27,33 @@ def count(item: dict[str, Any], name: str) -> int:
     """
     value = item.get(name)
     return value if isinstance(value, int) else 0
+
+
+class Waiting(NamedTuple):
+    """
+    What is waited for, as data.
+
+    @ivar what: the name of the reason; empty if nothing is waited for.
+    @ivar whom: the host or program that has to act.
+    @ivar step: how the seconds in the words change each second: see
+        L{counted<xferd.ctl.text.counted>}.
+    """
+
+    what: str
+    whom: str
+    step: int
+
+    @classmethod
+    def of(cls, item: dict[str, Any]) -> Waiting:
+        """
+        The C{reason} of a job, a layer or a transfer.
+        """
+        reason = item.get("reason")
+        if not isinstance(reason, dict):
+            return cls("", "", 0)
+        what = clean(reason.get("what"))
+        step = -1 if reason.get("until") else 1 if what == "silence" else 0
+        return cls(what, clean(reason.get("whom")), step)
 
 
 class RowView:
@@ -123,6 +150,13 @@ class RowView:
         return clean(self.data.get("why") or ("" if self.ended else self.transfer.get("why")))
 
     @property
+    def waiting(self) -> Waiting:
+        """
+        What it waits for.
+        """
+        return Waiting.of(self.data)
+
+    @property
     def sharing(self) -> str:
         """
         The number of jobs that share its transfer, in words; empty for one.
@@ -162,6 +196,10 @@ class JobView:
             key = _key(data.get("id"))
             self._transfers[key] = data
             listed = [row for row in self._rows.values() if _key(row.get("transfer")) == key]
+        elif event.kind == "lost":
+            # Nothing moves, as far as is known.
+            self._transfers.clear()
+            listed = list(self._rows.values())
         else:
             listed = []
         for row in listed:
@@ -241,6 +279,13 @@ class JobView:
         Whether the job has ended.
         """
         return self.state in ENDED
+
+    @property
+    def waiting(self) -> Waiting:
+        """
+        What the job waits for.
+        """
+        return Waiting.of({} if self.ended else self.job)
 
     @property
     def archive(self) -> dict[str, Any] | None:

@@ -11,14 +11,14 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Final, TextIO
 
 from xferd.ctl.display.progress import ProgressDisplay
-from xferd.ctl.text import clock, plural, portion, size, span
+from xferd.ctl.text import clock, counted, plural, portion, size, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from xferd.ctl.api import Event
-    from xferd.ctl.display.job_view import JobView, RowView
+    from xferd.ctl.display.job_view import JobView, RowView, Waiting
     from xferd.ctl.display.progress import Progress
 
 SILENCE: Final = 10.0
@@ -30,9 +30,9 @@ _MOVING: Final = ("downloading", "uploading")
 
 class PlainLines(ProgressDisplay):
     """
-    Prints a line when a row of a job changes its state, begins another attempt, or is
-    first shared with other jobs.  After L{SILENCE} without any, it prints the state of the
-    work, and how long that has not changed.
+    Prints a line when a row of a job changes its state, begins another attempt, waits for
+    something else, or is first shared with other jobs.  After L{SILENCE} without any, it
+    prints the state of the work, and how long that has not changed.
     """
 
     def __init__(self, stdout: TextIO, now: Callable[[], float] = time.monotonic) -> None:
@@ -42,6 +42,7 @@ class PlainLines(ProgressDisplay):
         super().__init__(stdout)
         self._now = now
         self._printed: dict[int, tuple[str, int, bool]] = {}
+        self._waits: dict[int | None, tuple[str, str]] = {}
         self._tenths = 0
         # Lines come from a thread, too: the daemon may be silent.
         self._lock = Lock()
@@ -50,7 +51,7 @@ class PlainLines(ProgressDisplay):
         self._view: JobView | None = None
         self._progress: Progress | None = None
         self._lost = ""
-        self._last_line = self._since = now()
+        self._last_line = self._since = self._heard = now()
         self._state = ""
 
     def __enter__(self) -> ProgressDisplay:
@@ -81,11 +82,13 @@ class PlainLines(ProgressDisplay):
             if now - self._last_line < SILENCE:
                 return
             state = self._lost or self._standing()
+            step = 0 if self._lost or self._view is None else self._view.waiting.step
+            shown = counted(state, step, now - self._heard)
             if state and state == self._state:
-                self._print(f"{state} (no change for {span(now - self._since)})")
+                self._print(f"{shown} (no change for {span(now - self._since)})")
             elif state:
                 self._state, self._since = state, now
-                self._print(state)
+                self._print(shown)
 
     def _standing(self) -> str:
         """
@@ -129,7 +132,7 @@ class PlainLines(ProgressDisplay):
         Print the changes.
         """
         with self._lock:
-            self._view, self._lost = view, ""
+            self._view, self._lost, self._heard = view, "", self._now()
             if view.archive is not None and view.total and view.done * 10 // view.total > self._tenths:
                 self._tenths = view.done * 10 // view.total
                 self._print(f"archive: {portion(view.done, view.total)} sent")
@@ -140,17 +143,28 @@ class PlainLines(ProgressDisplay):
                 old_state, old_attempt, old_shared = self._printed.get(row.index, ("", 1, False))
                 shared = old_shared or bool(row.sharing)
                 self._printed[row.index] = (row.state, row.attempt, shared)
-                total = ""
+                total, waits = "", self._waits_anew(row.index, row.waiting)
                 if row.state != old_state:
                     change, total = row.state, size(row.total) if row.data.get("state") in _MOVING else ""
                 elif row.attempt > old_attempt:
                     change = f"attempt {row.attempt}"
-                elif shared > old_shared:
+                elif shared > old_shared or waits:
                     change = row.state
                 else:
                     continue
                 detail = ", ".join(filter(None, (total, row.why, row.sharing)))
                 self._print(f"{row.name}: {change} ({detail})" if detail else f"{row.name}: {change}")
+            if self._waits_anew(None, view.waiting) and not any(row.why == view.why for row in view.rows):
+                self._print(f"waiting: {view.why}")
+
+    def _waits_anew(self, index: int | None, waiting: Waiting) -> bool:
+        """
+        Whether a row, or the job itself, waits for something else than when this was called
+        last.
+        """
+        now = waiting[:2]
+        before, self._waits[index] = self._waits.get(index, ("", "")), now
+        return now != before and bool(waiting.what)
 
     def _print(self, line: str) -> None:
         super()._print(line)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+from xferd.ctl.client import LOST
 from xferd.ctl.display.timing import verdict
 from xferd.ctl.text import json_line, plural, size
 
@@ -90,6 +91,14 @@ class ProgressDisplay:
         @param view: the job, updated by the event.
         @param rows: the rows that the event changed.
         """
+
+    def lost(self, view: JobView, rows: list[RowView]) -> None:  # noqa: ARG002
+        """
+        Show that the daemon does not answer.
+
+        @param rows: all rows of the job.
+        """
+        self.note(LOST)
 
     def show(self, progress: Progress) -> None:
         """

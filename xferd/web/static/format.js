@@ -58,10 +58,14 @@ export function instant(text) {
 }
 
 /**
- * What a transfer waits for.  The seconds in the daemon's text were right when
- * it was sent; where the end of the wait is known, they are counted down.
+ * What a job, a layer or a transfer waits for.  The seconds in the daemon's text were right when
+ * it was sent: silence is counted up, and where the end of the wait is known, it is counted down.
  */
-export function waiting(why, until, now) {
+export function waiting(why, reason, now) {
+  const until = reason?.until;
+  if (reason?.what === "silence") {
+    return why.replace(/\b\d+ s\b/, `${Math.max(Math.floor((now - Date.parse(reason.since)) / 1000), 3)} s`);
+  }
   if (!until) return why;
   const left = Math.max(Math.ceil((Date.parse(until) - now) / 1000), 1);
   return why.replace(/\b\d+ s\b/, left < 60 ? `${left} s` : `${left} s, until ${moment(until)}`);

@@ -90,7 +90,9 @@ const again = follow("/api/v1/events", headers, {
   },
   lost(why, wait) {
     link("lost", "not connected");
-    text(byId("notice"), `No connection to xferd: ${why}. This page shows the last state that it received; retrying${wait > 1000 ? ` every ${wait / 1000} s` : ""}.`);
+    model.lost();
+    draw();
+    text(byId("notice"), `The daemon does not answer: ${why}. This page shows the last state that it received; retrying${wait > 1000 ? ` every ${wait / 1000} s` : ""}.`);
     hide(byId("notice"), false);
   },
   denied() {

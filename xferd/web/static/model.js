@@ -101,11 +101,19 @@ export class Model {
       .sort((a, b) => rank[a.state] - rank[b.state]);
   }
 
-  /** A second has passed: there is news of waits whose end is known.  Returns whether there are any. */
+  /** The daemon is gone: nothing moves. */
+  lost() {
+    for (const transfer of this.transfers.values()) {
+      transfer.rate = 0;
+      this.#touch(transfer.jobs ?? []);
+    }
+  }
+
+  /** A second has passed: there is news of waits that are counted in seconds.  Returns whether there are any. */
   tick() {
     const before = this.#stamp;
-    for (const { until, jobs } of this.transfers.values()) if (until) this.#touch(jobs ?? []);
-    for (const { id, until } of this.jobs.values()) if (until) this.#touch([id]);
+    for (const { reason, jobs } of this.transfers.values()) if (counts(reason)) this.#touch(jobs ?? []);
+    for (const { id, reason } of this.jobs.values()) if (counts(reason)) this.#touch([id]);
     return this.#stamp !== before;
   }
 
@@ -123,6 +131,9 @@ export class Model {
     return [...this.images.values()].sort((a, b) => order(b.created, a.created));
   }
 }
+
+/** Whether the text of a reason has seconds that change. */
+const counts = (reason) => Boolean(reason?.until) || reason?.what === "silence";
 
 function order(a, b) {
   return a < b ? -1 : a > b ? 1 : 0;

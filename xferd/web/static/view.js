@@ -125,7 +125,7 @@ export class View {
 
     const ready = layers.every((layer) => unpacked(layer) === 1);
     const share = total ? Math.min(Math.floor((100 * done) / total), 100) : 0;
-    text(row.part, job.state === "queued" ? "queued" : total ? `${share} %` : archive ? "receiving" : "resolving");
+    text(row.part, job.state === "queued" ? "queued" : total ? `${share} %` : archive ? "receiving" : job.why ? "waiting" : "resolving");
     attribute(row.strip, "aria-valuenow", share);
     attribute(row.strip, "aria-label", `${name}: ${checking ? "checked" : sending ? "sent" : "fetched"}`);
     row.segments.set(archive ? [arriving(archive)] : layers, (layer) => layer.index);
@@ -134,7 +134,7 @@ export class View {
     const remaining = total ? total - done : 0;
     if (archive) text(row.sizes, part(done, total ?? NaN));
     else text(row.sizes, total ? `${part(done, total)} · ${job.layers_done} of ${count(job.layers_total, noun)}` : "");
-    if (job.why) text(row.speed, waiting(job.why, job.until, now()));
+    if (job.why) text(row.speed, waiting(job.why, job.reason, now()));
     else text(row.speed, archive ? "receiving its archive" : checking ? "checking" : pace(speed, remaining, total, sending ? SENDING_WORDS : ready ? UNPACKED_WORDS : FETCHING_WORDS));
 
     hide(row.layers, !opened);
@@ -165,8 +165,8 @@ export class View {
     attribute(row.bar, "aria-valuetext", spoken(layer, states));
     text(row.size, waits && layer.bytes_done > 0 ? part(layer.bytes_done, layer.size) : bytes(layer.size));
     chips(row, waits ? transfer : undefined);
-    let why = waiting(layer.why || (waits && transfer?.why) || states[layer.state] || "", transfer?.until, now());
-    if (waits && transfer?.state === "running") why = [rate(transfer.rate || 0), why].filter(Boolean).join(" · ");
+    let why = waiting(layer.why || (waits && transfer?.why) || states[layer.state] || "", layer.reason ?? transfer?.reason, now());
+    if (waits && transfer?.state === "running" && transfer.reason?.what !== "silence") why = [rate(transfer.rate || 0), why].filter(Boolean).join(" · ");
     text(row.why, why);
     attribute(row.why, "title", why);
   }
@@ -190,7 +190,7 @@ export class View {
     chips(row, transfer);
     const names = (transfer.jobs ?? []).map((id) => this.model.jobs.get(id)).filter(Boolean).map(title);
     attribute(row.shared, "title", names.join("\n"));
-    text(row.why, waiting(transfer.why ?? "", transfer.until, now()));
+    text(row.why, waiting(transfer.why ?? "", transfer.reason, now()));
   }
 
   #madeEnded(row, id) {
