@@ -9,20 +9,26 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
+from tests.simulation.daemon import PIECE, archive_of
 from tests.simulation.schedules import HOST, OTHER, TARGET
 from xferd.credentials import Credentials, Secret
-from xferd.errors import NotFound, XferdError
+from xferd.errors import NotFound, WrongOffset, XferdError
 from xferd.interfaces.job_json import JobDetailsJSON, JobJSON
-from xferd.interfaces.jobs import ALWAYS, REJOIN, IEventStream
+from xferd.interfaces.jobs import ALWAYS, REJOIN, IArchive, IEventStream
 from xferd.interfaces.mirror import IBlobReader
 from xferd.jobs.blobs.reader import Restarted
 from xferd.jobs.job import ENDED
 from xferd.jobs.manager import Jobs
+from xferd.names import Digest
 from xferd.oci import Descriptor
 
 READER = "reader "
-"""The first characters of the names of clients that read blobs."""
+"""The first characters of the names of clients that read without a job."""
+
+PAUSE = 0.1
+"""Seconds between two pieces of an archive."""
 
 
 @define(eq=False)
@@ -31,8 +37,8 @@ class Request:
     A client's request, and what the client knows of its job.
 
     @ivar number: counts the requests of a simulation.
-    @ivar kind: C{pull}, C{push}, C{copy}, or C{fill}: a pull of layers without a name,
-        which ends with its daemon.
+    @ivar kind: C{pull}, C{push}, C{copy}, C{prefetch}, C{verify}, C{import}, or C{fill}: a pull
+        of layers without a name, which ends with its daemon.
     @ivar image: the image's name.
     @ivar always: whether its job continues by itself after a restart of the daemon.
     @ivar returns: whether the client comes back after a restart.
@@ -47,6 +53,7 @@ class Request:
     @ivar error: the code of the job's error.
     @ivar message: its message.
     @ivar lost: whether a later daemon did not know the job.
+    @ivar whole: whether all of an import's archive was reported to be in the store.
     @ivar stream: its events.
     @ivar daemon: the number of the daemon that the client talks to; 0 for none.
     """
@@ -70,6 +77,7 @@ class Request:
     message: str = ""
     lost: bool = False
     daemon: int = 0
+    whole: bool = False
     stream: IEventStream | None = None
 
     @property
@@ -122,6 +130,8 @@ class Request:
             return
         _ = jobs.flushed().addCallback(self._answer, daemon)
         self.follow(jobs.events(self.job), daemon)
+        if self.kind == "import":
+            self.send(jobs, self.job, daemon)
 
     def _begin(self, jobs: Jobs) -> JobDetailsJSON:
         if self.kind == "fill":
@@ -134,9 +144,39 @@ class Request:
             return jobs.pull_layers(self.image, self.client, ended, self.credentials)
         if self.kind == "pull":
             return jobs.pull(self.image, None, self.client, self.priority, self.credentials)
+        if self.kind == "prefetch":
+            return jobs.prefetch(self.image, None, self.client, self.priority)
+        if self.kind == "verify":
+            return jobs.verify(self.image or None, self.client, self.priority, self.credentials)
+        if self.kind == "import":
+            size = len(archive_of(self.image))
+            return jobs.import_archive(None, None, size, self.client, self.priority)
         if self.kind == "push":
             return jobs.push(self.image, self.target, (), None, self.client, self.priority, self.credentials)
         return jobs.copy(self.image, self.target, None, False, self.client, self.priority, self.credentials)
+
+    def send(self, jobs: Jobs, job_id: str, daemon: int) -> None:
+        """
+        Send the archive of an import, from the offset that the job has.
+        """
+        data, clock = archive_of(self.image), jobs._clock
+
+        async def send() -> None:
+            while self.daemon == daemon and not self.over:
+                stream = jobs.upload_stream(job_id)
+                try:
+                    if stream.offset >= len(data):
+                        await stream.finish(len(data))
+                        self.whole = self.daemon == daemon
+                        return
+                    await stream.put(stream.offset, data[stream.offset : stream.offset + 2 * PIECE])
+                except WrongOffset:
+                    pass  # The last piece is being read.
+                await deferLater(clock, PAUSE)
+
+        _ = Deferred.fromCoroutine(send()).addErrback(
+            lambda failure: failure.trap(XferdError, CancelledError)
+        )
 
     def _answer(self, _: None, daemon: int) -> None:
         if self.daemon == daemon:
@@ -231,6 +271,8 @@ class Request:
                 unknown(e)
             else:
                 self.follow(stream, daemon)
+                if self.kind == "import" and self.returns and not self.whole:
+                    self.send(jobs, job_id, daemon)
 
         _ = Deferred.fromCoroutine(find()).addErrback(lambda failure: failure.trap(CancelledError))
 
@@ -238,33 +280,108 @@ class Request:
 @define(eq=False)
 class Reading:
     """
+    A client without a job, which reads.
+
+    @ivar over: whether it has ended, with or without an error.
+    """
+
+    over: bool = False
+    work: Deferred[None] | None = None
+
+    def wrong(self) -> str:
+        """
+        What is wrong with what it got; empty if nothing is.
+        """
+        raise NotImplementedError
+
+
+@define(eq=False)
+class BlobReading(Reading):
+    """
     A client that reads a blob while it arrives, as one of the registry does.
 
     @ivar blob: the blob.
     @ivar most: the bytes after which it leaves.
     @ivar data: the bytes that it got.
-    @ivar over: whether it has ended, with or without an error.
     """
 
-    blob: Descriptor
-    most: int
+    blob: Descriptor = field(kw_only=True)
+    most: int = field(kw_only=True)
     data: bytes = b""
-    over: bool = False
-    work: Deferred[None] | None = None
 
-    def begin(self, reader: IBlobReader) -> None:
+    def __str__(self) -> str:
+        return f"a reader of {self.blob.digest}"
+
+    def begin(self, opening: Deferred[IBlobReader]) -> None:
         """
         Read.
         """
 
         async def read() -> None:
+            reader = None
             try:
+                reader = await opening
                 while len(self.data) < self.most:
                     self.data += await reader.read(len(self.data), self.most - len(self.data))
             except (XferdError, Restarted, CancelledError):
                 pass
             finally:
                 self.over = True
-                reader.close()
+                if reader is not None:
+                    reader.close()
 
         self.work = Deferred.fromCoroutine(read())
+
+    def wrong(self) -> str:
+        """
+        Whether it got other bytes than those of the blob.
+        """
+        whole = len(self.data) == self.blob.size
+        return f"{self} got wrong bytes" if whole and Digest.of(self.data) != self.blob.digest else ""
+
+
+@define(eq=False)
+class Exporting(Reading):
+    """
+    A client that exports an image.
+
+    @ivar size: the bytes that the archive was announced to have.
+    @ivar got: those that came.
+    @ivar whole: whether it has ended without an error.
+    """
+
+    image: str = field(kw_only=True)
+    size: int = 0
+    got: int = 0
+    whole: bool = False
+
+    def __str__(self) -> str:
+        return f"an export of {self.image}"
+
+    def begin(self, opening: Deferred[IArchive]) -> None:
+        """
+        Read.
+        """
+
+        async def read() -> None:
+            archive = None
+            try:
+                archive = await opening
+                self.size = archive.size
+                while data := await archive.read(PIECE):
+                    self.got += len(data)
+                self.whole = True
+            except (XferdError, CancelledError):
+                pass
+            finally:
+                self.over = True
+                if archive is not None:
+                    archive.close()
+
+        self.work = Deferred.fromCoroutine(read())
+
+    def wrong(self) -> str:
+        """
+        Whether it got another number of bytes than was announced.
+        """
+        return f"{self} has {self.got} of {self.size} bytes" if self.whole and self.got != self.size else ""

@@ -5,24 +5,38 @@ One daemon of a simulation, on fakes of the disk, the registries and the unpacke
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Final
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 from attrs import define, field
 from twisted.internet.task import Clock
+from twisted.web.server import Site
 
 from tests.simulation.durable import Disk, Store, World
 from tests.simulation.schedules import CLIENTS, IMAGES, Settings
 from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.limits import Limits
+from xferd.jobs.local.manifests import LocalManifests
+from xferd.jobs.local.registries import LocalRegistries
 from xferd.jobs.manager import Jobs
 from xferd.names import Digest
+from xferd.store.threads import Threads
+from xferd.testing.fake_keychain import FakeKeychain
 from xferd.testing.fakes import FakeRegistries, FakeRegistry, FakeUnpacker, FakeWallClock
-from xferd.testing.images import SampleImage, image_of, sample_layer
+from xferd.testing.images import SampleImage, image_of, sample_layer, write_layout
+from xferd.testing.inline_threads import InlinePool, InlineReactor
 from xferd.testing.layers import SampleLayer
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.retry import RetryPolicy
+from xferd.v2.app import Registry
+from xferd.v2.rights.rights import Rights
+from xferd.v2.settings import RegistrySettings
+from xferd.web.peer_trust import Trust
 
 PIECE: Final = 6_000
 """Bytes of a piece."""
@@ -71,6 +85,58 @@ def images() -> Mapping[str, SampleImage]:
     return {name: image_of(map(layer, layers)) for name, (_, layers) in IMAGES.items()}
 
 
+def imported(name: str) -> str:
+    """
+    The name under which an image is imported.
+    """
+    return f"imported.example/{name.replace('.', '-').replace('/', '-')}:latest"
+
+
+@cache
+def archive_of(name: str) -> bytes:
+    """
+    The archive of an image.
+
+    @param name: as it is L{imported}.
+    """
+    image = next(image for each, image in images().items() if imported(each) == name)
+    with TemporaryDirectory() as place:
+        write_layout(f"{place}/layout", {name: image})
+        with tarfile.open(f"{place}/archive", "w") as tar:
+            tar.add(f"{place}/layout", ".")
+        return Path(place, "archive").read_bytes()
+
+
+def _registry(
+    store: Store, jobs: Jobs, registries: FakeRegistries, clock: Clock, wall_clock: FakeWallClock
+) -> Registry:
+    """
+    The registry of a daemon, which takes pushes.
+    """
+    reactor: Any = InlineReactor()
+    settings = RegistrySettings(upstreams={})
+    manifests = LocalManifests(store, wall_clock)
+    local = LocalRegistries(registries, store, manifests, lambda: settings.local, clock)
+    rights = Rights(
+        settings,
+        local,
+        FakeKeychain(lambda: None),
+        store.catalog,
+        threads=Threads(reactor, InlinePool(), "closed"),
+        clock=clock,
+        wall_clock=wall_clock,
+    )
+    return Registry(
+        store=store,
+        mirror=jobs.mirror,
+        rights=rights,
+        registries=local,
+        manifests=manifests,
+        settings=settings,
+        clock=clock,
+    )
+
+
 class Livelock(Exception):
     """
     The daemon never rests.
@@ -85,6 +151,9 @@ class Daemon:
     @ivar number: counts the daemons of a simulation.
     @ivar spoiled: the blobs of which a registry sends wrong bytes.
     @ivar loses: whether it may lose bytes that arrived, for example as its disk was full.
+    @ivar site: makes the factory of connections to its own registry.
+    @ivar mirrored: how often clients of its registry have requested each blob: an upstream may
+        have to prove that it has it.
     @ivar bases: the registries; C{registries} has each once more for each client.
     """
 
@@ -96,7 +165,9 @@ class Daemon:
     bases: tuple[FakeRegistry, ...]
     unpacker: FakeUnpacker
     jobs: Jobs
+    site: Callable[[Trust], Site]
     spoiled: set[Digest] = field(factory=set)
+    mirrored: Counter[Digest] = field(factory=Counter)
     loses: bool = False
 
     @classmethod
@@ -143,7 +214,13 @@ class Daemon:
             retry=RetryPolicy(attempts=settings.attempts, cap=4.0, jitter=0.0),
             kept=KeptCredentials(f"{os.path.dirname(path)}/kept" if settings.kept else None),
         )
-        return cls(number, clock, wall_clock, store, registries, bases, unpacker, jobs)
+        # Only some schedules have clients of it.
+        registry = cache(partial(_registry, store, jobs, registries, clock, wall_clock))
+
+        def site(trust: Trust) -> Site:
+            return registry().site(trust)
+
+        return cls(number, clock, wall_clock, store, registries, bases, unpacker, jobs, site)
 
     def settle(self) -> None:
         """
@@ -155,6 +232,13 @@ class Daemon:
                 return
             clock.advance(0)
         raise Livelock(f"{LIVELOCK} turns of the reactor without rest")
+
+    @property
+    def filling(self) -> set[Digest]:
+        """
+        The blobs that the store fetches for clients of the registry, who may have left.
+        """
+        return {fill.blob.digest for fill in self.jobs.mirror._blobs.fills._fills.values()}
 
     def kept_files(self) -> list[str]:
         """

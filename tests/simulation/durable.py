@@ -10,12 +10,13 @@ from random import Random
 from typing import Any
 
 from attrs import define, evolve, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from xferd.interfaces.store import Image
 from xferd.names import Digest
 from xferd.oci import Document
+from xferd.store.catalog.records import Change, OriginChange, Recorded
 from xferd.testing.fake_body import PIECE
 from xferd.testing.fake_images import FakeImages
 from xferd.testing.fakes import FakeJournal, FakeRegistries, FakeRegistry, FakeStore, Gate
@@ -80,6 +81,8 @@ class Journal(FakeJournal):
     record_upload: Any = _write("record_upload")
     record_holder: Any = _write("record_holder")
     record_host: Any = _write("record_host")
+    record_fill: Any = _write("record_fill")
+    forget_fill: Any = _write("forget_fill")
 
     def replay(self, writes: list[Write]) -> None:
         """
@@ -107,6 +110,67 @@ class Images(FakeImages):
         self._report()
 
 
+class CatalogRecords:
+    """
+    Records of the catalog, of which those are on the disk that were reported, and all before
+    them.
+
+    @ivar batches: the changes of all transactions, in their order.
+    @ivar flushed: the number of those that were reported.
+    """
+
+    def __init__(self, gate: Gate, batches: Iterable[list[Change | OriginChange]] = ()) -> None:
+        self._gate = gate
+        self.batches = list(batches)
+        self.flushed = len(self.batches)
+
+    def write(self, changes: Iterable[Change | OriginChange]) -> Deferred[None]:
+        """
+        See L{xferd.store.catalog.records.CatalogRecords}.
+        """
+        self.batches.append(list(changes))
+        number = len(self.batches)
+
+        def reported(_: None) -> None:
+            self.flushed = max(self.flushed, number)
+
+        return self._gate.enter("catalog.write").addCallback(reported)
+
+    def read(self) -> Deferred[Recorded]:
+        """
+        All rows.
+        """
+        found = Recorded()
+        for change in [change for batch in self.batches for change in batch]:
+            _apply(found, change)
+        return succeed(found)
+
+
+def _apply(found: Recorded, change: Change | OriginChange) -> None:
+    """
+    Make one change of the rows.
+    """
+    if isinstance(change, OriginChange):
+        found.origins[:] = [o for o in found.origins if change.origin or o[0] != change.digest]
+        if change.origin:
+            found.origins.append((change.digest, change.origin))
+        return
+    where = change.repository
+    if change.manifest is not None:
+        found.manifests.append((where, change.manifest))
+    elif change.tag:
+        found.tags[:] = [tag for tag in found.tags if tag[:2] != (where, change.tag)]
+        if change.tagged is not None:
+            found.tags.append((where, change.tag, change.tagged))
+    elif change.blob is not None:
+        found.blobs.append((where, change.blob))
+    elif change.unlinked is not None:
+        found.blobs[:] = [b for b in found.blobs if (b[0], b[1].digest) != (where, change.unlinked)]
+    else:
+        gone = where, change.digest
+        found.manifests[:] = [m for m in found.manifests if (m[0], m[1].descriptor.digest) != gone]
+
+
 class Store(FakeStore):
     """
     A store on a disk that outlives the daemon.
@@ -118,6 +182,8 @@ class Store(FakeStore):
 
     def __init__(self, clock: IReactorTime, path: str, disk: Disk | None = None) -> None:
         super().__init__(clock, path)
+        self.catalog_records = CatalogRecords(self.gate, () if disk is None else disk.catalog)
+        self.catalog._records = self.catalog_records
         if disk is not None:
             disk.load(self)
 
@@ -129,6 +195,7 @@ class Disk:
     """
 
     writes: list[Write]
+    catalog: list[list[Change | OriginChange]]
     contents: dict[Digest, bytes]
     partials: dict[Digest, bytes]
     trees: dict[Digest, Any]
@@ -147,7 +214,8 @@ class Disk:
 
         @param lost: the share of what was not flushed that is lost, 0 to 1.
         """
-        journal, blobs = store.journal, store.blobs
+        journal, blobs, catalog = store.journal, store.blobs, store.catalog_records
+        listed = catalog.flushed + round((len(catalog.batches) - catalog.flushed) * (1 - lost))
         kept = journal.flushed + round((len(journal.writes) - journal.flushed) * (1 - lost))
         partials = dict(blobs.partials)
         for digest, partial in blobs.opened.items():
@@ -155,6 +223,7 @@ class Disk:
             partials[digest] = data[: max(0, len(data) - random.randrange(PIECE))] if lost else data
         return cls(
             writes=journal.writes[:kept],
+            catalog=catalog.batches[:listed],
             contents=dict(blobs.contents),
             partials=partials,
             trees=dict(store.trees.unpacked),

@@ -10,8 +10,10 @@ from typing import Final
 
 from tests.simulation.client import READER, Reading, Request
 from tests.simulation.daemon import PIECE, Daemon, images
+from tests.simulation.registry_client import Pushing
 from tests.simulation.schedules import TARGET, Schedule
 from xferd.interfaces.store import Image
+from xferd.jobs.blobs.possession import PART, PARTS
 from xferd.jobs.restarts import MOST_CRASHES
 from xferd.names import Digest, Reference
 from xferd.transfer.slots import Slots
@@ -20,6 +22,9 @@ from xferd.transfer.transfer import Transfer
 OVERTAKEN: Final = 3
 """How often the requests of another client may be granted, at one host, before that of a
 client that waits all the time."""
+
+PROOF: Final = PARTS * PART
+"""Bytes of a blob that prove that a registry has it."""
 
 Place = tuple[str, str, int]
 """The client, the host and the priority of requests for slots."""
@@ -33,16 +38,27 @@ class Invariants:
     @ivar filled: whether the disk was full, or the quota was reached.
     @ivar broken: whether the disk refused calls.
     @ivar workers_lost: whether unpacking processes were killed.
+    @ivar damaged: whether trees were damaged.  Those that cannot be replaced are removed with their
+        layers, which leaves names.
     """
 
-    def __init__(self, requests: Sequence[Request], readings: Sequence[Reading], schedule: Schedule) -> None:
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        readings: Sequence[Reading],
+        pushings: Sequence[Pushing],
+        schedule: Schedule,
+    ) -> None:
         self._requests = requests
+        self._pushings = pushings
         self._readings = readings
         self._schedule = schedule
         self.removed: set[str] = set()
         self.filled = False
         self.broken = False
         self.workers_lost = False
+        self.damaged = False
+        self._prefetched: set[Request] = set()
         self._spoiled = False
 
     def begin(self, daemon: Daemon) -> None:
@@ -78,6 +94,7 @@ class Invariants:
             *self._check_gets(),
             *self._check_clients(),
             *self._check_readings(),
+            *self._check_pushings(),
             *self._check_visible(),
             *self._check_fairness(),
         ]
@@ -88,9 +105,10 @@ class Invariants:
         """
         daemon = self._daemon
         wrong = [f"{request} does not end" for request in self._requests if not request.over]
-        wrong += [
-            f"a reader of {reading.blob.digest} waits" for reading in self._readings if not reading.over
-        ]
+        wrong += [f"{reading} waits" for reading in self._readings if not reading.over]
+        wrong += [f"{pushing} waits" for pushing in self._pushings if not pushing.over]
+        wrong += [f"{digest} is being fetched in the end" for digest in daemon.filling]
+        wrong += [f"a fill is recorded in the end: {fill}" for fill in daemon.store.journal.recorded_fills]
         for kind, slots in daemon.jobs.status()["slots"].items():
             if slots["in_use"] or slots["queued"]:
                 wrong.append(f"slots for {kind} in the end: {slots}")
@@ -171,8 +189,9 @@ class Invariants:
         transfers = [transfer for transfer in self._daemon.jobs._transfers if not transfer.over]
         reading = any(not each.over for each in self._readings)
         uploads = {transfer.digest for transfer in transfers if transfer.kind == "upload"}
+        filling = self._daemon.filling
         for transfer in transfers:
-            if transfer.kind == "download" and transfer.digest in uploads:
+            if transfer.kind == "download" and (transfer.digest in uploads or transfer.digest in filling):
                 continue
             if not transfer._watchers:
                 yield f"a {transfer.kind} has no watcher, {transfer.state}"
@@ -214,13 +233,16 @@ class Invariants:
                 if number > _size(digest):
                     yield f"{number} bytes of {digest} were pushed to {session}, of {_size(digest)}"
         for digest, number in bodies.items():
-            if number > settings.streams:
+            if number > settings.streams + daemon.mirrored[digest]:
                 yield f"{number} requests for {digest} run at once"
             twice = (settings.streams - 1) * (gets[digest] - 1) * PIECE
+            # Each part between gaps is proved.
+            twice += daemon.mirrored[digest] * settings.streams * PROOF
             if moved[digest] > size[digest] + twice and not daemon.loses and digest not in daemon.spoiled:
                 yield f"{moved[digest]} bytes of {digest} were fetched, of {size[digest]}"
         for digest in gets:
-            if gets[digest] > self._gets[digest] and digest in self._present and not daemon.loses:
+            excused = daemon.loses or digest in daemon.mirrored
+            if gets[digest] > self._gets[digest] and digest in self._present and not excused:
                 yield f"{digest} was requested, and is in the store"
         self._gets = gets
         self._present = {
@@ -251,28 +273,61 @@ class Invariants:
                 yield f"{request} is cancelled, and its client has not cancelled it"
             if state == "failed" and not self._may_fail(request):
                 yield f"{request} has failed: {request.error}: {request.message}"
-            missing = request.image not in self.removed and self._image(request.image) is None
-            if state == "done" and request.kind == "pull" and missing:
+            if state == "done" and request.kind in ("pull", "import") and self._is_missing(request.image):
                 yield f"{request} is done, and the image is not there"
+            if state == "done" and request.kind == "prefetch":
+                yield from self._check_prefetched(request)
             if state == "done" and request.kind in ("push", "copy") and not self._is_at_target(request):
                 yield f"{request} is done, and the image is not at {request.target}"
 
+    def _check_prefetched(self, request: Request) -> Iterator[str]:
+        """
+        A prefetch has brought all blobs, when its client is told.
+        """
+        daemon = self._daemon
+        if request in self._prefetched or daemon.loses or self._schedule.has("move_tag"):
+            return
+        self._prefetched.add(request)
+        image = images()[request.image]
+        if request.told_by == daemon.number:
+            missing = [b.digest for b in image.blobs if b.digest not in daemon.store.blobs.contents]
+            if missing:
+                yield f"{request} is done, and {missing[0]} is not in the store"
+
     def _check_readings(self) -> Iterator[str]:
         """
-        Who reads a blob as it arrives gets no wrong one.
+        Who reads gets nothing wrong.
         """
-        for reading in self._readings:
-            whole = len(reading.data) == reading.blob.size
-            if whole and Digest.of(reading.data) != reading.blob.digest:
-                yield f"a reader got wrong bytes of {reading.blob.digest}"
+        yield from (wrong for reading in self._readings if (wrong := reading.wrong()))
+
+    def _check_pushings(self) -> Iterator[str]:
+        """
+        What the daemon's own registry has named is whole, and what it has accepted is there.
+        """
+        catalog, contents = self._daemon.store.catalog, self._daemon.store.blobs.contents
+        for pushing in self._pushings:
+            if pushing.problem:
+                yield pushing.problem
+            tag = catalog.tag(pushing.repository, "1")
+            if pushing.pushed and tag is None:
+                yield f"{pushing} is done, and the registry has no such tag"
+            for manifest in catalog.manifests(pushing.repository):
+                names = (manifest.descriptor, *manifest.blobs)
+                missing = [blob.digest for blob in names if blob.digest not in contents]
+                if missing:
+                    yield f"{pushing.repository} names {missing[0]}, which is not in the store"
 
     def _may_fail(self, request: Request) -> bool:
         match request.error:
             case "INTERRUPTED":
                 number = self._daemon.number
-                return number > MOST_CRASHES or request.kind == "fill" or (number > 1 and not request.always)
+                waits = not request.always or (request.kind == "import" and not request.whole)
+                return number > MOST_CRASHES or request.kind == "fill" or (number > 1 and waits)
             case "NOT_FOUND":
                 return request.kind == "push"
+            case "STORE_DAMAGED":
+                # The reasons why a tree could not be replaced are those of the disk and the registries.
+                return request.kind == "verify" and self.damaged
             case "DIGEST_MISMATCH":
                 return self._spoiled
             case "DISK_FULL":
@@ -284,6 +339,9 @@ class Invariants:
             case "CONNECTION_FAILED" | "REGISTRY_UNAVAILABLE" | "TOOMANYREQUESTS" | "TIMED_OUT":
                 return self._schedule.settings.attempts < 20
         return False
+
+    def _is_missing(self, name: str) -> bool:
+        return name not in self.removed and self._image(name) is None
 
     def _image(self, name: str) -> Image | None:
         return self._daemon.store.images._named.get(Reference.parse(name))
@@ -316,7 +374,7 @@ class Invariants:
                     missing.append(chain)
                     break
                 chain = layer.parent
-            if missing:
+            if missing and not self.damaged:
                 yield f"{image.reference} is visible without {missing[0]}"
         target = self._daemon.registries.registry(TARGET)
         for (path, wanted), document in target._documents.items():

@@ -127,7 +127,7 @@ class Schedule:
         random = Random(seed)
         # Each schedule has some kinds of steps only, so that many meet.
         settings = Settings.choose(random)
-        kinds = random.sample(list(_STEPS), random.randint(2, 6))
+        kinds = random.sample(list(_STEPS), random.randint(3, 8))
         busy = random.random() < 0.3
         steps = [_step("pull", random, busy=True) for _ in range(random.randint(1, 4))]
         for _ in range(random.randint(6, 30)):
@@ -192,6 +192,13 @@ _STEPS: Final[Mapping[str, Callable[[Random], tuple[Any, ...]]]] = {
     "fill": lambda r: (random_image(r), *_client(r)),
     "read": lambda r: (random_image(r), r.choice(CLIENTS), r.random(), r.choice((1.0, r.random()))),
     "copy": lambda r: (random_image(r), *_client(r)),
+    "prefetch": lambda r: (random_image(r), *_client(r)),
+    "import_archive": lambda r: (random_image(r), *_client(r)),
+    "push_here": lambda r: (random_image(r), r.random() < 0.8),
+    "export": lambda r: (random_image(r), r.choice(CLIENTS), r.choice(("oci", "docker"))),
+    "mirror": lambda r: (random_image(r), r.choice(CLIENTS), r.random(), r.choice((1.0, r.random()))),
+    "verify": lambda r: (r.choice(("", random_image(r))), *_client(r)),
+    "damage": lambda r: (r.random(),),
     "limit": lambda r: (name := r.choice(list(LIMITS)), r.choice(LIMITS[name])),
     "reload": lambda _: (),
     "refuse": lambda r: (

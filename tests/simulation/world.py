@@ -1,6 +1,8 @@
 """
 One simulation of the daemon: its clients, registries and disk, faults, kills and
 restarts.
+
+Each kind of step is a method of one class, which makes the module long.
 """
 
 from __future__ import annotations
@@ -14,15 +16,16 @@ from random import Random
 from tempfile import mkdtemp
 from typing import Any, Final, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from tests.simulation.client import READER, Reading, Request
-from tests.simulation.daemon import PIECE, Daemon, Livelock, images, layer
+from tests.simulation.client import READER, BlobReading, Exporting, Reading, Request
+from tests.simulation.daemon import PIECE, Daemon, Livelock, images, imported, layer
 from tests.simulation.durable import Disk, World
 from tests.simulation.invariants import Invariants
+from tests.simulation.registry_client import Pushing
 from tests.simulation.schedules import HELD, TARGET, Schedule
 from xferd.errors import (
     ConnectionFailed,
@@ -33,8 +36,11 @@ from xferd.errors import (
     WorkerLost,
     XferdError,
 )
+from xferd.interfaces.integrity import Damage
+from xferd.interfaces.mirror import IBlobReader
+from xferd.interfaces.registry import IRepository
 from xferd.jobs.limits import Limits
-from xferd.names import Reference
+from xferd.names import Reference, Repository
 from xferd.testing.fakes import FakeRegistries, FakeRegistry
 
 TICK: Final = 0.25
@@ -65,7 +71,8 @@ class Simulation:
 
     @ivar wrong: what is wrong, one sentence each; the run ends with the first.
     @ivar requests: the requests of all clients.
-    @ivar readings: the clients of the present daemon that read blobs.
+    @ivar readings: the clients of the present daemon that read without a job.
+    @ivar pushings: the clients that push to the daemon.
     """
 
     def __init__(self, schedule: Schedule, say: Callable[[str], object] = lambda _: None) -> None:
@@ -78,6 +85,7 @@ class Simulation:
         self.wrong: list[str] = []
         self.requests: list[Request] = []
         self.readings: list[Reading] = []
+        self.pushings: list[Pushing] = []
         self.limits = Limits(workers=2, ranges=schedule.settings.streams)
         self.full_until = 0.0
         self.events: Counter[str] = Counter()
@@ -93,7 +101,7 @@ class Simulation:
             for each in image.layers:
                 registry._stalled.add(each.blob.digest)
                 world.registry(TARGET)._stalled.add(each.blob.digest)
-        self.invariants = Invariants(self.requests, self.readings, schedule)
+        self.invariants = Invariants(self.requests, self.readings, self.pushings, schedule)
         self.daemon = self._start(None, None, World.of(world._registries.values()))
 
     def say(self, text: str) -> None:
@@ -159,9 +167,10 @@ class Simulation:
         """
         Whether all clients were told how their jobs ended.
         """
-        return all(request.over for request in self.requests) and all(
-            reading.over for reading in self.readings
-        )
+        waiting = any(not request.over for request in self.requests)
+        waiting |= any(not reading.over for reading in self.readings)
+        waiting |= any(not pushing.over for pushing in self.pushings)
+        return not waiting and not self.daemon.filling
 
     # -------------------------------------------------------------- the time
 
@@ -228,12 +237,21 @@ class Simulation:
         self.invariants.begin(daemon)
         if self.now < self.full_until:
             self._fill()
+        _ = Deferred.fromCoroutine(daemon.store.catalog.load())
         started = Deferred.fromCoroutine(daemon.jobs.start())
         daemon.settle()
         if not started.called:
             self.wrong.append("the daemon does not start")
+
+        async def find(repository: Repository) -> IRepository:
+            return daemon.registries.repository(repository)
+
+        daemon.mirrored.update(digest for _, digest in daemon.store.journal.recorded_fills)
+        _ = daemon.jobs.mirror.resume(find)
         for request in tuple(self.requests):
             request.come_back(daemon.jobs, number)
+        for pushing in self.pushings:
+            pushing.come_back(daemon)
         daemon.settle()
         return daemon
 
@@ -261,6 +279,8 @@ class Simulation:
         """
         for request in self.requests:
             request.daemon = 0
+        for pushing in self.pushings:
+            pushing.leave()
         for reading in self.readings:
             if reading.work is not None:
                 reading.work.cancel()
@@ -310,9 +330,86 @@ class Simulation:
         credentials = Request(0, "pull", name, client, 0, True, True)
         credentials.authenticates = self.schedule.settings.credentials
         repository = Reference.parse(name).repository
-        reading = Reading(blob, int(part * blob.size))
+        reading = BlobReading(blob=blob, most=int(part * blob.size))
         self.readings.append(reading)
-        reading.begin(self.daemon.jobs.content(blob, repository, READER + client, credentials.credentials))
+        reading.begin(
+            succeed(self.daemon.jobs.content(blob, repository, READER + client, credentials.credentials))
+        )
+
+    def mirror(self, name: str, client: str, which: float, part: float) -> None:
+        """
+        A client of the registry pulls a layer from an upstream that anybody may read.
+
+        @param which: chooses the layer, from 0 to 1.
+        @param part: the part after which it leaves; the store fetches the rest.
+        """
+        mirror, settings = self.daemon.jobs.mirror, self.schedule.settings
+        if settings.credentials or not self.daemon.jobs._runner.is_open:
+            return
+        image = images()[name]
+        blob = image.layers[int(which * len(image.layers))].blob.descriptor
+        source = self.daemon.registries.repository(Reference.parse(name).repository)
+        reading = BlobReading(blob=blob, most=int(part * blob.size))
+        self.readings.append(reading)
+        self.daemon.mirrored[blob.digest] += 1
+
+        async def opening() -> IBlobReader:
+            await mirror.manifest(source, "latest", READER + client)
+            return await mirror.blob(source, blob.digest, READER + client)
+
+        reading.begin(Deferred.fromCoroutine(opening()))
+
+    def export(self, name: str, client: str, form: str) -> None:
+        """
+        A client exports an image.
+        """
+        if not self.daemon.jobs._runner.is_open:
+            return
+        request = Request(0, "pull", name, client, 0, True, True)
+        request.authenticates = self.schedule.settings.credentials
+        exporting = Exporting(image=name)
+        self.readings.append(exporting)
+        exporting.begin(self.daemon.jobs.export(name, form, READER + client, request.credentials))
+
+    def push_here(self, name: str, returns: bool) -> None:
+        """
+        A client pushes an image to the daemon's own registry, and pulls it then.
+
+        @param returns: whether it tries again after a restart.
+        """
+        pushing = Pushing(name, returns)
+        self.pushings.append(pushing)
+        pushing.begin(self.daemon)
+
+    def prefetch(self, *values: Any) -> None:
+        """
+        A client has an image fetched for the registry.
+        """
+        self._begin("prefetch", *values)
+
+    def import_archive(self, name: str, *values: Any) -> None:
+        """
+        A client imports an archive.
+        """
+        self._begin("import", imported(name), *values)
+
+    def verify(self, *values: Any) -> None:
+        """
+        A client has an image verified, or everything.
+        """
+        self._begin("verify", *values)
+
+    def damage(self, which: float) -> None:
+        """
+        The disk damages a tree.
+
+        @param which: chooses one, from 0 to 1.
+        """
+        store = self.daemon.store
+        found = sorted(store.integrity.trees(), key=str)
+        if found:
+            self.daemon.loses = self.invariants.damaged = True
+            store.integrity.damage[found[int(which * len(found))]] = [Damage("file", "has other content")]
 
     def push(self, *values: Any) -> None:
         """
@@ -481,7 +578,7 @@ class Simulation:
         The store gets a quota for a while.
         """
         self.daemon.loses = self.invariants.filled = True
-        self.invariants.removed.update(images())
+        self.invariants.removed.update(images(), map(imported, images()))
         self.daemon.jobs.quota = size
 
         def end() -> None:
