@@ -80,6 +80,24 @@ class BoardTests(SynchronousTestCase):
         self.assertIn("> job5", text)
         self.assertIn("waiting " * 29 + "waiting", text)
 
+    def test_reasons(self) -> None:
+        """
+        At 80, 120 and 200 columns, the reason of each job and transfer that is shown is whole.
+        """
+        why = "registry.example.com:5000 has its 3 download slots in use, and asked all clients to wait {} s"
+        board = self.board(
+            *(("job", job(id=f"j{n}", why=why.format(1000 + n))) for n in range(9)),
+            *(("transfer", transfer(n, why=why.format(2000 + n))) for n in range(30)),
+        )
+        for width in (80, 120, 200):
+            for height in (10, 24, 40, 50):
+                lines = board.lines(width, height)
+                text = " ".join(" ".join(lines).split())
+                begun = text.count("registry.example.com:5000 has")
+                self.assertGreater(begun, 0)
+                shown = sum(why.format(n) in text for n in (*range(1000, 1009), *range(2000, 2030)))
+                self.assertEqual(shown, begun, (width, height))
+
     def test_filtered(self) -> None:
         """
         Only chosen jobs are shown, with their transfers.
