@@ -225,6 +225,23 @@ class ProcessTests(DaemonTestCase):
         )
         self.assertEqual(done.stdout, "[]\n")
 
+    def test_help_is_light(self) -> None:
+        """
+        The list of commands imports none of them.
+        """
+        program = (
+            "import sys; from xferd.ctl.main import main\n"
+            "try: main(['--help'], stdout=sys.stdout, stderr=sys.stderr, environ={})\n"
+            "except SystemExit: pass\n"
+            "print(sorted(n for n in sys.modules if n.startswith('xferd.ctl.commands.')))"
+        )
+        done = subprocess.run(
+            [COMMAND[0], "-c", program], env=environment(), capture_output=True, text=True, check=True
+        )
+        self.assertEqual(
+            done.stdout.splitlines()[-1], "['xferd.ctl.commands.arguments', 'xferd.ctl.commands.table']"
+        )
+
     def test_unread(self) -> None:
         """
         A closed stdout ends the command silently, and cancels its job.

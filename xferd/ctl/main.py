@@ -18,7 +18,7 @@ from xferd._version import __version__
 from xferd.ctl.address import candidate_addresses
 from xferd.ctl.client import Daemon, client_name
 from xferd.ctl.commands.arguments import Parser, add_common, command_parser
-from xferd.ctl.commands.table import GROUPS, MODULES, load_command
+from xferd.ctl.commands.table import GROUPS, MODULES, SUMMARIES, load_command
 from xferd.ctl.errors import ClientError, Refused, UsageError
 from xferd.ctl.interrupts import Interrupts
 from xferd.ctl.printer import Form, Printer
@@ -67,7 +67,7 @@ def _description() -> Iterator[str]:
         yield ""
         yield f"{heading}:"
         for name in names:
-            yield f"  {name:<{width}}  {load_command(name).summary}"
+            yield f"  {name:<{width}}  {SUMMARIES[name]}"
 
 
 def parse(argv: Sequence[str]) -> Namespace:

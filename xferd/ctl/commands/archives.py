@@ -234,7 +234,6 @@ def _umask() -> int:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "import": Command(
-        "Import images from an archive into the store",
         "PATH [REF]",
         _import_arguments,
         import_,
@@ -247,7 +246,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
     ),
     "export": Command(
-        "Export an image from the store to an archive",
         "REF PATH",
         _export_arguments,
         export,

@@ -25,7 +25,6 @@ class Command(NamedTuple):
     """
     One command of C{xferctl}.
 
-    @ivar summary: one sentence without a full stop: verb and object.
     @ivar usage: the positional arguments, as the usage line shows them.
     @ivar add_arguments: adds the command's arguments to its parser.
     @ivar run: runs the command with its parsed arguments.
@@ -33,15 +32,16 @@ class Command(NamedTuple):
     @ivar examples: command lines; each command has one.
     @ivar passes_arguments: whether the words after C{--} are kept as
         C{args}, unparsed.
+    @ivar summary: what it does, from the table of commands.
     """
 
-    summary: str
     usage: str
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace, Session], None]
     description: str = ""
     examples: tuple[str, ...] = ()
     passes_arguments: bool = False
+    summary: str = ""
 
 
 class Parser(ArgumentParser):

@@ -179,7 +179,6 @@ def _familiar(reference: str) -> str:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "completion": Command(
-        "Print the completion script of a shell",
         "SHELL",
         _arguments,
         completion,

@@ -21,7 +21,6 @@ def _arguments(parser: ArgumentParser) -> None:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "demo": Command(
-        "Pull one image with three clients, on this machine alone",
         "",
         _arguments,
         demo,

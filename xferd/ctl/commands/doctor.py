@@ -84,7 +84,6 @@ def _own_files(session: Session) -> Iterator[dict[str, str]]:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "doctor": Command(
-        "Check the installation and suggest remedies",
         "",
         _arguments,
         doctor,

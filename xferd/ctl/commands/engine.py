@@ -287,7 +287,6 @@ def _familiar(reference: str) -> str:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "engine": Command(
-        "Configure container engines to run images from the store",
         "ACTION [TOOL]... | fill NAME REF | forget NAME",
         _arguments,
         engine,

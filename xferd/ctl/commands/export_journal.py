@@ -88,7 +88,6 @@ def _back_up(journal: str, target: str) -> None:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "export-journal": Command(
-        "Copy the daemon's journal while it runs",
         "FILE",
         _arguments,
         export_journal,

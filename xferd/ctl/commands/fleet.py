@@ -88,7 +88,6 @@ def _objects(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "fleet": Command(
-        "Show the nodes that share downloads with the daemon",
         "",
         lambda parser: add_printing(parser, table=True),
         fleet,

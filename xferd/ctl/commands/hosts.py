@@ -98,7 +98,6 @@ def _quota(quota: object) -> str:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "hosts": Command(
-        "Show or clear what is known of registries: pauses, quotas and failures",
         "[clear HOST...]",
         _arguments,
         hosts,

@@ -178,7 +178,6 @@ def cancel(args: Namespace, session: Session) -> None:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "jobs": Command(
-        "List the jobs that are queued or running",
         "",
         _jobs_arguments,
         jobs,
@@ -190,14 +189,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
     ),
     "job": Command(
-        "Show one job, its layers and their attempts",
         "ID",
         _job_arguments,
         job,
         examples=("xferctl job 5f3c0a9e1b77", "xferctl job --follow 5f3", "xferctl job 5f3 -o yaml"),
     ),
     "cancel": Command(
-        "Cancel a job",
         "ID",
         _cancel_arguments,
         cancel,

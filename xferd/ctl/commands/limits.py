@@ -79,7 +79,6 @@ def _words(name: str, value: object) -> str:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "limits": Command(
-        "Show or set the limits on concurrency and bandwidth",
         "[NAME=NUMBER]...",
         _arguments,
         limits,

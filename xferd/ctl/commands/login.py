@@ -135,7 +135,6 @@ def _file(args: Namespace, session: Session) -> AuthFile:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "login": Command(
-        "Log in to a registry",
         "[HOST]",
         _login_arguments,
         login,
@@ -147,7 +146,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
     ),
     "logout": Command(
-        "Remove the credentials for a registry",
         "[HOST]",
         _logout_arguments,
         logout,

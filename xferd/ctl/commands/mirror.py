@@ -147,7 +147,6 @@ def _reference(text: str) -> Reference:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "mirror": Command(
-        "Configure other tools to use the daemon's registry",
         "ACTION [CLIENT]...",
         _arguments,
         mirror,

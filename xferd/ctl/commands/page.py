@@ -75,7 +75,6 @@ def browsing_user(name: str | None, environ: Mapping[str, str], uid: int) -> int
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "page": Command(
-        "Open the status page in a browser",
         "",
         _arguments,
         page,

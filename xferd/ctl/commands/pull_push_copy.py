@@ -178,7 +178,6 @@ def _run(
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "pull": Command(
-        "Pull an image from a registry into the store",
         "REF",
         _pull_arguments,
         pull,
@@ -191,7 +190,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
     ),
     "push": Command(
-        "Push an image from the store to a registry",
         "REF [TARGET]",
         _push_arguments,
         push,
@@ -203,7 +201,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
     ),
     "copy": Command(
-        "Copy an image from one registry to another",
         "SRC DST",
         _copy_arguments,
         copy,
@@ -215,7 +212,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
     ),
     "prefetch": Command(
-        "Fetch an image for clients of the daemon's registry",
         "REF",
         _prefetch_arguments,
         prefetch,

@@ -90,14 +90,12 @@ def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "status": Command(
-        "Show the daemon's version, jobs, slots, disk space and sandbox",
         "",
         add_printing,
         status,
         examples=("xferctl status", "xferctl status --format '{{.version}}'"),
     ),
     "transfers": Command(
-        "List the transfers of all jobs and the reasons why they wait",
         "",
         _transfers_arguments,
         transfers,

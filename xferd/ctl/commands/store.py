@@ -222,7 +222,6 @@ def _freed(answer: dict[str, Any]) -> str:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "images": Command(
-        "List the images in the store",
         "",
         lambda parser: add_printing(parser, table=True),
         images,
@@ -233,7 +232,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ),
     ),
     "inspect": Command(
-        "Show one image in the store",
         "REF",
         _inspect_arguments,
         inspect,
@@ -241,14 +239,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ("xferctl inspect alpine", "xferctl inspect --json --platform linux/arm64 alpine"),
     ),
     "tag": Command(
-        "Add a name to an image in the store",
         "REF NEW",
         _tag_arguments,
         tag,
         examples=("xferctl tag alpine registry.example.com/base:1",),
     ),
     "rm": Command(
-        "Remove images from the store",
         "REF...",
         _remove_arguments,
         remove,
@@ -256,18 +252,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ("xferctl rm alpine:3.19 debian:bullseye", "xferctl rm --dry-run alpine:3.19"),
     ),
     "pin": Command(
-        "Keep images when the store needs disk space",
         "REF...",
         _references_arguments,
         pin,
         "When the disk fills up, the daemon may remove images to make space.  It keeps pinned ones.",
         ("xferctl pin alpine",),
     ),
-    "unpin": Command(
-        "Undo 'xferctl pin'", "REF...", _references_arguments, unpin, examples=("xferctl unpin alpine",)
-    ),
+    "unpin": Command("REF...", _references_arguments, unpin, examples=("xferctl unpin alpine",)),
     "gc": Command(
-        "Remove content that no image, job, mount or engine uses",
         "",
         _gc_arguments,
         collect,

@@ -14,47 +14,69 @@ if TYPE_CHECKING:
 
     from xferd.ctl.commands.arguments import Command
 
-GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "move images": {
-        "pull": "pull_push_copy",
-        "push": "pull_push_copy",
-        "copy": "pull_push_copy",
-        "import": "archives",
-        "export": "archives",
+        "pull": ("pull_push_copy", "Pull an image from a registry into the store"),
+        "push": ("pull_push_copy", "Push an image from the store to a registry"),
+        "copy": ("pull_push_copy", "Copy an image from one registry to another"),
+        "import": ("archives", "Import images from an archive into the store"),
+        "export": ("archives", "Export an image from the store to an archive"),
     },
     "use images in the store": {
-        "images": "store",
-        "inspect": "store",
-        "tag": "store",
-        "unpack": "unpack",
-        "bundle": "unpack",
+        "images": ("store", "List the images in the store"),
+        "inspect": ("store", "Show one image in the store"),
+        "tag": ("store", "Add a name to an image in the store"),
+        "unpack": ("unpack", "Create a root file system from an image in the store"),
+        "bundle": ("unpack", "Create a runtime bundle from an image in the store"),
     },
-    "free disk space": {"rm": "store", "pin": "store", "unpin": "store", "gc": "store"},
+    "free disk space": {
+        "rm": ("store", "Remove images from the store"),
+        "pin": ("store", "Keep images when the store needs disk space"),
+        "unpin": ("store", "Undo 'xferctl pin'"),
+        "gc": ("store", "Remove content that no image, job, mount or engine uses"),
+    },
     "follow jobs": {
-        "jobs": "jobs",
-        "job": "jobs",
-        "cancel": "jobs",
-        "transfers": "status",
-        "watch": "watch",
+        "jobs": ("jobs", "List the jobs that are queued or running"),
+        "job": ("jobs", "Show one job, its layers and their attempts"),
+        "cancel": ("jobs", "Cancel a job"),
+        "transfers": ("status", "List the transfers of all jobs and the reasons why they wait"),
+        "watch": ("watch", "Show all jobs and transfers as they change"),
     },
-    "serve other tools": {"mirror": "mirror", "engine": "engine", "prefetch": "pull_push_copy"},
-    "log in to registries": {"login": "login", "logout": "login"},
+    "serve other tools": {
+        "mirror": ("mirror", "Configure other tools to use the daemon's registry"),
+        "engine": ("engine", "Configure container engines to run images from the store"),
+        "prefetch": ("pull_push_copy", "Fetch an image for clients of the daemon's registry"),
+    },
+    "log in to registries": {
+        "login": ("login", "Log in to a registry"),
+        "logout": ("login", "Remove the credentials for a registry"),
+    },
     "manage the daemon": {
-        "status": "status",
-        "hosts": "hosts",
-        "fleet": "fleet",
-        "limits": "limits",
-        "page": "page",
-        "doctor": "doctor",
-        "verify": "verify",
-        "export-journal": "export_journal",
+        "status": ("status", "Show the daemon's version, jobs, slots, disk space and sandbox"),
+        "hosts": ("hosts", "Show or clear what is known of registries: pauses, quotas and failures"),
+        "fleet": ("fleet", "Show the nodes that share downloads with the daemon"),
+        "limits": ("limits", "Show or set the limits on concurrency and bandwidth"),
+        "page": ("page", "Open the status page in a browser"),
+        "doctor": ("doctor", "Check the installation and suggest remedies"),
+        "verify": ("verify", "Check content of the store, and replace what is damaged"),
+        "export-journal": ("export_journal", "Copy the daemon's journal while it runs"),
     },
-    "more": {"completion": "completion", "demo": "demo"},
+    "more": {
+        "completion": ("completion", "Print the completion script of a shell"),
+        "demo": ("demo", "Pull one image with three clients, on this machine alone"),
+    },
 }
-"""For each heading of C{xferctl --help}, its commands, and the module that has each one's L{Command}."""
+"""
+For each heading of C{xferctl --help}, its commands, the module that has each one's L{Command}, and what
+it does: one sentence without a full stop, verb and object.
+"""
 
 MODULES: Final[Mapping[str, str]] = {
-    name: module for group in GROUPS.values() for name, module in group.items()
+    name: module for group in GROUPS.values() for name, (module, _) in group.items()
+}
+
+SUMMARIES: Final[Mapping[str, str]] = {
+    name: summary for group in GROUPS.values() for name, (_, summary) in group.items()
 }
 
 
@@ -65,4 +87,4 @@ def load_command(name: str) -> Command:
     @raise KeyError: there is no such command.
     """
     commands: Mapping[str, Command] = import_module(f"xferd.ctl.commands.{MODULES[name]}").COMMANDS
-    return commands[name]
+    return commands[name]._replace(summary=SUMMARIES[name])

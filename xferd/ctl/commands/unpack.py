@@ -130,7 +130,6 @@ def _result(
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "unpack": Command(
-        "Create a root file system from an image in the store",
         "REF DIR",
         _unpack_arguments,
         unpack,
@@ -139,7 +138,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         ("xferctl unpack alpine ./rootfs", "sudo xferctl unpack --mount --read-only alpine /mnt"),
     ),
     "bundle": Command(
-        "Create a runtime bundle from an image in the store",
         "REF DIR [-- ARG...]",
         _bundle_arguments,
         bundle,

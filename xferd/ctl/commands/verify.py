@@ -45,7 +45,6 @@ def verify(args: Namespace, session: Session) -> None:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "verify": Command(
-        "Check content of the store, and replace what is damaged",
         "[REF]",
         _arguments,
         verify,

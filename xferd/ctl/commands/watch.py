@@ -123,7 +123,6 @@ def _print(args: Namespace, session: Session, board: Board) -> None:
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "watch": Command(
-        "Show all jobs and transfers as they change",
         "",
         _arguments,
         watch,
