@@ -221,7 +221,7 @@ class Jobs:
             scrub,
             clock=clock,
             busy=self._transfers.moving,
-            found=lambda reference: self.verify(reference, "scrub", 0),
+            found=lambda reference, ended: self._verify(reference, "scrub", 0, None, ended),
             checked=self._work.checked,
         )
 
@@ -356,10 +356,20 @@ class Jobs:
         priority: int,
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
+        return self._verify(reference, client, priority, credentials)
+
+    def _verify(
+        self,
+        reference: str | None,
+        client: str,
+        priority: int,
+        credentials: Mapping[str, Credentials] | None,
+        ended: Callable[[JobJSON], object] | None = None,
+    ) -> JobDetailsJSON:
         wanted = None if reference is None else Reference.parse(reference)
         if wanted is not None:
             stored_image(self._store, wanted)
-        return self._add(self._job("verify", wanted, None, client, priority, credentials))
+        return self._add(self._job("verify", wanted, None, client, priority, credentials), ended)
 
     def import_archive(
         self, reference: str | None, platform: str | None, size: int | None, client: str, priority: int

@@ -5,12 +5,14 @@ Tests for L{xferd.jobs.verify.scrub}.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 from tests.jobs.case import HOST
 from tests.jobs.verify.test_verify import VerifyCase
 from xferd.interfaces.integrity import Damage
-from xferd.jobs.verify.scrub import REST, YIELDING, Scrub
+from xferd.jobs.verify.pacing import INTERVAL
+from xferd.jobs.verify.scrub import BUSY_DIVISOR, REST, Scrub
 
 
 class ScrubTests(VerifyCase):
@@ -25,7 +27,22 @@ class ScrubTests(VerifyCase):
         super().setUp()
         self.busy = False
         self.found: list[str | None] = []
+        self.ends: list[Callable[[object], object]] = []
         self.checked: Counter[str] = Counter()
+
+    def begin(self, reference: str | None, ended: Callable[[object], object]) -> None:
+        """
+        Begin a verification, which runs until C{ends} are called.
+        """
+        self.found.append(reference)
+        self.ends.append(ended)
+
+    def end_verifications(self) -> None:
+        """
+        End all of them.
+        """
+        while self.ends:
+            self.ends.pop()(None)
 
     def scrub(self, rate: int = 1000) -> Scrub:
         """
@@ -36,7 +53,7 @@ class ScrubTests(VerifyCase):
             rate,
             clock=self.clock,
             busy=lambda: self.busy,
-            found=self.found.append,
+            found=self.begin,
             checked=self.checked,
             random=Random(1),
         )
@@ -98,7 +115,20 @@ class ScrubTests(VerifyCase):
         self.busy = True
         scrub = self.scrub()
         self.next_pass()
-        self.assertEqual(self.store.integrity.paces[-1].rate, 1000 / YIELDING)
+        self.assertEqual(self.store.integrity.paces[-1].rate, 1000 / BUSY_DIVISOR)
+        self.stop(scrub)
+
+    def test_busy_meanwhile(self) -> None:
+        """
+        The rate of a check that runs changes with the transfers.
+        """
+        self.store.gate.hold("integrity.check")
+        scrub = self.scrub()
+        self.next_pass()
+        (pace,) = self.store.integrity.paces
+        for self.busy, rate in ((True, 1000 / BUSY_DIVISOR), (False, 1000)):
+            self.clock.advance(INTERVAL)
+            self.assertEqual(pace.rate, rate)
         self.stop(scrub)
 
     def test_damage(self) -> None:
@@ -109,10 +139,42 @@ class ScrubTests(VerifyCase):
         self.damage(self.layer)
         self.next_pass()
         self.assertEqual(self.found, [f"{HOST}/app:latest"])
+        self.end_verifications()
         del self.store.blobs.contents[self.layer]
         self.store.integrity.damage[self.image.diff_ids[0]] = [Damage("f", "is missing")]
         self.next_pass()
         self.assertEqual(self.found, [f"{HOST}/app:latest"] * 2)
+        self.stop(scrub)
+
+    def test_much_damage(self) -> None:
+        """
+        Where much of one image is damaged, one verification of it runs at a time.
+        """
+        scrub = self.scrub()
+        self.damage(self.layer)
+        self.store.integrity.damage[self.image.diff_ids[0]] = [Damage("f", "is missing")]
+        self.next_pass()
+        self.next_pass()
+        self.assertEqual(self.found, [f"{HOST}/app:latest"])
+        self.end_verifications()
+        self.next_pass()
+        self.assertEqual(self.found, [f"{HOST}/app:latest"] * 2)
+        self.stop(scrub)
+
+    def test_damage_without_image(self) -> None:
+        """
+        For damage of what no image needs, all content is verified, once: no other
+        verification begins meanwhile.
+        """
+        scrub = self.scrub()
+        for image in self.store.images.all():
+            removing = self.store.images.remove(image.reference)
+            self.settle()
+            self.successResultOf(removing)
+        self.damage(self.layer)
+        self.store.integrity.damage[self.image.diff_ids[0]] = [Damage("f", "is missing")]
+        self.next_pass()
+        self.assertEqual(self.found, [None])
         self.stop(scrub)
 
     def test_stopped(self) -> None:

@@ -12,7 +12,7 @@ from twisted.internet.defer import succeed
 from tests.jobs.case import HOST, JobsCase
 from xferd.errors import Denied, NotFound
 from xferd.interfaces.integrity import Damage
-from xferd.jobs.verify.verify import YIELDING
+from xferd.jobs.verify.verify import BUSY_RATE
 from xferd.names import Digest
 from xferd.testing.images import SampleImage, sample_image
 
@@ -277,7 +277,7 @@ class PaceTests(VerifyCase):
         pulling, verifying = self.pull("other"), self.verify()
         self.wait(1)
         (pace,) = self.store.integrity.paces
-        self.assertEqual(pace.rate, YIELDING)
+        self.assertEqual(pace.rate, BUSY_RATE)
         self.registry.gate.release("open", other.layers[0].blob.digest)
         self.wait(1)
         self.assert_done(pulling)

@@ -141,13 +141,9 @@ class Inventory:
             self._store.trees.has(layer.diff_id)
             part = self._trees.setdefault(layer.diff_id, TreePart(layer.diff_id, layer.size))
             part.names[name] = None
-            if source is not None and source.host != LOCAL_HOST:
-                part.sources[source] = None
             for blob in layers.blobs_of(layer.chain_id):
                 part.blobs[blob.digest] = blob
-                for holder in self._store.catalog.holders(blob.digest):
-                    if holder.host != LOCAL_HOST:
-                        part.sources[holder] = None
+                self._add_sources(part, source, blob.digest)
 
     def _add(
         self, blob: Descriptor, name: str, source: Repository, *, document: bool = False, needed: bool = True
@@ -158,11 +154,16 @@ class Inventory:
             part.is_here = self._store.blobs.has(blob.digest)
         part.needed = part.needed or needed
         part.names[name] = None
-        if source.host != LOCAL_HOST:
-            part.sources[source] = None
-        for holder in self._store.catalog.holders(blob.digest):
-            if holder.host != LOCAL_HOST:
-                part.sources[holder] = None
+        self._add_sources(part, source, blob.digest)
+
+    def _add_sources(self, part: Part | TreePart, source: Repository | None, blob: Digest) -> None:
+        """
+        Add the repositories from which a blob can be fetched: those of this daemon's own
+        registry have it from the store.
+        """
+        for repository in (source, *self._store.catalog.holders(blob)):
+            if repository is not None and repository.host != LOCAL_HOST:
+                part.sources[repository] = None
 
 
 async def take_stock(store: IStore, clock: IReactorTime) -> Inventory:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -23,11 +23,12 @@ from xferd.errors import XferdError
 from xferd.interfaces.integrity import IPace
 from xferd.interfaces.store import IStore
 from xferd.jobs.verify.inventory import Part, TreePart, take_stock
+from xferd.jobs.verify.pacing import paced
 
 REST: Final = 3600.0
 """Seconds between two passes, and before the first one."""
 
-YIELDING: Final = 4
+BUSY_DIVISOR: Final = 4
 """While transfers run, the rate is divided by this."""
 
 
@@ -47,14 +48,15 @@ class Scrub:
         *,
         clock: IReactorTime,
         busy: Callable[[], bool],
-        found: Callable[[str | None], object],
+        found: Callable[[str | None, Callable[[object], object]], object],
         checked: Counter[str],
         random: Random | None = None,
     ) -> None:
         """
         @param rate: bytes per second; 0 for no scrub.
         @param busy: returns whether transfers move bytes.
-        @param found: begins a verification of an image, or of all content.
+        @param found: begins a verification of an image, or of all content, and calls its
+            second argument when that has ended.
         @param checked: gets the numbers of what was checked.
         @param random: chooses the order of each pass: a daemon that is often restarted
             gets to all content as well.
@@ -67,6 +69,8 @@ class Scrub:
         self._checked = checked
         self._random = Random() if random is None else random  # noqa: S311 - no secret
         self._work: Deferred[None] | None = None
+        # What is being verified: an image, or all content.
+        self._verifying: set[str | None] = set()
 
     def start(self) -> None:
         """
@@ -83,9 +87,7 @@ class Scrub:
         """
         work, self._work = self._work, None
         if work is None:
-            work = Deferred()
-            work.callback(None)
-            return work
+            return succeed(None)
         work.cancel()
         return work.addErrback(lambda reason: reason.trap(CancelledError) and None)
 
@@ -110,11 +112,15 @@ class Scrub:
         self._random.shuffle(things)
         pace = self._store.integrity.pace()
         damaged = 0
-        for thing in things:
-            damaged += await self._check(thing, pace)
+        with paced(pace, self._clock, self._rate_now):
+            for thing in things:
+                damaged += await self._check(thing, pace)
         self._log.info(
             "scrubbed {count} blobs and trees: {damaged} damaged", count=len(things), damaged=damaged
         )
+
+    def _rate_now(self) -> float:
+        return self._rate / BUSY_DIVISOR if self._busy() else self._rate
 
     async def _check(self, thing: Part | TreePart, pace: IPace) -> bool:
         """
@@ -122,7 +128,6 @@ class Scrub:
 
         @return: whether it is damaged.
         """
-        pace.rate = self._rate / YIELDING if self._busy() else self._rate
         # A lease for each: one for all would keep everything from being collected.
         release = self._store.gc.lease()
         try:
@@ -142,9 +147,16 @@ class Scrub:
         self._checked["trees" if isinstance(thing, TreePart) else "blobs"] += 1
         self._checked["bytes"] += thing.size if isinstance(thing, TreePart) else thing.blob.size
         if damage:
-            images = (name for name in thing.names if name in self._names())
-            self._found(next(images, None))
+            self._report(thing)
         return bool(damage)
 
-    def _names(self) -> set[str]:
-        return {image.reference.familiar() for image in self._store.images.all()}
+    def _report(self, thing: Part | TreePart) -> None:
+        """
+        Begin a verification of an image that needs something damaged, or of all content,
+        unless one runs that finds it, too.
+        """
+        images = {image.reference.familiar() for image in self._store.images.all()}
+        name = next((name for name in thing.names if name in images), None)
+        if self._verifying.isdisjoint({name, None}):
+            self._verifying.add(name)
+            self._found(name, lambda _: self._verifying.discard(name))

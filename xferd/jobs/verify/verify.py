@@ -6,7 +6,7 @@ A damaged blob is moved into C{quarantine/} first, so that nothing serves it, an
 fetched again like any other content: one download for all who wait for it.  The copy in
 C{quarantine/} is removed when the new one is in the store, and else stays.
 
-A damaged tree may be mounted.  So it is not changed: its blob is unpacked again, into a
+A damaged tree may be mounted.  So the job does not change it: its blob is unpacked again, into a
 tree beside it, and the layers get that one.  The old one stays until nothing has it
 mounted, and the garbage collector removes it.  If there is no other one, its layers are
 removed, and it is moved into C{quarantine/}, which mounts do not notice.
@@ -15,11 +15,10 @@ removed, and it is moved into C{quarantine/}, which mounts do not notice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import CancelledError, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from xferd.errors import StoreDamaged, StoreError, XferdError
@@ -34,15 +33,13 @@ from xferd.jobs.job import Job
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import CheckedRow
 from xferd.jobs.verify.inventory import Inventory, Part, TreePart, take_stock
+from xferd.jobs.verify.pacing import paced
 from xferd.oci import Descriptor
 
-YIELDING = 8 * 1024 * 1024
+BUSY_RATE = 8 * 1024 * 1024
 """Bytes per second that are read while transfers run."""
 
 _TREE = "application/vnd.oci.image.layer.v1.tar"
-
-_INTERVAL = 0.2
-"""Seconds after which the pace is fitted to the transfers."""
 
 MAX_FINDINGS = 1000
 """Findings that one job keeps.  The others are counted and logged."""
@@ -111,18 +108,14 @@ class Verify:
         self._job.add_rows(rows)
         self._reporter.rows_changed(rows)
         pace = self._store.integrity.pace()
-        fitting = LoopingCall(self._fit, pace)
-        fitting.clock = self._clock
-        ended = fitting.start(_INTERVAL)
         try:
-            # A damaged tree is unpacked from its blob, which has been checked by then.
-            for part, row in zip(parts, rows, strict=False):
-                await self._check_blob(part, row, pace)
-            for tree, row in zip(trees, rows[len(parts) :], strict=True):
-                await self._check_tree(tree, row, pace)
+            with paced(pace, self._clock, lambda: BUSY_RATE if self._busy() else 0.0):
+                # A damaged tree is unpacked from its blob, which has been checked by then.
+                for part, row in zip(parts, rows, strict=False):
+                    await self._check_blob(part, row, pace)
+                for tree, row in zip(trees, rows[len(parts) :], strict=True):
+                    await self._check_tree(tree, row, pace)
         finally:
-            fitting.stop()
-            await ended
             # Also where the job is cancelled, which then does not wait.
             shown = self._store.images.layers_changed() if self._replaced else succeed(None)
         await shown
@@ -138,12 +131,6 @@ class Verify:
     def _count(self, what: str, number: int) -> None:
         self._counts[what] += number
         self._checked[what] += number
-
-    def _fit(self, pace: IPace) -> None:
-        """
-        Let transfers go first.
-        """
-        pace.rate = YIELDING if self._busy() else 0.0
 
     async def _check_blob(self, part: Part, row: CheckedRow, pace: IPace) -> None:
         row.state = "checking"
@@ -321,9 +308,7 @@ class Verify:
 
     # ------------------------------------------------------------- findings
 
-    def _found(
-        self, kind: str, digest: str, damage: Damage, names: Sequence[str] | dict[str, None]
-    ) -> FindingJSON:
+    def _found(self, kind: str, digest: str, damage: Damage, names: Iterable[str]) -> FindingJSON:
         """
         Record damage.
         """
