@@ -120,3 +120,17 @@ class RecordTests(SynchronousTestCase):
             flipped[at] ^= 1
             self.assertRaises(ValueError, read_record, bytes(flipped))
             self.assertRaises(ValueError, read_record, data[:at])
+
+    def test_contradictory(self) -> None:
+        """
+        A record whose parts do not fit together is refused, although its checksum is right.
+        """
+        parts: list[Callable[[RecordWriter], object]] = [
+            lambda record: record.hard_link(b"", b"h", b"no/such"),
+            lambda record: record.file(b"no", b"f", OWNER, 1, 0, 0),
+            lambda record: record.xattr(b"user.a", b"b"),
+            lambda record: record._append(b"F"),
+            lambda record: record._append(b"W\xff\xff"),
+        ]
+        for part in parts:
+            self.assertRaises(ValueError, read_record, written(part))

@@ -5,7 +5,7 @@ found later.
 
 The process that unpacks a layer appends to it, which costs less than a microsecond for
 each file: the record is in the order of the tar, and a later part of it replaces an
-earlier one.  L{read_record} brings it into the order of the tree.
+earlier one.  L{read_record} sorts it into the order of the tree.
 
 Contents have a CRC-32: that finds damage by a disk, not by an attacker, who could
 change the record as well.  A SHA-256 of each file would cost a tenth of the time of
@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from struct import Struct
+from struct import error as struct_error
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -250,7 +251,7 @@ def read_record(data: bytes) -> TreeRecord:
     """
     Read a record.
 
-    @raise ValueError: it is damaged.
+    @raise ValueError: it is damaged, or its parts do not fit together.
     """
     end = len(data) - _END.size
     if not data.startswith(_MAGIC) or end < len(_MAGIC):
@@ -259,14 +260,17 @@ def read_record(data: bytes) -> TreeRecord:
     if last != _LAST or crc != crc32(memoryview(data)[:end]):
         raise ValueError("its checksum is wrong")
     reading = _Reading(data, end)
-    while reading.at < end:
-        reading.step()
+    try:
+        while reading.at < end:
+            reading.step()
+    except (KeyError, struct_error) as e:
+        raise ValueError("its parts do not fit together") from e
     return reading.finish()
 
 
 class _Reading:
     """
-    A record that is being read.  Its checksum is right, so that its parts are whole.
+    A record that is being read, whose checksum is right.
     """
 
     def __init__(self, data: bytes, end: int) -> None:
@@ -275,7 +279,6 @@ class _Reading:
         self._directories: dict[bytes, RecordedEntry] = {}
         self._files: dict[bytes, dict[bytes, RecordedEntry | None]] = {}
         self._above = b""
-        self._xattrs: dict[bytes, bytes] = {}
 
     def step(self) -> None:
         """

@@ -117,11 +117,9 @@ class Integrity:
         used = {records[each].tree for each in chain_ids if records[each].diff_id == diff_id}
         for chain_id in chain_ids:
             self._layers.forget(chain_id)
-        if chain_ids:
-            # Without this, a power cut could bring the layers back.
-            directories = {os.path.dirname(self._paths.layer(chain_id)) for chain_id in chain_ids}
-            for directory in directories:
-                await self._threads.run(flush_removals, directory)
+        # Without this, the layers could be there again after a power cut.
+        for directory in {os.path.dirname(self._paths.layer(chain_id)) for chain_id in chain_ids}:
+            await self._threads.run(flush_removals, directory)
         moved = []
         for name in self._trees.forget_damaged(diff_id, used):
             found = await self._threads.run(

@@ -84,7 +84,7 @@ class UncachedReader:
 
     def _read_cached(self) -> int:
         """
-        Read what is in memory; 0 if that is nothing, or the file system cannot tell.
+        Read what is in memory; 0 if that is nothing, or the file system does not support the call.
         """
         try:
             return os.preadv(self._fd, [self._buffer], self._at, os.RWF_NOWAIT)

@@ -91,7 +91,7 @@ class TreeCheck:
         lost: list[bytes] = []
         try:
             for path in sorted(self.record.directories, key=components):
-                if len(self.damage) >= MOST:
+                if self._is_full():
                     break
                 if lost and (path + b"/").startswith(lost[-1]):
                     continue
@@ -147,6 +147,8 @@ class TreeCheck:
         for name in sorted(there - wanted.keys() - directories):
             self._found(_join(path, name), "is not part of the layer")
         for name, entry in wanted.items():
+            if self._is_full():
+                break
             self.pace.take(ENTRY, self.stop)
             below = _join(path, name)
             if name not in there:
@@ -314,7 +316,11 @@ class TreeCheck:
                 self._found(path, f"has another value of the extended attribute {_text(name)}")
 
     def _found(self, path: bytes, problem: str) -> None:
-        self.damage.append(Damage(_text(path or b"."), problem))
+        if not self._is_full():
+            self.damage.append(Damage(_text(path or b"."), problem))
+
+    def _is_full(self) -> bool:
+        return len(self.damage) >= MOST
 
 
 def _join(above: bytes, name: bytes) -> bytes:
