@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.transfer.host_streams import HostStreams, StreamPolicy
+from xferd.transfer.host_streams import FORGOTTEN, HostStreams, StreamPolicy
 
 HOST = "registry.example"
 
@@ -124,3 +124,28 @@ class HostStreamsTests(SynchronousTestCase):
         """
         self.assertFalse(self.look(0, 100, 5))
         self.assertEqual(self.streams.most(HOST), 0)
+
+    def test_forgotten(self) -> None:
+        """
+        A host that was not used for long has no limit; one that still has streams, or for
+        which requests wait, keeps it.
+        """
+        self.fail(5, 0, 10)
+        now = 10.0
+        for _ in range(3):
+            now += FORGOTTEN - 1
+            self.assertFalse(self.streams.look(HOST, now, 1, 100.0, 5))
+        now += FORGOTTEN
+        self.assertFalse(self.streams.look(HOST, now, 1, 100.0, 5))
+        self.assertEqual(self.streams.most(HOST), 2)
+        self.assertTrue(self.streams.look(HOST, now + FORGOTTEN, 0, 0.0, 5))
+        self.assertEqual(self.streams.most(HOST), 0)
+
+    def test_bounded(self) -> None:
+        """
+        Hosts that are not used any more are dropped when another one is limited.
+        """
+        self.fail(5, 0, 10)
+        self.streams.failed("other.example", 5, FORGOTTEN, FORGOTTEN + 10, 100)
+        self.assertEqual(len(self.streams), 1)
+        self.assertIn("other.example", self.streams)

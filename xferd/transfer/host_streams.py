@@ -3,7 +3,7 @@
 The streams of hosts on a thin line: fewer where they starve one another, and more where
 that pays.
 
-A registry, or a time limit, breaks off streams that are too slow.  Where several share a
+A registry, or a time limit, closes streams that are too slow.  Where several share a
 thin line, all of them are, and each attempt fails like the one before.  As TCP's congestion
 control does with segments, the streams of that host are halved, and one more is tried from
 time to time: additive increase, multiplicative decrease (RFC 5681).
@@ -19,6 +19,10 @@ from attrs import define, field, frozen
 
 LONGEST: Final = 3600.0
 """The most seconds until a further stream is tried once more."""
+
+FORGOTTEN: Final = 600.0
+"""Seconds after which a host that was not used has no limit any more: its line may be
+another one (RFC 5681, section 4.1, "Restarting Idle Connections")."""
 
 
 @frozen
@@ -52,6 +56,7 @@ class _Host:
     @ivar since: when that changed, or when it had fewer last.
     @ivar cut: when they were cut last.
     @ivar wait: seconds until one more is tried.
+    @ivar seen: when a request last waited for the host, or a stream failed.
     @ivar before: the rate before the one that is tried, if any.
     """
 
@@ -59,6 +64,7 @@ class _Host:
     since: float
     cut: float
     wait: float
+    seen: float
     before: float | None = field(default=None)
 
 
@@ -72,6 +78,7 @@ class HostStreams:
         cut --look, after a wait--> trying --look, it pays--> cut, with one more
                                     trying --look--> cut, as before, with a longer wait
         cut --look, all slots may be used--> free
+        cut, trying --look, after a long time without streams--> free
     """
 
     def __init__(self, policy: StreamPolicy | None = None) -> None:
@@ -93,7 +100,7 @@ class HostStreams:
 
     def failed(self, host: str, streams: int, began: float, now: float, moved: int) -> bool:
         """
-        A stream broke off, or exceeded a time limit.
+        A stream was closed early, or exceeded a time limit.
 
         @param streams: how many the host had, with this one.
         @param began: when the stream began.
@@ -108,7 +115,8 @@ class HostStreams:
             # It began among more streams than there may be now.
             return False
         wait = policy.wait if found is None else min(2 * found.wait, LONGEST)
-        self._hosts[host] = _Host(max(1, int(streams * policy.cut)), now, now, wait)
+        self._hosts = {name: each for name, each in self._hosts.items() if now - each.seen < FORGOTTEN}
+        self._hosts[host] = _Host(max(1, int(streams * policy.cut)), now, now, wait, now)
         return True
 
     def look(self, host: str, now: float, streams: int, rate: float, limit: int) -> bool:
@@ -124,6 +132,10 @@ class HostStreams:
         found = self._hosts.get(host)
         if found is None:
             return False
+        if not streams and now - found.seen >= FORGOTTEN:
+            del self._hosts[host]
+            return True
+        found.seen = now
         if streams < found.most:
             found.since = now
             return False
