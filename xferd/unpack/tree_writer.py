@@ -3,22 +3,9 @@
 Writes the entries of a tar as a directory tree, ready to be a lowerdir of
 overlayfs.
 
-The rules are those of OCI's image-spec, "Applying Changesets":
-
-  - An entry replaces an earlier one of its name, unless both are directories;
-    then the later one's metadata apply.  Nothing is written through an old
-    inode or an old link.
-  - A whiteout C{.wh.x} hides the C{x} of the layers below, never this layer's
-    own, in any order of entries.  If this layer has an C{x}, too, a file hides
-    the old one by itself, and a directory becomes opaque.
-    C{.wh..wh..opq} makes its directory opaque.
-  - A whiteout makes nothing visible: it replaces no file, and a directory that
-    only whiteouts name is created for overlayfs alone.  If the layers below
-    lack that directory, registration removes it.
-  - Whiteouts are written after all other entries: as a character device 0/0,
-    or, if the kernel refuses that (Linux before 5.8), in overlayfs's other
-    form, an empty file with the xattr C{overlay.whiteout} in a directory with
-    C{overlay.opaque=x}.
+An entry replaces an earlier one of its name, unless both are directories; then the
+later one's metadata apply (OCI's image-spec, "Applying Changesets").  Nothing is written
+through an old inode or an old link.  L{xferd.unpack.whiteouts} has the rules of whiteouts.
 
 Nothing else may change the tree meanwhile.  Imports no Twisted: this runs in
 the worker.
@@ -29,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from isal.isal_zlib import crc32
@@ -37,15 +24,11 @@ from isal.isal_zlib import crc32
 from xferd.errors import BadLayer, DiskFull, StoreError, XferdError
 from xferd.tree_record import IMPLIED, OPAQUE, RecordWriter
 from xferd.unpack import tar
-from xferd.unpack.directories import LONGEST, Directories, Directory
+from xferd.unpack.directories import LONGEST, Directories
 from xferd.unpack.limits import Limits, printable
 from xferd.unpack.metadata import MetadataWriter, set_own_xattr
 from xferd.unpack.tar import Entry
-
-_WHITEOUT: Final = b".wh."
-_OPAQUE: Final = b".wh..wh..opq"
-_META: Final = b".wh..wh."
-"""The prefix of AUFS's internal files, which old images still contain."""
+from xferd.unpack.whiteouts import WHITEOUT, Whiteouts, is_meta
 
 _LINKED: Final = b".wh..wh.plnk"
 """
@@ -98,6 +81,7 @@ class TreeWriter:
         self._limits, self._metadata = limits, metadata
         self._record = record
         self._directories = Directories(root, limits, other_memory, record.removed)
+        self._whiteouts = Whiteouts(self._directories, metadata.overlay, record)
         self._parent: bytes | None = None  # as in the last entry's path
         self._real = b""  # the real path of that
         self._here = -1  # its descriptor
@@ -161,15 +145,13 @@ class TreeWriter:
             if not parts:
                 self._root(entry)
                 return
-            if _is_meta(parts) and not (
-                parts[0] == _LINKED and len(parts) == 2 and entry.kind == tar.REGULAR
-            ):
+            if is_meta(parts) and not (parts[0] == _LINKED and len(parts) == 2 and entry.kind == tar.REGULAR):
                 return
             last = parts.pop()
             directory = b"/".join(parts)
             self._parent = None
-            if last.startswith(_WHITEOUT):
-                self._whiteout(directory, last, entry)
+            if last.startswith(WHITEOUT):
+                self._whiteouts.add(directory, last, entry.path)
                 return
             real = self._directories.resolve(directory, make=True)
             assert real is not None
@@ -297,44 +279,11 @@ class TreeWriter:
             device = os.makedev(major, minor) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
             self._record.node(self._real, name, self._metadata.owner(entry, kind), device, entry.mtime)
 
-    # -------------------------------------------------------------- whiteouts
-
-    def _whiteout(self, above: bytes, name: bytes, entry: Entry) -> None:
-        """
-        Record a whiteout.
-
-        @param above: the directory of the whiteout, as in the entry's path.
-        """
-        hidden = name[len(_WHITEOUT) :]
-        if hidden in (b"", b".", b".."):
-            raise BadLayer(f"{printable(entry.path)} is a whiteout of nothing")
-        real = self._directories.locate(above)
-        if real is not None:
-            self._directories.add_whiteout(real, _OPAQUE if name == _OPAQUE else hidden)
+    # -------------------------------------------------------------- the end
 
     def _finish(self, step: Callable[[], object]) -> tuple[bytes, ...]:
-        known, whiteouts = self._directories.known, self._directories.whiteouts
-        for real, names in whiteouts.items():
-            if real not in known:
-                continue
-            known[real].opaque = known[real].opaque or _OPAQUE in names
-            for name in names:
-                below = known.get(b"%b/%b" % (real, name) if real else name)
-                if below is not None:
-                    below.opaque = below.replaces = True
-        for real in sorted(whiteouts):
-            self._make_hidden(real)
-        severs = any(directory.opaque for directory in known.values())
-
-        def is_severed(real: bytes) -> bool:
-            return severs and _is_severed(real, known)
-
-        for real, names in whiteouts.items():
-            # Where the layers below do not show, overlayfs would list the whiteout's name.
-            if real in known and not known[real].opaque and not is_severed(real):
-                for name in names:
-                    self._hide(real, name)
-            step()
+        self._whiteouts.write(step)
+        known, is_severed = self._directories.known, self._whiteouts.is_severed
         for real in sorted(known):
             step()
             descriptor = self._directories.descriptor(real)
@@ -369,60 +318,6 @@ class TreeWriter:
             )
         return implied
 
-    def _make_hidden(self, real: bytes) -> None:
-        """
-        Create the directory of some whiteouts, for overlayfs alone.
-
-        Skip it if this layer has another entry in its place, or hides the
-        layers below: then the whiteouts have no effect.
-        """
-        known, whiteouts = self._directories.known, self._directories.whiteouts
-        above, opaque = b"", False
-        for name in real.split(b"/"):
-            below = b"%b/%b" % (above, name) if above else name
-            opaque = opaque or known[above].opaque
-            if below not in known:
-                if opaque or name in whiteouts.get(above, ()):
-                    return
-                try:
-                    directory = self._directories.imply(above, name)
-                except FileExistsError:
-                    return
-                directory.opaque = _OPAQUE in whiteouts.get(below, ())
-            above = below
-
-    def _hide(self, real: bytes, name: bytes) -> None:
-        """
-        Write one whiteout, unless the layer has a file of its name.
-        """
-        here = self._directories.descriptor(real)
-        try:
-            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=here)
-        except FileExistsError:
-            return
-        except PermissionError:
-            if not self._hide_by_xattr(here, name):
-                return
-        self._record.whiteout(real, name)
-
-    def _hide_by_xattr(self, here: int, name: bytes) -> bool:
-        """
-        Write a whiteout in the form that unprivileged users can create.
-
-        @return: whether the layer has no file of its name.
-        """
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            out = os.open(name, flags, 0o600, dir_fd=here)
-        except FileExistsError:
-            return False
-        try:
-            set_own_xattr(out, self._metadata.overlay + b"whiteout", b"y")
-        finally:
-            os.close(out)
-        set_own_xattr(here, self._metadata.overlay + b"opaque", b"x")
-        return True
-
 
 def _components(path: bytes, limits: Limits) -> list[bytes]:
     """
@@ -448,41 +343,6 @@ def _components(path: bytes, limits: Limits) -> list[bytes]:
     return parts
 
 
-def _is_meta(parts: list[bytes]) -> bool:
-    """
-    Whether an entry is one of AUFS's internal files.
-
-    @raise BadLayer: it is in a directory that is itself a whiteout.
-    """
-    if not any(part.startswith(_WHITEOUT) for part in parts):
-        return False
-    if parts[-1] != _OPAQUE and parts[-1].startswith(_META):
-        return True
-    for part in parts[:-1]:
-        if part.startswith(_META):
-            return True
-        if part.startswith(_WHITEOUT):
-            raise BadLayer(f"{printable(b'/'.join(parts))} is below a whiteout")
-    return False
-
-
-def _is_severed(real: bytes, known: Mapping[bytes, Directory]) -> bool:
-    """
-    Whether a directory does not merge with the layers below: it, or one above
-    it, hides them.
-    """
-    if not real:
-        return False
-    if known[real].replaces or known[b""].opaque:
-        return True
-    at = real.find(b"/")
-    while at >= 0:
-        if known[real[:at]].opaque:
-            return True
-        at = real.find(b"/", at + 1)
-    return False
-
-
 def _write(out: int, piece: memoryview) -> None:
     """
     Write all of a piece, also if the kernel accepts less at once.
@@ -497,7 +357,9 @@ def _explained(error: OSError, path: bytes) -> XferdError:
     The error to report for an error of the kernel.
     """
     if error.errno in FULL:
-        return DiskFull(f"no space is left for {printable(path)}; make room below the data directory")
+        return DiskFull(
+            f"no space is left for {printable(path)}; free some space on the disk of the data directory"
+        )
     if error.errno in _LAYERS_FAULT:
         return BadLayer(f"{printable(path)} cannot be made: {error.strerror}")
     return StoreError(f"the disk refuses {printable(path)}: {error.strerror or error}")
