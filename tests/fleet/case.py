@@ -18,6 +18,7 @@ from xferd.fleet.door import PeerDoor
 from xferd.fleet.downloads import FleetDownloads
 from xferd.fleet.memory import MemoryCluster
 from xferd.fleet.peer_client import PeerClient
+from xferd.fleet.peer_requests import PeerRequests
 from xferd.fleet.proofs import Prover, Secrets
 from xferd.interfaces.fleet import MIN_SHARED, Peer
 from xferd.interfaces.job_json import AttemptJSON
@@ -77,9 +78,10 @@ class Node:
         self.coordination = cluster.join(self.name, self.peer.url)
         self.reactor = network.reactor(self.address, clock)
         prover = Prover(Secrets(secret), self.peer, clock.seconds)
-        self.client = PeerClient(
+        requests = PeerRequests(
             prover, Networks.parse(["10.0.0.0/24"]), clock=cast("IReactorTime", self.reactor)
         )
+        self.client = PeerClient(requests)
         self.fleet = FleetDownloads(
             self.coordination,
             self.client,

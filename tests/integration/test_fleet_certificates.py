@@ -25,6 +25,7 @@ from tests.integration.programs import Xferd
 from xferd.errors import SourceError
 from xferd.fleet.fleet import KNOWN_TO_ALL
 from xferd.fleet.peer_client import PeerClient
+from xferd.fleet.peer_requests import PeerRequests
 from xferd.fleet.proofs import Prover, Secrets
 from xferd.interfaces.fleet import Peer
 from xferd.registry.transport.networks import Networks
@@ -67,7 +68,7 @@ class CertificatesCase(TestCase):
         A node that asks with a certificate.
         """
         prover = Prover(Secrets(KNOWN_TO_ALL), Peer("n9", "https://127.0.0.1:1"), reactor.seconds)
-        client = PeerClient(
+        requests = PeerRequests(
             prover,
             Networks.parse(["127.0.0.0/8"]),
             clock=reactor,
@@ -75,6 +76,7 @@ class CertificatesCase(TestCase):
             client=pair,
             certified=certified,
         )
+        client = PeerClient(requests)
         self.addCleanup(client.close)
         return client
 

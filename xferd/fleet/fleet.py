@@ -27,6 +27,7 @@ from xferd.fleet.etcd.coordination import EtcdCoordination
 from xferd.fleet.etcd.settings import EtcdSettings
 from xferd.fleet.pauses import FleetPauses
 from xferd.fleet.peer_client import PeerClient
+from xferd.fleet.peer_requests import PeerRequests
 from xferd.fleet.prefetch import Prefetches
 from xferd.fleet.proofs import Prover, Secrets
 from xferd.fleet.tags import FleetTags
@@ -324,7 +325,7 @@ class _Parts:
         node = Node(Peer(settings.node_name, settings.url), context.version, context.wall_clock())
         prover = Prover(secrets or Secrets(KNOWN_TO_ALL), node.peer, reactor.seconds)
         ca, pair = read_certificates(settings)
-        client = PeerClient(
+        requests = PeerRequests(
             prover,
             Networks.parse(settings.peer_networks),
             clock=reactor,
@@ -332,6 +333,7 @@ class _Parts:
             client=pair,
             certified=bool(settings.peer_listen),
         )
+        client = PeerClient(requests)
         coordination = make_coordination(settings, reactor, node)
         accounts = FleetAccounts(secrets, context.keychain)
         return cls(

@@ -15,30 +15,22 @@ from urllib.parse import urlencode
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.iweb import IAgent, IResponse
+from twisted.web.iweb import IResponse
 
 from xferd.errors import BlobUnknown, RegistryError, RegistryUnavailable, SourceError, TimedOut
 from xferd.fleet.frames import FrameReader, frame_facts
 from xferd.fleet.peer_body import PeerBody
 from xferd.fleet.peer_messages import PREFETCH, WHOLE, answer_facts, host_of, path_of, redirect_facts
 from xferd.fleet.peer_requests import NotAPeer, PeerRequests
-from xferd.fleet.proofs import Proof, Prover
+from xferd.fleet.proofs import Proof
 from xferd.interfaces.fleet import Peer, is_node_name
 from xferd.names import Digest
 from xferd.realms import PUBLIC
 from xferd.registry.transport.errors import header, header_values
-from xferd.registry.transport.networks import Networks
 from xferd.registry.transport.ranges import check_rest, parse_content_range, range_from
 from xferd.registry.transport.response_body import BlobBody, discard, length_of
-from xferd.registry.transport.timeouts import Timeouts, within
-
-PEER_TIMEOUTS: Final = Timeouts(
-    connect=1.5, tls=1.5, headers=2.0, silence=5.0, window=10.0, floor=1024.0, excerpt=1.0, close=2.0
-)
-"""A peer that does not answer within 5 s in all, is silent for 5 s, or slower than 1 KiB/s,
-is left.  Clients of the registry wait for 10 s."""
+from xferd.registry.transport.timeouts import within
 
 DEEPER: Final = 2.0
 """Seconds of silence more for each peer on the way: a node that loses the peer that
@@ -87,37 +79,11 @@ class PeerClient:
 
     _log = Logger()
 
-    def __init__(
-        self,
-        prover: Prover,
-        networks: Networks,
-        *,
-        clock: IReactorTime,
-        ca: tuple[bytes, ...] = (),
-        client: tuple[bytes, bytes] | None = None,
-        timeouts: Timeouts = PEER_TIMEOUTS,
-        agent: IAgent | None = None,
-        certified: bool = False,
-    ) -> None:
-        """
-        The parameters are those of L{PeerRequests<xferd.fleet.peer_requests.PeerRequests>}.
-        """
-        self._prover = prover
-        self._clock = clock
-        self._timeouts = timeouts
-        self._requests = PeerRequests(
-            prover,
-            networks,
-            clock=clock,
-            ca=ca,
-            client=client,
-            timeouts=timeouts,
-            agent=agent,
-            certified=certified,
-        )
-        self.use_certificates = self._requests.use_certificates
-        self.usable = self._requests.usable
-        self.close = self._requests.close
+    def __init__(self, requests: PeerRequests) -> None:
+        self._requests = requests
+        self.use_certificates = requests.use_certificates
+        self.usable = requests.usable
+        self.close = requests.close
 
     def open(
         self,
@@ -148,7 +114,7 @@ class PeerClient:
         """
         want = _Want(digest, offset, end, origin, " ".join(sorted(avoided)[:MOST_AVOIDED]), size, moved)
         asked = [peer.name]
-        limits = self._timeouts
+        limits = self._requests.timeouts
         seconds = limits.connect + limits.tls + limits.headers
 
         def late() -> TimedOut:
@@ -157,7 +123,7 @@ class PeerClient:
 
         # A peer may want a proof first, or send us on, to one that is slow in turn.
         opening = Deferred.fromCoroutine(self._open(peer, want, asked))
-        return within(self._clock, seconds, opening, late, PeerBody.abandon)
+        return within(self._requests.clock, seconds, opening, late, PeerBody.abandon)
 
     def reaches(self, peer: Peer, digest: Digest) -> Deferred[bool]:
         """
@@ -250,7 +216,7 @@ class PeerClient:
         ranges = header_values(response.headers, "Content-Range")
         tag = header(response.headers, "Xferd-Proof")
         facts = answer_facts(digest, response.code, ranges, depth, origins)
-        if not self._prover.check_answer(proof, peer.name, facts, tag):
+        if not self._requests.prover.check_answer(proof, peer.name, facts, tag):
             discard(response)
             raise NotAPeer(
                 f"the answer of {peer.name} at {peer.url} does not come from a node of this fleet", host=host
@@ -268,18 +234,20 @@ class PeerClient:
             discard(response)
             raise RegistryError(f"{peer.name} sent another range of {digest}: {e}", host=host) from None
         deep = min(int(depth), MOST_DEPTH) if re.fullmatch("[0-9]{1,4}", depth) else 0
-        limits = evolve(self._timeouts, silence=self._timeouts.silence + DEEPER * deep)
+        limits = evolve(self._requests.timeouts, silence=self._requests.timeouts.silence + DEEPER * deep)
         # Frames are longer than what is in them.
         frames, promised = None, total
         if depth != WHOLE:
             length = promised = None
 
             def check(start: int, data: bytes, tag: str) -> bool:
-                return self._prover.check_answer(proof, peer.name, frame_facts(digest, start, data), tag)
+                return self._requests.prover.check_answer(
+                    proof, peer.name, frame_facts(digest, start, data), tag
+                )
 
             frames = FrameReader(offset, check, host)
         body = BlobBody(
-            response, offset, promised, length=length, host=host, clock=self._clock, timeouts=limits
+            response, offset, promised, length=length, host=host, clock=self._requests.clock, timeouts=limits
         )
         return PeerBody(
             body,
@@ -298,7 +266,9 @@ class PeerClient:
         """
         location, name = header(response.headers, "Location"), header(response.headers, "Xferd-Node")
         facts = redirect_facts(digest, location, name)
-        if not self._prover.check_answer(proof, peer.name, facts, header(response.headers, "Xferd-Proof")):
+        if not self._requests.prover.check_answer(
+            proof, peer.name, facts, header(response.headers, "Xferd-Proof")
+        ):
             raise NotAPeer(
                 f"the redirect of {peer.name} does not come from a node of this fleet",
                 host=host_of(peer.name),

@@ -31,6 +31,12 @@ from xferd.registry.transport.tls import TLSConfig
 from xferd.registry.transport.urls import Origin
 from xferd.registry.transport.zones import Zone
 
+PEER_TIMEOUTS: Final = Timeouts(
+    connect=1.5, tls=1.5, headers=2.0, silence=5.0, window=10.0, floor=1024.0, excerpt=1.0, close=2.0
+)
+"""A peer that does not answer within 5 s in all, is silent for 5 s, or slower than 1 KiB/s,
+is left.  Clients of the registry wait for 10 s."""
+
 _NONCES: Final = 16
 """Unused nonces that are kept for one peer."""
 
@@ -45,6 +51,10 @@ class PeerRequests:
     """
     Makes requests.  Connections are kept, and with each answer comes the nonce for the
     next request.
+
+    @ivar prover: proves who asks, and checks answers.
+    @ivar clock: measures time.
+    @ivar timeouts: the limits of each request.
     """
 
     def __init__(
@@ -55,7 +65,7 @@ class PeerRequests:
         clock: IReactorTime,
         ca: tuple[bytes, ...] = (),
         client: tuple[bytes, bytes] | None = None,
-        timeouts: Timeouts,
+        timeouts: Timeouts = PEER_TIMEOUTS,
         agent: IAgent | None = None,
         certified: bool = False,
     ) -> None:
@@ -68,11 +78,11 @@ class PeerRequests:
         @param client: our own certificate and its key in PEM, for peers that want one.
         @param agent: makes the requests instead of our own connections.
         """
-        self._prover = prover
+        self.prover = prover
         self._networks = networks
         self._certified = certified
-        self._clock = clock
-        self._timeouts = timeouts
+        self.clock = clock
+        self.timeouts = timeouts
 
         self.use_certificates(ca, client)
 
@@ -148,7 +158,7 @@ class PeerRequests:
                     host=host,
                 )
         while nonce is not None:
-            proof = self._prover.prove(method, path, peer, nonce)
+            proof = self.prover.prove(method, path, peer, nonce)
             headers = Headers({"Authorization": [str(proof)], **fields})
             response = await self._send(peer, method, path, headers)
             self._keep_nonce(peer, response)
@@ -192,7 +202,7 @@ class PeerRequests:
         """
         The begin of the text of an answer; the rest is dropped.
         """
-        data = await read_excerpt(response, host="a peer", clock=self._clock, timeouts=self._timeouts)
+        data = await read_excerpt(response, host="a peer", clock=self.clock, timeouts=self.timeouts)
         return clean(data.decode("utf-8", "replace"))
 
     def _take_nonce(self, peer: Peer) -> str | None:
@@ -200,10 +210,10 @@ class PeerRequests:
         A nonce for the next request to a peer, if one is kept.
         """
         kept = self._nonces.get(f"{peer.name} {peer.url}", [])
-        now = self._clock.seconds()
+        now = self.clock.seconds()
         while kept:
             since, nonce = kept.pop()
-            if now - since < NONCE_SECONDS - self._timeouts.headers:
+            if now - since < NONCE_SECONDS - self.timeouts.headers:
                 return nonce
         return None
 
@@ -211,7 +221,7 @@ class PeerRequests:
         nonce = header(response.headers, "Xferd-Nonce")
         if is_nonce(nonce):
             kept = self._nonces.setdefault(f"{peer.name} {peer.url}", [])
-            kept.append((self._clock.seconds(), nonce))
+            kept.append((self.clock.seconds(), nonce))
             del kept[:-_NONCES]
             while len(self._nonces) > 1000:
                 self._nonces.popitem(last=False)
