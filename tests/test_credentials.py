@@ -4,6 +4,7 @@ Tests for L{xferd.credentials}.
 
 from __future__ import annotations
 
+import json
 import pickle
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -72,6 +73,15 @@ class CredentialsTests(SynchronousTestCase):
         """
         for found in (Credentials.of("<token>", "t"), Credentials.of("<token>", "x", "t")):
             self.assertEqual(found, Credentials("", identity_token=Secret("t")))
+
+    def test_revealed(self) -> None:
+        """
+        Revealed ones can be written as JSON and read again, with all members.
+        """
+        whole = Credentials("u", Secret("p"), Secret("i"), Secret("r"), "a file", "log in")
+        found = Credentials.revealed(json.loads(json.dumps(whole.reveal())))
+        self.assertEqual((found, found.origin, found.remedy), (whole, "a file", "log in"))
+        self.assertRaises(KeyError, Credentials.revealed, {"username": "u"})
 
     def test_something(self) -> None:
         """

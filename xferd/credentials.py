@@ -7,6 +7,7 @@ Pure values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from hmac import compare_digest, digest
 from secrets import token_bytes
@@ -100,6 +101,37 @@ class Credentials:
         A keyed hash: equal for equal credentials in this process.
         """
         return digest(_fingerprint_key(), self.secret_bytes(), "sha256").hex()[:32]
+
+    def reveal(self) -> dict[str, str]:
+        """
+        All members as text, the secrets among them: for a file or a connection that this
+        user alone can read.
+        """
+        return {
+            "username": self.username,
+            "password": self.password.reveal(),
+            "identity_token": self.identity_token.reveal(),
+            "registry_token": self.registry_token.reveal(),
+            "origin": self.origin,
+            "remedy": self.remedy,
+        }
+
+    @classmethod
+    def revealed(cls, value: Mapping[str, Any]) -> Credentials:
+        """
+        Read what L{reveal} returned.
+
+        @raise KeyError: a member is missing.
+        @raise TypeError: it is no mapping.
+        """
+        return cls(
+            str(value["username"]),
+            Secret(str(value["password"])),
+            Secret(str(value["identity_token"])),
+            Secret(str(value["registry_token"])),
+            str(value["origin"]),
+            str(value["remedy"]),
+        )
 
     def secret_bytes(self) -> bytes:
         """

@@ -20,7 +20,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from xferd.credentials import Credentials, Secret
+from xferd.credentials import Credentials
 
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _JOB: Final = re.compile(r"[0-9a-f]{1,64}")
@@ -53,7 +53,7 @@ class KeptCredentials:
             # Renamed, so that a crash leaves no part of it.
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             with open(os.open(f"{path}.new", flags, 0o600), "w", encoding="utf-8") as file:
-                json.dump({host: _values(each) for host, each in credentials.items()}, file)
+                json.dump({host: each.reveal() for host, each in credentials.items()}, file)
             os.rename(f"{path}.new", path)
         except OSError as e:
             self._log.warn(
@@ -69,7 +69,7 @@ class KeptCredentials:
         try:
             _check(self._directory)
             with open(os.path.join(self._directory, job_id), encoding="utf-8") as file:
-                return {host: _credentials(values) for host, values in json.load(file).items()}
+                return {host: Credentials.revealed(values) for host, values in json.load(file).items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
@@ -148,25 +148,3 @@ def _check(directory: str) -> None:
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise PermissionError(1, f"{directory} must be a directory of this user's with mode 0700")
-
-
-def _values(credentials: Credentials) -> dict[str, str]:
-    return {
-        "username": credentials.username,
-        "password": credentials.password.reveal(),
-        "identity_token": credentials.identity_token.reveal(),
-        "registry_token": credentials.registry_token.reveal(),
-        "origin": credentials.origin,
-        "remedy": credentials.remedy,
-    }
-
-
-def _credentials(values: Mapping[str, str]) -> Credentials:
-    return Credentials(
-        values["username"],
-        Secret(values["password"]),
-        Secret(values["identity_token"]),
-        Secret(values["registry_token"]),
-        origin=values["origin"],
-        remedy=values["remedy"],
-    )

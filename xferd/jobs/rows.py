@@ -91,11 +91,24 @@ class Row(ABC):
         part = self.explaining
         return NOTHING if part is None else explain(part)
 
-    @abstractmethod
     def to_json(self, job_id: str) -> LayerJSON:
         """
         The row as the API shows it.
         """
+        shown, (why, reason, _) = self.explaining, self.explain()
+        return {
+            "job": job_id,
+            "index": self.index,
+            "digest": str(self.blob.digest),
+            "diff_id": None,
+            "size": self.blob.size,
+            "state": self.state,
+            "bytes_done": self.bytes_done,
+            "unpacked": 0,
+            "transfer": None if shown is None else shown.id,
+            "why": why,
+            "reason": reason,
+        }
 
 
 @define(eq=False)
@@ -282,35 +295,20 @@ class BlobRow(Row):
         """
         if self._last is not None:
             return self._last
-        shown, (why, reason, _) = self.explaining, self.explain()
-        row: LayerJSON = {
-            "job": job_id,
-            "index": self.index,
-            "digest": str(self.blob.digest),
-            "diff_id": None,
-            "size": self.blob.size,
-            "state": self.state,
-            "bytes_done": self.bytes_done,
-            "unpacked": 0,
-            "transfer": None if shown is None else shown.id,
-            "why": why,
-            "reason": reason,
-        }
+        row = super().to_json(job_id)
         if self.upload is not None and all(part.state == "done" for part in self.transfers):
             self._last = row
         return row
 
 
 @define(eq=False)
-class FetchedRow(Row):
+class _DownloadRow(Row):
     """
-    One blob that is fetched into the store and not unpacked.
+    A row that waits for one download.
 
-    @ivar existed: whether the store had it before.
-    @ivar fetch: its download, when it was requested.
+    @ivar fetch: the download, when it was requested.
     """
 
-    existed: bool = False
     fetch: Transfer | None = None
 
     @property
@@ -319,6 +317,24 @@ class FetchedRow(Row):
         The download.
         """
         return [] if self.fetch is None else [self.fetch]
+
+    @property
+    def explaining(self) -> Transfer | None:
+        """
+        The download.
+        """
+        return self.fetch
+
+
+@define(eq=False)
+class FetchedRow(_DownloadRow):
+    """
+    One blob that is fetched into the store and not unpacked.
+
+    @ivar existed: whether the store had it before.
+    """
+
+    existed: bool = False
 
     @property
     def bytes_done(self) -> int:
@@ -340,51 +356,16 @@ class FetchedRow(Row):
             return self.fetch.state
         return "waiting" if self.fetch.state == "queued" else "downloading"
 
-    @property
-    def explaining(self) -> Transfer | None:
-        """
-        The download.
-        """
-        return self.fetch
-
-    def to_json(self, job_id: str) -> LayerJSON:
-        """
-        The row as the API shows it.
-        """
-        fetch, (why, reason, _) = self.fetch, self.explain()
-        return {
-            "job": job_id,
-            "index": self.index,
-            "digest": str(self.blob.digest),
-            "diff_id": None,
-            "size": self.blob.size,
-            "state": self.state,
-            "bytes_done": self.bytes_done,
-            "unpacked": 0,
-            "transfer": None if fetch is None else fetch.id,
-            "why": why,
-            "reason": reason,
-        }
-
 
 @define(eq=False)
-class CheckedRow(Row):
+class CheckedRow(_DownloadRow):
     """
-    One blob or tree that is checked.
+    One blob or tree that is checked; the download replaces one that is damaged.
 
     @ivar state: C{waiting}, C{checking}, then C{done} or C{failed}.
-    @ivar fetch: the download that replaces it, if it is damaged.
     """
 
     state: str = "waiting"
-    fetch: Transfer | None = None
-
-    @property
-    def transfers(self) -> list[Transfer]:
-        """
-        The download.
-        """
-        return [] if self.fetch is None else [self.fetch]
 
     @property
     def bytes_done(self) -> int:
@@ -392,32 +373,6 @@ class CheckedRow(Row):
         The number of bytes that have been checked.
         """
         return self.blob.size if self.state in ("done", "failed") else 0
-
-    @property
-    def explaining(self) -> Transfer | None:
-        """
-        The download.
-        """
-        return self.fetch
-
-    def to_json(self, job_id: str) -> LayerJSON:
-        """
-        The row as the API shows it.
-        """
-        fetch, (why, reason, _) = self.fetch, self.explain()
-        return {
-            "job": job_id,
-            "index": self.index,
-            "digest": str(self.blob.digest),
-            "diff_id": None,
-            "size": self.blob.size,
-            "state": self.state,
-            "bytes_done": self.bytes_done,
-            "unpacked": 0,
-            "transfer": None if fetch is None else fetch.id,
-            "why": why,
-            "reason": reason,
-        }
 
 
 async def make_rows(rows: Sequence[Row], job_id: str, eventual: Eventual) -> list[LayerJSON]:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 class JobRequest(Protocol):
     """
     A job that a client asks for.
-
     """
 
     @property
@@ -155,8 +154,20 @@ class CopyRequest:
         )
 
 
+class _WithoutCredentials:
+    """
+    A request that needs no credentials of its client.
+    """
+
+    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:  # noqa: ARG002
+        """
+        Select none.
+        """
+        return {}
+
+
 @frozen
-class ImportRequest:
+class ImportRequest(_WithoutCredentials):
     """
     An import, whose archive comes in requests of its own.
     """
@@ -167,12 +178,6 @@ class ImportRequest:
     priority: int
     restart: str | None
 
-    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:  # noqa: ARG002
-        """
-        Select the client's own credentials for it.
-        """
-        return {}
-
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:  # noqa: ARG002
         """
         Begin it.  No registry has a part in it.
@@ -181,7 +186,7 @@ class ImportRequest:
 
 
 @frozen
-class PrefetchRequest:
+class PrefetchRequest(_WithoutCredentials):
     """
     A prefetch.
     """
@@ -190,12 +195,6 @@ class PrefetchRequest:
     platform: str | None
     priority: int
     restart: str | None
-
-    def credentials(self, auth: RegistryAuth) -> Mapping[str, Credentials]:  # noqa: ARG002
-        """
-        Select the client's own credentials for it.
-        """
-        return {}
 
     def begin(self, jobs: IJobs, client: str, auth: RegistryAuth) -> JobDetailsJSON:  # noqa: ARG002
         """

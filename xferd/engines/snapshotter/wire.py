@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from attrs import asdict, field, frozen
 
-from xferd.credentials import Credentials, Secret
+from xferd.credentials import Credentials
 from xferd.engines.grpc.status import GrpcError, Status
 from xferd.errors import XferdError
 from xferd.interfaces.layer_source import Promise, WantedLayer
@@ -171,7 +171,7 @@ class Wanted:
             "image": None if wanted.image is None else str(wanted.image),
             "named": wanted.named,
             "below": None if self.below is None else str(self.below),
-            "credentials": {host: _plain(each) for host, each in self.credentials.items()},
+            "credentials": {host: each.reveal() for host, each in self.credentials.items()},
         }
 
     @classmethod
@@ -185,7 +185,7 @@ class Wanted:
             None if image is None else Reference.parse(image),
             str(value["named"]),
         )
-        credentials = {str(host): _secret(each) for host, each in value["credentials"].items()}
+        credentials = {str(host): Credentials.revealed(each) for host, each in value["credentials"].items()}
         return cls(str(value["engine"]), wanted, None if below is None else Digest.parse(below), credentials)
 
 
@@ -242,25 +242,3 @@ def decode(kind: type[M], content: bytes) -> M:
     except (ValueError, KeyError, TypeError, AttributeError, XferdError) as e:
         raise GrpcError(Status.INVALID_ARGUMENT, f"the message is no {kind.__name__}") from e
     return found
-
-
-def _plain(credentials: Credentials) -> dict[str, str]:
-    return {
-        "username": credentials.username,
-        "password": credentials.password.reveal(),
-        "identity_token": credentials.identity_token.reveal(),
-        "registry_token": credentials.registry_token.reveal(),
-        "origin": credentials.origin,
-        "remedy": credentials.remedy,
-    }
-
-
-def _secret(value: Any) -> Credentials:
-    return Credentials(
-        str(value["username"]),
-        Secret(str(value["password"])),
-        Secret(str(value["identity_token"])),
-        Secret(str(value["registry_token"])),
-        str(value["origin"]),
-        str(value["remedy"]),
-    )
