@@ -54,7 +54,15 @@ class DoorCase(JobsCase):
         self.guide = Guide(self.coordination, "n2", self.clock)
         self.taken: list[tuple[Digest, int]] = []
         self.depths: dict[Digest, int] = {}
-        self.door = PeerDoor(
+        self.door = self.make_door()
+
+    def make_door(self, *, certified: bool = False) -> PeerDoor:
+        """
+        Make a door.
+
+        @param certified: whether peers need certificates.
+        """
+        return PeerDoor(
             Prover(Secrets(SECRET), TWO, self.clock.seconds),
             self.jobs.held,
             self.coordination,
@@ -65,6 +73,7 @@ class DoorCase(JobsCase):
             clock=self.clock,
             max_followers=self.max_followers,
             upload_rate=self.upload_rate,
+            certified=certified,
         )
 
     def ask(
@@ -119,17 +128,7 @@ class DoorTests(DoorCase):
         peer's URL.
         """
         self.pulled()
-        self.door = PeerDoor(
-            Prover(Secrets(SECRET), TWO, self.clock.seconds),
-            self.jobs.held,
-            self.coordination,
-            self.depths,
-            self.guide,
-            prefetch=lambda *_: "",
-            taken=lambda *taken: self.taken.append(taken),
-            clock=self.clock,
-            certified=True,
-        )
+        self.door = self.make_door(certified=True)
         authority, path = Authority(), path_of(self.digest)
         for hosts, status in (((), 401), (("10.0.0.2", "n1"), 401), (("10.0.0.1",), 200)):
             pem = authority.issue(*hosts)[0] if hosts else None

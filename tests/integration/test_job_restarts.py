@@ -75,7 +75,31 @@ class RestartCase(DaemonCase):
         return await super().start("--config", str(config), *options)
 
 
-class DetachedTests(RestartCase):
+class EachSignal:
+    """
+    A test for each way in which a daemon ends.
+    """
+
+    async def interrupted(self, signal: str) -> None:
+        """
+        Interrupt some work by a signal to the daemon, and check how it continues.
+        """
+        raise NotImplementedError
+
+    async def test_stopped(self) -> None:
+        """
+        After SIGTERM.
+        """
+        await self.interrupted("TERM")
+
+    async def test_killed(self) -> None:
+        """
+        After C{kill -9}.
+        """
+        await self.interrupted("KILL")
+
+
+class DetachedTests(EachSignal, RestartCase):
     """
     A detached pull in mid-work.
     """
@@ -96,20 +120,8 @@ class DetachedTests(RestartCase):
         self.assertLess(self.registry.bytes_sent, size + 256 * 1024 + 300_000)
         self.assertEqual([each["reference"] for each in await self.api("GET", "images")], [reference])
 
-    async def test_stopped(self) -> None:
-        """
-        After SIGTERM.
-        """
-        await self.interrupted("TERM")
 
-    async def test_killed(self) -> None:
-        """
-        After C{kill -9}.
-        """
-        await self.interrupted("KILL")
-
-
-class WaitingTests(RestartCase):
+class WaitingTests(EachSignal, RestartCase):
     """
     xferctl waits for its job while the daemon is restarted.
     """
@@ -121,7 +133,7 @@ class WaitingTests(RestartCase):
         (job,) = await self.until(lambda: self.api("GET", "jobs"))
         return str(job["id"])
 
-    async def rides_out(self, signal: str) -> None:
+    async def interrupted(self, signal: str) -> None:
         """
         A pull says so in one line, and ends with 0.
         """
@@ -139,18 +151,6 @@ class WaitingTests(RestartCase):
         job = await self.state(job_id, "done", "failed")
         self.assertEqual((job["state"], job["restart"]), ("done", "rejoin"))
         self.assertLess(self.registry.bytes_sent, 1_600_000)
-
-    async def test_stopped(self) -> None:
-        """
-        After SIGTERM.
-        """
-        await self.rides_out("TERM")
-
-    async def test_killed(self) -> None:
-        """
-        After C{kill -9}.
-        """
-        await self.rides_out("KILL")
 
 
 class WatchTests(RestartCase):
@@ -253,7 +253,7 @@ class CredentialsTests(RestartCase):
         return str(job["id"])
 
 
-class ManyTests(DaemonCase):
+class ManyTests(EachSignal, DaemonCase):
     """
     Twenty pulls, five pushes, three copies and an import in mid-work, and two xferctl that wait.
 
@@ -417,18 +417,6 @@ class ManyTests(DaemonCase):
             self.assertLess(reactor.seconds(), deadline, await self.api("GET", "jobs?limit=100"))
             await deferLater(reactor, 0.05)
         return found
-
-    async def test_stopped(self) -> None:
-        """
-        After SIGTERM.
-        """
-        await self.interrupted("TERM")
-
-    async def test_killed(self) -> None:
-        """
-        After C{kill -9}.
-        """
-        await self.interrupted("KILL")
 
 
 async def maybe_awaited(found: Any) -> Any:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import os
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.store.gc.processes import ProcessesCase
 from xferd.errors import StoreError
 from xferd.names import Digest
 from xferd.store.gc.mounts import Mounts, find_mounts
@@ -18,37 +17,19 @@ NAME, VARIANT = tree_name(TREE), tree_name(TREE, "0123456789abcdef")
 LONG = Digest("sha512", "ab" * 64)
 
 
-class MountsTests(SynchronousTestCase):
+class MountsTests(ProcessesCase):
     """
     What C{mountinfo} shows of mounted trees.
     """
 
     def setUp(self) -> None:
         """
-        Make a data directory, and a process in one mount namespace.
+        Make a data directory.
         """
+        super().setUp()
         self.paths = Paths(os.path.abspath(self.mktemp()))
         for name in (NAME, VARIANT, tree_name(OTHER)):
             os.makedirs(os.path.join(self.paths.tree(name), "diff"))
-        self.processes = self.mktemp()
-        self.process("self")
-
-    def process(self, name: str, *mounts: str, namespace: str | None = None, root: str = "/") -> None:
-        """
-        Have a process with these mounts.
-
-        @param namespace: the process whose namespace it shares.
-        @param root: what the mounts show of their file systems.
-        """
-        place = os.path.join(self.processes, name)
-        os.makedirs(os.path.join(place, "ns"))
-        if namespace is None:
-            with open(os.path.join(place, "ns", "mnt"), "wb"):
-                pass
-        else:
-            os.link(os.path.join(self.processes, namespace, "ns", "mnt"), os.path.join(place, "ns", "mnt"))
-        with open(os.path.join(place, "mountinfo"), "w") as file:
-            file.writelines(f"36 35 0:33 {root} /mnt rw shared:1 - {mount}\n" for mount in mounts)
 
     def link(self, target: str, *path: str) -> None:
         """

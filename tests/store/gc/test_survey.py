@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any
 
+from tests.store.gc.processes import ProcessesCase
 from tests.store.support import StoreTestCase, plant, pull, sample
 from xferd.errors import StoreError
 from xferd.media_types import OCI_INDEX, OCI_MANIFEST
@@ -19,34 +20,10 @@ TREE = Digest.of(b"tree")
 VARIANT = f"{tree_name(TREE)}.0123456789abcdef"
 
 
-class SurveyTests(StoreTestCase):
+class SurveyTests(ProcessesCase, StoreTestCase):
     """
     The survey of a data directory.
     """
-
-    def setUp(self) -> None:
-        """
-        Have processes in one mount namespace.
-        """
-        super().setUp()
-        self.processes = self.mktemp()
-        self.process("self")
-
-    def process(self, name: str, *mounts: str, namespace: str | None = None) -> None:
-        """
-        Have a process with these mounts.
-
-        @param namespace: the process whose namespace it shares.
-        """
-        place = os.path.join(self.processes, name)
-        os.makedirs(os.path.join(place, "ns"))
-        if namespace is None:
-            with open(os.path.join(place, "ns", "mnt"), "wb"):
-                pass
-        else:
-            os.link(os.path.join(self.processes, namespace, "ns", "mnt"), os.path.join(place, "ns", "mnt"))
-        with open(os.path.join(place, "mountinfo"), "w") as file:
-            file.writelines(f"36 35 0:33 / /mnt rw - {mount}\n" for mount in mounts)
 
     def survey(self) -> Survey:
         """
