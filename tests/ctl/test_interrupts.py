@@ -10,7 +10,7 @@ import signal
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.ctl.interrupts import Interrupted, Interrupts
+from xferd.ctl.interrupts import CommandInterrupted, Interrupts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -35,7 +35,7 @@ class InterruptsTests(SynchronousTestCase):
         """
         self.interrupts.install()
         for number in SIGNALS:
-            self.assertRaises(Interrupted, os.kill, os.getpid(), number)
+            self.assertRaises(CommandInterrupted, os.kill, os.getpid(), number)
 
     def test_ignored(self) -> None:
         """
@@ -58,7 +58,7 @@ class InterruptsTests(SynchronousTestCase):
                 self.interrupts.arrived()
                 steps.append("done")
 
-        self.assertRaises(Interrupted, work)
+        self.assertRaises(CommandInterrupted, work)
         self.assertEqual(steps, ["done"])
         with self.interrupts.held():
             steps.append("again")
@@ -72,9 +72,9 @@ class InterruptsTests(SynchronousTestCase):
         def work() -> None:
             with self.interrupts.held():
                 self.interrupts.arrived()
-                self.assertRaises(Interrupted, self.interrupts.arrived)
+                self.assertRaises(CommandInterrupted, self.interrupts.arrived)
 
-        self.assertRaises(Interrupted, work)
+        self.assertRaises(CommandInterrupted, work)
 
     def test_failure_inside(self) -> None:
         """

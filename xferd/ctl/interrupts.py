@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(KeyboardInterrupt):
+class CommandInterrupted(KeyboardInterrupt):
     """
     A signal interrupted the command; the text reports the state of its work.
     """
@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
 
 class Interrupts:
     """
-    Raises L{Interrupted} for a signal, at once or at the end of a block that
+    Raises L{CommandInterrupted} for a signal, at once or at the end of a block that
     must not be interrupted.
 
     Signals are left alone until L{install}, for code that runs inside another
@@ -48,19 +48,19 @@ class Interrupts:
         Handle a signal.  In a L{held} block, the first signal waits for the
         end of the block; the second does not.
 
-        @raise Interrupted: the signal does not wait.
+        @raise CommandInterrupted: the signal does not wait.
         """
         if self._holding and not self._pending:
             self._pending = True
         else:
-            raise Interrupted
+            raise CommandInterrupted
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """
         Postpone a signal until the end of the block.
 
-        @raise Interrupted: at the end, if a signal arrived.
+        @raise CommandInterrupted: at the end, if a signal arrived.
         """
         self._holding = True
         try:
@@ -69,4 +69,4 @@ class Interrupts:
             self._holding = False
         if self._pending:
             self._pending = False
-            raise Interrupted
+            raise CommandInterrupted

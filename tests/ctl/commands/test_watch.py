@@ -18,7 +18,7 @@ from xferd.ctl.address import Address
 from xferd.ctl.client import LOST, PATIENCE, Daemon
 from xferd.ctl.display.board import RECENT
 from xferd.ctl.errors import NoDaemon, Refused
-from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.interrupts import CommandInterrupted
 from xferd.ctl.main import main
 
 
@@ -109,7 +109,7 @@ class WatchTests(DaemonTestCase):
         self.fake.on("GET", "/events", Answer(lines=[event("job", job()), event("transfer", transfer(1))]))
 
         def stop(_: float) -> None:
-            raise Interrupted
+            raise CommandInterrupted
 
         with Terminal() as terminal:
             self.patch(Daemon.__init__, "__kwdefaults__", {"token": None, "pause": stop})
@@ -255,7 +255,7 @@ class FollowTests(DaemonTestCase):
         """
 
         def leave(_: float) -> None:
-            raise Interrupted
+            raise CommandInterrupted
 
         self.fake.on("GET", "/jobs/j1", Answer({**job(), "layers": []}))
         self.fake.on("GET", "/jobs/j1/events", Answer(lines=[event("job", job())], whole=False))

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.ctl.image.case import UnpackCase
 from xferd.ctl.image import unpack
-from xferd.ctl.interrupts import Interrupted, Interrupts
+from xferd.ctl.interrupts import CommandInterrupted, Interrupts
 from xferd.errors import DiskFull
 from xferd.unpack.flatten import Progress, flatten
 
@@ -110,7 +110,7 @@ class InterruptTests(UnpackCase):
             real(source, target, **how)
 
         self.patch(os, "rename", rename)
-        with self.assertRaises(Interrupted), unpack.new_directory(str(self.target), interrupts):
+        with self.assertRaises(CommandInterrupted), unpack.new_directory(str(self.target), interrupts):
             pass
         self.assertTrue(self.target.is_dir())
         self.assertEqual(sorted(os.listdir(self.place)), ["store", "target"])

@@ -20,7 +20,7 @@ from tests.ctl.image.case import UnpackCase
 from tests.ctl.run import COMMAND, environment
 from xferd.ctl.commands import unpack as unpack_command
 from xferd.ctl.image import unpack
-from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.interrupts import CommandInterrupted
 from xferd.errors import DiskFull
 from xferd.unpack.flatten import Progress
 from xferd.unpack.rights import Rights, own_rights
@@ -132,7 +132,7 @@ class UnpackTests(UnpackCase):
 
         def leave(trees: object, target: str, *_: object, **__: object) -> Progress:
             Path(target, "half").touch()
-            raise Interrupted
+            raise CommandInterrupted
 
         self.patch(unpack, "flatten", leave)
         said = self.refused("unpack", status=130)

@@ -27,7 +27,7 @@ from xferd.ctl.display.progress import Progress, Result
 from xferd.ctl.errors import ClientError, Refused, UsageError
 from xferd.ctl.image.archive_sender import Sender, open_source
 from xferd.ctl.image.layout import write_layout
-from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.interrupts import CommandInterrupted
 from xferd.ctl.text import clean, size
 from xferd.ctl.user_credentials import credentials_headers
 
@@ -78,7 +78,7 @@ def import_(args: Namespace, session: Session) -> None:
     command, or the archive cannot be read to its end.
 
     @raise JobFailed: the job failed or was cancelled.
-    @raise Interrupted: the user interrupted the command.
+    @raise CommandInterrupted: the user interrupted the command.
     """
     daemon = session.daemon
     source = open_source(args.path)
@@ -97,7 +97,7 @@ def import_(args: Namespace, session: Session) -> None:
     except KeyboardInterrupt as e:
         if sender is not None:
             sender.stop()
-        raise Interrupted(cancel_interrupted(daemon, "import", job)) from e
+        raise CommandInterrupted(cancel_interrupted(daemon, "import", job)) from e
     except JobFailed as e:
         # The sender's refusal is a consequence of the job's end, not its cause.
         if sender is not None and sender.error is not None and not isinstance(sender.error, Refused):

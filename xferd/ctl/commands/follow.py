@@ -12,7 +12,7 @@ from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import job_result
 from xferd.ctl.errors import ClientError
-from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.interrupts import CommandInterrupted
 from xferd.ctl.text import clean, json_line
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def run_job(args: Namespace, session: Session, headers: Mapping[str, str], **fie
     @param headers: the user's credentials.
     @param fields: fields of the request for this kind of job.
     @raise JobFailed: the job failed or was cancelled.
-    @raise Interrupted: the user interrupted the command.
+    @raise CommandInterrupted: the user interrupted the command.
     """
     daemon, stdout = session.daemon, session.stdout
     display = choose_display(args, session)
@@ -59,7 +59,7 @@ def run_job(args: Namespace, session: Session, headers: Mapping[str, str], **fie
             return
         follow(daemon, job, display, headers)
     except KeyboardInterrupt as e:
-        raise Interrupted(cancel_interrupted(daemon, args.command, job)) from e
+        raise CommandInterrupted(cancel_interrupted(daemon, args.command, job)) from e
     except OSError:
         cancel_interrupted(daemon, args.command, job)
         raise

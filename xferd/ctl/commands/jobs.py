@@ -15,7 +15,7 @@ from xferd.ctl.display.job_view import JobView, RowView, count
 from xferd.ctl.display.lists import job_columns
 from xferd.ctl.display.timing import timing_facts
 from xferd.ctl.errors import UsageError
-from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.interrupts import CommandInterrupted
 from xferd.ctl.text import amount, clean, cut_front, portion, seconds, short, size, time_of_day
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _follow(args: Namespace, session: Session) -> None:
     Show a job until it has ended.  Interrupting this leaves the job running.
 
     @raise JobFailed: the job failed or was cancelled.
-    @raise Interrupted: the user interrupted the command.
+    @raise CommandInterrupted: the user interrupted the command.
     """
     if args.form not in (None, "table", "json") or args.template is not None:
         raise UsageError("--follow prints progress, or events with --json; leave -o and --format out")
@@ -125,7 +125,7 @@ def _follow(args: Namespace, session: Session) -> None:
     try:
         follow(session.daemon, found, display)
     except KeyboardInterrupt as e:
-        raise Interrupted(f"interrupted; job {clean(found.get('id'))} continues") from e
+        raise CommandInterrupted(f"interrupted; job {clean(found.get('id'))} continues") from e
 
 
 def _show(args: Namespace, session: Session) -> None:

@@ -17,7 +17,7 @@ from xferd.ctl.commands.arguments import (
 )
 from xferd.ctl.commands.follow import cancel_interrupted, run_job
 from xferd.ctl.errors import Refused, UsageError
-from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.interrupts import CommandInterrupted
 from xferd.ctl.text import clean
 from xferd.ctl.user_credentials import credentials_headers
 
@@ -172,7 +172,7 @@ def _run(
     try:
         headers = credentials_headers(args, session, references, stored=stored) if references else {}
     except KeyboardInterrupt as e:
-        raise Interrupted(cancel_interrupted(session.daemon, args.command, None)) from e
+        raise CommandInterrupted(cancel_interrupted(session.daemon, args.command, None)) from e
     run_job(args, session, headers, priority=args.priority, **more)
 
 

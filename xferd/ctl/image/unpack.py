@@ -19,7 +19,7 @@ from xferd.ctl.display.progress import Progress
 from xferd.ctl.errors import ClientError
 from xferd.ctl.image.overlay import check_mountable, mount, unmount
 from xferd.ctl.image.safe_directory import FOLDER, check_own, is_at, opened, path_of
-from xferd.ctl.interrupts import Interrupted
+from xferd.ctl.interrupts import CommandInterrupted
 from xferd.ctl.text import clean, plural, size
 from xferd.errors import XferdError
 from xferd.unpack.flatten import flatten
@@ -144,7 +144,7 @@ def new_directory(place: str, interrupts: Interrupts, *, own: bool = False) -> I
         C{place}.  The path stays valid when others rename directories.
     @raise CannotUnpack: it cannot be made, or the block failed.
     @raise CannotUse: another user can exchange the parent directory.
-    @raise Interrupted: the user interrupted the command.
+    @raise CommandInterrupted: the user interrupted the command.
     """
     above, name = os.path.split(place)
     with ExitStack() as opened_here:
@@ -174,7 +174,7 @@ def new_directory(place: str, interrupts: Interrupts, *, own: bool = False) -> I
                     f"another user has exchanged {place}; name a directory that only you can change"
                 )
         except KeyboardInterrupt as e:
-            raise Interrupted(f"interrupted; {place} was not made") from e
+            raise CommandInterrupted(f"interrupted; {place} was not made") from e
         except XferdError as e:
             raise CannotUnpack(f"{e} ({e.code})") from e
         except OSError as e:
