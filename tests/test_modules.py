@@ -22,6 +22,9 @@ from zope.interface.interface import InterfaceClass
 import xferd
 from tests.imports import ROOT, imports
 
+LONG = 500
+"""Lines of a module that need no reason."""
+
 METHODS = (FunctionType, classmethod, staticmethod, property, cached_property)
 """The members of a class that want a docstring."""
 
@@ -118,6 +121,25 @@ class ModuleTests(SynchronousTestCase):
                 self.assertTrue(path.with_suffix(".py").exists() or path.is_dir(), f"{module} names {name}")
                 checked += 1
         self.assertGreater(checked, 80)
+
+    def test_length(self) -> None:
+        """
+        A module of more than L{LONG} lines says in its docstring why it is long.  A module of
+        tests is as long as its subject needs.
+        """
+        tree = ROOT.parent
+        paths = [
+            path for part in ("xferd", "tests", "benchmarks") for path in tree.joinpath(part).rglob("*.py")
+        ]
+        self.assertGreater(len(paths), 900)
+        long = [path for path in paths if path.read_bytes().count(b"\n") > LONG]
+        silent = [
+            str(path.relative_to(tree))
+            for path in long
+            if not path.name.startswith("test_")
+            and not re.search(r"\b[Ll]ong(est)?\b", ast.get_docstring(ast.parse(path.read_bytes())) or "")
+        ]
+        self.assertEqual(silent, [], f"split these modules by idea, or state why they have over {LONG} lines")
 
     def test_methods_documented(self) -> None:
         """

@@ -2,6 +2,8 @@
 Tests for every provider of L{ICoordination}.  A test case mixes
 L{CoordinationConformance} in, and can make nodes of one cluster, cut them from it
 and let time pass.
+
+Long, since it is one class of all tests of one interface.
 """
 
 from __future__ import annotations

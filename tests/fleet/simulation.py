@@ -3,6 +3,8 @@ A fleet of twenty nodes with faults, on one simulated clock, from a seed.
 
 The nodes are real up to the disk and to the sockets.  C{python -m tests.fleet.simulation
 SEED} runs one seed and prints what happens; without a seed, all L{SCHEDULES} run.
+
+Long, since the clients, the faults and the checks of a schedule share its state.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.fleet.case import HOST, SECRET, FleetCase, Node
 from tests.v2.case import HERE, PEER, RegistryCase
-from tests.web.fakes import Answer, Connection
+from tests.web.connection import Answer, Connection
 from xferd.errors import CoordinationUnavailable, RegistryError, SourceError
 from xferd.fleet.peer_messages import PREFETCH
 from xferd.fleet.peer_requests import NotAPeer

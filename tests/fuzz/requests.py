@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from tests.fuzz.harness import Broken, Harness, same
 from tests.fuzz.inputs import SIZES, cut, damaged
-from tests.web.fakes import World
+from tests.web.world import World
 
 _JOB: Final = b'{"kind": "pull", "reference": "alpine"}'
 _METHODS: Final = st.sampled_from(

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from tests.simulation.daemon import PIECE, Daemon, images
-from tests.web.fakes import Answer, Connection
+from tests.web.connection import Answer, Connection
 from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.names import Digest, Repository
 from xferd.web.peer_trust import Trust

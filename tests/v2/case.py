@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 
 from tests.jobs.case import HOST, JobsCase
-from tests.web.fakes import Answer, Connection
+from tests.web.connection import Answer, Connection
 from xferd.credentials import Credentials
 from xferd.interfaces.engines import ILateAnswers
 from xferd.interfaces.registry import IRegistries

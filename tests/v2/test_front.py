@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.address import IPv4Address
 
 from tests.v2.case import RegistryCase
-from tests.web.fakes import Connection
+from tests.web.connection import Connection
 from xferd.oci import Document
 from xferd.web.peer_trust import Trust
 from xferd.web.security_headers import SECURITY_HEADERS

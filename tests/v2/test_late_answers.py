@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
-from tests.web.fakes import Connection
+from tests.web.connection import Connection
 from xferd.interfaces.engines import ILateAnswers
 from xferd.names import Repository
 from xferd.oci import Document

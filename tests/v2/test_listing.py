@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.jobs.case import HOST
 from tests.jobs.local.test_manifests import image as manifest_of
 from tests.v2.test_uploads import UploadCase
-from tests.web.fakes import Answer
+from tests.web.connection import Answer
 from xferd.errors import ConnectionFailed
 from xferd.interfaces.catalog import CatalogManifest
 from xferd.media_types import OCI_INDEX, OCI_MANIFEST

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tests.jobs.local.test_manifests import descriptor, document, image
 from tests.v2.test_uploads import UploadCase
-from tests.web.fakes import Answer
+from tests.web.connection import Answer
 from xferd.errors import DiskFull
 from xferd.media_types import OCI_CONFIG, OCI_INDEX
 from xferd.names import Digest

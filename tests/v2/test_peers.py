@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tests.fleet.case import SECRET, FleetCase, Node
 from tests.v2.case import HERE, PEER, RegistryCase
-from tests.web.fakes import Answer, Connection
+from tests.web.connection import Answer, Connection
 from xferd.fleet.peer_messages import path_of
 from xferd.fleet.proofs import Prover, Secrets, challenged
 from xferd.interfaces.fleet import Peer

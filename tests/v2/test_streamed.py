@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from tests.v2.case import HERE, PEER
-from tests.web.fakes import Connection
+from tests.web.connection import Connection
 from xferd.errors import DiskFull, NotFound, XferdError
 from xferd.v2.responses import respond_error
 from xferd.v2.streamed import LEAST, Receiver, RegistrySite, StreamingRequest, accepted

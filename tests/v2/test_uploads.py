@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
-from tests.web.fakes import Answer
+from tests.web.connection import Answer
 from xferd.errors import DiskFull, StoreError
 from xferd.interfaces.catalog import CatalogManifest
 from xferd.media_types import OCI_MANIFEST, OCTET_STREAM

@@ -11,7 +11,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, Answer, FakeStream, World, image, job
+from tests.web.connection import Answer
+from tests.web.fakes import ATTEMPT, CONFIG, TRANSFER, FakeStream, image, job
+from tests.web.world import World
 from xferd.credentials import Credentials, Secret
 from xferd.engines.former import FormerEngines
 from xferd.errors import (

@@ -12,7 +12,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.web.fakes import Answer, Connection, FakeArchive, FakeUploadStream, World
+from tests.web.connection import Answer, Connection
+from tests.web.fakes import FakeArchive, FakeUploadStream
+from tests.web.world import World
 from xferd.errors import NotFound, StoreError
 from xferd.interfaces.jobs import IArchive, IUploadStream
 from xferd.web.archive_request import MAX_PIECE

@@ -13,7 +13,9 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.web.fakes import Connection, FakeStream, World, job, unchunk
+from tests.web.connection import Connection, unchunk
+from tests.web.fakes import FakeStream, job
+from tests.web.world import World
 from xferd.interfaces.jobs import Event
 from xferd.web.event_response import (
     GRACE,

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from tests.web.fakes import Answer, Connection, World
+from tests.web.connection import Answer, Connection
+from tests.web.world import World
 from xferd.access_tokens import AccessTokens, Right
 from xferd.web.client_limits import ClientLimits
 from xferd.web.guard import Guard

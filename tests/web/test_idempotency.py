@@ -11,7 +11,8 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.fakes import Answer, World
+from tests.web.connection import Answer
+from tests.web.world import World
 from xferd.errors import DiskFull, StoreError
 from xferd.web import idempotency
 from xferd.web.idempotency import MAX_AGE, Idempotency

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.conformance import conforms
-from tests.web.fakes import Connection, World, job, unchunk
+from tests.web.connection import Connection, unchunk
+from tests.web.fakes import job
+from tests.web.world import World
 from xferd.errors import BadReference
 from xferd.interfaces.jobs import Event
 from xferd.web import event_response

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.fakes import World
+from tests.web.world import World
 from xferd.errors import ConnectionFailed
 from xferd.interfaces.hosts import Quota
 from xferd.interfaces.transfer import HostAccount

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 import xferd
-from tests.web.fakes import FIGURES, World
+from tests.web.fakes import FIGURES
+from tests.web.world import World
 from xferd.errors import ConnectionFailed
 from xferd.interfaces.engines import EngineFigures
 from xferd.interfaces.fleet_status import FleetCounts

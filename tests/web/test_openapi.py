@@ -2,7 +2,7 @@
 Tests for L{xferd.web.openapi} and L{xferd.web.schemas}.
 
 Every request in C{tests.web} checks that its response is documented: see
-L{tests.web.fakes.World.ask}.
+L{tests.web.world.World.ask}.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from jsonschema import Draft202012Validator
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.conformance import Undocumented, api, conforms, path_of, valid
-from tests.web.fakes import TRANSFER, World, image, job
+from tests.web.fakes import TRANSFER, image, job
+from tests.web.world import World
 from xferd.interfaces.job_json import (
     AttemptJSON,
     ImageJSON,

@@ -16,7 +16,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import TestCase
 
-from tests.web.fakes import World, image, job
+from tests.web.fakes import image, job
+from tests.web.world import World
 from xferd.errors import ConfigError, ConnectionFailed
 from xferd.interfaces.engines import CONTAINERS_STORAGE, EngineFigures, EngineImageJSON, LeftOutJSON
 from xferd.interfaces.fleet_status import ALONE

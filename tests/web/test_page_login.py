@@ -11,7 +11,8 @@ from typing import cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.fakes import Answer, World
+from tests.web.connection import Answer
+from tests.web.world import World
 from xferd.web.page_login import CODE_LIFE, COOKIE_LIFE, PageLogin
 from xferd.web.site import BoundedChannel
 

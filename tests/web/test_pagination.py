@@ -10,7 +10,9 @@ from typing import Any
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.fakes import TRANSFER, Answer, World, image, job
+from tests.web.connection import Answer
+from tests.web.fakes import TRANSFER, image, job
+from tests.web.world import World
 from xferd.web import job_list
 
 JOB_A = {"id": "a", "created": "2026-01-02T03:04:01.000Z"}

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.fakes import Answer, World
+from tests.web.connection import Answer
+from tests.web.world import World
 from xferd.credentials import Credentials, Secret
 from xferd.errors import Denied
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.fakes import World
+from tests.web.world import World
 from xferd.web.fields import MAX_PRIORITY, MAX_REFERENCE
 
 JSON = st.recursive(

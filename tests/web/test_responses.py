@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.fakes import World
+from tests.web.world import World
 from xferd import errors
 from xferd.errors import TooManyRequests, XferdError
 from xferd.web.responses import STATUSES, status_of

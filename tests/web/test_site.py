@@ -10,7 +10,8 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http
 
-from tests.web.fakes import Connection, World
+from tests.web.connection import Connection
+from tests.web.world import World
 from xferd.web.security_headers import SECURITY_HEADERS
 from xferd.web.site import ARRIVAL, FIRST, LINGER, MAX_BODY
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.fakes import World
+from tests.web.world import World
 
 SOURCES = {file.name: file.read_text(encoding="utf-8") for file in (files("xferd.web") / "static").iterdir()}
 

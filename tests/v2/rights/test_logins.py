@@ -11,7 +11,7 @@ from attrs import evolve
 from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
 from tests.v2.rights.users import basic, bearer, write_htpasswd
-from tests.web.fakes import Answer
+from tests.web.connection import Answer
 from xferd.names import Digest
 from xferd.testing.images import sample_image
 from xferd.v2.rights.passwords import GUESSES

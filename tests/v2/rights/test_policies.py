@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from tests.jobs.case import HOST, OTHER
 from tests.v2.case import RegistryCase
 from tests.v2.rights.users import basic, bearer, write_htpasswd
-from tests.web.fakes import Answer
+from tests.web.connection import Answer
 from xferd.credentials import Credentials
 from xferd.errors import ConnectionFailed, Denied
 from xferd.interfaces.catalog import LOCAL_HOST
