@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
@@ -48,6 +49,7 @@ from xferd.web.responses import STATUSES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+STATIC = ROOT / "xferd" / "web" / "static"
 
 OUTSIDE = ("README.rst", "CHANGELOG.rst", "CONTRIBUTING.rst", "SECURITY.rst", "newsfragments/README.rst")
 """The pages that Sphinx does not read."""
@@ -56,20 +58,26 @@ PAGES = [*(ROOT / name for name in OUTSIDE), *DOCS.rglob("*.rst")]
 
 ODD = re.compile(
     # Pronouns without an antecedent, and fragments in place of a noun.
-    r"\bwhoever\b|(?-i:\bWho\b)|(?<=[,;:.(]) ?who\b|\b(?:some|no|every)body\b|\bwhat (?:is what|there is)\b"
+    r"\bwhoever\b|(?-i:\bWho\b)|(?<=[;:.(]) ?who\b|\bwhom\b|\b(?:some|no|every|any)body\b"
+    r"|\bwhat (?:is what|there is)\b|(?:^|\. )It\.(?: |$)|\b(?:transfers|layers|jobs) that do\b(?! not)"
     r"|\b(?:is|are|there is|be) none\b|\ball that\b|\bthose that are\b|\band the like\b|\band its like\b"
     # Verbs that have a precise form.
     r"|\b(?:go|goes|going|gone|went) on\b(?! to)|\b(?:break|breaks|broke|broken) off\b"
     r"|\b(?:bring|brings|bringing|brought)\b|\b(?:tell|tells|telling|told)\b|\b(?:mend|mends|mended)\b"
     r"|\b(?:gives?|gave|given|giving) (?:away|back|up|out)\b|\b(?:throws?|threw|thrown) away\b"
     r"|\b(?:let|lets|letting) (?:in|go|out)\b|\b(?:is|are|was|were) asked\b|\btried again\b"
+    r"|\b(?:made|makes?) a mistake\b|\bfollowers enough\b|\bno formality\b|\bhas it in\b"
     # Nouns that have another meaning here.
     r"|\brooms?\b|\b(?:last|no|any|its|whose) words?\b|\bfor want of\b"
     # Adverbs and idioms.
-    r"|\banew\b|\bon (?:its|their) way\b|\bas (?:it|they) came\b|\bas it is\b|\bnothing but\b|\bso it is\b",
+    r"|\banew\b|\bbut once\b|\bin vain\b|\bplease\b|\bon (?:its|their) way\b|\bas (?:it|they) came\b"
+    r"|\bas it is\b|\bnothing but\b|\bso it is\b(?! \w)",
     re.IGNORECASE,
 )
 """Phrases with a plainer form: see CONTRIBUTING.rst, "Language"."""
+
+PLAIN = re.compile(r".*\bnone|as it is|all that|those that are|\w+ asked|(?-i:who)", re.IGNORECASE)
+"""Those of them that a docstring may have: it names what they stand for."""
 
 ROOTS = Config.default({"HOME": "/root"}, 0)
 """The default settings of root."""
@@ -163,6 +171,46 @@ def strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
             yield from strings(item, f"{where}/{number}")
 
 
+def modules() -> Iterator[tuple[str, ast.Module, set[int]]]:
+    """
+    Each module of the package: its path, its tree, and the ids of the nodes of its docstrings,
+    also of constants.
+    """
+    for path in (ROOT / "xferd").rglob("*.py"):
+        tree = ast.parse(path.read_bytes())
+        own = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        yield str(path.relative_to(ROOT)), tree, own
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """
+    The docstrings of the package, each with the path of its module.
+    """
+    for path, tree, own in modules():
+        for node in ast.walk(tree):
+            if id(node) in own and isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield path, node.value
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """
+    The other texts of the package that have more than one word, each with its place, without
+    those of tests.
+    """
+    for path, tree, own in modules():
+        if path.startswith("xferd/testing/"):
+            continue
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Constant) or id(node) in own:
+                continue
+            if isinstance(node.value, str) and " " in node.value.strip():
+                yield f"{path}, line {node.lineno}", node.value
+
+
 SETTINGS = dict(settings(Config, ROOTS))
 
 
@@ -243,7 +291,7 @@ class LanguageTests(SynchronousTestCase):
         The README and each page, except quoted messages.
         """
         self.assertGreater(len(PAGES), 20)
-        for path in [*PAGES, *DOCS.glob("xferd.*")]:
+        for path in [*PAGES, *DOCS.glob("xferd*.*")]:
             text = re.sub(
                 r"^\.\. code-block:: text\n\n(?:    .+\n)+", "", path.read_text(), flags=re.MULTILINE
             )
@@ -265,6 +313,37 @@ class LanguageTests(SynchronousTestCase):
         """
         for where, text in strings(document("0")):
             self.assert_plain(f"the OpenAPI document, {where}", text)
+
+    def test_page(self) -> None:
+        """
+        The status page.
+        """
+        paths = [*STATIC.glob("*.html"), *STATIC.glob("*.js")]
+        self.assertGreater(len(paths), 10)
+        for path in paths:
+            self.assert_plain(path.name, path.read_text())
+
+    def test_messages(self) -> None:
+        """
+        Errors, the log, and all other texts in the code.
+        """
+        checked = 0
+        for where, text in sentences():
+            self.assert_plain(where, text)
+            checked += 1
+        self.assertGreater(checked, 2000)
+
+    def test_docstrings(self) -> None:
+        """
+        Docstrings have a handful of these phrases at most, without the plain ones.
+        """
+        found = [
+            (path, match[0])
+            for path, text in docstrings()
+            for match in ODD.finditer(" ".join(text.split()))
+            if not PLAIN.fullmatch(match[0].strip())
+        ]
+        self.assertLess(len(found), 13, found)
 
     def test_metrics(self) -> None:
         """
@@ -309,7 +388,8 @@ class PathsTests(SynchronousTestCase):
         """
         for path in PAGES:
             for name in self.FILES.findall(path.read_text()):
-                self.assertTrue((ROOT / name).exists(), f"{path.relative_to(ROOT)}: {name} does not exist")
+                found = any(ROOT.glob(name)) if "*" in name else (ROOT / name).exists()
+                self.assertTrue(found, f"{path.relative_to(ROOT)}: {name} does not exist")
 
     def test_modules(self) -> None:
         """
@@ -323,12 +403,18 @@ class PathsTests(SynchronousTestCase):
 
     def test_architecture(self) -> None:
         """
-        The page on the architecture names each package.
+        The page on the architecture names each module, or else all of its package or of its
+        kind: C{xferd/doctor/}, C{xferd/testing/fake_*.py}.
         """
-        text = page("architecture")
-        for path in (ROOT / "xferd").rglob("__init__.py"):
-            package = path.parent.relative_to(ROOT)
-            self.assertIn(f"{package}/", text, f"docs/architecture.rst does not name {package}")
+        named = set(re.findall(r"``(xferd/[^`\s]+)``", page("architecture")))
+        paths = [str(path.relative_to(ROOT)) for path in (ROOT / "xferd").rglob("*.py")]
+        self.assertGreater(len(paths), 500)
+        for path in paths:
+            if not path.endswith(("/__init__.py", "/_version.py")):
+                self.assertTrue(
+                    any(fnmatch(path, f"{each}*" if each.endswith("/") else each) for each in named),
+                    f"no table of docs/architecture.rst has {path}: add a row with its subject",
+                )
 
 
 class SettingsTests(SynchronousTestCase):

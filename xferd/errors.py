@@ -563,7 +563,7 @@ class EngineFailed(XferdError):
 
 class CoordinationUnavailable(XferdError):
     """
-    The nodes of the fleet cannot coordinate now.  Each goes on alone.
+    The nodes of the fleet cannot coordinate now.  Each continues alone.
     """
 
     code = "FLEET_UNAVAILABLE"

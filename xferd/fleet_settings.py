@@ -57,7 +57,7 @@ class FleetSettings:
     @ivar secret_file: the file with the secret that all nodes have; the empty string if
         peers are known by certificates alone.
     @ivar peer_networks: the networks of the peers.
-    @ivar peer_listen: the endpoint for peers alone, who need a certificate; the empty
+    @ivar peer_listen: the endpoint for peers alone, which need a certificate; the empty
         string if they use the registry's.
     @ivar peer_ca: a PEM file with the authorities of the peers' certificates; the empty
         string for the system's.

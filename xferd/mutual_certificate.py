@@ -26,20 +26,22 @@ from xferd.errors import ConfigError
 from xferd.server_certificate import CertificateFiles, ServerCertificate
 
 WARN_SECONDS: Final = 60.0
-"""Seconds for which a refusal is not logged again: anybody can connect."""
+"""Seconds for which a refusal is not logged again: any client can connect."""
 
 _WRITTEN: Final = 0x08
-# RFC 8446, section 6.2.
+"""C{SSL_CB_WRITE}: the alert is sent, not received."""
+
 _ALERTS: Final = {
     40: "it shows no certificate",
     42: "its certificate is not valid",
     45: "its certificate has expired",
     46: "its certificate cannot be verified",
     48: "another authority has signed its certificate",
-    # That has the same name as ours.
+    # By an authority of the same name, with another key.
     51: "another authority has signed its certificate",
     116: "it shows no certificate",
 }
+"""The reasons of alerts, by their numbers (RFC 8446, section 6.2)."""
 
 
 class MutualCertificate(ServerCertificate):

@@ -2,7 +2,7 @@
 """
 Under which names the catalog lists content of upstreams.
 
-What an upstream gives to anybody, what it gives to the daemon's account, and what it
+What an upstream gives to any client, what it gives to the daemon's account, and what it
 gives to clients with credentials of their own are listed apart, because the rights for
 them differ.  Therefore no manifest or blob of one kind is served to a client of
 another kind, also after a change of the settings.

@@ -456,7 +456,9 @@ class Daemon(Service):
             try:
                 self.fleet.reload()
             except ConfigError as e:
-                self._log.error("the previous secret of the fleet remains in use: {why}", why=str(e))
+                self._log.error(
+                    "the previous secrets and certificates of the fleet remain in use: {why}", why=str(e)
+                )
         # Neither fails: a value of Limits is within its bounds.
         self.jobs.change_limits(asdict(config.limits))
         self.jobs.quota = config.store.quota

@@ -41,7 +41,7 @@ class Options(BaseOptions):
     longdesc = (
         "Pull, push and copy container images for many clients at once, moving every byte once.  "
         "Options override the configuration file.  SIGHUP reads its limits, quota, hosts and registry "
-        "again, and the certificates of listeners."
+        "again, and the certificates of listeners and of the fleet, with its secrets."
     )
 
     optParameters: ClassVar[list[list[str | None]]] = [

@@ -188,7 +188,7 @@ class SplitterTests(SynchronousTestCase):
         """
         data = tar(("\x1b[2J\n" + "x" * 900, b"data" * 1000))[:4000]
         message = str(self.assertRaises(BadArchive, split, data))
-        self.assertIn("breaks off in", message)
+        self.assertIn("is truncated in", message)
         self.assertTrue(message.isprintable(), message)
         self.assertLessEqual(len(message), 500)
 
@@ -216,7 +216,7 @@ class SplitterTests(SynchronousTestCase):
         self.assertEqual(len(split(data[: end + 512])), 4)
         for cut in (100, 513, 512 + 512 + 512 + 700, end - 1):
             error = self.assertRaises(BadArchive, split, data[:cut])
-            self.assertIn("breaks off", str(error))
+            self.assertIn("is truncated", str(error))
         self.assertRaises(BadArchive, split, b"")
         self.assertRaises(BadArchive, split, bytes(1024))
 
@@ -243,7 +243,7 @@ class SplitterTests(SynchronousTestCase):
         Bytes after the end are refused.
         """
         error = self.assertRaises(BadArchive, split, tar(*self.FILES) * 2)
-        self.assertIn("behind its end", str(error))
+        self.assertIn("continues after its end", str(error))
 
     def test_global_header(self) -> None:
         """

@@ -205,7 +205,7 @@ class SkopeoTests(ArchiveCase):
             file.truncate(300_000)
         _, errors, status = await self.daemon.try_ctl("import", archive)
         self.assertEqual((status, len(errors.splitlines())), (1, 1), errors)
-        self.assertIn("breaks off", errors)
+        self.assertIn("is truncated", errors)
         self.assertEqual(await self.daemon.show("images"), [])
 
     async def test_blob_lost(self) -> None:

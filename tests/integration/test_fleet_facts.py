@@ -222,7 +222,7 @@ class RegistryTests(FactsCase):
         nodes[0].signal("HUP")
 
         async def is_refused() -> bool:
-            return "the previous secret of the fleet remains in use" in nodes[0].output
+            return "the previous secrets and certificates of the fleet remain in use" in nodes[0].output
 
         await self.until(is_refused)
         for node in nodes:

@@ -94,7 +94,7 @@ class FullDiskTests(FullDiskCase):
         self.assertEqual(job["state"], "running")
         shown = await self.daemon.ctl("transfers")
         self.assertIn("is full", shown)
-        self.assertIn("go on when there is room", (await self.api("GET", "status"))["disk"]["why"])
+        self.assertIn("continue when space is free again", (await self.api("GET", "status"))["disk"]["why"])
         self.disk.drain()
         job = await self.state(job_id, "done", "failed")
         self.assertEqual((job["state"], job["error"]), ("done", None))

@@ -163,7 +163,7 @@ class Inflater:
         if self._head is not None:
             yield from self._inflate(self._sniffed())
         if self._member is not None:
-            raise BadArchive(f"the archive breaks off: its {self._compression} stream has no end")
+            raise BadArchive(f"the archive is truncated: its {self._compression} stream has no end")
 
     def _sniffed(self) -> bytes:
         """

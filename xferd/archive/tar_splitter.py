@@ -103,9 +103,9 @@ class TarSplitter:
         """
         if self._left:
             # Padding may be missing, as in layers: the file is whole.
-            raise BadArchive(f"the archive breaks off in {printable(self._within.encode())}")
+            raise BadArchive(f"the archive is truncated in {printable(self._within.encode())}")
         if self._head:
-            raise BadArchive("the archive breaks off in a header, or is no tar")
+            raise BadArchive("the archive is truncated in a header, or is no tar")
         if not self._entries:
             raise BadArchive("the archive is empty")
 
@@ -119,7 +119,7 @@ class TarSplitter:
                 self._zero()
                 return None
             if self._zeros:
-                raise BadArchive("the archive goes on behind its end; tools differ on what that means")
+                raise BadArchive("the archive continues after its end; tools differ on what that means")
             if block[156] in _EXTENSIONS:
                 self._extend(block)
                 return None

@@ -198,7 +198,7 @@ def cut_front(text: str, width: int) -> str:
 def cut_reference(text: str, width: int) -> str:
     """
     A reference, or C{source -> target}, in at most C{width} characters.  Digests become
-    short, and the front of a name is cut: its end tells it from other names.
+    short, and the front of a name is cut: its end distinguishes it from other names.
     """
     if len(text) <= width:
         return text

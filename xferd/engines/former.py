@@ -118,4 +118,4 @@ def _is_mounted(files: str, mounts: str) -> bool:
             wanted = "upperdir=" + files.replace("\\", "\\134").replace(" ", "\\040") + "/"
             return any(wanted in line for line in file)
     except OSError as e:
-        raise StoreError(f"cannot tell what is mounted: {mounts}: {e.strerror}") from e
+        raise StoreError(f"cannot determine what is mounted: {mounts}: {e.strerror}") from e

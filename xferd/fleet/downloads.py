@@ -335,7 +335,9 @@ class FleetDownload:
         """
         if not self._alone:
             self._alone = True
-            self._log.warn("no peer sends {digest}: the registry is asked alone", digest=self._digest)
+            self._log.warn(
+                "no peer sends {digest}: this node requests it from the registry", digest=self._digest
+            )
 
     def _leave_place(self) -> None:
         if self._placed:

@@ -26,7 +26,7 @@ _PROOF: Final = 64
 
 class Damaged(RegistryError):
     """
-    Bytes of a peer were changed on their way.
+    Bytes of a peer were changed in transit.
     """
 
 
@@ -87,5 +87,5 @@ class FrameReader:
 
     def _damaged(self) -> Damaged:
         return Damaged(
-            f"{self._host} sent bytes from {self._offset} on that were changed on their way", host=self._host
+            f"{self._host} sent bytes from {self._offset} on that were changed in transit", host=self._host
         )

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.fleet.test_known -*-
 """
-The nodes that this one has heard of: whom to ask when the coordination does not answer.
+The nodes that this one has heard of: which to ask when the coordination does not answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class KnownNodes:
     The nodes of the fleet, this one among them, as they were listed last.
 
     Each node lists them alike, so that all ask the same one about a blob: the one
-    with the highest hash of its name and the blob ("rendezvous hashing", Thaler and
+    with the lowest hash of its name and the blob ("rendezvous hashing", Thaler and
     Ravishankar, 1998).
 
     Life cycle: made; L{start}ed; L{stop}ped.

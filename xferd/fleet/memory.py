@@ -117,7 +117,7 @@ class MemoryCluster:
 
     def regain(self) -> None:
         """
-        Be in reach of every node again.  Leases begin anew, as those of etcd.
+        Be in reach of every node again.  Leases begin again, as those of etcd.
         """
         for record in self._records.values():
             if record.lease.expires == inf:
@@ -434,7 +434,7 @@ class MemoryCoordination:
 
     def _put_claim(self, digest: Digest, size: int, source: str, revision: int, lease: _Lease) -> Claim:
         """
-        Claim a blob, if nobody does or the claim has this revision.
+        Claim a blob, if it is free or its claim has this revision.
         """
         key = ("claim", digest)
         record = self._cluster.get(key)
@@ -483,7 +483,7 @@ class MemoryCoordination:
 
     def _claiming(self, digest: Digest, effect: Callable[[_Lease], Claim]) -> Deferred[Claim]:
         """
-        Claim a blob; where nobody waits for the result any more, give it back.
+        Claim a blob; where the result is not awaited any more, release it.
         """
         had = digest in self._claims
         return self._call(effect, lambda claim: None if had or not claim.mine else self.release(claim))

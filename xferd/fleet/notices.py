@@ -38,7 +38,7 @@ class Notices:
         """
         if not self._client.usable(claim.owner):
             telling = self._client.tell_taken(claim.owner, claim.digest, offset)
-            self._background.spawn(telling, "while an owner is told of its claim")
+            self._background.spawn(telling, "while a notice of a claim is sent")
 
     def fetching(self, digest: Digest) -> None:
         """
@@ -50,7 +50,7 @@ class Notices:
                 self._guide.note(digest, self._own)
             elif not self._client.usable(guide):
                 telling = self._client.tell_fetching(guide, digest)
-                self._background.spawn(telling, "while a peer is told of a blob")
+                self._background.spawn(telling, "while a notice of a blob is sent")
 
     def stop(self) -> Deferred[None]:
         """

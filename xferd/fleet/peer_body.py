@@ -24,7 +24,7 @@ class PeerBody:
 
     @ivar origin: see L{IPeerBody}.
     @ivar name: the peer that sends it, which may be another one than the one asked.
-    @ivar depth: how many peers the bytes pass on their way to this node.
+    @ivar depth: how many peers the bytes pass before this node.
     @ivar verified: whether the peer has verified them.
     """
 

@@ -34,7 +34,7 @@ class PeerUser(Protocol):
         """
         A peer has begun to answer.
 
-        @param depth: how many peers its bytes pass on their way to this node.
+        @param depth: how many peers its bytes pass before this node.
         """
 
     def moved(self, size: int) -> None:
@@ -55,7 +55,7 @@ class PeerSource:
 
     @ivar peer: the peer that is asked.
     @ivar sender: the name of the one that answers.
-    @ivar depth: how many peers its bytes pass on their way to this node; 0 before it
+    @ivar depth: how many peers its bytes pass before this node; 0 before it
         answers.
     """
 

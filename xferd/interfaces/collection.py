@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_interfaces -*-
 """
-Garbage collection: what is removed, and what is kept for whom.
+Garbage collection: what is removed, and what is kept for which job.
 """
 
 from __future__ import annotations

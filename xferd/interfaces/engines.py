@@ -63,7 +63,7 @@ class EngineJSON(TypedDict):
     C{state} is C{serving}, C{failed} or C{stopped}; C{problem} is a sentence, or
     L{None}.  C{path} is the unix socket or the directory that the engine is configured
     with.  C{layers} and C{size} are the layers that it uses and the bytes of their
-    trees; C{snapshots} are all that it made, layers included.  C{cri} tells whether a
+    trees; C{snapshots} are all that it made, layers included.  C{cri} is whether a
     containerd's socket has CRI's C{ImageService}, too.  C{left_out} are the images
     that the view does not show.
     """
@@ -234,7 +234,7 @@ class ILateAnswers(Interface):
         @param document: its manifest.
         @param client: the client's name, for the page.
         @return: fires without an error: after any trouble, and after a while at most.
-            Cancelling ends the wait; a pull that has begun goes on.
+            Cancelling ends the wait; a pull that has begun continues.
         """
 
 
@@ -273,13 +273,13 @@ class FilledJSON(TypedDict):
 
 class ICredentialsOf(Interface):
     """
-    Credentials that the clients of an engine have brought for images.
+    Credentials that the clients of an engine have sent for images.
     """
 
     def credentials_of(image: str) -> Mapping[str, Credentials]:
         """
         The credentials for an image that is being pulled, by registry host; none if no
-        client has brought any.
+        client has sent any.
 
-        @param image: the reference, as the engine has it in the label C{cri.image-ref}.
+        @param image: the reference, as in the engine's label C{cri.image-ref}.
         """

@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.test_interfaces, tests.fleet.test_memory -*-
 """
-What the nodes of a fleet know of one another: who has a blob, who fetches it,
+What the nodes of a fleet know of one another: which has a blob, which fetches it,
 which tags were checked, and what upstream hosts permit: pauses and quotas.
 
-Nothing of it is needed for a pull: without it each node goes on alone.
+Nothing of it is needed for a pull: without it each node continues alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_HOLDERS: Final = 16
 """The most nodes that announce one blob: more would not help."""
 
 CALL_SECONDS: Final = 2.0
-"""Seconds after which a call fails, and the node goes on alone."""
+"""Seconds after which a call fails, and the node continues alone."""
 
 LEASE_SECONDS: Final = 15
 """Seconds after which all that a node has announced vanishes, unless the node

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_app, tests.test_interfaces -*-
 """
-What people see of a fleet: its nodes, who fetches what, and the bytes that it saves.
+What people see of a fleet: its nodes, which fetches what, and the bytes that it saves.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class IIntegrity(Interface):
     def quarantine_blob(digest: Digest) -> Deferred[str | None]:
         """
         Move a blob into C{quarantine/}, durably.  From then on the store does not have
-        it.  Those who read the file go on.
+        it.  Readers of the file continue.
 
         @return: fires with its path there, or with L{None} if there is no such file.
         @raise StoreError: the disk refuses.
@@ -92,7 +92,7 @@ class IIntegrity(Interface):
     def condemn_tree(diff_id: Digest) -> Deferred[None]:
         """
         Record that a tree is damaged, durably: it is outdated from then on.  Mounts that
-        use it go on.
+        use it continue.
 
         @raise StoreError: the disk refuses.
         """
@@ -100,7 +100,7 @@ class IIntegrity(Interface):
     def quarantine_tree(diff_id: Digest) -> Deferred[Sequence[str]]:
         """
         Move the damaged trees of a diff ID into C{quarantine/}, durably, after removing
-        the layers that have them and those on top.  Mounts that use them go on.
+        the layers that have them and those on top.  Mounts that use them continue.
 
         @return: fires with their paths there.
         @raise StoreError: the disk refuses.

@@ -68,9 +68,7 @@ class IEventStream(Interface):
     A slow reader misses states in between, never the last one.
     """
 
-    position: str = Attribute(
-        "The position after all that get() returned so far, or empty if there is none yet."
-    )
+    position: str = Attribute("The position after everything that get() returned so far; empty at first.")
     resumed: bool = Attribute("Whether it continues at the position of an earlier stream.")
 
     def get() -> Deferred[list[Event]]:

@@ -79,7 +79,7 @@ class ILayerSource(Interface):
 
         @param engine: the name of the engine.
         @param below: the layer of the store that it has to stand on.
-        @param credentials: those that a client has brought, by registry host.
+        @param credentials: those that a client has sent, by registry host.
         @return: cancelling ends the wait.
         @raise NotProvided: the engine has to unpack the layer itself.
         """

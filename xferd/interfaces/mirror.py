@@ -105,8 +105,8 @@ class IBlobReader(Interface):
 
     def close() -> None:
         """
-        Release the file and this client's interest.  A fill that has begun goes
-        on.  Idempotent.
+        Release the file and this client's interest.  A fill that has begun
+        continues.  Idempotent.
         """
 
 
@@ -186,7 +186,7 @@ class IMirror(Interface):
         @param client: the name of the client, for fairness.
         @param policy: the policy of the upstream; the usual one by default.
         @param images: whether the client may have the images of this name that jobs
-            brought, with whatever credentials, without the upstream's answer.
+            pulled, with whatever credentials, without the upstream's answer.
         @raise ManifestUnknown: the upstream has no such manifest.
         @raise SourceError: the upstream cannot be asked, and nothing is known
             from before.
@@ -218,7 +218,7 @@ class IMirror(Interface):
 
         A range far behind the bytes that have arrived comes from the upstream by
         itself, unverified, and is not kept, within limits.  So does, for one client at a time,
-        what a full disk has no room for.
+        what does not fit on a full disk.
 
         @param start: the offset of the first byte that will be read.
         @param stop: the exclusive offset of the last one; the blob's end by default.

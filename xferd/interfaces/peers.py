@@ -51,8 +51,8 @@ class IFleetDownload(Interface):
     """
 
     patience: float = Attribute(
-        "Seconds after which the peer that is asked now did not deliver; no longer than 10 s from the last "
-        "byte of a peer on."
+        "Seconds after which the peer of the present request did not deliver; no longer than 10 s from the "
+        "last byte of a peer on."
     )
 
     def peer(registry: IBlobSource) -> Deferred[IPeerSource | None]:
@@ -93,7 +93,7 @@ class IFleetDownload(Interface):
         Claim the blob while the registry sends it, if it is not claimed because the
         coordination did not answer.
 
-        @return: fires with whether to go on.  Otherwise another node fetches the blob,
+        @return: fires with whether to continue.  Otherwise another node fetches the blob,
             as for C{claim}.  Never fails.
         """
 
@@ -142,8 +142,8 @@ class IHeldBlobs(Interface):
 
     def open(digest: Digest) -> IHeldBlob | None:
         """
-        Open a blob that is in the store, or that a running download brings.  No
-        download begins, and none goes on because of this.  Until it is closed, the
+        Open a blob that is in the store, or that a running download fetches.  No
+        download begins, and none continues because of this.  Until it is closed, the
         store keeps the blob.
 
         @return: L{None} if there is no such blob.

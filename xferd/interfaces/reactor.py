@@ -35,7 +35,7 @@ class IReactor(
     IReactorPluggableNameResolver,
 ):
     """
-    What the daemon as a whole needs of a reactor.  A room asks for less.
+    What the daemon as a whole needs of a reactor.  A package requires less.
     """
 
 

@@ -246,7 +246,7 @@ class IRepository(IBlobSource):
         report: Callable[[int], None],
     ) -> Deferred[Pushed]:
         """
-        Make one attempt to bring a blob into the repository: look whether it
+        Make one attempt to push a blob into the repository: look whether it
         is there, mount it, or send it (OCI distribution-spec, "Pushing blobs").
 
         @param candidates: repositories of this registry that may have it,
@@ -345,7 +345,7 @@ class IRegistries(Interface):
     def public_only() -> IRegistries:
         """
         These registries, limited to servers with public addresses: registries,
-        their token servers, and wherever they redirect.  For hosts that anybody may
+        their token servers, and wherever they redirect.  For hosts that any client may
         name.  What another server refuses fails with L{Denied
         <xferd.errors.Denied>}, without a connection.
         """

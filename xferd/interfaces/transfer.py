@@ -27,7 +27,7 @@ class HostAccount(NamedTuple):
 
 class ISource(Interface):
     """
-    A place that a transfer can take its bytes from.  Each watcher brings one.
+    A place that a transfer can take its bytes from.  Each watcher adds one.
     """
 
     host: str = Attribute("The registry's host, by which slots and pauses are counted; empty for none.")

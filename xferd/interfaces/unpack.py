@@ -53,7 +53,7 @@ class UnpackProgress:
 class Displaced(Exception):
     """
     The process of a layer whose bytes had stopped arriving was ended to make
-    room for another layer.  Unpack the layer again once bytes arrive.
+    space for another layer.  Unpack the layer again once bytes arrive.
     """
 
 
@@ -108,7 +108,7 @@ class IUnpacker(Interface):
         @param algorithm: the algorithm of the diff ID.
         @param moving: returns whether bytes of the blob are arriving.  While
             none arrive, a process that has read all bytes may be ended to make
-            room for another.
+            space for another.
         """
 
     def start() -> None:

@@ -323,7 +323,7 @@ class Job:
 
     def _count(self) -> None:
         """
-        Bring the sums up to date.  The bytes of a blob count once, with its
+        Update the sums.  The bytes of a blob count once, with its
         last row.
         """
         changed, self._changed = self._changed, {}

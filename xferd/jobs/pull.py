@@ -104,8 +104,8 @@ class Pull:
             )
             if not given:
                 warning = (
-                    f"{image.reference.familiar()} keeps a newer image, which another job has brought; "
-                    f"this job has brought {image.manifest.digest}"
+                    f"{image.reference.familiar()} keeps a newer image, which another job has fetched; "
+                    f"this job has fetched {image.manifest.digest}"
                 )
             if warning is not None:
                 self._job.warn(warning)
@@ -126,7 +126,7 @@ class Pull:
 
     async def bring(self, now: Callable[[], float]) -> Image:
         """
-        Bring the image into the store, without its name.
+        Download the image into the store, without its name.
 
         Config and layers are fetched at the same time; the first error ends the
         job.

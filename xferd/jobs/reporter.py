@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_reporter -*-
 """
-The changes of one job, on their way to the event streams and the journal.
+The changes of one job, for the event streams and the journal.
 """
 
 from __future__ import annotations

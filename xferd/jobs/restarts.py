@@ -113,7 +113,7 @@ class Restarts:
         self._kept.keep_only(self._crashes)
         await self._record_begun(begun)
         for job_id in begun:
-            self._go_on(job_id)
+            self._resume(job_id)
         if any(waiting.client for waiting in self._waiting.values()):
             self._window = self._clock.callLater(WINDOW, self._expire)
 
@@ -164,7 +164,7 @@ class Restarts:
         del self._waiting[job.id]
         recording = self._record_begun({job.id: self._crashes[job.id]})
         self._runner.spawn(Deferred.fromCoroutine(recording), "while recording that a job continues")
-        self._go_on(job.id)
+        self._resume(job.id)
 
     def _add(self, number: int, unfinished: UnfinishedJob) -> bool:
         """
@@ -195,7 +195,7 @@ class Restarts:
 
     def _lease(self, record: Mapping[str, Any], request: Request) -> Callable[[], None]:
         """
-        Keep what the job has brought into the store.
+        Keep what the job has downloaded into the store.
         """
         blobs, trees = self._store.blobs, self._store.trees
         end = self._store.gc.lease()
@@ -234,7 +234,7 @@ class Restarts:
         """
         return WINDOW if self._window is None else max(0.0, self._window.getTime() - self._clock.seconds())
 
-    def _go_on(self, job_id: str) -> None:
+    def _resume(self, job_id: str) -> None:
         job = self._runner.get(job_id)
         assert job is not None
         self.resumed[job.kind] += 1

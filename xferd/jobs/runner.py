@@ -127,7 +127,7 @@ class Runner(Observer):
     ) -> None:
         """
         @param broker: gets every change of a job.
-        @param quota: checked when a job has brought images into the store.
+        @param quota: checked when a job has added images to the store.
         @param ended: gets the jobs that have ended.
         @param clock: measures durations.
         @param wall_clock: makes the stamps of jobs.

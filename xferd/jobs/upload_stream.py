@@ -73,7 +73,7 @@ class UploadStream:
             error = WrongOffset(f"{self.offset} bytes of the archive are here, not {size}", self.offset)
             return fail(error)
         if self.size not in (None, size):
-            return fail(BadArchive(f"the archive breaks off: {size} of {self.size} bytes came"))
+            return fail(BadArchive(f"the archive is truncated: {size} of {self.size} bytes arrived"))
         self._whole = True
         finishing: Deferred[None] = Deferred(self._finishing.remove)
         self._finishing.append(finishing)

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_manager,tests.jobs.test_restarts -*-
 """
-The work of jobs: one method for each kind, which needs nothing but the job itself.
+The work of jobs: one method for each kind, which needs only the job itself.
 So a job that an earlier daemon left unfinished begins again as a new one does.
 """
 

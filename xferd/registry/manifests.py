@@ -170,7 +170,7 @@ class Manifests:
             return ManifestChanged(f"{resource.name} has changed meanwhile", host=self._host, status=status)
         if _MISSING.intersection(details.codes):
             return BlobUnknown(
-                f"{self._host} does not have all that {resource.name} names ({said})",
+                f"{self._host} does not have everything that {resource.name} names ({said})",
                 host=self._host,
                 status=status,
             )

@@ -62,7 +62,7 @@ class Database:
 
     Life cycle: made, C{open}ed, C{close}d.
 
-    @cvar migrations: the statements that bring a database of version n to version n + 1.
+    @cvar migrations: the statements that migrate a database of version n to version n + 1.
     @cvar remedy: what to do if it is damaged.
     """
 
@@ -113,7 +113,7 @@ class Database:
 
     def _migrate(self, database: sqlite3.Connection, version: int) -> int:
         """
-        Bring a database to its next version.
+        Migrate a database to its next version.
 
         @return: its version now.
         """

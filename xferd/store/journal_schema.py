@@ -184,4 +184,4 @@ MIGRATIONS: Final = (
     );
     """,
 )
-"""The statements that bring a database of version n to version n + 1."""
+"""The statements that migrate a database of version n to version n + 1."""

@@ -44,12 +44,12 @@ class BodyServer(Protocol):
 
     def received_by(self, connection: object) -> int:
         """
-        The bytes of bodies that a connection has brought so far.
+        The bytes of bodies that a connection has received so far.
         """
 
     def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
         """
-        A request broke off before its body was whole.
+        A request ended before its body was whole.
 
         @param content: what arrived of it.
         """

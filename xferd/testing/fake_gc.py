@@ -25,7 +25,7 @@ from xferd.testing.gate import Gate
 @implementer(IGarbageCollector)
 class FakeGarbageCollector:
     """
-    The garbage collector.  It evicts by last use alone, whoever has copies.
+    The garbage collector.  It evicts by last use alone, whatever other engines have copies of.
 
     @ivar kept: the digests that other tools use, for tests to change.
     """

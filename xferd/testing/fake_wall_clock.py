@@ -13,7 +13,7 @@ BEGIN = 1_767_323_045.0
 
 class FakeWallClock:
     """
-    A wall clock that goes on with another clock, and jumps when it is set.
+    A wall clock that advances with another clock, and jumps when it is set.
     """
 
     def __init__(self, clock: IReactorTime, now: float = BEGIN) -> None:

@@ -360,7 +360,7 @@ class _Connector:
 
     def stopConnecting(self) -> None:
         """
-        Give up.
+        Fail this connection attempt.
         """
         self.fail(ConnectTimeout())
 

@@ -36,11 +36,11 @@ FRUITLESS: Final = 5.0
 
 class Postponed(Exception):
     """
-    An attempt cannot go on now, for a reason that is not its source's: it is
+    An attempt cannot continue now, for a reason that is not its source's: it is
     not counted, and its slot is released.
 
     @ivar reason: what it waits for.
-    @ivar ready: fires, with any result, when it may be tried again; cancelled
+    @ivar ready: fires, with any result, when it may be retried; cancelled
         when the transfer ends first.
     """
 
@@ -174,7 +174,7 @@ class Attempts:
 
     def add(self, source: ISource) -> None:
         """
-        A watcher brings a source.
+        A watcher adds a source.
         """
         if self.sources.add(source):
             self._choose_again()
@@ -259,7 +259,7 @@ class Attempts:
 
     async def one(self, attempt: Callable[[S], Awaitable[T]], source: S) -> T:
         """
-        Make one attempt with a source that no watcher brings and that needs no slot.
+        Make one attempt with a source of no watcher, which needs no slot.
         Its outcome is recorded, and counts for no other source.
 
         @raise Exception: the attempt's error.
@@ -393,7 +393,7 @@ class Attempts:
 
     def _recall(self) -> bool:
         """
-        Release the lent slot, which another host needs: break off the attempt
+        Release the lent slot, which another host needs: end the attempt
         and queue for another slot.  It is kept if all bytes are there and only
         have to be confirmed.
         """

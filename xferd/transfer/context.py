@@ -52,7 +52,7 @@ class Watching(Protocol):
     A watcher, as its transfer needs it.
 
     @ivar turn: in whose turn it waits.
-    @ivar source: the source that it brings.
+    @ivar source: the source that it adds.
     @ivar sink: where its progress goes.
     """
 

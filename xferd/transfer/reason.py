@@ -23,7 +23,7 @@ class Obstacle(Enum):
         may start there in C{number} seconds.
     @cvar HOST_LIMIT: the host, C{detail}, has all its C{number} slots in use.
     @cvar THIN_LINE: the host, C{detail}, has all the C{number} slots in use that it may have while
-        its line is thin: more streams were too slow, and broke off.
+        its line is thin: more streams were too slow, and were closed.
     @cvar QUEUE: it is the C{number}th in the queue for a slot.
     @cvar LENT: none; it holds a lent slot, as others hold all C{number}.
     @cvar SLOW: none; it holds a slot and hardly moves.

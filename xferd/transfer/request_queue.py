@@ -135,7 +135,7 @@ class RequestQueue:
 
     def restore(self, account: HostAccount) -> None:
         """
-        Bring back the requests of an account whose pause was cleared.
+        Queue again the requests of an account whose pause was cleared.
         """
         if account in self._ending:
             self._ending.discard(account)
@@ -146,7 +146,7 @@ class RequestQueue:
 
     def bring_back(self) -> None:
         """
-        Bring back the requests of all accounts whose pauses have ended.
+        Queue again the requests of all accounts whose pauses have ended.
         """
         while self._ends and self._ends[0][0] <= self._clock.seconds() + ROUNDING:
             _, _, account = heappop(self._ends)

@@ -151,7 +151,7 @@ class Slots(DeferredSemaphore, Issuer):
     def hold(self) -> str:
         """
         Why nothing may start at any host, as a text for people; empty if it
-        may.  Transfers that run go on.  It also counts for the slots for which
+        may.  Running transfers continue.  It also counts for the slots for which
         these are the ones beyond.
         """
         return self.hosts.hold
@@ -168,7 +168,7 @@ class Slots(DeferredSemaphore, Issuer):
     def pause(self, whom: str | HostAccount, seconds: float) -> None:
         """
         Start nothing at a host, or for one account there, until some seconds
-        have passed.  Transfers that run go on.  A later pause never shortens
+        have passed.  Running transfers continue.  A later pause never shortens
         an earlier one.
         """
         self._pauses.pause(whom, seconds)

@@ -35,14 +35,14 @@ class Origin:
 
     @ivar source: the source of the first watcher.
     @ivar order: counted up as sources arrive.
-    @ivar watchers: how many watchers brought an equal one.
+    @ivar watchers: how many watchers added an equal one.
     @ivar failures: the failures in a row, its own and those of sources with the
         same host or account that concern it.
     @ivar not_before: the clock's time before which it is not tried.
     @ivar error: the newest failure.
     @ivar marked: whether it sent bytes that do not have the digest.
     @ivar dead: whether it is not tried any more.
-    @ivar held: what it waits for, while it cannot go on for reasons that are
+    @ivar held: what it waits for, while it cannot continue for reasons that are
         not its own; L{None} otherwise.
     """
 
@@ -90,7 +90,7 @@ class Sources:
     def drop(self, source: ISource) -> bool:
         """
         Remove the source of a watcher.  It is not tried any more, unless another
-        watcher brought an equal one.
+        watcher added an equal one.
 
         @return: whether no equal one is left.
         """
@@ -169,7 +169,7 @@ class Sources:
         """
         Let the sources of a host be tried now, whatever their failures.
 
-        @return: whether that brings a try nearer.
+        @return: whether the next try is sooner.
         """
         waiting = [o for o in self._origins.values() if o.source.host == host and o.not_before]
         for origin in waiting:

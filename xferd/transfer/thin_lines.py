@@ -17,7 +17,7 @@ from xferd.transfer.slow_transfers import SlowHolders
 from xferd.transfer.standings import Standings
 
 STARVED: Final = (ConnectionFailed, TimedOut, Truncated)
-"""Errors of streams that a peer, or a time limit, breaks off."""
+"""Errors of streams that a peer, or a time limit, closes early."""
 
 
 class ThinLines:

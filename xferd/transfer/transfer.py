@@ -170,7 +170,7 @@ class Transfer(Attempting):
             without one, this source once more.
           - L{Postponed <xferd.transfer.attempts.Postponed>}, or a missing file
             descriptor, is no failure: it is waited for without a slot, unless
-            another source can go on.
+            another source can continue.
           - Every other error fails at once.
 
         A transfer has one slot at a time: do not use this and L{slot} at the
@@ -182,7 +182,7 @@ class Transfer(Attempting):
 
     async def attempt_with(self, source: S, attempt: Callable[[S], Awaitable[T]]) -> T:
         """
-        Make one attempt with a source that no watcher brings, without a slot.
+        Make one attempt with a source of no watcher, without a slot.
 
         @raise Exception: the attempt's error.
         """
@@ -298,7 +298,7 @@ class Transfer(Attempting):
     def source(self) -> ISource | None:
         """
         The source of the newest attempt; before the first one, that of the oldest
-        watcher that brings one.
+        watcher that adds one.
         """
         source = None if self._attempts is None else self._attempts.source
         if source is None:
@@ -380,7 +380,7 @@ class Transfer(Attempting):
 
     def trouble(self, source: ISource) -> Exception | None:
         """
-        The newest error of a source, also while the transfer goes on.
+        The newest error of a source, also while the transfer continues.
         """
         return None if self._attempts is None else self._attempts.sources.error_of(source)
 

@@ -24,7 +24,7 @@ class Watcher(Watching, Generic[T]):
     The interest of one job in a transfer, until L{release}.
 
     @ivar transfer: the transfer.
-    @ivar source: the source that this watcher brings.
+    @ivar source: the source of this watcher.
     @ivar turn: the turn in which it waits for a slot.
     @ivar sink: receives the progress: the transfer itself under its C{id}, of
         which C{snapshot} is the item.

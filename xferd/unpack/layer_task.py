@@ -217,7 +217,7 @@ class LayerTask:
 
     def displace(self) -> None:
         """
-        End the process to make room for another layer's.
+        End the process to free its slot for another layer's.
         """
         self._displaced = True
         self._kill()
@@ -255,7 +255,7 @@ class LayerTask:
             return self._outcome
         if self._displaced:
             # Its own error, if it had one, occurs again at the next try.
-            raise Displaced("the process that unpacked the layer made room for another layer")
+            raise Displaced("the process that unpacked the layer was ended in favour of another layer")
         assert self._outcome is not None
         raise self._outcome
 

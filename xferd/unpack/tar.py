@@ -130,7 +130,9 @@ class TarReader:
                 # A single block of zeros is an end, too, if nothing follows.
                 second = self._block()
                 if second is not None and second != _ZEROS:
-                    raise BadLayer("the tar goes on behind a block of zeros; tools differ on what that means")
+                    raise BadLayer(
+                        "the tar continues after a block of zeros; tools differ on what that means"
+                    )
                 return
             entry = self._entry(header)
             if entry is not None:

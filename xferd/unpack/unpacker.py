@@ -375,7 +375,7 @@ class Unpacker:
         if self._dying and process is not None:
             self._dying += TICK
             if self._dying > GRACE:
-                self._log.error("the unpacking worker does not end; going on without it")
+                self._log.error("the unpacking worker does not end; continuing without it")
                 self._lost(process, "it did not answer and could not be killed")
                 return
         for layer in list(self._layers.values()):

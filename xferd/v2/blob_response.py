@@ -160,7 +160,9 @@ class BlobResponse:
             self._flow.gone = True
             raise
         except XferdError as e:
-            self._log.warn("a blob broke off at byte {offset}: {why}", offset=offset, why=str(e))
+            self._log.warn(
+                "the response with a blob ends early, at byte {offset}: {why}", offset=offset, why=str(e)
+            )
             broken = True
         except Exception:
             self._log.failure("while a blob was sent")

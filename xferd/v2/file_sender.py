@@ -141,7 +141,7 @@ class FileSender:
 def is_cached(file: int, start: int, size: int) -> bool:
     """
     Whether the kernel has a part of a file in memory, by a look at one byte in each
-    L{_STRIDE}.  Where the kernel or the file system cannot tell, it counts as cached.
+    L{_STRIDE}.  Where the kernel or the file system does not support the call, it counts as cached.
     """
     buffer = bytearray(1)
     try:
@@ -288,7 +288,7 @@ def _socket_of(request: Request, flow: Backpressure, file: int) -> _Socket | Non
     """
     The socket of a request, if bytes can go past its transport.
 
-    A TLS transport that gathers writes would send its own later, so it is none.
+    A TLS transport that gathers writes would send its own later, and is none.
     """
     transport = cast("object", request.channel.transport)
     if isinstance(transport, Connection):

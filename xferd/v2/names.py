@@ -37,7 +37,7 @@ class Target:
     @ivar listed: whether the operator named its upstream; the others are reached
         only at public addresses.
     @ivar images: whether the client may have the images of this name that jobs
-        brought: set after the check of its rights.
+        pulled: set after the check of its rights.
     @ivar namespace: the C{ns} that chose the upstream, or the empty string (OCI
         distribution-spec, "Registry Proxying").
     """

@@ -4,7 +4,7 @@ Errors as the OCI distribution-spec has them ("Error Codes"), and which answer s
 a client to the upstream itself.
 
 A client of a mirror tries the registry next when it hears 404; 401 costs requests
-and may bring wrong credentials, and 429 makes containerd ask again at once.
+and may cause wrong credentials to be sent, and 429 makes containerd ask again at once.
 Therefore an upstream's refusal is 404 here.
 """
 
@@ -92,7 +92,7 @@ those of its nearest ancestor.
 
 
 AGAIN: Final = 5
-"""Seconds after which a client is told to try again, where the upstream named none."""
+"""Seconds after which a client should try again, where the upstream named none."""
 
 
 def respond_error(request: Request, error: XferdError, status: int = 0) -> bytes:

@@ -70,7 +70,7 @@ class Upload:
         if self.session is None:
             return  # A mounted blob needs no bytes.
         if self._end is not None and self.session.offset + len(data) > self._end:
-            raise BadInput(f"the chunk goes on after byte {self._end - 1}, where its Content-Range ends")
+            raise BadInput(f"the chunk continues after byte {self._end - 1}, where its Content-Range ends")
         try:
             self.session.write(data)
         except DiskFull:
@@ -200,7 +200,7 @@ class Uploads:
 
     def locate(self, request: Request, target: Target, name: str, offset: int) -> None:
         """
-        Set the headers of an upload that goes on.
+        Set the headers of an upload that continues.
 
         The URL is relative: a proxy may have another host, scheme or port.
         """

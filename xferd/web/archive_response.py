@@ -62,7 +62,7 @@ class ArchiveResponse:
             self._flow.gone = True
             raise
         except XferdError as e:
-            self._log.error("an export broke off: {why}", why=str(e))
+            self._log.error("an export ended early: {why}", why=str(e))
             broken = True
         except Exception:
             self._log.failure("while an archive was sent")

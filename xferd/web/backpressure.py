@@ -119,7 +119,7 @@ class Backpressure:
         """
         self._stall = None
         self._log.warn(
-            "dropped {peer}, who read no {noun} for {seconds} s",
+            "dropped {peer}, which read no {noun} for {seconds} s",
             peer=self._request.getClientAddress(),
             noun=self._noun,
             seconds=self._limit,

@@ -35,7 +35,7 @@ def disk_status(store: IStore) -> DiskJSON:
     try:
         disk = os.statvfs(store.path)
     except OSError as e:
-        _log.warn("cannot tell the free space of {path}: {error}", path=store.path, error=e)
+        _log.warn("cannot determine the free space of {path}: {error}", path=store.path, error=e)
         return {"path": store.path, "free": None, "total": None, "why": ""}
     return {
         "path": store.path,

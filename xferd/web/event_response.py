@@ -150,7 +150,7 @@ class EventResponse:
             self._flow.gone = True
             raise
         except Exception:
-            self._log.failure("while telling of events")
+            self._log.failure("while sending events")
             broken = True
         finally:
             self._stream.close()
@@ -165,7 +165,7 @@ class EventResponse:
 
     async def _follow(self) -> None:
         """
-        Bring batch after batch from the stream to the client.
+        Send batch after batch from the stream to the client.
         """
         while True:
             await self._flow.writable()

@@ -38,7 +38,7 @@ SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 _OPEN = re.compile(rb"/|/enter|/healthz|/readyz|/static/.*")
-"""Paths that tell nothing and need no token: a page that can ask for one."""
+"""Paths that reveal nothing and need no token: a page that can ask for one."""
 
 _METRICS = b"/metrics"
 

@@ -51,8 +51,8 @@ class JobCreation:
         """
         Begin a job and respond.  The job continues if the client leaves.
 
-        A client that accepts events gets the job as JSON if there is no room for
-        another event stream: it has to follow the job later.
+        A client that accepts events gets the job as JSON if too many event streams are
+        open: it has to follow the job later.
 
         @param jobs_path: the path of all jobs.
         @return: the body, or L{None} if it was written.

@@ -198,10 +198,10 @@ class ImportTests(DaemonTestCase):
         """
         If the job fails, its error is reported, and not the refusal of further pieces.
         """
-        error = {"code": "ARCHIVE_INVALID", "message": "the archive breaks off"}
+        error = {"code": "ARCHIVE_INVALID", "message": "the archive is truncated"}
         self.fake.on("PATCH", "/jobs/j1/content", refusal(400, "BAD_INPUT", "it has ended"))
         self.takes(event("job", import_job("failed", error=error), True))
-        self.assertEqual(self.import_(), (1, "", "xferctl: the archive breaks off (ARCHIVE_INVALID)\n"))
+        self.assertEqual(self.import_(), (1, "", "xferctl: the archive is truncated (ARCHIVE_INVALID)\n"))
 
     def test_cannot_be_read_on(self) -> None:
         """

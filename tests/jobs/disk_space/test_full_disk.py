@@ -15,7 +15,7 @@ from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.store.disk.free_space import LEAST, PATIENCE, FreeSpace
 from xferd.testing.images import sample_image
 
-FULL = "the disk of {path} is full; transfers go on when there is room"
+FULL = "the disk of {path} is full; transfers continue when space is free again"
 
 
 class OutlastTests(SynchronousTestCase):

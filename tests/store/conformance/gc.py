@@ -335,7 +335,7 @@ class GarbageCollectorConformance(Conformance):
             error = self.failure(work, StoreError).value
             self.assertEqual(
                 str(error),
-                "no content is freed, as it is not known which layers engine one needs: no such file",
+                "no content is freed, since it is unknown which layers engine one needs: no such file",
             )
         self.assert_whole(wanted)
 

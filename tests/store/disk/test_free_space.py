@@ -66,7 +66,9 @@ class RoomTests(SynchronousTestCase):
         """
         self.assertEqual(self.room.why, "the disk of /data is full")
         self.room.ran_out()
-        self.assertEqual(self.room.why, "the disk of /data is full; transfers go on when there is room")
+        self.assertEqual(
+            self.room.why, "the disk of /data is full; transfers continue when space is free again"
+        )
 
     def test_unknown(self) -> None:
         """
@@ -108,7 +110,7 @@ class RoomTests(SynchronousTestCase):
         self.clock.advance(1)
         self.successResultOf(little)
         self.assertFalse(self.room.paused)
-        self.assertIn("is full; transfers go on", self.room.why)
+        self.assertIn("is full; transfers continue", self.room.why)
         self.assertNoResult(first)
         self.free = 4 * LEAST
         self.clock.advance(1)

@@ -265,7 +265,7 @@ class _Layout:
     def __init__(self, width: int, coloured: bool) -> None:
         """
         @param width: the terminal's columns.
-        @param coloured: whether the rest of a bar can be told from the bar by its colour.
+        @param coloured: whether the rest of a bar differs from the bar in colour.
         """
         self._width = width
         self._coloured = coloured

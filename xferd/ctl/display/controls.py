@@ -64,7 +64,7 @@ class Controls:
         """
         React to a key.
 
-        @return: whether to go on.
+        @return: whether to continue.
         """
         if self._filtering:
             self._edit(key)

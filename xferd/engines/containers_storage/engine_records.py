@@ -97,7 +97,7 @@ def read_uses(root: str, ours: Set[str], *, stop: Event, patience: float = PATIE
             return _read(os.path.join(root, f"overlay-{name}"), name, stop, patience)
         except (OSError, ValueError, TypeError, RecursionError) as e:
             raise StoreError(
-                f"cannot tell which layers the engine of {root} needs: {name}.json: {e}; 'roots' in "
+                f"cannot determine which layers the engine of {root} needs: {name}.json: {e}; 'roots' in "
                 "[engines.containers-storage] names the storage of the engines"
             ) from e
 

@@ -49,7 +49,7 @@ class View(Protocol):
 
     def refresh(self) -> Deferred[None]:
         """
-        Bring the view up to date.
+        Update the view.
         """
 
 

@@ -161,7 +161,7 @@ class StorageView:
 
     def refresh(self) -> Deferred[None]:
         """
-        Bring the view up to date, and read what engines need.  Cancelling waits for
+        Update the view, and read what engines need.  Cancelling waits for
         that.
 
         @raise StoreError: the view cannot be written.
@@ -173,7 +173,7 @@ class StorageView:
 
     async def refresh_or_spare(self) -> None:
         """
-        As L{refresh}, for a collection, which goes on if the view cannot be written: it
+        As L{refresh}, for a collection, which continues if the view cannot be written: it
         spares everything that the view has shown.  Before the first writing, that is not
         known.
 

@@ -104,7 +104,7 @@ class Writer:
 
     def write(self, contents: Contents, now: str) -> bool:
         """
-        Bring the view up to date.  The first call compares it with the disk, and so does
+        Update the view.  The first call compares it with the disk, and so does
         one after an error, or after the records were changed by someone else.
 
         @param now: the time at which new layers are made, RFC 3339.

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.engines.cri.test_image_service -*-
 """
-CRI's C{ImageService}: every call is forwarded to containerd as it came.  Of C{PullImage}
+CRI's C{ImageService}: every call is forwarded to containerd unchanged.  Of C{PullImage}
 the credentials are kept while it runs.
 """
 

@@ -152,7 +152,7 @@ class Connection(Protocol):
 
     def terminated(self) -> None:
         """
-        The peer accepts no more streams; those that it has are going on.
+        The peer accepts no more streams; those that are open continue.
         """
 
     # Protocol.
@@ -270,7 +270,7 @@ class Connection(Protocol):
 
     def go_away(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         """
-        Tell the peer to open no more streams.  h2 would end those that are open, too.
+        Send the peer a request to open no more streams.  h2 would end those that are open, too.
         """
         if self._lost or self.closing:
             return

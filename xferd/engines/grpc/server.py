@@ -96,7 +96,7 @@ class GrpcFactory(Factory):
 
     def stop(self, grace: float) -> Deferred[None]:
         """
-        Tell all clients to begin no more calls, and close each connection when its
+        Request all clients to begin no more calls, and close each connection when its
         calls have ended, or after C{grace} seconds, which cancels them.  To be called
         once; the caller closes the listening socket before.
 

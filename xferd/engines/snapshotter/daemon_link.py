@@ -3,7 +3,7 @@
 The snapshotter's end of its connection with the daemon.
 
 The daemon may go at any time: it is restarted, or killed.  A call for a layer that is
-running then waits for its return, and is sent again: it changes nothing but the store,
+running then waits for its return, and is sent again: it changes only the store,
 in which the daemon finds what it has downloaded.  If the daemon does not return in time,
 the engine unpacks the layer itself.
 """

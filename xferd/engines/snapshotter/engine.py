@@ -1,7 +1,6 @@
 # -*- test-case-name: tests.engines.snapshotter.test_engine -*-
 """
-A containerd that is served with a snapshotter, on a socket of its own: as the daemon has
-it.
+A containerd that the snapshotter serves on a socket of its own, as an engine of the daemon.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.engines.snapshotter.test_service -*-
 """
-The errors of a snapshotter's calls, with the codes of gRPC by which containerd tells
+The errors of a snapshotter's calls, with the codes of gRPC by which containerd distinguishes
 them apart.
 """
 

@@ -59,7 +59,7 @@ class LayerProvider:
         @param table: its snapshots.
         @param isolated: whether a client has to prove that it may have a layer: an engine
             cannot.
-        @param credentials: those that clients of the engine have brought.
+        @param credentials: those that clients of the engine have sent.
         """
         self.prepares: Counter[str] = Counter()
         self._engine = engine

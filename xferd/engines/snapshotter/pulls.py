@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.engines.snapshotter.test_pulls -*-
 """
 Pulls of the layers that engines ask for: one job for each image, whichever engines,
-namespaces and layers it is for.  Clients that bring credentials of their own have a job
+namespaces and layers it is for.  Clients that send credentials of their own have a job
 of their own, which shares its transfers.
 """
 
@@ -23,8 +23,8 @@ from xferd.names import Digest, Reference
 
 PATIENCE: Final = 10.0
 """
-Seconds for which a pull that no engine waits for goes on, and for which what it has
-brought is kept: engines ask for one layer after the other.
+Seconds for which a pull that no engine waits for continues, and for which what it has
+downloaded is kept: engines ask for one layer after the other.
 """
 
 
@@ -52,7 +52,7 @@ class _Flight:
     States: I{running}; I{done}, while its layers are kept for the next request;
     I{closed}.
 
-    @ivar release: releases the lease on what the pull brings.
+    @ivar release: releases the lease on what the pull downloads.
     @ivar waiting: the wait of each request, with the layer that it waits for.
     @ivar timer: ends the pull, or what it keeps, if no request comes.
     @ivar answering: ends the pull if the registry does not answer.
@@ -223,7 +223,7 @@ class LayerPulls:
 
     def _close(self, flight: _Flight) -> None:
         """
-        Forget a pull, and keep what it has brought no longer.
+        Forget a pull, and release what it has downloaded.
         """
         self._stop_timer(flight)
         if flight.answering is not None and flight.answering.active():

@@ -123,7 +123,7 @@ class EngineServer:
 
     def stop(self) -> Deferred[None]:
         """
-        Stop to serve.  Idempotent.
+        Stop serving.  Idempotent.
         """
         return Deferred.fromCoroutine(self._stop())
 

@@ -22,13 +22,7 @@ from xferd.engines.grpc.status import GrpcError
 from xferd.engines.snapshotter.command import settings_of_snapshotter, socket_of_daemon
 from xferd.engines.snapshotter.daemon_link import DaemonLink
 from xferd.engines.snapshotter.served_engine import EngineServer, Files
-from xferd.engines.snapshotter.wire import (
-    EngineReport,
-    Report,
-    Served,
-    decode,
-    encode,
-)
+from xferd.engines.snapshotter.wire import EngineReport, Report, Served, decode, encode
 from xferd.errors import XferdError
 from xferd.interfaces.reactor import IUnixReactor, WallClock
 from xferd.store.disk.file_system import trying_to, write_file
@@ -182,7 +176,7 @@ class SnapshotServer:
 
     def _check_use(self) -> None:
         """
-        End if nobody uses this process, and nobody is going to.
+        End the process if neither a daemon nor an engine uses it.
         """
         since = self.link.away_since
         unused = since is not None and self._reactor.seconds() - since >= IDLE

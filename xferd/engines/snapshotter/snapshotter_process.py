@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.engines.snapshotter.test_snapshotter_process -*-
 """
-The snapshotter, as the daemon has it: a process of its own, which the daemon starts if
-none runs, tells what to serve, and provides with layers.
+The daemon's end of its connection with the snapshotter: a process of its own, which the
+daemon starts if none runs.  The daemon names the engines to serve, and provides layers.
 """
 
 from __future__ import annotations

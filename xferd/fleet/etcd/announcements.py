@@ -46,7 +46,7 @@ _SHORTEST_PAUSE: Final = 0.1
 
 class Announcements:
     """
-    The blobs that a node has, and the claims that it gives back.
+    The blobs that a node has, and the claims that it releases.
 
     What changes is noted at once and sent within L{COLLECT_SECONDS}, announcements not
     later than the release of their claims.  What could not be sent is sent when etcd is

@@ -124,7 +124,7 @@ class Batches:
             if not batch:
                 return
             sending = Deferred.fromCoroutine(self._transact(batch))
-            self._background.spawn(sending.addBoth(self._done, batch), "while etcd was asked")
+            self._background.spawn(sending.addBoth(self._done, batch), "while operations were sent to etcd")
 
     async def _transact(self, batch: list[_Pending]) -> None:
         """

@@ -1,8 +1,8 @@
 # -*- test-case-name: tests.fleet.etcd.test_login -*-
 """
-The login of a node at etcd, which is dear: etcd checks a password with bcrypt, for a
-tenth of a second of one core and more.  A fleet that logs in at once, after etcd was
-restarted, would keep it busy until the requests have expired, again and again.
+The login of a node at etcd, which is expensive: etcd checks a password with bcrypt, for a
+tenth of a second of one core and more.  If all nodes of a fleet logged in at once, after etcd
+was restarted, they would keep it busy until their requests have expired, again and again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from xferd.fleet.etcd.answers import EtcdRefused
 from xferd.registry.transport.timeouts import within
 
 LOGIN_SECONDS: Final = 30.0
-"""Seconds after which a login has failed.  Those who wait for it may give up earlier: it
-goes on, as etcd would compute it in vain."""
+"""Seconds after which a login has failed.  Requests that wait for it may fail earlier; the login
+continues, because etcd computes it in any case."""
 
 SPREAD: Final = 0.15
 """Seconds over which the logins of a fleet are spread, for each of its nodes."""

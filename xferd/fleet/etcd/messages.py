@@ -216,7 +216,7 @@ def key_value(message: Mapping[str, Any], prefix: str) -> KeyValue:
     except UnicodeDecodeError:
         raise BadAnswer("a key is not ASCII") from None
     if not key.startswith(prefix):
-        raise BadAnswer("a key is not one that was asked for")
+        raise BadAnswer("a key was not requested")
     return KeyValue(
         key, _decoded(message, "value"), number(message, "lease"), number(message, "mod_revision")
     )

@@ -210,7 +210,7 @@ class Pauses:
         """
         Report the pauses that are known, with the seconds that are left of them.
 
-        @return: the revision after which the watch goes on.
+        @return: the revision after which the watch continues.
         """
         try:
             answer = await self._client.call("/v3/kv/txn", {"success": [get_all(PAUSES, MAX_PAUSES)]})

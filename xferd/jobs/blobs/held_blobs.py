@@ -96,7 +96,7 @@ class HeldBlob:
         """
         @param origins: see L{IHeldBlob<xferd.interfaces.peers.IHeldBlob>}; empty if they
             are not known.
-        @param filling: the download that brings the blob, or L{None} if it is in the
+        @param filling: the download that fetches the blob, or L{None} if it is in the
             store.
         @param release: releases the lease of the store.
         """
@@ -142,7 +142,7 @@ class HeldBlob:
 
     def ended(self) -> None:
         """
-        The download that brings the blob has ended.
+        The download that fetches the blob has ended.
         """
         if not self._growth.is_whole:
             self._over = True
@@ -187,7 +187,7 @@ class HeldBlob:
 @implementer(IHeldBlobs)
 class HeldBlobs:
     """
-    The blobs of the store, and those that downloads bring for all clients.
+    The blobs of the store, and those that downloads fetch for all clients.
     """
 
     def __init__(

@@ -276,7 +276,7 @@ class BlobReader:
 
     def _is_slowed(self) -> bool:
         """
-        Whether the bytes are on their way, and only we ourselves slow them.
+        Whether the bytes are in transit, and only this reader slows them.
         """
         running = self._watcher is not None and self._watcher.transfer.state == "running"
         return running and self._slowed()

@@ -2,7 +2,7 @@
 """
 Reservations of the bytes that jobs have still to write.
 
-A manifest names the size of each blob, so it is known before the first byte
+A manifest names the size of each blob, so the job knows before the first byte
 whether an image fits on the disk beside the blobs that other jobs fetch.
 """
 

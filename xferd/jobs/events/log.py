@@ -43,7 +43,7 @@ class ChangeLog:
         """
         Continue the numbers of earlier daemons, when the journal is open.
 
-        @param journal: eight hexadecimal digits that tell this journal from others.
+        @param journal: eight hexadecimal digits that identify the journal.
         @param run: see L{IJournal.run<xferd.interfaces.journal.IJournal.run>}.
         """
         self._daemon = journal

@@ -59,7 +59,7 @@ async def renew(
         if shown is not None:
             shown(None, None)
         return (
-            f"layer {blob.digest} was unpacked by an older xferd, and is used as it is: "
+            f"layer {blob.digest} was unpacked by an older xferd, and stays in use: "
             f"it could not be unpacked again: {e}"
         )
     finally:

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.mirror.test_blobs -*-
 """
 The blobs of a mirror: from the store, else from the growing file of a download that
-goes on whoever reads it, else from the upstream past the store.
+continues without any reader, else from the upstream past the store.
 """
 
 from __future__ import annotations

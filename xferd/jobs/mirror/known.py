@@ -58,7 +58,7 @@ class Known:
         """
         A tag, if its manifest is in the store.
 
-        @param images: whether images count that jobs brought: they may be private.
+        @param images: whether images count that jobs pulled: they may be private.
         @raise StoreError: the manifest is damaged.
         """
         tagged = self._store.catalog.tag(repository, tag)

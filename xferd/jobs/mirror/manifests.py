@@ -29,7 +29,7 @@ from xferd.oci import Document
 from xferd.transfer.fair_queue import Turn
 
 CHECK: Final = 2.0
-"""Seconds for which a client waits for the check of what is here.  The check goes on."""
+"""Seconds for which a client waits for the check of what is here.  The check continues."""
 
 LONGEST: Final = 3600.0
 """Seconds for which other nodes of a fleet need not check a tag, at most."""
@@ -124,7 +124,7 @@ class MirroredManifests:
         # An upstream that counts the requests for manifests still sends blobs.
         if fallback is not Fallback.SERVE or not (complete or isinstance(error, TooManyRequests)):
             raise error
-        self._log.info("{name} is served as it is here: {why}", name=name, why=str(error))
+        self._log.info("{name} is served from the store: {why}", name=name, why=str(error))
         return MirroredManifest(known.manifest.document, (explanation(error, name, age),), stored=True)
 
     async def _drop(self, repository: Repository, tag: str) -> None:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.mirror.test_pass_through -*-
 """
-A part of a blob on its way from an upstream to one client, past the store.
+A part of a blob that is relayed from an upstream to one client, past the store.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.jobs.mirror.test_provenance -*-
 """
 Which bytes of the store an upstream's clients may have: those that came from this
-upstream, or from one that sends them to anybody.
+upstream, or from one that sends them to any client.
 
 The digest of a blob is no secret, and an upstream can name any digest in a manifest.
 Therefore the bytes that came with credentials are sent to the clients of another

@@ -48,7 +48,7 @@ RECENT: Final = 60.0
 
 class Questions:
     """
-    The questions to all upstreams, each with the credentials that a request brings.
+    The questions to all upstreams, each with the credentials of the request.
     """
 
     def __init__(self, transfers: TransferManager, *, hosts: IHostMemory, clock: IReactorTime) -> None:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 class Room:
     """
-    Whether the disk has room for what arrives.
+    Whether what arrives fits on the disk.
     """
 
     def __init__(self, space: IFreeSpace) -> None:

@@ -30,7 +30,7 @@ class Anonymous:
     """
     No credentials for any registry.
 
-    @ivar identity: tells it from the keychain of the daemon's user, where there
+    @ivar identity: distinguishes it from the keychain of the daemon's user, where there
         are both.
     """
 

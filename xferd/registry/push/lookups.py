@@ -25,7 +25,7 @@ class Lookups:
 
     A HEAD costs about as much as each of the two requests that send a small blob.
     Where thousands of small blobs go into a repository that has none of them, it is
-    left out for most of them.  A single look that finds a blob brings all looks back,
+    left out for most of them.  A single look that finds a blob restores all looks,
     so that an interrupted job which is repeated sends few blobs twice.
     """
 

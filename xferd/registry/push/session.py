@@ -318,7 +318,7 @@ class Session:
             raise BodyTooLarge(
                 RegistryError(
                     f"{self._resource.host} does not take {length} bytes of {self._resource.name} at once, "
-                    "nor fewer ('client_max_body_size' and the like of a proxy before it)",
+                    "nor fewer ('client_max_body_size' or a similar setting of a proxy before it)",
                     host=self._resource.host,
                     status=413,
                 ),

@@ -304,22 +304,22 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             yield from causes(reason.value)
 
 
-# By the words of OpenSSL for alerts (RFC 8446, section 6.2).
 _ALERTS = {
     "certificate required": "it wants one",
     "unknown ca": "another authority has signed it",
     "certificate expired": "it has expired",
     "bad certificate": "it is not valid",
     "certificate unknown": "it cannot be verified",
-    # An authority with the same name, and another key.
+    # By an authority of the same name, with another key.
     "decrypt error": "another authority has signed it",
 }
+"""The reasons of alerts (RFC 8446, section 6.2), by OpenSSL's names for them."""
 
 _PHRASES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     ((DNSLookupError, UnknownHostError), "its name cannot be resolved"),
     (ConnectRefused, "nothing listens there (connection refused)"),
     (NoRouteError, "there is no route to it"),
-    (ConnectingCancelledError, "the attempt was given up"),
+    (ConnectingCancelledError, "the attempt was cancelled"),
     ((TCPTimedOutError, ConnectError), "the attempt failed"),
     (TLSError, "TLS failed"),
     (ConnectionDone, "it closed the connection"),

@@ -139,7 +139,7 @@ class Exchange:
             L{None} behind a proxy.
         @param allows_private: whether the registry of a host may lead to
             private networks, wherever it is.
-        @param public_only: whether only public addresses are connected to, whoever
+        @param public_only: whether only public addresses are connected to, whatever
             named the URL.
         @param via: the identity of this daemon, for the header L{VIA}.
         @param own: the URL of a server that receives additional headers.

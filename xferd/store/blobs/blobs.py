@@ -243,7 +243,7 @@ def read_document(paths: Paths, digest: Digest) -> bytes:
 
 def _preload(paths: Paths, digest: Digest, offset: int, size: int) -> None:
     """
-    Read a part of a blob, so that the kernel has it in memory.  Blocking, for a
+    Read a part of a blob, so that the kernel caches it.  Blocking, for a
     thread.
     """
     file = _open(paths, digest)

@@ -238,7 +238,7 @@ class Partial:
         except Unsynced as e:
             self._state = "open"
             assert isinstance(e.__cause__, OSError)
-            error = refusal(e.__cause__, f"bring blob {self.digest} to the disk")
+            error = refusal(e.__cause__, f"flush blob {self.digest}")
             self._empty()
             self._close_if_asked()
             raise error from e
@@ -480,7 +480,7 @@ class Partial:
         try:
             message(*args)
         except Exception:
-            self._log.failure("while telling a follower of blob {digest}", digest=self.digest)
+            self._log.failure("while notifying a follower of blob {digest}", digest=self.digest)
 
     def _cancel_report(self) -> None:
         if self._reporting is not None:

@@ -109,7 +109,7 @@ class FreeSpace:
     def why(self) -> str:
         full = f"the disk of {self._path} is full"
         if self.paused or self._waiting:
-            return f"{full}; transfers go on when there is room"
+            return f"{full}; transfers continue when space is free again"
         try:
             enough = self._since is None and self._free() >= self._least()
         except OSError:
@@ -129,7 +129,7 @@ class FreeSpace:
 
     def ran_out(self) -> None:
         if self._since is None and not self._stopped:
-            self._log.warn("the disk of {path} is full: what needs room waits", path=self._path)
+            self._log.warn("the disk of {path} is full: writes that need space wait", path=self._path)
             now = self._clock.seconds()
             soon = self._reopened is not None and now < self._reopened + 2 * self._interval
             self._interval = min(2 * self._interval, _MAX_INTERVAL) if soon else _INTERVAL
@@ -188,7 +188,7 @@ class FreeSpace:
             free, least = 0, LEAST
         now = self._clock.seconds()
         if self._since is not None and free >= least:
-            self._log.info("the disk of {path} has room again", path=self._path)
+            self._log.info("the disk of {path} has free space again", path=self._path)
             self._since, self._reopened = None, now
             self._tell()
         elif self.given_up and not self._reported:

@@ -70,7 +70,7 @@ class Trash:
 
     def emptied(self) -> Deferred[None]:
         """
-        Wait until everything that has been thrown away is removed, or left to
+        Wait until everything in the trash is removed, or left to
         the next start.  Cancelling ends the wait.
         """
         if not self._busy:

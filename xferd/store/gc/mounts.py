@@ -135,5 +135,5 @@ def _lines(processes: str) -> Iterator[str]:
                 seen.add(namespace)
         except OSError as e:
             if name == "self":
-                raise StoreError(f"cannot tell which layers are mounted: {place}: {e.strerror}") from e
+                raise StoreError(f"cannot determine which layers are mounted: {place}: {e.strerror}") from e
             # It has ended, or belongs to another user.

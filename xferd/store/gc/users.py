@@ -50,7 +50,7 @@ class LayerUsers:
                 raise
             except Exception as e:
                 raise StoreError(
-                    f"no content is freed, as it is not known which layers {user.name} needs: {e}"
+                    f"no content is freed, since it is unknown which layers {user.name} needs: {e}"
                 ) from e
 
     def need(self, digest: Digest) -> bool:

@@ -187,7 +187,7 @@ class IncomingBlob:
         except Unsynced as e:
             assert isinstance(e.__cause__, OSError)
             await self._end(self._fd)
-            raise refusal(e.__cause__, f"bring blob {digest} to the disk") from e
+            raise refusal(e.__cause__, f"flush blob {digest}") from e
         except OSError as e:
             raise refusal(e, f"keep blob {digest} as {target}") from e
         try:

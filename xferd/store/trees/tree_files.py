@@ -33,7 +33,7 @@ def flush(paths: Paths) -> None:
     """
     Flush staged trees.
     """
-    with trying_to("bring an unpacked layer to the disk"):
+    with trying_to("flush an unpacked layer"):
         sync_file_system(paths.staging)
 
 

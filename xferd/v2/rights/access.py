@@ -5,7 +5,7 @@ which credentials is the upstream requested?
 
 Root and the daemon's user have all rights on xferd's own repositories, by their
 connection.  All other clients have the rights of the rules.  What an upstream gives
-to anybody, every client may pull; what it gives to the daemon's account, clients with
+to any client, every client may pull; what it gives to the daemon's account, clients with
 a rule; what it gives to a client's own credentials, that client.
 
 A password is checked only if a right depends on it.  Therefore a client that sends
@@ -58,7 +58,7 @@ class Grant:
     @ivar manifest: the tag or digest to read.  Where clients may see different content
         under one tag, this is the digest for this client.
     @ivar images: whether the client may have the images of the upstream's name that
-        jobs brought with the credentials of the daemon or of other clients: by its
+        jobs pulled with the credentials of the daemon or of other clients: by its
         connection, or because a rule makes the name public.
     """
 
@@ -234,7 +234,7 @@ class Access:
 
     async def _login(self, request: HTTPRequest, target: Target, action: Action) -> None:
         """
-        Check that the user of a request may do something which not everybody may.
+        Check that the user of a request may do something that is not permitted to all.
 
         @raise Exception: see L{of}.
         """
@@ -284,7 +284,7 @@ class Access:
         action: Action,
     ) -> bool:
         """
-        Whether a client has a right by its connection, by a rule, or as everybody.
+        Whether a client has a right by its connection, by a rule, or as every client.
         """
         if upstream is not None and action is Action.PUSH:
             return False

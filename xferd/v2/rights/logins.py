@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.v2.rights.test_logins -*-
 """
-Who a client is: by Basic credentials (RFC 7617) or a bearer token (RFC 6750), and the
+The identity of a client: by Basic credentials (RFC 7617) or a bearer token (RFC 6750), and the
 challenge that asks for them.
 """
 

@@ -62,7 +62,7 @@ class Proofs:
         """
         Prove that a client may read a manifest.
 
-        @param client: tells clients with different credentials apart.
+        @param client: distinguishes clients with different credentials.
         @param wanted: a tag or a digest.
         @return: the digest that the upstream has for this client: another client may
             see another one under the same tag.

@@ -49,7 +49,7 @@ class ListedRepository(_Proxy):  # type: ignore[misc]  # Twisted makes the class
     @property
     def origin(self) -> str:
         """
-        The origin of its blobs: that of the policy, unless anybody gets them.
+        The origin of its blobs: that of the policy, unless any client gets them.
         """
         return PUBLIC if self.original.origin == PUBLIC else str(self._name)
 

@@ -2,7 +2,7 @@
 """
 The bearer tokens of the registry's clients.
 
-A token is read only by the daemon that made it, so it is opaque: Fernet, encrypted and
+A token is read only by the daemon that made it, and is opaque: Fernet, encrypted and
 signed with a key that lives as long as the process.  It says who the client is; the
 rules say what that client may do, at each request.  A change of the rules or of a
 password therefore counts at once, for tokens that are out, too.
@@ -33,7 +33,7 @@ class Login:
     @ivar user: the user of a token; the empty string for none.
     @ivar stamp: of the user's password: see
         L{Passwords.stamp<xferd.v2.rights.passwords.Passwords.stamp>}.
-    @ivar credentials: user and password as they came, which may be those of an
+    @ivar credentials: user and password as received, which may be those of an
         upstream; L{None} for an anonymous client.
     @ivar is_token: whether this comes from a token.
     """

@@ -38,7 +38,7 @@ export function duration(seconds) {
   return `${Math.round(seconds / 3600)} h`;
 }
 
-/** Seconds to come, no more exact than anybody can know them. */
+/** Remaining seconds, rounded as the estimate is. */
 export function rough(seconds) {
   return seconds < 10 ? Math.max(Math.ceil(seconds), 1) : Math.ceil(seconds / 5) * 5;
 }

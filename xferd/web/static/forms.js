@@ -1,5 +1,5 @@
 /**
- * What a person tells the daemon: pull an image, change limits.
+ * The forms: pull an image, change limits.
  */
 
 import { ask } from "./ask.js";
@@ -15,7 +15,7 @@ const form = byId("limits");
 const fields = [...form.querySelectorAll("input")];
 let present = {};
 
-/** Run one form's request, with what goes wrong beside it. */
+/** Run one form's request, and show its error beside it. */
 async function send(element, complaint, request) {
   const button = element.querySelector("button:not([type=button])");
   button.disabled = true;
@@ -48,7 +48,7 @@ byId("pull").addEventListener("submit", async (submitted) => {
 
 // ------------------------------------------------------------------- limits
 
-/** Take in the limits as the daemon tells them. */
+/** Show the limits of the daemon. */
 export function showLimits(limits) {
   present = limits;
   optional(byId("limit-in"), limits.download_rate ? `at most ${rate(limits.download_rate)}` : "");

@@ -78,7 +78,7 @@ const again = follow("/api/v1/events", headers, {
     hide(byId("ask"), true);
     hide(byId("notice"), true);
     stale = true;
-    // A daemon that has nothing to tell says nothing.
+    // A daemon without jobs sends no event.
     setTimeout(renew, 400);
     refresh();
   },
@@ -136,13 +136,13 @@ async function clear(host) {
   }
 }
 
-/** All that the daemon knows of a job that has ended. */
+/** What the daemon knows of a job that has ended. */
 async function look(id) {
   const [job, attempts] = await Promise.all([ask("GET", jobPath(id)), ask("GET", `${jobPath(id)}/attempts`)]);
   return { layers: job.layers, attempts };
 }
 
-/** Ask for the figures that no event tells. */
+/** Request the figures that no event has. */
 async function refresh() {
   if (document.hidden || document.body.dataset.link !== "live") return;
   try {

@@ -4,7 +4,7 @@
 
 const RUNNING = new Set(["queued", "running"]);
 const MOVING = new Set(["queued", "running", "backing-off", "waiting"]);
-/** What the rows of the layers tell already. */
+/** The kinds of transfers that the rows of layers show. */
 const WITHIN = new Set(["unpacking", "registration"]);
 /** The kinds of jobs whose rows are blobs that are sent. */
 const SENDING = new Set(["push", "copy"]);
@@ -22,7 +22,7 @@ export class Model {
     this.clear();
   }
 
-  /** Forget everything: the daemon tells all of it again. */
+  /** Forget everything: the daemon sends all of it again. */
   clear() {
     this.jobs = new Map();
     this.layers = new Map();
@@ -31,7 +31,7 @@ export class Model {
     this.#stamps.clear();
   }
 
-  /** A number that is another one whenever there is news of a job, its layers or its transfers. */
+  /** A number that changes with a job, its layers or its transfers. */
   stamp(id) {
     return this.#stamps.get(id) ?? 0;
   }

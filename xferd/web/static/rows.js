@@ -55,7 +55,7 @@ export class Rows {
   /**
    * @param parent holds the rows and nothing else
    * @param template the id of the template of one row
-   * @param show called with (parts, value, position) to bring a row up to date
+   * @param show called with (parts, value, position) to update a row
    * @param made called with (parts, key) for a new row
    */
   constructor(parent, template, show, made = () => {}) {

@@ -5,7 +5,7 @@
  * a connection that died silently; this can.
  */
 
-/** Milliseconds without a byte after which the connection is given up: three heartbeats. */
+/** Milliseconds without a byte after which the connection is closed: three heartbeats. */
 const SILENCE = 46_000;
 const WAITS = [250, 500, 1000, 2000, 4000];
 

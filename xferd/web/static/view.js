@@ -11,7 +11,7 @@ import { attribute, fill, grow, hide, optional, Rows, text } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
 const IN_PLACE = new Set(["done", "exists", "mounted"]);
-/** The states in which a row's transfer is what is to be known of it. */
+/** The states in which a row shows its transfer. */
 const WAITS = new Set(["waiting", "downloading", "uploading"]);
 /** How many running jobs show their layers unasked. */
 const OPEN = 6;
@@ -45,7 +45,7 @@ export class View {
   /**
    * @param cancel called with the id of a job that is to be cancelled
    * @param look called with the id of a job that has ended; gives its layers and attempts, later
-   * @param again called when something has to be drawn that no event tells of
+   * @param again called when something has to be drawn without an event
    */
   constructor({ cancel, look, again }) {
     this.again = again;
@@ -56,7 +56,7 @@ export class View {
     this.images = new Rows(byId("images"), "image-row", image);
   }
 
-  /** Bring the page up to date; returns how many jobs run. */
+  /** Update the page; returns how many jobs run. */
   show(model) {
     this.model = model;
     const running = model.running();
@@ -241,7 +241,7 @@ function some(rows, id, values, key) {
   optional(byId(`${id}-more`), values.length > most ? `and ${values.length - most} more` : "");
 }
 
-/** An archive on its way, as if it were a layer. */
+/** An archive that is arriving, as if it were a layer. */
 function arriving({ received, size }) {
   return { index: "archive", state: "downloading", transfer: "archive", size: size || received, bytes_done: received, unpacked: 0 };
 }
@@ -290,7 +290,7 @@ function chips(row, transfer) {
   optional(row.retry, transfer?.attempt > 1 ? `try ${transfer.attempt}` : "");
 }
 
-/** How fast a job goes and how long it will, or what is still to be done when all bytes are there. */
+/** The speed of a job and the time left, or the remaining work when all bytes are there. */
 function pace(speed, remaining, total, { moved, rest }) {
   if (speed > 0 && remaining > 0) return `${rate(speed)} · ${moved} in about ${duration(rough(remaining / speed))}`;
   return total && remaining <= 0 ? rest : "";
