@@ -72,7 +72,7 @@ class UnfinishedJob:
 @frozen
 class UnfinishedFill:
     """
-    A download for clients of the mirror, which goes on without them.
+    A download for clients of the mirror, which continues without them.
 
     @ivar repository: the upstream's repository, as the catalog names it.
     @ivar begun: how often it was begun again by later daemons.

@@ -28,7 +28,7 @@ def ended_fields(job: Job, record: JobJSON, cancelled_by: str) -> dict[str, Any]
     The fields of L{ENDED}.
 
     @param record: the job's record.
-    @param cancelled_by: who cancelled it; empty for nobody, or if that is unknown.
+    @param cancelled_by: the user that cancelled it; empty if there was none, or it is unknown.
     """
     error, result, timing = record["error"], record["result"] or {}, record["timing"]
     outcome = record["state"]

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.blobs.test_relay -*-
 """
-Small blobs on their way from one registry to another, in memory.
+Small blobs that are copied from one registry to another in memory.
 
 A file and a transfer of its own cost several times as much as the few bytes of such
 a blob.  It is requested when its upload needs the first byte, holds a slot for
@@ -97,7 +97,7 @@ class Relay:
 
     async def joined(self, key: Hashable) -> bytes | None:
         """
-        Wait for a blob that is on its way.
+        Wait for a blob that is in transit.
 
         @return: its bytes, or L{None} if it is not, or if its request fails.
         """

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.mirror.test_fills -*-
 """
-The fills of a mirror: downloads for clients, which the store watches, too.  They go on
+The fills of a mirror: downloads for clients, which the store watches, too.  They continue
 when their clients leave, and when the daemon starts again.
 """
 
@@ -84,7 +84,7 @@ class Fills:
 
     def begin(self, source: IRepository, blob: Descriptor, turn: Turn) -> Watcher[None]:
         """
-        Have the store fetch a blob, whoever reads it.
+        Have the store fetch a blob, also without any reader.
 
         @return: a watcher for the client, which the caller releases.
         """
