@@ -31,7 +31,7 @@ class Obstacle(Enum):
     @cvar BANDWIDTH: the bandwidth limit of all transfers together.
     @cvar BACK_OFF: an attempt failed with C{detail}; the next one follows in
         C{number} seconds.
-    @cvar DOWNLOAD: the download of the same blob brings no bytes.
+    @cvar DOWNLOAD: the download of the same blob receives no bytes.
     @cvar UNPACKING: the layer's bytes are not unpacked.
     @cvar PARENT: the layer below is not registered.
     @cvar TOKEN: the token server of the host, C{detail}, has not answered.

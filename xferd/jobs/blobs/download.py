@@ -12,6 +12,8 @@ Three kinds of transfers make a layer, each with its own key::
 A job watches all three for each of its layers.  A registration also watches
 the unpacking and the registration below, so that it can outlive the job that
 began it.
+
+The module is long because one class owns all that downloads share: bandwidth, ranges, peers.
 """
 
 from __future__ import annotations
