@@ -145,7 +145,7 @@ class PageTests(PageCase):
         await deferLater(reactor, 5)
         self.registry.resume()
         await self.browser.reads(
-            "#ended-jobs .bound", rf"^moving \d\d % of \d.\d s: {self.registry.host} sent no bytes$"
+            "#ended-jobs .bound", rf"^waiting \d\d % of \d.\d s: {self.registry.host} sent no bytes$"
         )
         await self.browser.click("#ended-jobs .fold")
         await self.browser.reads("#ended-jobs .timing", r"^.*moving \d.* · 201 kB received · ")

@@ -5,19 +5,27 @@ read from the job when it has ended.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.jobs.archives.import_case import ImportCase
+from tests.jobs.archives.samples import docker_save, tar
 from tests.jobs.case import HOST, OTHER
 from tests.jobs.test_hosts import HostsCase
 from tests.jobs.test_restarts import RestartsCase
+from tests.transfer.case import ONE, EngineTests
 from xferd.errors import ConnectionFailed, TooManyRequests
 from xferd.interfaces.jobs import ALWAYS
-from xferd.jobs.timing import REGISTERING, RESOLVING, Timing
+from xferd.interfaces.transfer import ISource
+from xferd.jobs.timing import QUEUED, REGISTERING, RESOLVING, Cause, Stage, Timing
 from xferd.names import Digest
 from xferd.testing.images import sample_image
+from xferd.transfer.fair_queue import Turn
+from xferd.waits import CONFIRMATION, HELPER, MOUNT, TOKEN, waiting_for
 
 
 class AfterwardsCase(HostsCase):
@@ -231,6 +239,21 @@ class SlowTests(AfterwardsCase):
         self.assertEqual(timing["bound"]["by"], "full-disk")
         self.assertRegex(timing["bound"]["text"], r"^waiting \d+ % of 4 min \d+ s: the disk was full$")
 
+    def test_full_disk_for_manifest(self) -> None:
+        """
+        The disk is full before the manifest is kept.
+        """
+        (blob,) = self.image()
+        self.registry.finish(blob)
+        self.store.blobs.free = 0
+        job_id = self.pull()
+        self.wait(60)
+        self.store.blobs.free = 1 << 30
+        self.wait(40)
+        self.assert_done(job_id)
+        timing = self.timing(job_id)
+        self.assertEqual(timing["bound"]["by"], "full-disk")
+
     def test_disk(self) -> None:
         """
         All bytes are here, and the disk does not confirm them.
@@ -243,7 +266,7 @@ class SlowTests(AfterwardsCase):
         self.store.gate.release("partial.commit")
         self.wait(2)
         self.assert_done(job_id)
-        self.assert_bound(job_id, "moving 100 % of 4 min 0 s: the disk", "disk")
+        self.assert_bound(job_id, "waiting 100 % of 4 min 0 s: the disk", "disk")
 
     def test_silence(self) -> None:
         """
@@ -259,7 +282,7 @@ class SlowTests(AfterwardsCase):
         self.assert_done(job_id)
         timing = self.timing(job_id)
         self.assertEqual(timing["bound"]["by"], "silence")
-        self.assertRegex(timing["bound"]["text"], rf"^moving \d+ % of 4 min 0 s: {HOST} sent no bytes$")
+        self.assertRegex(timing["bound"]["text"], rf"^waiting 100 % of 4 min 0 s: {HOST} sent no bytes$")
 
     def test_answers(self) -> None:
         """
@@ -461,6 +484,51 @@ class RestartTests(RestartsCase):
         self.successResultOf(writing)
 
 
+class WaitTests(EngineTests):
+    """
+    What a transfer waits for while it runs, or because of another one.
+    """
+
+    def waits(self, kind: str, what: str, whom: str) -> Stage:
+        """
+        The stage of a job while a transfer's only attempt waits for a response.
+        """
+        timing = Timing()
+        timing.begin(self.clock)
+
+        async def attempt(_: ISource) -> None:
+            with waiting_for(what, whom):
+                # Nothing cancels it.
+                await Deferred()
+
+        manager = self.managed(self.slots, kind)
+        watcher = manager.request(
+            kind, lambda transfer: transfer.attempts(attempt), digest="a", source=ONE, turn=Turn("c", 0, 1, 0)
+        )
+        self.turn()
+        timing.note(watcher.transfer)
+        self.clock.advance(5)
+        timing.drop(watcher.transfer)
+        watcher.release()
+        self.turn()
+        (stage,) = timing.stages()
+        return stage
+
+    def test_requests(self) -> None:
+        """
+        Tokens, confirmations and mounts are the registry's, and helpers are helpers.
+        """
+        for kind, phase in (("download", "waiting"), ("upload", "waiting"), ("document", "resolving")):
+            for what, whom, cause in (
+                (TOKEN, "auth.example", Cause.REGISTRY),
+                (MOUNT, "one.example", Cause.REGISTRY),
+                (CONFIRMATION, "one.example", Cause.REGISTRY),
+                (HELPER, "docker-credential-x", Cause.HELPER),
+            ):
+                found = self.waits(kind, what, whom)
+                self.assertEqual((found.phase, found.cause, found.whom), (phase, cause, whom), (kind, what))
+
+
 class TimingTests(SynchronousTestCase):
     """
     The time without transfers.
@@ -471,23 +539,94 @@ class TimingTests(SynchronousTestCase):
         It counts from the beginning, as what the job does then.
         """
         clock, timing = Clock(), Timing()
-        timing.count(clock.seconds())
+        timing.count()
         clock.advance(5)
-        timing.begin(clock.seconds(), RESOLVING)
+        timing.begin(clock)
         clock.advance(2)
-        timing.begin(clock.seconds(), REGISTERING)
+        timing.rest(RESOLVING)
+        clock.advance(3)
+        timing.rest(REGISTERING)
         clock.advance(1)
-        timing.count(clock.seconds())
-        timing.count(clock.seconds())
-        self.assertEqual(timing.stages(), {RESOLVING: 2.0, REGISTERING: 1.0})
+        timing.count()
+        timing.count()
+        self.assertEqual(timing.stages(), {QUEUED: 2.0, RESOLVING: 3.0, REGISTERING: 1.0})
 
     def test_json(self) -> None:
         """
         It is the same after a restart.
         """
-        timing, again = Timing(), Timing()
-        timing.begin(0.0, RESOLVING)
-        timing.count(3.0)
+        clock, timing, again = Clock(), Timing(), Timing()
+        timing.begin(clock)
+        clock.advance(3)
+        timing.count()
         timing.moved["download", HOST] += 7
-        again.restore(timing.to_json(), 3.0)
+        again.restore(json.loads(json.dumps(timing.to_json())), 3.0)
         self.assertEqual((again.stages(), again.moved), (timing.stages(), timing.moved))
+
+
+class ImportTests(ImportCase):
+    """
+    Archives of clients.
+    """
+
+    def test_client(self) -> None:
+        """
+        An archive that comes slowly: its client.
+        """
+        data = tar(docker_save({"a:1": sample_image(1, size=100_000)}))
+        job_id = self.begin(size=len(data))
+        half = self.give(job_id, data[:50_000])
+        self.wait(60)
+        self.give(job_id, data[50_000:], half)
+        self.end_archive(job_id, len(data))
+        self.wait(1)
+        self.assert_done(job_id)
+        timing = self.job(job_id)["timing"]
+        self.assertEqual((timing["bytes_received"], timing["bytes_saved"]), (len(data), 0))
+        self.assertEqual(timing["bound"]["by"], "client")
+        self.assertRegex(timing["bound"]["text"], r"^moving \d+ % of 1 min 0 s: its client sent the archive$")
+
+
+class CopyTests(AfterwardsCase):
+    """
+    Copies, whose bytes come from one registry and go to another.
+    """
+
+    def test_both_ways(self) -> None:
+        """
+        The bytes of both ways are counted; what the target has is saved.
+        """
+        (blob,) = self.image()
+        self.registry.finish(blob)
+        first = self.copy()
+        self.wait(3)
+        self.assert_done(first)
+        second = self.copy()
+        self.wait(3)
+        size = self.job(first)["bytes_total"]
+        moved = [
+            (timing["bytes_received"], timing["bytes_sent"], timing["bytes_saved"])
+            for timing in (self.timing(first), self.timing(second))
+        ]
+        self.assertEqual(moved, [(size, size, 0), (0, 0, size)])
+
+    def test_slow_target(self) -> None:
+        """
+        The target is the one that is slow.
+        """
+        (blob,) = self.image()
+        self.registry.finish(blob)
+        self.other.uploads.stall(blob)
+        job_id = self.copy()
+        self.settle()
+        for _ in range(30):
+            self.other.uploads.feed(blob, 1_000)
+            self.wait(1)
+        self.other.uploads.finish(blob)
+        self.wait(2)
+        self.assert_done(job_id)
+        timing = self.timing(job_id)
+        self.assertEqual((timing["bound"]["by"], timing["bound"]["whom"]), ("line", OTHER))
+        self.assertRegex(
+            timing["bound"]["text"], rf"^moving \d+ % of 30 s: the line; {OTHER} took 3\.\d kB/s$"
+        )

@@ -171,7 +171,7 @@ class Job:
         """
         Add rows behind the present ones.
         """
-        self.timing.rest = CHECKING if self.kind == "verify" else REGISTERING
+        self.timing.rest(CHECKING if self.kind == "verify" else REGISTERING)
         for row in rows:
             of_blob = self._of_blob.setdefault(row.blob.digest, [])
             if of_blob:

@@ -74,7 +74,6 @@ class _Running:
     """
     A job that has not ended.
 
-    @ivar since: the clock's time at which it was added.
     @ivar end_lease: ends the job's lease on the store.
     @ivar reason: why the daemon ended it, if the daemon did.
     @ivar cancelled: whether a client has cancelled it.
@@ -87,7 +86,6 @@ class _Running:
 
     job: Job
     run: Callable[[], Awaitable[dict[str, str]]]
-    since: float
     work: Deferred[None] | None = None
     end_lease: Callable[[], None] | None = None
     reason: XferdError | None = None
@@ -288,8 +286,8 @@ class Runner(Observer):
         self._broker.job_changed(job)
 
     def _enter(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> _Running:
-        running = self._running[job.id] = _Running(job, run, self._clock.seconds())
-        job.timing.begin(running.since, QUEUED)
+        running = self._running[job.id] = _Running(job, run)
+        job.timing.begin(self._clock)
         self._by_number[job.number] = job
         self._clients[job.client] += 1
         return running
@@ -358,7 +356,7 @@ class Runner(Observer):
     def _begin(self, running: _Running) -> None:
         job = running.job
         job.state = "running"
-        job.timing.begin(self._clock.seconds(), _RESTS.get(job.kind, RESOLVING))
+        job.timing.rest(_RESTS.get(job.kind, RESOLVING))
         if job.started is None:
             job.started = self._wall_clock()
         if running.end_lease is None:
@@ -413,7 +411,7 @@ class Runner(Observer):
         Leave a job to the next daemon.
         """
         job, running.work, running.suspended = running.job, None, True
-        job.timing.begin(self._clock.seconds(), QUEUED)
+        job.timing.rest(QUEUED)
         job.state, job.held = "queued", JobWait(SUSPENDED, "restart", self._wall_clock())
         if job.upload_stream is not None:
             job.upload_stream.close(Interrupted(SUSPENDED))
@@ -443,7 +441,7 @@ class Runner(Observer):
                 }
                 for layer in job.earlier
             ]
-        job.timing.count(self._clock.seconds())
+        job.timing.count()
         received = None if job.upload_stream is None else job.upload_stream.offset
         return {
             **record,
@@ -527,7 +525,7 @@ class Runner(Observer):
         """
         job = self._by_number.get(turn.job)
         if job is not None:
-            job.timing.note(transfer, self._clock.seconds())
+            job.timing.note(transfer)
             if transfer.kind in _OVER_NETWORK:
                 job.waits_for(transfer.id)
             if transfer.kind == "document":
@@ -539,7 +537,7 @@ class Runner(Observer):
         """
         job = self._by_number.get(turn.job)
         if job is not None:
-            job.timing.drop(transfer, self._clock.seconds())
+            job.timing.drop(transfer)
             job.awaited.pop(transfer, None)
 
     def record_attempt(self, record: Mapping[str, Any], turns: Iterable[Turn]) -> None:

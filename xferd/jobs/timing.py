@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Final
 
 from attrs import astuple, frozen
+from twisted.internet.interfaces import IReactorTime
 
 from xferd.transfer.reason import Obstacle
 from xferd.transfer.transfer import Transfer
@@ -31,8 +32,10 @@ PHASES: Final = (
 )
 """The phases, in their usual order."""
 
-SILENT: Final = 3.0
-"""Seconds without a byte after which the time of a transfer that moves counts as silence."""
+
+MUTE: Final = 2.5
+"""Seconds without a byte after which the time of transfers that move counts as that of a mute
+host.  After three seconds, it is their own reason."""
 
 
 class Cause(Enum):
@@ -45,6 +48,7 @@ class Cause(Enum):
     @cvar LIMIT: the bandwidth limit.
     @cvar SLOTS: the number of transfers at the same time.
     @cvar HOST_SLOTS: that number for one host.
+    @cvar HELPER: a credential helper, which answers slowly.
     @cvar RATE_LIMIT: a host asked to wait, or its quota is low.
     @cvar FAILURES: attempts failed, and the next one had to wait.
     @cvar UNPACKING: the unpacking of layers.
@@ -62,6 +66,7 @@ class Cause(Enum):
     LIMIT = "limit"
     SLOTS = "slots"
     HOST_SLOTS = "host-slots"
+    HELPER = "helper"
     RATE_LIMIT = "rate-limit"
     FAILURES = "failures"
     UNPACKING = "unpacking"
@@ -82,11 +87,26 @@ _CAUSES: Final[Mapping[Obstacle, Cause]] = {
     Obstacle.QUEUE: Cause.SLOTS,
     Obstacle.BACK_OFF: Cause.FAILURES,
     Obstacle.FILE_DESCRIPTORS: Cause.DESCRIPTORS,
-}
-_MOVING_CAUSES: Final[Mapping[Obstacle, Cause]] = {
     Obstacle.BANDWIDTH: Cause.LIMIT,
     Obstacle.SILENCE: Cause.SILENCE,
+    Obstacle.TOKEN: Cause.REGISTRY,
+    Obstacle.CONFIRMATION: Cause.REGISTRY,
+    Obstacle.MOUNT: Cause.REGISTRY,
+    Obstacle.HELPER: Cause.HELPER,
+    Obstacle.WRITING: Cause.DISK,
 }
+_STILL: Final = frozenset(
+    {
+        Obstacle.SILENCE,
+        Obstacle.TOKEN,
+        Obstacle.CONFIRMATION,
+        Obstacle.MOUNT,
+        Obstacle.HELPER,
+        Obstacle.WRITING,
+        Obstacle.DISK,
+    }
+)
+"""Why no byte moves of a transfer that runs."""
 
 
 @frozen
@@ -96,7 +116,7 @@ class Stage:
 
     @ivar phase: one of L{PHASES}.
     @ivar kind: the kind of the transfers.
-    @ivar whom: a host, or empty.
+    @ivar whom: a host, a program or empty; for L{Cause.OTHER} the reason in words.
     @ivar number: the number of transfers that are permitted at the same time, or 0.
     """
 
@@ -116,6 +136,8 @@ RECEIVING: Final = Stage("moving", Cause.CLIENT)
 
 # The groups of transfers that a job has at the same time; the first that is not empty counts.
 _MOVING, _WAITING, _RESOLVING, _UNPACKING, _REGISTERING, _FOLLOWING = _GROUPS = range(6)
+_OVER = -1
+_PHASES = ("moving", "waiting", "resolving", "unpacking", "registering", "waiting")
 
 
 class Timing:
@@ -123,57 +145,55 @@ class Timing:
     The time of one job, kept as its transfers change: a change costs the same whatever
     the number of transfers.
 
-    Life cycle: made; L{begin}; then any of the others.  C{now} is always the clock's time.
+    Life cycle: made; L{begin}; then any of the others.
 
-    @ivar rest: the stage while no transfer is under way.
     @ivar moved: the bytes that moved while it watched their transfers, by the kind of
         the transfer and its host.
     """
 
     def __init__(self) -> None:
-        self.rest = QUEUED
         self.moved: Counter[tuple[str, str]] = Counter()
         self._seconds: defaultdict[Stage, float] = defaultdict(float)
-        self._counted: float | None = None
+        self._clock: IReactorTime | None = None
+        self._counted = 0.0
+        self._rest = QUEUED
         self._groups: tuple[dict[Transfer, None], ...] = tuple({} for _ in _GROUPS)
         self._known: dict[Transfer, tuple[int, int]] = {}
         self._leading: Transfer | None = None
         self._stage: Stage | None = None
 
-    def begin(self, now: float, rest: Stage) -> None:
+    def begin(self, clock: IReactorTime) -> None:
         """
-        Count from now on, or, if it counts already, as C{rest} what has no transfer.
-        """
-        self.count(now)
-        self._counted = now
-        self.rest = rest
+        Count from now on, as L{QUEUED}.
 
-    def note(self, transfer: Transfer, now: float) -> None:
+        @param clock: measures the time.
+        """
+        self._clock, self._counted = clock, clock.seconds()
+
+    def rest(self, stage: Stage) -> None:
+        """
+        From now on, be in this stage while no transfer is under way.  L{RECEIVING} also
+        counts while some are: they follow the archive.
+        """
+        self.count()
+        self._rest = stage
+
+    def note(self, transfer: Transfer) -> None:
         """
         Note the present state of a transfer that the job watches.
         """
-        self.count(now)
-        moved, group = transfer.bytes_moved, _group_of(transfer)
-        before, old = self._known.get(transfer, (moved, -1))
-        if moved > before:
-            source = transfer.source
-            self.moved[transfer.kind, "" if source is None else source.host] += moved - before
-        if group < 0:
-            self._forget(transfer)
-            return
-        self._known[transfer] = moved, group
-        if group != old:
-            if old >= 0:
-                self._groups[old].pop(transfer, None)
-            self._groups[group][transfer] = None
-        self._lead(transfer)
+        group = _group_of(transfer)
+        old, moved = self._count_moved(transfer, group)
+        if group != old or moved or transfer is self._leading:
+            self._place(transfer, old, group, moved)
 
-    def drop(self, transfer: Transfer, now: float) -> None:
+    def drop(self, transfer: Transfer) -> None:
         """
         Note that the job watches a transfer no more.
         """
-        self.count(now)
-        self._forget(transfer)
+        old, moved = self._count_moved(transfer, _OVER)
+        if old != _OVER:
+            self._place(transfer, old, _OVER, moved)
 
     def received(self, host: str, size: int) -> None:
         """
@@ -181,18 +201,19 @@ class Timing:
         """
         self.moved["download", host] += size
 
-    def count(self, now: float) -> None:
+    def count(self) -> None:
         """
         Add the time since the last call to the present stage.
         """
-        if self._counted is None:
+        if self._clock is None:
             return
+        now = self._clock.seconds()
         seconds, self._counted = now - self._counted, now
         if seconds <= 0:
             return
-        stage = self._stage or self.rest
-        if stage.cause is Cause.LINE and stage.phase == "moving" and seconds > SILENT:
-            stage = Stage("moving", Cause.SILENCE, stage.kind, stage.whom)
+        stage = self._rest if self._stage is None or self._rest is RECEIVING else self._stage
+        if stage.phase == "moving" and stage.cause is Cause.LINE and seconds >= MUTE:
+            stage = Stage("waiting", Cause.SILENCE, stage.kind, stage.whom)
         self._seconds[stage] += seconds
 
     def stages(self) -> dict[Stage, float]:
@@ -227,38 +248,76 @@ class Timing:
         if lost > 0:
             self._seconds[INTERRUPTED] += lost
 
-    def _forget(self, transfer: Transfer) -> None:
-        _, group = self._known.pop(transfer, (0, -1))
-        if group >= 0:
-            del self._groups[group][transfer]
-        self._lead(transfer)
+    def _count_moved(self, transfer: Transfer, group: int) -> tuple[int, bool]:
+        """
+        Count the bytes that have moved since the transfer was noted last.
 
-    def _lead(self, changed: Transfer | None) -> None:
+        @param group: its group now.
+        @return: its group then, L{_OVER} for one that is new; and whether some have.
         """
-        Choose the transfer whose stage is that of the job: of those that move, the one that
-        moved last; of others, the first.
+        moved = transfer.bytes_moved
+        before, old = self._known.get(transfer, (moved, _OVER))
+        if moved > before:
+            source = transfer.source
+            self.moved[transfer.kind, "" if source is None else source.host] += moved - before
+        if group == _OVER:
+            self._known.pop(transfer, None)
+        else:
+            self._known[transfer] = moved, group
+        return old, moved > before
+
+    def _place(self, transfer: Transfer, old: int, group: int, moved: bool) -> None:
         """
-        number, group = next(((n, group) for n, group in enumerate(self._groups) if group), (-1, {}))
-        leading = changed if number == _MOVING and changed in group else self._leading
-        if leading not in group:
-            leading = next(iter(group), None)
-        if leading is changed or leading is not self._leading:
-            self._leading, self._stage = leading, None if leading is None else _stage_of(leading, number)
+        Move a transfer from one group to another, and choose the one whose stage is that
+        of the job: of those that move, the one that moved last; of others, the first.
+
+        @param moved: whether bytes of it have moved.
+        """
+        if old not in (_OVER, group):
+            del self._groups[old][transfer]
+        if group != _OVER:
+            self._groups[group][transfer] = None
+        number = next((n for n, members in enumerate(self._groups) if members), _OVER)
+        if number == _OVER:
+            self.count()
+            self._leading = self._stage = None
+            return
+        members = self._groups[number]
+        leading = transfer if number == group == _MOVING else self._leading
+        if leading not in members:
+            leading = next(iter(members))
+        stage = self._stage
+        if leading is transfer or leading is not self._leading:
+            stage = _stage_of(leading, number)
+        if moved or stage != self._stage:
+            # Otherwise the time without a byte goes on.
+            self.count()
+        self._leading, self._stage = leading, stage
 
 
 def _group_of(transfer: Transfer) -> int:
     """
-    The group of a transfer; -1 if it is over.
+    The group of a transfer.
     """
     if transfer.over:
-        return -1
+        return _OVER
     if transfer.kind == "document":
         return _RESOLVING
-    if transfer.kind in ("download", "upload"):
-        return _MOVING if transfer.state == "running" else _WAITING
-    if transfer.state == "waiting":
-        return _FOLLOWING
-    return _UNPACKING if transfer.kind == "unpacking" else _REGISTERING
+    if transfer.kind not in ("download", "upload"):
+        if transfer.state == "waiting":
+            return _FOLLOWING
+        return _UNPACKING if transfer.kind == "unpacking" else _REGISTERING
+    if transfer.state == "running":
+        return _WAITING if _is_whole(transfer) or transfer.reason().obstacle in _STILL else _MOVING
+    # The upload of a blob that arrives.
+    return _FOLLOWING if transfer.state == "waiting" and transfer.kind == "upload" else _WAITING
+
+
+def _is_whole(transfer: Transfer) -> bool:
+    """
+    Whether all bytes are here, or were sent.
+    """
+    return bool(transfer.bytes_total) and transfer.bytes_done >= (transfer.bytes_total or 0)
 
 
 def _stage_of(transfer: Transfer, group: int) -> Stage | None:
@@ -266,41 +325,38 @@ def _stage_of(transfer: Transfer, group: int) -> Stage | None:
     The stage of a transfer; L{None} if it waits for another one.
     """
     kind, source, reason = transfer.kind, transfer.source, transfer.reason()
-    whom = "" if source is None else source.host
-    if group == _MOVING:
-        if transfer.bytes_total is not None and 0 < transfer.bytes_total <= transfer.bytes_done:
-            return (
-                Stage("moving", Cause.REGISTRY, kind, whom)
-                if kind == "upload"
-                else Stage("moving", Cause.DISK)
-            )
-        if not whom:
-            return Stage("moving", Cause.CLIENT, kind)
-        cause = _MOVING_CAUSES.get(reason.obstacle, Cause.LINE)
-        return Stage("moving", cause, kind, "" if cause is Cause.LIMIT else whom)
-    phase = {_RESOLVING: "resolving", _UNPACKING: "unpacking", _REGISTERING: "registering"}.get(
-        group, "waiting"
-    )
-    if transfer.state == "running":
-        running = {_RESOLVING: Cause.REGISTRY, _UNPACKING: Cause.UNPACKING}.get(group, Cause.DISK)
-        return Stage(phase, running, kind, whom)
+    whom = reason.whom or ("" if source is None else source.host)
     cause = _CAUSES.get(reason.obstacle, Cause.OTHER)
-    if group == _FOLLOWING and cause is Cause.OTHER:
-        return None
-    if group == _UNPACKING and cause is Cause.SLOTS:
-        return Stage(phase, Cause.UNPACKING, kind)
-    number = 0
-    if (
-        cause is Cause.FAILURES
-        and source is not None
-        and getattr(transfer.trouble(source), "retry_after", None)
-    ):
-        cause = Cause.RATE_LIMIT
+    if group == _MOVING:
+        if cause is Cause.LIMIT:
+            return Stage("moving", Cause.LIMIT, kind)
+        return Stage("moving", Cause.LINE, kind, whom) if whom else Stage("moving", Cause.CLIENT, kind)
+    phase = _PHASES[group]
+    if transfer.state == "running" and cause is not Cause.FULL_DISK:
+        if group == _UNPACKING:
+            return Stage(phase, Cause.UNPACKING)
+        if group == _REGISTERING:
+            return Stage(phase, Cause.DISK)
+        if group == _RESOLVING and cause is not Cause.HELPER:
+            cause = Cause.REGISTRY
+        elif reason.obstacle not in _STILL:
+            # All bytes are here, or were sent.
+            cause = Cause.REGISTRY if kind == "upload" else Cause.DISK
+    if cause is Cause.FAILURES and source is not None:
+        # A registry that asked to wait limits requests, whatever its status.
+        asked = getattr(transfer.trouble(source), "retry_after", None)
+        cause = Cause.RATE_LIMIT if asked else cause
     match cause:
+        case Cause.OTHER if group == _FOLLOWING:
+            return None
+        case Cause.OTHER:
+            return Stage(phase, cause, kind, reason.detail)
+        case Cause.SLOTS if group == _UNPACKING:
+            return Stage(phase, Cause.UNPACKING)
         case Cause.SLOTS:
-            whom, number = "", transfer.slot_limit
+            return Stage(phase, cause, kind, "", transfer.slot_limit)
         case Cause.HOST_SLOTS:
-            number = reason.number
-        case Cause.FULL_DISK | Cause.DESCRIPTORS:
-            whom = ""
-    return Stage(phase, cause, kind, whom, number)
+            return Stage(phase, cause, kind, whom, reason.number)
+        case Cause.DISK | Cause.FULL_DISK | Cause.DESCRIPTORS:
+            return Stage(phase, cause)
+    return Stage(phase, cause, kind, whom)

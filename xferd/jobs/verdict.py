@@ -77,7 +77,7 @@ def _bound(timing: Timing, whole: float, rates: Callable[[], Mapping[str, float]
     cause, text = _explain(timing, stage, rates)
     return {
         "by": cause.value,
-        "whom": stage.whom,
+        "whom": "" if cause is Cause.OTHER else stage.whom,
         "phase": stage.phase,
         "seconds": round(seconds, 3),
         "share": round(seconds / whole, 3),
@@ -95,8 +95,6 @@ def _explain(timing: Timing, stage: Stage, rates: Callable[[], Mapping[str, floa
             return _line(timing, stage, rates)
         case Cause.LINE:
             text = f"the line to {whom} is too slow for more at a time"
-        case Cause.REGISTRY if stage.phase == "moving":
-            text = f"{whom} had all bytes, and had not confirmed them"
         case Cause.REGISTRY:
             text = f"{whom} took long to answer"
         case Cause.SILENCE:
@@ -131,8 +129,10 @@ def _explain(timing: Timing, stage: Stage, rates: Callable[[], Mapping[str, floa
             text = "it had to wait before it could begin"
         case Cause.RESTART:
             text = "the daemon was restarted"
+        case Cause.HELPER:
+            text = f"{whom} took long to answer"
         case _:
-            text = "see the attempts"
+            text = whom or "see the attempts"
     return stage.cause, text
 
 
