@@ -4,6 +4,8 @@ Tests for L{xferd.jobs.blobs.relay}.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +16,7 @@ from tests.jobs.isolation.case import ANN, BOB
 from xferd.credentials import Credentials
 from xferd.errors import BlobUnknown, ConnectionFailed, TooManyRequests
 from xferd.interfaces.registry import IContent
+from xferd.jobs.blobs.growth import Growth
 from xferd.jobs.blobs.reader import PATIENCE, BlobReader
 from xferd.jobs.blobs.relay import RelayedBlob
 from xferd.names import Digest, Repository
@@ -221,8 +224,8 @@ class RelayTests(RelayCase):
 
     def test_slow(self) -> None:
         """
-        While the blob does not arrive, no slot for uploads is held after a second, and
-        the row says why; the request goes on.
+        While the blob does not arrive, no slot for uploads is held, and the row and the
+        job's verdict say why; the request goes on.
         """
         self.registry.stall(self.layer.digest)
         job_id = self.copy()
@@ -231,10 +234,15 @@ class RelayTests(RelayCase):
         self.assertEqual((slots["small_upload"]["in_use"], slots["small_download"]["in_use"]), (0, 1))
         (row,) = [row for row in self.job(job_id)["layers"] if row["digest"] == str(self.layer.digest)]
         self.assertEqual((row["state"], row["why"]), ("waiting", "waiting for the bytes of its download"))
+        download = self.transfer("download", self.layer.digest)
+        self.assertEqual((download["state"], download["jobs"]), ("running", [job_id]))
         self.registry.finish(self.layer.digest)
         self.settle()
         self.assert_done(job_id)
         self.assertEqual(self.gets(self.layer.digest), 1)
+        job = self.job(job_id)
+        self.assertEqual(job["timing"]["bytes_received"], job["bytes_total"])
+        self.assertEqual(job["timing"]["bound"]["whom"], HOST)
         self.assert_idle()
 
     def test_cancelled_while_slow(self) -> None:
@@ -398,8 +406,8 @@ class FailingRelayTests(RelayCase):
         self.assert_done(job_id)
         self.assert_copied()
         self.assertEqual(self.gets(self.layer.digest), 2)
-        attempts = [a.sent for a in self.other.uploads.attempts if a.digest == self.layer.digest]
-        self.assertEqual(attempts, [self.layer.descriptor.size])
+        uploads = [a.sent for a in self.other.uploads.attempts if a.digest == self.layer.digest and a.sent]
+        self.assertEqual(uploads, [self.layer.descriptor.size])
         self.assert_idle()
 
     def begin(self) -> str:
@@ -417,6 +425,16 @@ class FailingRelayTests(RelayCase):
         """
         job_id = self.begin()
         self.registry.feed(self.layer.digest, 1_000)
+        self.registry.fail(self.layer.digest)
+        self.settle()
+        self.assert_replaced(job_id)
+
+    def test_breaks_late(self) -> None:
+        """
+        So is one that breaks when a download shares it already.
+        """
+        job_id = self.begin()
+        self.wait(3)
         self.registry.fail(self.layer.digest)
         self.settle()
         self.assert_replaced(job_id)
@@ -539,14 +557,14 @@ class RelayedBlobTests(SynchronousTestCase):
         self.dropped: list[object] = []
         self.fetches: list[Deferred[bytes]] = []
         self.received: list[int] = []
-        self.limited = False
+        self.downloads = 0
+        self.growth = Growth()
         self.blob = RelayedBlob(
             Blob.of("text/plain", self.data).descriptor,
             self._fetch,
             self._download,
             self.received.append,
             clock=self.clock,
-            slowed=lambda: self.limited,
         )
 
     def _fetch(self) -> Deferred[bytes]:
@@ -554,7 +572,10 @@ class RelayedBlobTests(SynchronousTestCase):
         return self.fetches[-1]
 
     def _download(self) -> BlobReader:
-        raise AssertionError("it is not downloaded")
+        self.downloads += 1
+        return BlobReader(
+            Blob.of("text/plain", self.data).descriptor, self.growth, lambda: None, clock=self.clock
+        )
 
     def test_interface(self) -> None:
         """
@@ -601,31 +622,36 @@ class RelayedBlobTests(SynchronousTestCase):
 
     def test_late(self) -> None:
         """
-        After a second the wait ends with a reason, and says when to come back.
+        After a second the blob is left to a download, which ends the wait as it ends its
+        own; the request goes on, so that the download can share it.
         """
         waiting = self.blob.ready(0, 9)
         self.clock.advance(PATIENCE)
-        postponed = self.failureResultOf(waiting, Postponed).value
-        assert isinstance(postponed, Postponed)
-        self.assertNoResult(postponed.ready)
+        self.assertEqual((self.downloads, self.dropped), (1, []))
+        self.clock.advance(PATIENCE)
+        self.failureResultOf(waiting, Postponed)
         self.fetches[0].callback(self.data)
-        self.successResultOf(postponed.ready)
+        self.assertEqual(self.received, [])
+        path = self.mktemp()
+        Path(path).write_bytes(self.data)
+        self.growth.sealed(path, len(self.data))
         self.assertEqual(self.successResultOf(self.blob.ready(0, 9)), 9)
+        self.assertEqual(self.successResultOf(self.blob.read(4, 9)), b"bytes")
+        self.blob.rest()
+        self.blob.close()
+        self.assertEqual((self.downloads, len(self.fetches)), (1, 1))
 
-    def test_slowed(self) -> None:
+    def test_closed_late(self) -> None:
         """
-        Time of the daemon's own limit does not count.
+        Closing then drops the request as well.
         """
-        self.limited = True
         waiting = self.blob.ready(0, 9)
-        for _ in range(5):
-            self.clock.advance(PATIENCE)
-            self.assertNoResult(waiting)
-        self.limited = False
         self.clock.advance(PATIENCE)
-        ready = self.failureResultOf(waiting, Postponed).value.ready
-        ready.cancel()
-        self.failureResultOf(ready, CancelledError)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.blob.close()
+        self.assertEqual(self.dropped, self.fetches)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_closed(self) -> None:
         """

@@ -282,14 +282,7 @@ class DownloadManager:
                 return None
             return self._relay.begin(key("blob", blob.digest, scope), blob, source, turn)
 
-        return RelayedBlob(
-            blob,
-            fetch,
-            download,
-            received,
-            clock=self._downloads.clock,
-            slowed=lambda: self._bandwidth.binding,
-        )
+        return RelayedBlob(blob, fetch, download, received, clock=self._downloads.clock)
 
     def brought(self, digest: Digest) -> None:
         """
@@ -317,6 +310,7 @@ class DownloadManager:
             data = blob.data
             if data is None:
                 data = await self._relay.joined(key("blob", blob.digest, scope))
+                transfer.report(moved=0 if data is None else len(data))
             if data is not None:
                 await retry_while_full(space, lambda: blobs.put(blob.digest, data), transfer.wait_for_disk)
             else:

@@ -6,9 +6,9 @@ A file and a transfer of its own cost several times as much as the few bytes of 
 a blob.  It is requested when its upload needs the first byte, holds a slot for
 downloads meanwhile, and is verified before a byte of it is sent.
 
-Everything else is left to a download into the store, which has retries and other
-sources: when no slot is free within a second, when another job downloads the blob, or when
-the request fails.
+Everything else is left to a download into the store, which has retries, other sources and
+reasons to show: when no slot is free, or no bytes arrive, within a second, when another job
+downloads the blob, or when the request fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from xferd.jobs.blobs.reader import PATIENCE, BlobReader
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.single_flight import SingleFlight
-from xferd.transfer.attempts import Postponed
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.slot_request import SlotRequest
@@ -171,8 +170,9 @@ class RelayedBlob:
     """
     A small blob for an upload: the bytes in memory, or those of a download.
 
-    States: I{made}; I{arriving}, from the first C{ready} or C{read} on; I{here}; or
-    I{downloaded}, by a L{BlobReader}; closed.
+    States: I{made}; I{arriving}, from the first C{ready} or C{read} on; then I{here}, or
+    I{downloaded} by a L{BlobReader}; closed.  A blob that has not arrived within a second is
+    downloaded: the download shares the request, and shows what the job waits for.
     """
 
     def __init__(
@@ -183,48 +183,36 @@ class RelayedBlob:
         received: Callable[[int], None],
         *,
         clock: IReactorTime,
-        slowed: Callable[[], bool],
     ) -> None:
         """
         @param fetch: fetches the blob into memory, see L{Relay.begin}.
         @param download: opens the blob in the store, or its download.
-        @param received: called with the blob's size when its bytes are here.
-        @param slowed: returns whether the bandwidth limit slows downloads.
+        @param received: called with the blob's size when its bytes are in memory.
         """
         self.size = blob.size
         self._fetch = fetch
         self._download = download
         self._received = received
         self._clock = clock
-        self._slowed = slowed
         self._data: bytes | None = None
         self._reader: BlobReader | None = None
         self._arriving: Deferred[bytes] | None = None
         self._waits: list[Deferred[None]] = []
 
     def ready(self, offset: int, size: int, least: int = 1) -> Deferred[int]:
-        """
-        See L{IContent.ready}.
-
-        @raise Postponed: the bytes did not arrive within a second.  Time of the
-            daemon's own bandwidth limit does not count.
-        """
         self._begin()
-        if self._data is not None:
-            return succeed(min(size, self.size - offset))
         if self._reader is not None:
             return self._reader.ready(offset, size, least)
+        if self._data is not None:
+            return succeed(min(size, self.size - offset))
         return Deferred.fromCoroutine(self._ready(offset, size, least))
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
-        """
-        See L{IContent.read}.
-        """
         self._begin()
-        if self._data is not None:
-            return succeed(self._data[offset : offset + most])
         if self._reader is not None:
             return self._reader.read(offset, most)
+        if self._data is not None:
+            return succeed(self._data[offset : offset + most])
         return Deferred.fromCoroutine(self._read(offset, most))
 
     def rest(self) -> None:
@@ -236,7 +224,7 @@ class RelayedBlob:
 
     def close(self) -> None:
         """
-        Release the bytes, and the request or the download.  Idempotent.
+        Release the bytes, the request and the download.  Idempotent.
         """
         self._data = None
         arriving, self._arriving = self._arriving, None
@@ -256,37 +244,44 @@ class RelayedBlob:
             _ = arriving.addCallbacks(self._arrived, self._failed)
 
     def _arrived(self, data: bytes) -> None:
-        self._data = data
-        self._received(self.size)
-        self._settle()
+        self._arriving = None
+        if self._reader is None:
+            self._data = data
+            self._received(self.size)
+            self._wake()
 
     def _failed(self, _: Failure) -> None:
         """
         Leave the blob to a download, unless this is the end.
         """
         if self._arriving is not None:
-            self._reader = self._download()
-            self._settle()
+            self._arriving = None
+            self._leave()
 
-    def _settle(self) -> None:
-        self._arriving = None
+    def _leave(self) -> None:
+        """
+        Leave the blob to a download.  The request goes on until this is closed, so that
+        the download can share it.
+        """
+        if self._reader is None:
+            self._reader = self._download()
+            self._wake()
+
+    def _wake(self) -> None:
         while self._waits:
             self._waits.pop(0).callback(None)
 
     async def _ready(self, offset: int, size: int, least: int) -> int:
-        while self._arriving is not None:
-            wait = self._wait()
-            patience = self._clock.callLater(PATIENCE, self._late, wait)
-            try:
-                await wait
-            finally:
-                if patience.active():
-                    patience.cancel()
+        patience = self._clock.callLater(PATIENCE, self._leave)
+        try:
+            await self._wait()
+        finally:
+            if patience.active():
+                patience.cancel()
         return await self.ready(offset, size, least)
 
     async def _read(self, offset: int, most: int) -> bytes:
-        while self._arriving is not None:
-            await self._wait()
+        await self._wait()
         return await self.read(offset, most)
 
     def _wait(self) -> Deferred[None]:
@@ -296,13 +291,3 @@ class RelayedBlob:
         wait: Deferred[None] = Deferred(self._waits.remove)
         self._waits.append(wait)
         return wait
-
-    def _late(self, wait: Deferred[None]) -> None:
-        """
-        A request has waited for long enough, unless only we ourselves slow the bytes.
-        """
-        self._waits.remove(wait)
-        if self._slowed():
-            wait.callback(None)
-        else:
-            wait.errback(Postponed("waiting for the bytes of its download", self._wait()))
