@@ -38,7 +38,7 @@ class BoardTests(SynchronousTestCase):
             ("job", job(id="j3", bytes_total=0)),
             ("job", job("queued", id="j2", bytes_total=0)),
             ("job", job(bytes_done=12_000_000)),
-            ("transfer", transfer(2, state="queued", rate=0, why="slot 4 of 3", jobs=[])),
+            ("transfer", transfer(2, state="queued", rate=0, why="slot 4 of 3", jobs=["j0"])),
             ("transfer", transfer(5, state="running", rate=0, why="no bytes for 12 s", jobs=["j3"])),
             ("transfer", transfer(1, watchers=3)),
             ("transfer", transfer(3, kind="upload", rate=500_000.0, jobs=["j2"])),
@@ -97,6 +97,18 @@ class BoardTests(SynchronousTestCase):
                 self.assertGreater(begun, 0)
                 shown = sum(why.format(n) in text for n in (*range(1000, 1009), *range(2000, 2030)))
                 self.assertEqual(shown, begun, (width, height))
+
+    def test_released(self) -> None:
+        """
+        A transfer that its last job has released is gone, also before its own work has ended.
+        """
+        board = self.board(("job", job()), ("transfer", transfer(1)))
+        self.assertIn("t1", "\n".join(board.lines(120, 24)))
+        board.update(
+            Event("transfer", transfer(1, state="waiting", why="waiting for its download", jobs=[]), False)
+        )
+        self.assertNotIn("t1", "\n".join(board.lines(120, 24)))
+        self.assertIn("0 transfers", board.lines(120, 24)[0])
 
     def test_filtered(self) -> None:
         """

@@ -82,7 +82,8 @@ class Board:
         if event.kind == "begin":
             self._jobs, self._transfers = {}, {}
         elif event.kind == "transfer":
-            if event.data.get("state") in ENDED:
+            # One that no job waits for any more has no later event.
+            if event.data.get("state") in ENDED or not event.data.get("jobs"):
                 self._transfers.pop(key, None)
             else:
                 self._transfers[key] = event.data

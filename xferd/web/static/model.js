@@ -50,7 +50,8 @@ export class Model {
       this.layers.get(data.job)[data.index] = data;
     } else if (kind === "transfer") {
       this.#touch(data.jobs ?? []);
-      if (MOVING.has(data.state)) this.transfers.set(data.id, data);
+      // One that no job waits for any more has no later event.
+      if (MOVING.has(data.state) && data.jobs?.length) this.transfers.set(data.id, data);
       else this.transfers.delete(data.id);
     } else if (kind === "image") {
       if (data.removed) this.images.delete(data.reference);
