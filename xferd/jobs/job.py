@@ -5,7 +5,7 @@ A job: one client's request, with its state, its layers and its result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from attrs import define, field
@@ -37,7 +37,7 @@ MAX_TRANSFERS = 1000
 
 _IN_FULL = frozenset({"layers", "transfers"})
 _LOOKED_AT: Final = 100
-"""The number of rows, of those that may change, among which a job's reason is looked for."""
+"""The number of rows, from the first one that may change, among which a reason is looked for."""
 
 _ADDED: Final[Mapping[str, Any]] = {
     "findings": [],
@@ -241,11 +241,12 @@ class Job:
         if own is not None:
             return own.explain()
         first: Row | None = None
-        for row in self._open_rows():
+        for row in self._first_rows():
             part = row.explaining
-            if part is None:
+            if part is None or part.over:
                 continue
-            if not part.reason().hinders:
+            # In its other states a transfer waits.
+            if part.state == "running" and not part.reason().hinders:
                 return NOTHING
             first = first or row
         if first is not None:
@@ -259,7 +260,7 @@ class Job:
         own = self._own()
         found = [] if own is None else [own.explain()]
         found += map(explain, self.awaited)
-        found += (row.explain() for row in self._open_rows())
+        found += (row.explain() for row in self._first_rows() if row.is_open)
         return list(filter(_is_wait, found))
 
     def _own(self) -> JobWait | None:
@@ -268,14 +269,14 @@ class Job:
         """
         return self.held or (self.requests[-1] if self.requests else None)
 
-    def _open_rows(self) -> Iterator[Row]:
+    def _first_rows(self) -> Sequence[Row]:
         """
-        The first rows that may change.
+        The first rows, from the first one that may change.
         """
         rows = self._rows
         while self._first_open < len(rows) and not rows[self._first_open].is_open:
             self._first_open += 1
-        return (row for row in rows[self._first_open : self._first_open + _LOOKED_AT] if row.is_open)
+        return rows[self._first_open : self._first_open + _LOOKED_AT]
 
     def to_json(self) -> JobJSON:
         """
