@@ -200,7 +200,7 @@ def sample_layer(
     @param seed: equal seeds give equal layers.
     """
     chance = Random(f"xferd {seed}")  # noqa: S311 - sample data, no secret
-    builder = LayerBuilder(compression, docker=docker).directory("data").directory(f"data/{seed}")
+    builder = LayerBuilder(compression, docker=docker, level=1).directory("data").directory(f"data/{seed}")
     left, number = size, 0
     while left > 0:
         length = min(left, max(1, size // 4))

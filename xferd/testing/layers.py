@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, cast
+from typing import Any, BinaryIO, Final, Protocol, cast
 
 from attrs import field, frozen
+from isal import isal_zlib
 from zstandard import ZstdCompressor
 
 from xferd.names import Digest
@@ -146,7 +147,9 @@ def _compressor(compression: str, level: int) -> _Compressor:
     if compression == "tar":
         return _Plain()
     if compression == "gzip":
-        return zlib.compressobj(level, zlib.DEFLATED, 31)
+        # ISA-L takes a fifteenth of the time of zlib for bytes that cannot be compressed.
+        library: Any = isal_zlib if level == 1 else zlib
+        return cast("_Compressor", library.compressobj(level, zlib.DEFLATED, 31))
     return ZstdCompressor(level=level).compressobj()
 
 
