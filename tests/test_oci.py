@@ -6,7 +6,7 @@ import json
 from base64 import b64encode
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis.strategies import dictionaries, lists, none, one_of, recursive, sampled_from, text
 from hypothesis.strategies import integers as whole
 from twisted.trial.unittest import SynchronousTestCase
@@ -360,8 +360,6 @@ class DocumentTests(SynchronousTestCase):
             made = Document(OCI_MANIFEST, data, Digest.of(data))
             self.assertRaises(BadDocument, parse_document, made)
 
-    # A busy machine generates values slowly; the test is of their content.
-    @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(
         recursive(
             one_of(none(), whole(), text(max_size=5), sampled_from([OCI_MANIFEST, OCI_INDEX, 2])),
