@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from xferd._version import __version__
@@ -43,6 +45,13 @@ html_js_files = ["scroll.js"]
 html_copy_source = False
 html_show_sphinx = False
 
+# The installed manual: the same pages, see packaging/deb.
+man_pages = [
+    ("xferctl", "xferctl", "pull, push and copy container images through xferd", "", 1),
+    ("xferd", "xferd", "the daemon that moves container images, and its snapshotter", "", 8),
+    ("configuration", "xferd.toml", "settings of xferd", "", 5),
+]
+
 
 def correct(_app: Any, _page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
     """
@@ -57,8 +66,19 @@ def correct(_app: Any, _page: str, _template: str, context: dict[str, Any], _tre
         )
 
 
+def unlink(app: Any, doctree: nodes.document, _page: str) -> None:
+    """
+    Emphasize the names of other pages in manual pages, which have no links.
+    """
+    if app.builder.format == "man":
+        for link in list(doctree.findall(nodes.reference)):
+            if "://" not in link.get("refuri", ""):
+                link.replace_self(nodes.emphasis("", "", *link.children))
+
+
 def setup(app: Any) -> None:
     """
     Connect to Sphinx.
     """
     app.connect("html-page-context", correct)
+    app.connect("doctree-resolved", unlink)

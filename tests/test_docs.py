@@ -483,10 +483,11 @@ class CommandLineTests(SynchronousTestCase):
         """
         All options of a program are on the page, and no others.
         """
-        text = page("commands")
+        name = "xferctl" if program.startswith("xferctl") else "xferd"
+        text = page(name)
         _, found, rest = text.partition(f".. program:: {program}\n")
         self.assertTrue(
-            found, f"docs/commands.rst has no section '{program}'; add one, with '.. program:: {program}'"
+            found, f"docs/{name}.rst has no section '{program}'; add one, with '.. program:: {program}'"
         )
         section = rest.partition(".. program:: ")[0]
         listed = {
@@ -495,9 +496,9 @@ class CommandLineTests(SynchronousTestCase):
             for part in line.split(", ")
         }
         for option in sorted(wanted - listed):
-            self.fail(f"docs/commands.rst lacks {option} of '{program}': add '.. option:: {option}'")
+            self.fail(f"docs/{name}.rst lacks {option} of '{program}': add '.. option:: {option}'")
         for option in sorted(listed - wanted):
-            self.fail(f"docs/commands.rst has {option}, which '{program}' does not accept")
+            self.fail(f"docs/{name}.rst has {option}, which '{program}' does not accept")
 
     def test_common(self) -> None:
         """
@@ -522,8 +523,8 @@ class CommandLineTests(SynchronousTestCase):
         """
         The page has no command that was removed.
         """
-        for name in re.findall(r"^\.\. program:: xferctl (\S+)$", page("commands"), re.MULTILINE):
-            self.assertIn(name, MODULES, f"docs/commands.rst has 'xferctl {name}', which is not a command")
+        for name in re.findall(r"^\.\. program:: xferctl (\S+)$", page("xferctl"), re.MULTILINE):
+            self.assertIn(name, MODULES, f"docs/xferctl.rst has 'xferctl {name}', which is not a command")
 
     def test_in_guide(self) -> None:
         """
