@@ -17,9 +17,9 @@ from attrs import asdict, evolve
 from twisted.application.service import MultiService, Service
 from twisted.application.strports import service as listening_service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IProtocolFactory, IReactorThreads
+from twisted.internet.interfaces import IProtocolFactory, IReactorFDSet, IReactorThreads
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.threadpool import ThreadPool
@@ -35,6 +35,7 @@ from xferd.engines.engines import Engines, make_engines
 from xferd.engines.former import FormerEngines
 from xferd.errors import ConfigError, XferdError
 from xferd.hosts.memory import HostMemory
+from xferd.inherited_sockets import InheritedListener, inherited_socket
 from xferd.interfaces.engines import EngineContext
 from xferd.interfaces.reactor import IReactor, WallClock
 from xferd.interfaces.registry import IKeychain
@@ -123,7 +124,11 @@ class Daemon(Service):
         self._manager = ServiceManager({}) if manager is None else manager
         self._tokens = config.read_tokens()
         listeners = [parse_endpoint(d) for d in config.listen]
-        if config.socket:
+        inherited = inherited_socket(config.socket)
+        self._creates_socket = bool(config.socket) and inherited is None
+        if inherited is not None:
+            listeners.append(parse_endpoint(f"systemd:UNIX:index={inherited}"))
+        elif config.socket:
             path = quoteStringArgument(config.socket)
             listeners.append(parse_endpoint(f"unix:address={path}:mode=600"))
         served = [parse_endpoint(description, "--registry") for description in config.registry.listen]
@@ -273,7 +278,15 @@ class Daemon(Service):
                     tls.protocol = TLSMemoryBIOProtocol
                 factory = tls
             try:
-                child = listening_service(listener.plain or listener.description, factory, reactor=reactor)
+                if listener.description.startswith("systemd:"):
+                    endpoint = serverFromString(reactor, listener.description)
+                    child: Service = InheritedListener(
+                        cast("AdoptedStreamServerEndpoint", endpoint), factory, cast("IReactorFDSet", reactor)
+                    )
+                else:
+                    child = listening_service(
+                        listener.plain or listener.description, factory, reactor=reactor
+                    )
             except LookupError as e:
                 if not listener.description.startswith("systemd:"):
                     raise ConfigError(f"{listener.description!r} is not an endpoint: {e}") from e
@@ -322,13 +335,13 @@ class Daemon(Service):
         raise_limit()
         try:
             self.store.open()
-            if self._config.socket:
+            if self._creates_socket:
                 make_directory(self._config.socket)
             for each in self._sockets:
                 self._claim(each)
             self._make_token()
             self.listening.privilegedStartService()
-            if self._config.socket:
+            if self._creates_socket:
                 open_to_group(self._config.socket)
         except XferdError as e:
             raise StartFailed(f"xferd: {e}") from e

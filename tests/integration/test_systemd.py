@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import stat
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
@@ -101,27 +102,71 @@ class SystemdTests(TestCase):
         self.assertIn("another xferd", str(caught.exception))
         self.assertRaises(BlockingIOError, manager.recv, 4096)
 
-    async def test_socket_activation(self) -> None:
+    async def activated(self, path: Path, *options: str) -> Xferd:
         """
-        The daemon serves the socket that it inherits, for every user who may
-        connect to it.
+        Start a daemon that inherits a listening socket, the same one each time.
+
+        @param path: of the socket.
         """
-        listener = self.listen("given", socket.SOCK_STREAM)
-        listener.listen()
+        if not path.exists():
+            self.listener = self.listen(path.name, socket.SOCK_STREAM)
+            self.listener.listen()
+            path.chmod(0o640)
         daemon = Xferd(
             reactor,
             str(self.place / "x"),
-            "--socket",
-            "",
-            "--listen",
-            "systemd:UNIX:name=xferd.socket",
+            *options,
             # Only the process itself knows its ID.
             before=["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"],
         )
         daemon.environment |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "xferd.socket"}
-        daemon.descriptors[3] = listener.fileno()
+        daemon.descriptors[3] = self.listener.fileno()
         await self.start(daemon)
-        daemon.url = f"unix:{self.place / 'given'}"
+        daemon.url = f"unix:{path}"
+        return daemon
+
+    async def test_socket_activation(self) -> None:
+        """
+        The daemon serves the socket that it inherits, for every user who may
+        connect to it.  Its mode stays: Twisted would let all users connect.
+        """
+        options = ("--socket", "", "--listen", "systemd:UNIX:name=xferd.socket")
+        daemon = await self.activated(self.place / "given", *options)
+        self.assertEqual(await daemon.show("images"), [])
+        self.assertEqual(stat.S_IMODE((self.place / "given").stat().st_mode), 0o640)
+
+    async def test_own_socket(self) -> None:
+        """
+        It does so without options if the socket has the path of its own one, and leaves the
+        mode and the file as they are.
+        """
+        path = self.place / "given"
+        daemon = await self.activated(path, "--socket", str(path))
+        self.assertEqual(await daemon.show("images"), [])
+        self.assertFalse((self.place / "given.lock").exists())
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o640)
+        await daemon.stop()
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o640)
+
+    async def test_next_daemon(self) -> None:
+        """
+        A connection to the socket waits for the next daemon.
+        """
+        path = self.place / "given"
+        await (await self.activated(path, "--socket", str(path))).stop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            await self.activated(path, "--socket", str(path))
+            client.settimeout(PATIENCE)
+            self.assertRegex(client.recv(100), rb"^HTTP/1\.[01] 200 ")
+
+    async def test_other_socket(self) -> None:
+        """
+        A socket with another path is left to the endpoints that name it.
+        """
+        daemon = await self.activated(self.place / "given")
+        daemon.url = f"unix:{daemon.socket}"
         self.assertEqual(await daemon.show("images"), [])
 
     async def test_registry(self) -> None:
