@@ -82,5 +82,5 @@ def wheel(session: nox.Session) -> None:
     """
     The wheel, in an empty environment.
     """
-    session.install("twine", "pip")
+    session.install("build", "twine", "pip")
     session.run(".ci/step", "wheel", external=True)
