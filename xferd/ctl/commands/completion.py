@@ -49,7 +49,8 @@ _xferctl() {
     found=(${(f)"$(xferctl completion zsh -- "${(@)words[2,CURRENT]}" 2>/dev/null)"})
     if (( $#found )); then compadd -a found; else _files; fi
 }
-compdef _xferctl xferctl
+# As a file of $fpath, this is the function itself.
+if [[ $funcstack[1] == _xferctl ]]; then _xferctl; else compdef _xferctl xferctl; fi
 """,
     "fish": """\
 complete -c xferctl -a '(xferctl completion fish -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
