@@ -262,7 +262,7 @@ class EndedTests(PageCase):
                 ".attempt", rf"^\d+:\d+:\d+.* try {number} {blob.hex[:12]} download .*DIGEST_MISMATCH "
             )
             self.assertIn(f"{self.registry.host}/team/app", read)
-            self.assertRegex(read, r" B in [0-9.]+ s ")
+            self.assertRegex(read, r" 201 kB in [0-9.]+ s ")
         await self.browser.reads(".tried", "^[0-9]+ attempts$")
         await self.browser.reads(".attempt", "document .* done$")
         await self.browser.click("#ended-jobs .fold")
