@@ -58,6 +58,12 @@ class Tmux:
         """
         return await self._run("capture-pane", "-p", "-t", f"={window}:")
 
+    async def press(self, window: str, *keys: str) -> None:
+        """
+        Press keys: characters, or names as C{Down} and C{C-c}.
+        """
+        await self._run("send-keys", "-t", f"={window}:", *keys)
+
     async def quit(self) -> None:
         """
         End the server and what runs in its terminals.
