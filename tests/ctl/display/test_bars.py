@@ -6,6 +6,7 @@ Tests for L{xferd.ctl.display.bars}.
 from __future__ import annotations
 
 import os
+import termios
 from io import StringIO
 
 from rich.console import Console
@@ -247,6 +248,22 @@ class BarsTests(SynchronousTestCase):
             play(Bars(terminal.file), one_push())
         self.assertIn("4/4 blobs", terminal.shown())
         self.assertEqual(terminal.shown().splitlines()[-1], f"{TARGET}@{DIGEST}")
+
+    def test_mode(self) -> None:
+        """
+        While bars are drawn, Ctrl-C discards no output; the terminal's mode is then as before.
+        """
+        with Terminal() as terminal:
+            modes = []
+
+            def note() -> None:
+                modes.append(termios.tcgetattr(terminal.file)[3] & termios.NOFLSH)
+
+            note()
+            with Bars(terminal.file):
+                note()
+            note()
+        self.assertEqual(modes, [0, termios.NOFLSH, 0])
 
     def test_copy(self) -> None:
         """

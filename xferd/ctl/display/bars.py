@@ -8,6 +8,7 @@ imported only where bars are drawn.
 
 from __future__ import annotations
 
+import termios
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from xferd.ctl.columns import wrapped
 from xferd.ctl.display.progress import ProgressDisplay
+from xferd.ctl.display.screen import Mode
 from xferd.ctl.text import amount, clock, counted, cut, cut_reference, plural, size
 
 if TYPE_CHECKING:
@@ -170,6 +172,9 @@ class Picture:
         @param transient: whether the picture disappears when it is left.
         """
         self._console = console
+        # At Ctrl-C the terminal would discard a part of the picture that it has not read yet,
+        # and the next one would be drawn at another place (termios(3), "NOFLSH").
+        self._mode = Mode(console.file, add=termios.NOFLSH)
         # rich draws in a thread of its own.
         self._lock = Lock()
         self._rows: dict[int, Row] = {}
@@ -184,6 +189,7 @@ class Picture:
         )
 
     def __enter__(self) -> Picture:
+        self._mode.__enter__()
         self._live.start()
         return self
 
@@ -195,6 +201,7 @@ class Picture:
                 self._rows = {index: row.interrupted() for index, row in self._rows.items()}
                 self._totals = {name: row.interrupted() for name, row in self._totals.items()}
         self._live.stop()
+        self._mode.__exit__(None, None, None)
 
     def show(self, progress: Progress) -> None:
         """

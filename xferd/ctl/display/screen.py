@@ -9,7 +9,7 @@ import os
 import re
 import select
 import termios
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import IO, TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,28 +74,48 @@ class Screen:
         self._stdout.flush()
 
 
-class Keys:
+class Mode:
     """
-    The keys that are pressed, from entering to leaving.  Without a terminal there are none.
+    Changes the mode of a terminal, from entering to leaving.  Without a terminal it does
+    nothing.
     """
 
-    def __init__(self, stdin: TextIO | None) -> None:
-        self._fd = stdin.fileno() if stdin is not None and stdin.isatty() else None
+    def __init__(self, file: IO[str] | None, *, add: int = 0, remove: int = 0) -> None:
+        """
+        @param add: local modes of C{termios} to add.
+        @param remove: local modes of C{termios} to remove.
+        """
+        self.fd = file.fileno() if file is not None and file.isatty() else None
+        self._add = add
+        self._remove = remove
 
-    def __enter__(self) -> Keys:
-        if self._fd is not None:
-            self._before = termios.tcgetattr(self._fd)
-            mode = termios.tcgetattr(self._fd)
-            # Each key at once, without echo; Ctrl-C stays a signal.
-            mode[3] &= ~(termios.ICANON | termios.ECHO)
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, mode)
+    def __enter__(self) -> Mode:
+        if self.fd is not None:
+            self._before = termios.tcgetattr(self.fd)
+            mode = termios.tcgetattr(self.fd)
+            mode[3] = mode[3] & ~self._remove | self._add
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, mode)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._fd is not None:
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+        if self.fd is not None:
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, self._before)
+
+
+class Keys(Mode):
+    """
+    The keys that are pressed, from entering to leaving.  Without a terminal there are none.
+    """
+
+    def __init__(self, stdin: TextIO | None) -> None:
+        # Each key at once, without echo; Ctrl-C stays a signal.
+        super().__init__(stdin, remove=termios.ICANON | termios.ECHO)
+
+    def __enter__(self) -> Keys:
+        super().__enter__()
+        return self
 
     def wait(self, seconds: float) -> list[str]:
         """
@@ -104,13 +124,13 @@ class Keys:
         @return: the keys that were pressed: characters, C{up}, C{down}, C{enter},
             C{escape} and C{backspace}.
         """
-        ready, _, _ = select.select([] if self._fd is None else [self._fd], [], [], seconds)
-        if not ready or self._fd is None:
+        ready, _, _ = select.select([] if self.fd is None else [self.fd], [], [], seconds)
+        if not ready or self.fd is None:
             return []
-        pressed = os.read(self._fd, 1024)
+        pressed = os.read(self.fd, 1024)
         if not pressed:
             # The terminal is gone; its SIGHUP ends the command.
-            self._fd = None
+            self.fd = None
         return list(read_keys(pressed.decode("utf-8", "replace")))
 
 
