@@ -171,8 +171,8 @@ class ScrubTests(VerifyCase):
             removing = self.store.images.remove(image.reference)
             self.settle()
             self.successResultOf(removing)
-        self.damage(self.layer)
-        self.store.integrity.damage[self.image.diff_ids[0]] = [Damage("f", "is missing")]
+        for diff_id in self.image.diff_ids:
+            self.store.integrity.damage[diff_id] = [Damage("f", "is missing")]
         self.next_pass()
         self.assertEqual(self.found, [None])
         self.stop(scrub)
