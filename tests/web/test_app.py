@@ -488,16 +488,21 @@ class StoreTests(SynchronousTestCase):
             b'{"without": ["alpine"]}',
             b'{"dry_run": true, "without": "alpine"}',
             b'{"dry_run": true, "without": [""]}',
+            json.dumps({"dry_run": True, "without": ["a"] * 101}).encode(),
         ):
             self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 400, body)
         body = b'{"dry_run": true, "without": ["alpine", "a/b:1"]}'
         self.assertEqual(self.world.ask("POST", "/api/v1/gc", body).status, 200)
         self.assertEqual(self.world.jobs.image_admin.without, ["alpine", "a/b:1"])
+        many = json.dumps(
+            {"dry_run": True, "without": [f"registry.example.com/team/{n:0100}" for n in range(100)]}
+        )
+        self.assertEqual(self.world.ask("POST", "/api/v1/gc", many.encode()).status, 200)
         self.assertEqual(self.world.ask("POST", "/api/v1/gc", b"{}", {"Content-Type": None}).status, 415)
         self.world.ask("POST", "/api/v1/gc", b'{"partials": true}')
         self.assertEqual(
             self.world.jobs.image_admin.collected,
-            [(False, False), (True, False), (True, False), (False, True)],
+            [(False, False), (True, False), (True, False), (True, False), (False, True)],
         )
 
     def test_image_for_a_platform(self) -> None:

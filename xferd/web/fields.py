@@ -22,7 +22,8 @@ Schema = Mapping[str, Any]
 MAX_REFERENCE: Final = 512
 """The longest reference, in characters: a repository, a tag and a digest fit."""
 
-MAX_REFERENCES: Final = 1000
+MAX_REFERENCES: Final = 100
+"""The most references in one request, which fit into its body."""
 MAX_TAG: Final = 128
 MAX_TAGS: Final = 100
 MAX_PLATFORM: Final = 64
