@@ -224,7 +224,7 @@ class _Round:
         kills = [kill for kill in self._kills if kill.victim in ENDS]
         answers = lives([(kill.log, kill.answered) for kill in kills], self._work.source.log)
         told = []
-        for kill, again in zip(kills, moved_twice(answers), strict=True):
+        for kill, again in zip(kills, moved_twice(answers, self._work.documents), strict=True):
             queues = kill.queues
             twice, most = max(0, again - queues.unsent), queues.streams * STEP + queues.received
             if twice > most:

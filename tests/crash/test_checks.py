@@ -111,6 +111,14 @@ class MovedTwiceTests(SynchronousTestCase):
             moved_twice([[get("a", 100), get("a", 9, "bytes=60-")], [get("a", 40, "bytes=69-")]]), [0]
         )
 
+    def test_documents(self) -> None:
+        """
+        A config does not count.
+        """
+        log = [[get("a", 100), get("c", 50)], [get("a", 100), get("c", 50)]]
+        self.assertEqual(moved_twice(log), [150])
+        self.assertEqual(moved_twice(log, {"c"}), [100])
+
     def test_too_late(self) -> None:
         """
         The answers to requests that were under way at a kill are no daemon's: the next daemon, which

@@ -6,7 +6,7 @@ kill.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,13 @@ def _buffered(transport: Any) -> int:
     return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
 
 
-def moved_twice(lives: Sequence[Sequence[Exchange]]) -> list[int]:
+def moved_twice(lives: Sequence[Sequence[Exchange]], documents: Collection[str] = ()) -> list[int]:
     """
     Count the bytes of blobs that were sent again.
 
     @param lives: the answers that each daemon got.
+    @param documents: the digests of configs, which do not count: a daemon has them in memory until they
+        are whole.
     @return: for each kill between two of them, those that the killed daemon had been sent.
     """
     twice = [0] * (len(lives) - 1)
@@ -100,6 +102,8 @@ def moved_twice(lives: Sequence[Sequence[Exchange]]) -> list[int]:
     last: dict[str, int] = {}
     for number, life in enumerate(lives):
         for path, spans in _spans(life).items():
+            if path.rpartition("/")[2] in documents:
+                continue
             earlier = known.get(path, [])
             if path in last:
                 both = (min(stop, b) - max(start, a) for start, stop in spans for a, b in earlier)

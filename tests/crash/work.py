@@ -40,6 +40,7 @@ class Work:
     @ivar others: docker-registries, to be stopped in the end.
     @ivar links: files that have to have these digests in the end.
     @ivar removed: references that are removed, by requests that end with the daemon.
+    @ivar documents: the digests of the configs of the source's images.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Work:
     others: list[DockerRegistry] = field(factory=list)
     links: dict[Path, str] = field(factory=dict)
     removed: set[str] = field(factory=set)
+    documents: set[str] = field(factory=set)
 
     @property
     def seed(self) -> str:
@@ -68,6 +70,7 @@ class Work:
         @return: its reference.
         """
         self.source.add(image, name, "1")
+        self.documents.add(str(image.config.digest))
         reference = f"{self.source.host}/{name}:1"
         self.images.add(reference)
         return reference

@@ -146,7 +146,9 @@ class WaitingTests(EachSignal, RestartCase):
         output, errors, status = await pulling
         self.assertEqual((errors, status), ("", 0))
         lines = output.splitlines()
-        self.assertEqual(len([line for line in lines if "waiting up to 60 s for its restart" in line]), 1)
+        # A slow start is reported again, with the time for which nothing has changed.
+        said = [line for line in lines if line.endswith("waiting up to 60 s for its restart")]
+        self.assertEqual(len(said), 1, output)
         self.assertIn(reference, lines[-1])
         job = await self.state(job_id, "done", "failed")
         self.assertEqual((job["state"], job["restart"]), ("done", "rejoin"))

@@ -236,8 +236,8 @@ class Invariants:
             if number > settings.streams + daemon.mirrored[digest]:
                 yield f"{number} requests for {digest} run at once"
             twice = (settings.streams - 1) * (gets[digest] - 1) * PIECE
-            # Each part between gaps is proved.
-            twice += daemon.mirrored[digest] * settings.streams * PROOF
+            # Each part between gaps is proved, for the client and for the store.
+            twice += 2 * daemon.mirrored[digest] * settings.streams * PROOF
             if moved[digest] > size[digest] + twice and not daemon.loses and digest not in daemon.spoiled:
                 yield f"{moved[digest]} bytes of {digest} were fetched, of {size[digest]}"
         for digest in gets:
