@@ -150,6 +150,8 @@ class FigureTests(JobsCase):
         self.assertEqual((figures.jobs, figures.transfers), ({}, {}))
         self.assertEqual((figures.fetched, figures.sent, figures.delivered), ({HOST: size}, {}, size))
         self.assertEqual(figures.retries, {"CONNECTION_FAILED": 1})
+        self.assertEqual(figures.failures, {(HOST, "CONNECTION_FAILED"): 1})
+        self.assertEqual(set(figures.waiting.values()), {0})
         self.assertEqual(figures.slots["download"], {"limit": 3, "in_use": 0, "queued": 0})
         buckets, _ = figures.waits["download"]
         self.assertEqual(buckets[-1], ("+Inf", 3))
@@ -167,3 +169,19 @@ class FigureTests(JobsCase):
         self.assertEqual(figures.transfers["download", "running"], 2)
         self.assertEqual(figures.workers_busy, self.unpacker.busy)
         self.registry.gate.release("open")
+
+    def test_waiting(self) -> None:
+        """
+        Transfers that wait are counted by reason.  A cancelled attempt is no failure.
+        """
+        self.jobs.change_limits({"downloads": 1})
+        self.add(sample_image(3))
+        self.registry.gate.hold("open")
+        job = self.pull()
+        self.settle()
+        waiting = {reason: count for reason, count in self.jobs.figures().waiting.items() if count}
+        self.assertEqual(waiting["queue"], self.jobs.figures().transfers["download", "queued"])
+        self.jobs.cancel(job)
+        self.settle()
+        self.registry.gate.release("open")
+        self.assertEqual(self.jobs.figures().failures, {})

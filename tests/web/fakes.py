@@ -122,6 +122,8 @@ FIGURES = Figures(
     phases={("pull", "moving"): 188.5},
     bounds={("pull", "line"): 1},
     saved={"pull": 300},
+    failures={("r.example", "TIMED_OUT"): 8, ("t.example", "BLOB_UNKNOWN"): 9},
+    waiting={"queue": 3, "pause": 0},
 )
 
 

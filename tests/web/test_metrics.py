@@ -22,7 +22,7 @@ from xferd.interfaces.transfer import HostAccount
 from xferd.testing.fake_engine import FakeEngine
 from xferd.testing.fake_fleet import FakeFleet
 from xferd.transfer.pauses import Pauses
-from xferd.web.metrics import MAX_HOSTS, METRICS
+from xferd.web.metrics import CODES, MAX_HOSTS, METRICS
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -107,6 +107,7 @@ class MetricsTests(SynchronousTestCase):
             ("xferd_start_time_seconds", {}, 1767312000),
             ("xferd_jobs", {"kind": "pull", "state": "running"}, 2),
             ("xferd_jobs_ended_total", {"kind": "push", "state": "done"}, 3),
+            ("xferd_jobs_ended_total", {"kind": "pull", "state": "failed"}, 0),
             ("xferd_jobs_resumed_total", {"kind": "pull"}, 6),
             ("xferd_jobs_interrupted_total", {"kind": "push"}, 7),
             ("xferd_transfers", {"kind": "download", "state": "queued"}, 4),
@@ -114,6 +115,9 @@ class MetricsTests(SynchronousTestCase):
             ("xferd_transfer_bytes_total", {"direction": "out", "host": "s.example"}, 500),
             ("xferd_delivered_bytes_total", {}, 2000),
             ("xferd_retries_total", {"reason": "TIMED_OUT"}, 2),
+            ("xferd_failures_total", {"host": "r.example", "code": "TIMED_OUT"}, 8),
+            ("xferd_transfers_waiting", {"reason": "queue"}, 3),
+            ("xferd_transfers_waiting", {"reason": "pause"}, 0),
             ("xferd_slots", {"kind": "download"}, 3),
             ("xferd_slots_in_use", {"kind": "download"}, 1),
             ("xferd_slots_waiting", {"kind": "download"}, 0),
@@ -132,10 +136,52 @@ class MetricsTests(SynchronousTestCase):
             ("xferd_images", {}, 0),
             ("xferd_store_bytes", {"part": "trees"}, 30),
             ("xferd_event_streams", {}, 0),
+            ("xferd_reactor_lag_seconds_count", {}, 0),
+            ("xferd_gc_seconds_count", {"generation": "2"}, 0),
         ]:
             self.assertEqual(self.value(samples, name, **labels), value, name)
         self.assertGreater(self.value(samples, "xferd_disk_size_bytes"), 0)
         self.assertGreater(self.value(samples, "process_resident_memory_bytes"), 0)
+
+    def test_failures(self) -> None:
+        """
+        Failures are counted from zero: a host that has moved bytes has each usual code, and each
+        code that another host has failed with.
+        """
+        samples = self.scrape()
+        for host in ("r.example", "s.example", "t.example"):
+            for code in (*CODES, "BLOB_UNKNOWN"):
+                wanted = self.world.jobs.numbers.failures.get((host, code), 0)
+                self.assertEqual(self.value(samples, "xferd_failures_total", host=host, code=code), wanted)
+
+    def test_many_failures(self) -> None:
+        """
+        The hosts without a label of their own share one.
+        """
+        failures = {(f"h{n}", "TIMED_OUT"): 1 for n in range(MAX_HOSTS + 5)}
+        self.world.jobs.numbers = evolve(FIGURES, fetched={}, sent={}, failures=failures)
+        samples = self.scrape()
+        name = "xferd_failures_total"
+        self.assertEqual(self.value(samples, name, host="other", code="TIMED_OUT"), 5)
+        self.assertEqual([n for n, _ in samples].count(name), (MAX_HOSTS + 1) * len(CODES))
+
+    def test_requests(self) -> None:
+        """
+        Requests are counted by what admits them.
+        """
+        self.world = World(trusted=False, token="t")
+        bearer = {"Authorization": "Bearer t"}
+        self.assertEqual(self.world.ask("GET", "/healthz").status, 200)
+        self.assertEqual(self.world.ask("GET", "/api/v1/jobs").status, 401)
+        self.world.ask("GET", "/metrics", None, bearer)
+        answer = self.world.ask("GET", "/metrics", None, bearer)
+        counts = {
+            line.split('"')[1]: float(line.split()[-1])
+            for line in answer.body.decode().splitlines()
+            if line.startswith("xferd_requests_total{")
+        }
+        # Those until the last one, which is counted, too.
+        self.assertEqual(counts, {"connection": 0, "token": 2, "browser": 0, "open": 1, "refused": 1})
 
     def test_engines(self) -> None:
         """

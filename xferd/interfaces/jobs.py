@@ -173,6 +173,8 @@ class Figures:
     @ivar phases: their seconds by kind and phase.
     @ivar bounds: jobs since the start by kind and by what bounded them.
     @ivar saved: bytes that jobs since the start did not have to move, by kind.
+    @ivar failures: failed attempts since the start, by host and code of the error.
+    @ivar waiting: present transfers that are kept from moving at full speed, by the reason.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -193,6 +195,8 @@ class Figures:
     phases: Mapping[tuple[str, str], float] = field(factory=dict)
     bounds: Mapping[tuple[str, str], int] = field(factory=dict)
     saved: Mapping[str, int] = field(factory=dict)
+    failures: Mapping[tuple[str, str], int] = field(factory=dict)
+    waiting: Mapping[str, int] = field(factory=dict)
 
 
 class IUploadStream(Interface):

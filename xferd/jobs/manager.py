@@ -508,6 +508,8 @@ class Jobs:
             sent=dict(self._uploads.sent),
             delivered=self._runner.delivered,
             retries=self._transfers.retries(),
+            failures=self._transfers.failures(),
+            waiting=self._transfers.waiting(),
             slots=self._transfers.slot_counts(),
             waits=self._transfers.slot_waits(),
             workers_busy=self._unpacker.busy,

@@ -33,6 +33,7 @@ from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import Observer, TransferManager
 from xferd.transfer.pauses import Pauses
+from xferd.transfer.reason import Obstacle
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
 from xferd.transfer.transfer import Transfer
@@ -48,6 +49,9 @@ PASSING_AT_ONCE = 8
 
 BOUNDED = RetryPolicy(attempts=2, base=0.25, cap=0.25, patience=0.0)
 """The retries for such a client, which can use another registry."""
+
+_WAITS = tuple(each for each in Obstacle if each not in (Obstacle.NONE, Obstacle.FAILURE))
+"""What keeps a transfer from moving at full speed."""
 
 SMALL_BLOB = 1024 * 1024
 """Blobs of fewer bytes do not wait behind larger ones."""
@@ -184,6 +188,19 @@ class Transfers:
         The attempts after which another one was made, by the code of the error.
         """
         return sum((manager.retries for manager in self._managers), Counter())
+
+    def failures(self) -> Counter[tuple[str, str]]:
+        """
+        The failed attempts, by host and code of the error.
+        """
+        return sum((manager.failures for manager in self._managers), Counter())
+
+    def waiting(self) -> dict[str, int]:
+        """
+        The transfers that are kept from moving at full speed, by the reason; 0 for the others.
+        """
+        counts = Counter(each.reason().obstacle for each in self if not each.over)
+        return {obstacle.value: counts[obstacle] for obstacle in _WAITS}
 
     def slot_counts(self) -> dict[str, SlotsJSON]:
         """

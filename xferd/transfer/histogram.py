@@ -6,6 +6,7 @@ A histogram of durations.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -20,19 +21,23 @@ class Histogram:
     @ivar total: the sum of all, in seconds.
     """
 
-    def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS) + 1)
+    def __init__(self, bounds: Sequence[float] = BOUNDS) -> None:
+        """
+        @param bounds: the upper bounds of the buckets, in seconds, rising.
+        """
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
         """
         Add one duration.
         """
-        self._counts[bisect_left(BOUNDS, seconds)] += 1
+        self._counts[bisect_left(self._bounds, seconds)] += 1
         self.total += seconds
 
     def buckets(self) -> list[tuple[str, int]]:
         """
-        The cumulative counts, for each of L{BOUNDS} and C{+Inf}.
+        The cumulative counts, for each bound and C{+Inf}.
         """
-        return list(zip([*map(str, BOUNDS), "+Inf"], accumulate(self._counts), strict=True))
+        return list(zip([*map(str, self._bounds), "+Inf"], accumulate(self._counts), strict=True))

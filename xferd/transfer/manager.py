@@ -120,6 +120,7 @@ class TransferManager(Owner[Transfer]):
             policy=lambda: self.retry,
         )
         self.retries: Counter[str] = Counter()
+        self.failures: Counter[tuple[str, str]] = Counter()
         self._on_attempt = on_attempt
         self._observer = observer
         self._use = use
@@ -258,8 +259,11 @@ class TransferManager(Owner[Transfer]):
             self._begin_successor(transfer)
 
     def attempted(self, record: Mapping[str, Any], turns: Iterable[Turn], *, again: bool) -> None:
+        code = record["code"]
+        if code not in (None, "CANCELLED"):
+            self.failures[record["source"].partition("/")[0], code] += 1
         if again:
-            self.retries[record["code"]] += 1
+            self.retries[code] += 1
         if self._on_attempt is not None:
             try:
                 self._on_attempt(record, turns)

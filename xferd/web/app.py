@@ -7,6 +7,7 @@ One class has all routes, as Klein wants it, which makes the module long.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,7 @@ from xferd.web.pagination import IMAGES, REPOSITORIES, TRANSFERS
 from xferd.web.registry_auth import read_login, registry_auth
 from xferd.web.request import client_name, header, read_limit_changes, read_platform
 from xferd.web.responses import respond, respond_failure
+from xferd.web.runtime import Runtime
 from xferd.web.site import MAX_BODY, WebSite, admitted, owner_of
 from xferd.web.static_files import StaticFiles
 
@@ -148,7 +150,9 @@ class Web:
         self._memory = memory
         self._engines = engines
         self._fleet = fleet
-        self._metrics = Metrics()
+        self._runtime = Runtime(clock)
+        self._metrics = Metrics(self._runtime)
+        self._accesses: Counter[str] = Counter()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)
         self._connections = ClientLimits(connections)
@@ -166,6 +170,7 @@ class Web:
             hosts=self._hosts,
             page_login=self._page_login,
             public_metrics=self._public_metrics,
+            accesses=self._accesses,
         )
 
         def largest(request: HTTPRequest) -> int:
@@ -175,10 +180,11 @@ class Web:
 
     def start(self) -> Deferred[None]:
         """
-        Read the idempotency keys of earlier daemons.  The store is open.
+        Read the idempotency keys of earlier daemons, and begin to measure.  The store is open.
 
         @raise StoreError: the journal cannot be read.
         """
+        self._runtime.start()
         return Deferred.fromCoroutine(self._replays.start())
 
     def stop(self) -> Deferred[None]:
@@ -188,6 +194,7 @@ class Web:
         @return: fires when the last one has ended, within L{GRACE} seconds
             and a turn of the reactor.
         """
+        self._runtime.stop()
         return self._events.stop()
 
     # --------------------------------------------------------------- jobs
@@ -524,10 +531,9 @@ class Web:
         """
         Show the metrics.
         """
-        streams, version, started = len(self._events), self._version, self._started
-        scene = scene_of(
-            self._jobs, self._store, self._memory, self._engines, self._fleet, version, started, streams
-        )
+        counts = len(self._events), dict(self._accesses)
+        own = self._version, self._started
+        scene = scene_of(self._jobs, self._store, self._memory, self._engines, self._fleet, *own, *counts)
         text = self._metrics.text(await scene)
         request.setHeader(b"content-type", MEDIA_TYPE)
         request.setHeader(b"content-length", b"%d" % len(text))

@@ -11,6 +11,7 @@ against cross-site request forgery.  Browsers send no bearer token unasked.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
 from twisted.internet.address import UNIXAddress
@@ -42,6 +43,8 @@ _OPEN = re.compile(rb"/|/enter|/healthz|/readyz|/static/.*")
 
 _METRICS = b"/metrics"
 
+ACCESSES: Final = ("connection", "token", "browser", "open", "refused")
+"""What admits a request: its connection, a token, a browser's login, or the path, which needs no right."""
 
 _ARCHIVES = b"/api/v1/archives/"
 """Paths of which a GET makes the daemon work."""
@@ -71,6 +74,7 @@ class Guard(Resource):
         hosts: Set[str],
         page_login: PageLogin,
         public_metrics: bool = False,
+        accesses: Counter[str] | None = None,
     ) -> None:
         """
         @param tokens: the tokens of clients whose connection is not trusted.
@@ -78,8 +82,10 @@ class Guard(Resource):
             port.
         @param page_login: the cookies of browsers.
         @param public_metrics: whether the metrics need no right.
+        @param accesses: counts the requests, by one of L{ACCESSES}.
         """
         super().__init__()
+        self._accesses = Counter[str]() if accesses is None else accesses
         self._guarded = guarded
         self._tokens = tokens
         self._page_login = page_login
@@ -93,8 +99,9 @@ class Guard(Resource):
         for name, value in SECURITY_HEADERS.items():
             request.setHeader(name, value)
         try:
-            self._check(request)
+            self._accesses[self._check(request)] += 1
         except HTTPException as refusal:
+            self._accesses["refused"] += 1
             self._log.debug(
                 "refused {method} {path} from {peer}: {reason}",
                 method=shown(request.method),
@@ -116,25 +123,29 @@ class Guard(Resource):
         """
         return _is_trusted(request) or self._shown(request) is Right.ACT
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request) -> str:
         """
+        @return: what admits the request, one of L{ACCESSES}.
         @raise HTTPException: the request is refused.
         """
         check_path(request)
-        right = self._shown(request)
+        right, access = self._shown(request), "token"
         if right is Right.NONE:
             host = self._host(request)
             if _needed(request) is Right.ACT:
                 _check_origin(request, host)
-            if _is_trusted(request) or self._page_login.admits(request, host):
-                right = Right.ACT
+            if _is_trusted(request):
+                right, access = Right.ACT, "connection"
+            elif self._page_login.admits(request, host):
+                right, access = Right.ACT, "browser"
         if self._is_open(request):
-            return
+            return "open" if right is Right.NONE else access
         if right is Right.NONE:
             request.setHeader(b"www-authenticate", b'Bearer realm="xferd"')
             raise Unauthorized("this needs the daemon's token: Authorization: Bearer TOKEN")
         if right < _needed(request):
             raise Forbidden("this token is read_only and permits no changes")
+        return access
 
     def _is_open(self, request: Request) -> bool:
         """

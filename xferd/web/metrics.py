@@ -24,7 +24,10 @@ from prometheus_client.registry import Collector
 
 from xferd.errors import StoreError
 from xferd.interfaces.hosts import Availability
+from xferd.jobs.job import ENDED
 from xferd.web.disk_status import DiskJSON, disk_status
+from xferd.web.guard import ACCESSES
+from xferd.web.job_request import KINDS_OF_JOBS
 
 if TYPE_CHECKING:
     from xferd.interfaces.engines import EngineFigures, IEngines
@@ -33,12 +36,25 @@ if TYPE_CHECKING:
     from xferd.interfaces.jobs import Figures, IJobs
     from xferd.interfaces.mirror import UpstreamFigures
     from xferd.interfaces.store import IStore
+    from xferd.web.runtime import Runtime
 
 MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """The text format, which every version of Prometheus reads."""
 
 MAX_HOSTS: Final = 100
 """How many registries have a label of their own; the others share C{other}."""
+
+CODES: Final = (
+    "CONNECTION_FAILED",
+    "TIMED_OUT",
+    "TRUNCATED",
+    "TOOMANYREQUESTS",
+    "DENIED",
+    "REGISTRY_ERROR",
+    "REGISTRY_UNAVAILABLE",
+    "DIGEST_MISMATCH",
+)
+"""The codes of failures that are counted from zero for each host."""
 
 METRICS: Final[Mapping[str, str]] = {
     "xferd_build_info": "The version, as a label; the value is 1.",
@@ -60,6 +76,8 @@ METRICS: Final[Mapping[str, str]] = {
     "and damage that they have found and replaced.",
     "xferd_verified_bytes_total": "Bytes that verifications have checked.",
     "xferd_retries_total": "Failed attempts that were retried, by error code.",
+    "xferd_failures_total": "Failed attempts, by host and error code.",
+    "xferd_transfers_waiting": "Transfers that are kept from moving at full speed, by reason.",
     "xferd_slots": "Size of each slot pool, by kind.",
     "xferd_slots_in_use": "Transfers that hold a slot, by kind.",
     "xferd_slots_waiting": "Transfers that wait for a slot, by kind.",
@@ -72,6 +90,9 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_disk_free_bytes": "Free bytes on the store's disk.",
     "xferd_disk_size_bytes": "Size of the store's disk, in bytes.",
     "xferd_event_streams": "Open event streams.",
+    "xferd_requests_total": "Requests of the API and the page, by what admitted them.",
+    "xferd_reactor_lag_seconds": "How much later than due a timer ran, measured once a second.",
+    "xferd_gc_seconds": "Duration of Python's garbage collections, by generation.",
     "xferd_mirror_answers_total": "Manifests and blobs for clients of the registry, by upstream and result.",
     "xferd_mirror_bytes_total": "Bytes of mirrored blobs, sent to clients and fetched from the upstream.",
     "xferd_quota_remaining": "Requests that a registry still permits an account, by its last response.",
@@ -102,6 +123,7 @@ class Scene:
     @ivar hosts: what is known of registries.
     @ivar engines: the counters of engines, by their kind and their name.
     @ivar fleet: the counters of this node, or L{None} without a fleet.
+    @ivar accesses: requests since the start, by one of L{ACCESSES}.
     """
 
     version: str
@@ -115,6 +137,7 @@ class Scene:
     hosts: Sequence[KnownHost]
     engines: Mapping[tuple[str, str], EngineFigures]
     fleet: FleetCounts | None
+    accesses: Mapping[str, int]
 
 
 async def scene_of(
@@ -126,12 +149,14 @@ async def scene_of(
     version: str,
     started: str,
     streams: int,
+    accesses: Mapping[str, int],
 ) -> Scene:
     """
     The values at present.
 
     @param started: when the daemon started, RFC 3339.
     @param streams: the number of open event streams.
+    @param accesses: requests since the start, by one of L{ACCESSES}.
     """
     try:
         usage = await store.usage()
@@ -150,6 +175,7 @@ async def scene_of(
         hosts=memory.hosts(),
         engines=engines.figures(),
         fleet=None if fleet is None else fleet.counts(),
+        accesses=accesses,
     )
 
 
@@ -158,7 +184,8 @@ class Metrics:
     The metrics of one daemon, without any global registry.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._hosts: dict[str, None] = {}
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
@@ -179,7 +206,8 @@ class Metrics:
         yield _gauge("xferd_build_info", [((scene.version,), 1)], "version")
         yield _gauge("xferd_start_time_seconds", [((), scene.started)])
         yield _gauge("xferd_jobs", figures.jobs.items(), "kind", "state")
-        yield _counter("xferd_jobs_ended_total", figures.ended.items(), "kind", "state")
+        ended = {(kind, state): 0 for kind in KINDS_OF_JOBS for state in sorted(ENDED)} | dict(figures.ended)
+        yield _counter("xferd_jobs_ended_total", ended.items(), "kind", "state")
         yield _gauge("xferd_transfers", figures.transfers.items(), "kind", "state")
         moved = [
             ((direction, host), count)
@@ -189,7 +217,7 @@ class Metrics:
         for name, counts in (("resumed", figures.resumed), ("interrupted", figures.interrupted)):
             by_kind = [((kind,), count) for kind, count in counts.items()]
             yield _counter(f"xferd_jobs_{name}_total", by_kind, "kind")
-        yield _histogram("xferd_job_seconds", figures.durations)
+        yield _histogram("xferd_job_seconds", figures.durations, "kind")
         yield _counter("xferd_phase_seconds_total", figures.phases.items(), "kind", "phase")
         yield _counter("xferd_jobs_bound_total", figures.bounds.items(), "kind", "by")
         yield _counter("xferd_saved_bytes_total", [((kind,), n) for kind, n in figures.saved.items()], "kind")
@@ -197,6 +225,9 @@ class Metrics:
         yield _counter("xferd_delivered_bytes_total", [((), figures.delivered)])
         retries = [((reason,), count) for reason, count in figures.retries.items()]
         yield _counter("xferd_retries_total", retries, "reason")
+        yield _counter("xferd_failures_total", self._failures(figures).items(), "host", "code")
+        waiting = [((reason,), count) for reason, count in figures.waiting.items()]
+        yield _gauge("xferd_transfers_waiting", waiting, "reason")
         checked = figures.checked
         kinds = ("blobs", "trees", "damaged", "healed")
         yield _counter("xferd_verified_total", [((kind,), checked.get(kind, 0)) for kind in kinds], "what")
@@ -205,7 +236,7 @@ class Metrics:
         yield _gauge("xferd_slots", [((kind,), counts["limit"]) for kind, counts in slots], "kind")
         yield _gauge("xferd_slots_in_use", [((kind,), counts["in_use"]) for kind, counts in slots], "kind")
         yield _gauge("xferd_slots_waiting", [((kind,), counts["queued"]) for kind, counts in slots], "kind")
-        yield _histogram("xferd_wait_seconds", figures.waits)
+        yield _histogram("xferd_wait_seconds", figures.waits, "kind")
         rates = [(("in",), limits["download_rate"]), (("out",), limits["upload_rate"])]
         yield _gauge("xferd_bandwidth_limit_bytes", rates, "direction")
         yield _gauge("xferd_workers", [((), limits["workers"])])
@@ -219,11 +250,32 @@ class Metrics:
             if size is not None:
                 yield _gauge(name, [((), size)])
         yield _gauge("xferd_event_streams", [((), scene.streams)])
+        accesses = [((access,), scene.accesses.get(access, 0)) for access in ACCESSES]
+        yield _counter("xferd_requests_total", accesses, "access")
+        lag, collections = self._runtime.lag, self._runtime.collections
+        yield _histogram("xferd_reactor_lag_seconds", {"": (lag.buckets(), lag.total)})
+        by_generation = {str(n): (each.buckets(), each.total) for n, each in enumerate(collections)}
+        yield _histogram("xferd_gc_seconds", by_generation, "generation")
         yield from self._mirrored(figures.upstreams)
         yield from self._known(scene.hosts)
         yield from _engines(scene.engines)
         if scene.fleet is not None:
             yield from _fleet(scene.fleet)
+
+    def _failures(self, figures: Figures) -> dict[tuple[str, str], int]:
+        """
+        The failed attempts by host and code.
+
+        Each host that has moved bytes or failed has a sample for each of L{CODES} and for
+        each code seen so far, so that the first failure is an increase.
+        """
+        hosts = dict.fromkeys([*figures.fetched, *figures.sent, *(host for host, _ in figures.failures)], 0)
+        codes = dict.fromkeys([*CODES, *(code for _, code in figures.failures)])
+        failures: dict[tuple[str, str], int] = {}
+        for code in codes:
+            counts = {host: figures.failures.get((host, code), 0) for host in hosts}
+            failures |= {(host, code): count for host, count in self._bounded(counts).items()}
+        return failures
 
     def _mirrored(self, upstreams: Mapping[str, UpstreamFigures]) -> Iterator[Metric]:
         """
@@ -347,11 +399,14 @@ def _counter(name: str, samples: _Samples, *labels: str) -> Metric:
     return family
 
 
-def _histogram(name: str, kinds: Mapping[str, tuple[Sequence[tuple[str, int]], float]]) -> Metric:
+def _histogram(
+    name: str, samples: Mapping[str, tuple[Sequence[tuple[str, int]], float]], *labels: str
+) -> Metric:
     """
-    A histogram of seconds, by kind.
+    A histogram of seconds, with the value of its one label, if it has one.
     """
-    family = HistogramMetricFamily(name, METRICS[name], labels=["kind"])
-    for kind, (buckets, total) in kinds.items():
-        family.add_metric([kind], buckets=[(le, float(count)) for le, count in buckets], sum_value=total)
+    family = HistogramMetricFamily(name, METRICS[name], labels=labels)
+    for value, (buckets, total) in samples.items():
+        counts = [(bound, float(count)) for bound, count in buckets]
+        family.add_metric([value] if labels else [], buckets=counts, sum_value=total)
     return family
