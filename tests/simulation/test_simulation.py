@@ -19,6 +19,9 @@ from tests.simulation.schedules import KINDS, Schedule
 FIRST: Final[Mapping[str, int]] = {"lost slot": 88, "forgotten watcher": 20, "unfair queue": 10}
 """Where the search for some bugs begins, so that it is short."""
 
+FOUND: Final[Mapping[int, tuple[int, ...]]] = {1427: (0, 1, 6, 9, 18, 19, 20, 22)}
+"""The steps of schedules that have found bugs, by seed."""
+
 
 class SimulationTests(SynchronousTestCase):
     """
@@ -31,6 +34,13 @@ class SimulationTests(SynchronousTestCase):
         """
         found: list[object] = []
         self.assertEqual(run_all(range(12), lambda *failed: found.append(failed)), 0, found)
+
+    def test_found(self) -> None:
+        """
+        Schedules that have found bugs of xferd go well.
+        """
+        for seed, only in FOUND.items():
+            self.assertEqual(run_one(seed, lambda _: None, only), [], seed)
 
     def test_repeatable(self) -> None:
         """

@@ -221,6 +221,9 @@ class LayerManager:
         since: float | None = None
         space = self._store.free_space
         while True:
+            if transfer.over:
+                # It was cancelled when its bytes had just become void.
+                raise CancelledError
             known = self._store.trees.diff_id_of(blob.digest)
             outdated = known is not None and self._store.trees.is_outdated(known)
             if known is not None and known.algorithm == algorithm and not outdated:
