@@ -21,6 +21,7 @@ from xferd.jobs.upload_stream import UploadStream
 from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Repository
 from xferd.transfer.fair_queue import Turn
+from xferd.transfer.reason import Reason
 from xferd.transfer.transfer import Transfer
 
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -103,7 +104,8 @@ class Job:
         <xferd.interfaces.jobs.IJobs.persist>}; L{None} if it ends with the daemon.
     @ivar held: why the daemon does not run it, after or before a restart.
     @ivar requests: what its own work waits for at present, besides transfers.
-    @ivar awaited: the transfers without rows that it waits for: documents.
+    @ivar awaited: the transfers without rows that it waits for, documents, and the reason of
+        each when it changed last.
     @ivar logged: the waits that the log has, by C{what} and C{whom}.
     @ivar upload_stream: the stream of an import's archive.
     @ivar repositories: the repositories that it uses.
@@ -129,7 +131,7 @@ class Job:
     restart: str | None = None
     held: JobWait | None = None
     requests: list[JobWait] = field(factory=list)
-    awaited: dict[Transfer, None] = field(factory=dict)
+    awaited: dict[Transfer, Reason] = field(factory=dict)
     logged: frozenset[tuple[str, str]] = frozenset()
     target: str | None = None
     upload_stream: UploadStream | None = None

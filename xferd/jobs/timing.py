@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Final
 
-from attrs import astuple, frozen
+from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from xferd.transfer.reason import Obstacle
@@ -38,7 +38,7 @@ MUTE: Final = 2.5
 host.  After three seconds, it is their own reason."""
 
 
-class Cause(Enum):
+class Cause(StrEnum):
     """
     What bounds a job in a stage.
 
@@ -109,7 +109,7 @@ _STILL: Final = frozenset(
 """Why no byte moves of a transfer that runs."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class Stage:
     """
     A phase, and what bounds the job in it.
@@ -226,9 +226,11 @@ class Timing:
         """
         What L{restore} reads, values for JSON.
         """
-        stages = [[*astuple(stage), seconds] for stage, seconds in self._seconds.items()]
         return {
-            "stages": [[phase, cause.value, *rest] for phase, cause, *rest in stages],
+            "stages": [
+                [stage.phase, stage.cause, stage.kind, stage.whom, stage.number, seconds]
+                for stage, seconds in self._seconds.items()
+            ],
             "moved": [[*whose, size] for whose, size in self.moved.items()],
         }
 

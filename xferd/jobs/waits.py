@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from xferd.interfaces.reactor import WallClock
 from xferd.jobs.job import ENDED, Job
 from xferd.jobs.reasons import JobWait, describe
-from xferd.transfer.reason import Obstacle, Reason
+from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 from xferd.waits import Waiting
 
@@ -48,13 +48,14 @@ class JobWaits:
     def document_changed(self, job: Job, transfer: Transfer) -> None:
         """
         Note that the transfer of a document, which no row shows, is new for a job, or has
-        changed.
+        changed.  The job has changed only if its reason has.
         """
-        if transfer.over:
-            job.awaited.pop(transfer, None)
-        else:
-            job.awaited[transfer] = None
-        self._report(job)
+        before = job.awaited.pop(transfer, NO_REASON)
+        reason = NO_REASON if transfer.over else transfer.reason()
+        if not transfer.over:
+            job.awaited[transfer] = reason
+        if reason != before:
+            self._report(job)
 
     def waiting(self, job: Job) -> Waiting:
         """

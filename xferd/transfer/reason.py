@@ -5,13 +5,13 @@ Reasons: what a transfer waits for, or what slows it, as data.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 from attrs import field, frozen
 
 
-class Obstacle(Enum):
+class Obstacle(StrEnum):
     """
     What keeps a transfer from moving at full speed.
 
