@@ -67,7 +67,7 @@ def open_partial(path: str, note_path: str, digest: Digest, size: int | None, st
             length = os.fstat(fd).st_size
             if size is not None and length > size:
                 length = 0
-            found = read_note(note_path) if length else None
+            found = read_note(note_path)
             note = Note(length, whole=True) if found is None else found.within(length)
             if not note.current:
                 note, hasher = _checked(fd, note, length, digest, stop)
