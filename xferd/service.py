@@ -430,6 +430,7 @@ class Daemon(Service):
             if self.engines.engines:
                 self.jobs.image_uses.start()
             await self.web.start()
+            self.web.runtime.start()
         except CancelledError:
             return
         except XferdError as e:
@@ -511,6 +512,7 @@ class Daemon(Service):
     async def _stop(self) -> None:
         # In order: each step needs those behind it.
         self._starting.cancel()
+        self.web.runtime.stop()
         grace = self._config.grace
         steps: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
             ("listening", STEP_LIMIT, lambda: cast("Awaitable[object]", self.listening.stopService())),

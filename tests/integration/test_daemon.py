@@ -353,7 +353,7 @@ class RefusedTests(DaemonCase):
 class StartTests(TestCase):
     """
     A daemon that cannot start prints the reason in one line, and exits with
-    status 1.
+    status 1, or 2 for wrong options.
     """
 
     timeout = 30
@@ -365,9 +365,11 @@ class StartTests(TestCase):
         self.place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.place)
 
-    async def said(self, *options: str) -> str:
+    async def said(self, *options: str, status: int = 1) -> str:
         """
         Try to start a daemon.
+
+        @param status: the status with which it exits.
 
         @return: its last line.
         """
@@ -383,7 +385,7 @@ class StartTests(TestCase):
             reactor,
         )
         said: str = (output + errors).decode()
-        self.assertEqual(code, 1, said)
+        self.assertEqual(code, status, said)
         self.assertNotIn("Traceback", said)
         # Without the time and the name of the logger.
         return said.splitlines()[-1].split("#error] ")[-1]
@@ -460,7 +462,7 @@ class StartTests(TestCase):
         """
         Invalid options and settings.
         """
-        self.assertIn("--nope", await self.said("--nope"))
+        self.assertIn("--nope", await self.said("--nope", status=2))
         (self.place / "x.toml").write_text("lisen = []")
         self.assertIn("did you mean 'listen'?", await self.said(f"--config={self.place}/x.toml"))
         self.assertIn("is not an endpoint", await self.said("--listen=nothing:1:interface=localhost"))

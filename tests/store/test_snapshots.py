@@ -223,7 +223,8 @@ class SnapshotTests(StoreTestCase):
             "PRIMARY KEY (engine, number), UNIQUE (engine, key)) WITHOUT ROWID;"
             "INSERT INTO snapshot SELECT * FROM new.snapshot;"
             "ALTER TABLE attempt DROP COLUMN bytes_moved;"
-            f"PRAGMA user_version = {len(MIGRATIONS) - 2};"
+            "DROP TABLE fill;"
+            f"PRAGMA user_version = {len(MIGRATIONS) - 3};"
         )
         journal.close()
         os.unlink(f"{self.store.path}/snapshots.db")

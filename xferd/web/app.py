@@ -80,6 +80,8 @@ class Web:
 
     Life cycle: made; C{site} gives a factory for each listener; C{start}ed, when
     the store is open; C{stop} ends the open event streams and refuses new ones.
+
+    @ivar runtime: measures for the metrics, once it is started.
     """
 
     app = Klein()
@@ -150,8 +152,8 @@ class Web:
         self._memory = memory
         self._engines = engines
         self._fleet = fleet
-        self._runtime = Runtime(clock)
-        self._metrics = Metrics(self._runtime)
+        self.runtime = Runtime(clock)
+        self._metrics = Metrics(self.runtime)
         self._accesses: Counter[str] = Counter()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)
@@ -180,11 +182,10 @@ class Web:
 
     def start(self) -> Deferred[None]:
         """
-        Read the idempotency keys of earlier daemons, and begin to measure.  The store is open.
+        Read the idempotency keys of earlier daemons.  The store is open.
 
         @raise StoreError: the journal cannot be read.
         """
-        self._runtime.start()
         return Deferred.fromCoroutine(self._replays.start())
 
     def stop(self) -> Deferred[None]:
@@ -194,7 +195,6 @@ class Web:
         @return: fires when the last one has ended, within L{GRACE} seconds
             and a turn of the reactor.
         """
-        self._runtime.stop()
         return self._events.stop()
 
     # --------------------------------------------------------------- jobs
