@@ -131,6 +131,11 @@ def parse(argv: Sequence[str]) -> Namespace:
         metavar="DIR",
         help="a checkout of another version of xferd, measured beside this one by 'many' and 'pause'",
     )
+    parser.add_argument(
+        "--disk",
+        action="store_true",
+        help="have the stores of 'engine-pull' on a disk, below TMPDIR or /var/tmp, in place of memory",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     args.names = [one for name in args.names for one in GROUPS.get(name, [name])]
@@ -170,7 +175,7 @@ def main(argv: Sequence[str]) -> int:
         with in_memory() as place:
             registry = Registry(place, place / "storage")
             try:
-                for outcome in _run(args, Setting(args.runs, peers, registry, _tell, args.beside)):
+                for outcome in _run(args, Setting(args.runs, peers, registry, _tell, args.beside, args.disk)):
                     outcomes.append(outcome)
                     if not args.json:
                         print("", *outcome.lines(), sep="\n", flush=True)

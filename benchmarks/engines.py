@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -223,11 +224,12 @@ def pull(setting: Setting, image: Image) -> Outcome:
     kinds, missing = _kinds(setting)
 
     def once(name: str, _: int) -> float:
-        with started(kinds[name], setting.registry) as peer:
+        with started(kinds[name], setting.registry, where=partial(setting.place, image)) as peer:
             return peer.pull(image.at(setting.registry)).finish()
 
     values, failed = setting.in_rounds(list(kinds), once)
-    return Outcome("engine-pull", str(image), with_own(values), [*missing, *failed])
+    where = f"{image}, stores {'on a disk' if setting.disk else 'in memory'}"
+    return Outcome("engine-pull", where, with_own(values), [*missing, *failed])
 
 
 def again(setting: Setting, image: Image) -> Outcome:

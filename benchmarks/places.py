@@ -52,7 +52,8 @@ def in_memory(*, mount: bool | None = None) -> Iterator[Path]:
 @contextmanager
 def on_disk(size: int) -> Iterator[Path]:
     """
-    A directory on a disk for the time of the block: below C{TMPDIR}, or C{/var/tmp}.
+    A directory on a disk for the time of the block: below C{TMPDIR}, or C{/var/tmp}.  For root
+    it is a mount of its own, so that all mounts below it end with it.
 
     @param size: the bytes that it will have.
     @raise Failed: the disk has not twice as many.
@@ -63,7 +64,14 @@ def on_disk(size: int) -> Iterator[Path]:
         raise Failed(f"{parent} has {free} bytes free, which is less than {2 * size}: set TMPDIR")
     place = Path(mkdtemp(prefix="xb-", dir=parent))
     try:
-        yield place
+        mounts = os.geteuid() == 0
+        if mounts:
+            output(["mount", "--bind", str(place), str(place)])
+        try:
+            yield place
+        finally:
+            if mounts:
+                _unmount(place)
     finally:
         remove_tree(str(place))
 

@@ -15,7 +15,7 @@ from benchmarks.figures import Outcome, Row, Series, with_ratios
 from benchmarks.images import MB, Image
 from benchmarks.memory import Peaks, Watch
 from benchmarks.peers import Peer, Xferd
-from benchmarks.places import in_memory
+from benchmarks.places import in_memory, on_disk
 from benchmarks.processes import Failed, Program
 from benchmarks.registry import Registry
 
@@ -23,6 +23,9 @@ OURS = Xferd.name
 
 REPEATS = 4
 """How many short runs there are in place of a long one."""
+
+_UNPACKED = 4
+"""The bytes of a store for each byte of an image, at most."""
 
 P = TypeVar("P", bound=Peer)
 
@@ -37,6 +40,7 @@ class Setting:
     @ivar registry: the registry on loopback.
     @ivar tell: prints a line of progress.
     @ivar beside: the directory of another version of xferd, to be measured too.
+    @ivar disk: whether stores that may be anywhere are on a disk.
     """
 
     runs: int
@@ -44,6 +48,13 @@ class Setting:
     registry: Registry
     tell: Callable[[str], None]
     beside: Path | None = None
+    disk: bool = False
+
+    def place(self, image: Image) -> AbstractContextManager[Path]:
+        """
+        The place of a store for an image, for the time of a block.
+        """
+        return on_disk(_UNPACKED * image.size) if self.disk else in_memory()
 
     def in_rounds(
         self,

@@ -411,7 +411,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(args.names, [*moves, *alone, *groups])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])
         self.assertEqual(args.peers, ["xferd", "docker", "podman", "containerd", "containerd-2", "skopeo"])
-        self.assertEqual((args.runs, args.json), (5, False))
+        self.assertEqual((args.runs, args.disk, args.json), (5, False, False))
 
     def test_choice(self) -> None:
         """
@@ -428,7 +428,8 @@ class ParseTests(SynchronousTestCase):
         args = parse(["many", "--beside", "/old"])
         self.assertEqual((args.names, args.beside), ([*MANY, "clients"], Path("/old")))
         self.assertEqual(parse(["mirror", "queue"]).names, [*MIRROR, "through", "queue"])
-        self.assertEqual(parse(["engines"]).names, ["engine-pull", "engine-again", "engine-prepares"])
+        args = parse(["engines", "--disk"])
+        self.assertEqual((args.names, args.disk), (["engine-pull", "engine-again", "engine-prepares"], True))
         self.assertEqual(parse(["fleet"]).names, ["fleet-pull", "fleet-coordination"])
 
     def test_wrong(self) -> None:
