@@ -49,7 +49,9 @@ class Tmux:
         if into:
             line += f" | cat > {shlex.quote(into)}"
         keep = ["set-option", "-w", "-t", f"={name}:", "remain-on-exit", "on"]
-        await self._run("new-session", "-d", "-s", name, *self._size, line, ";", *keep)
+        # A line about the end would scroll the first one away.
+        plain = ["set-option", "-w", "-t", f"={name}:", "remain-on-exit-format", ""]
+        await self._run("new-session", "-d", "-s", name, *self._size, line, ";", *keep, ";", *plain)
         return name
 
     async def read(self, window: str) -> str:
