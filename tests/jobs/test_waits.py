@@ -194,7 +194,7 @@ class WaitsTests(JobsCase):
 
     def test_reasons(self) -> None:
         """
-        Each obstacle has its name among the reasons, but for those that are none.
+        Each obstacle is a reason of the API by the same name, except C{NONE} and C{FAILURE}.
         """
         values = {each.value for each in Obstacle} - {"none", "failure"}
         self.assertEqual(values - set(REASONS), set())

@@ -31,7 +31,7 @@ class TimingTests(TestCase):
 
     def test_none(self) -> None:
         """
-        There are none of a job that runs, or of an older daemon, and a short job has no
+        Nothing is shown for a running job or for a job of an older daemon, and a short job has no
         verdict.
         """
         for job in ({}, {"timing": None}, {"timing": "fast"}):

@@ -433,7 +433,7 @@ class ContinuedTests(PolicyCase):
 
     def test_unknown(self) -> None:
         """
-        An upstream that the settings do not name any more, and an own repository, are none.
+        No policy is found for an upstream that the settings no longer name, or for a local repository.
         """
         for host in (OTHER, LOCAL_HOST):
             self.assertIsNone(self.found(Repository(host, "secret")))

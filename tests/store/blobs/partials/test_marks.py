@@ -52,7 +52,7 @@ class MarksTests(StoreTestCase):
 
     def die(self) -> None:
         """
-        Begin anew with the files that a killed daemon leaves.
+        Open a new store with the files that a killed daemon leaves.
         """
         place = Path(self.path, "ingest")
         kept = {file.name: file.read_bytes() for file in place.iterdir()}
