@@ -170,7 +170,7 @@ class ReportTests(EngineTests):
         """
         watcher = self.request("a", Steered(), Source())
         transfer = watcher.transfer
-        self.assertEqual((transfer._attempts, transfer._request, transfer._rate), (None, None, None))
+        self.assertEqual((transfer._attempts, transfer._request, transfer._activity), (None, None, None))
         snapshot = transfer.snapshot()
         self.assertEqual(
             (snapshot["source"], snapshot["attempt"], snapshot["rate"]), ("one.example/anonymous", 0, 0.0)
@@ -191,7 +191,7 @@ class ReportTests(EngineTests):
         before = transfer.snapshot()
         attempt.ends[0].callback("value")
         self.turn()
-        self.assertEqual((transfer._attempts, transfer._request, transfer._rate), (None, None, None))
+        self.assertEqual((transfer._attempts, transfer._request, transfer._activity), (None, None, None))
         self.assertNotIn(work, gc.get_referents(vars(transfer)))
         self.assertEqual(transfer.snapshot(), {**before, "state": "done", "rate": 0.0})
         late = self.request("a", Steered(), Source("two.example"))

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from math import floor
 from secrets import token_hex
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -22,25 +21,17 @@ from twisted.python.failure import Failure
 from xferd.errors import XferdError, causes
 from xferd.interfaces.transfer import ISource
 from xferd.real_progress import is_real_progress
+from xferd.transfer.activity import Activity
 from xferd.transfer.attempt_record import outcome
 from xferd.transfer.attempts import Attempting, Attempts
 from xferd.transfer.context import Owner, TransferContext, Watching
 from xferd.transfer.file_descriptors import PAUSE, is_shortage
-from xferd.transfer.progress import Rate
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.slot_request import SlotRequest
 from xferd.transfer.slots import Slots
 
 T = TypeVar("T")
 S = TypeVar("S", bound=ISource)
-
-SILENCE: Final = 3.0
-"""Seconds without a byte after which that is the reason of a running transfer."""
-
-_STILL: Final = frozenset(
-    {Obstacle.SILENCE, Obstacle.DOWNLOAD, Obstacle.WORKER, Obstacle.WRITING, Obstacle.CONFIRMATION}
-)
-_KINDS_OF_BYTES: Final = frozenset({"download", "upload", "unpacking", "document"})
 
 
 class Transfer(Attempting):
@@ -79,7 +70,6 @@ class Transfer(Attempting):
     @ivar bytes_moved: the bytes that all attempts have moved, those that moved twice
         included.
     @ivar extra: the newest values of all else that the work reported.
-    @ivar stillness: returns the reason why no byte moves, if the work function knows one.
     @ivar small: whether it waits for the slots of small transfers.
     @ivar value: what the work returned, once it is C{done}.
     @ivar error: what it failed with, once it is C{failed} or C{cancelled}.
@@ -112,7 +102,7 @@ class Transfer(Attempting):
         self._watchers: dict[Watching, None] = {}
         self._request: SlotRequest | None = None
         self._attempts: Attempts | None = None
-        self._rate: Rate | None = None
+        self._activity: Activity | None = None
         self._attempt = 0
         self._label = ""
         self.id = token_hex(6)
@@ -135,14 +125,20 @@ class Transfer(Attempting):
         self._furthest: int | None = None
         self._attempt_started = self.created
         self._attempt_base = 0
-        self._since = self._heard = self._clock.seconds()
-        self._seen = 0
+        self._since = self._clock.seconds()
         self._stamp = self._since, self.created
-        self.stillness: Callable[[], Reason] = lambda: NO_REASON
-        self._requests: list[tuple[Reason, float]] = []
         self._shown: tuple[Obstacle, str] = (Obstacle.NONE, "")
 
     # ------------------------------------------------- for the work function
+
+    @property
+    def activity(self) -> Activity:
+        """
+        How fast its bytes move while it runs, and why they do not.
+        """
+        if self._activity is None:
+            self._activity = Activity(self.kind, self._clock, self._since)
+        return self._activity
 
     @property
     def sources(self) -> list[ISource]:
@@ -231,14 +227,8 @@ class Transfer(Attempting):
         """
         return self.wait(Obstacle.DISK, why)
 
-    @contextmanager
-    def requesting(self, what: str, whom: str) -> Iterator[None]:
-        request = Reason(Obstacle(what), detail=whom), self._clock.seconds()
-        self._requests.append(request)
-        try:
-            yield
-        finally:
-            self._requests = [each for each in self._requests if each is not request]
+    def requesting(self, what: str, whom: str) -> AbstractContextManager[None]:
+        return self.activity.requesting(what, whom)
 
     def report(
         self,
@@ -263,9 +253,7 @@ class Transfer(Attempting):
             self.bytes_done = bytes_done
             if not self._placed:
                 self._placed = True
-                if self._rate is None:
-                    self._rate = Rate()
-                self._rate.begin(self._clock.seconds(), bytes_done)
+                self.activity.place(bytes_done)
                 if self._furthest is None:
                     self._furthest = bytes_done
         if bytes_total is not None:
@@ -319,7 +307,6 @@ class Transfer(Attempting):
         C{until} is the wall clock's time at which the wait for L{reason} is
         over, or L{None} if that is not known.
         """
-        now = self._clock.seconds()
         until = self.reason().until
         attempts, running, source = self._attempts, self.state == "running", self.source
         label = self._label or ("" if source is None else source.label)
@@ -332,7 +319,7 @@ class Transfer(Attempting):
             "watchers": len(self._watchers),
             "bytes_done": self.bytes_done,
             "bytes_total": self.bytes_total,
-            "rate": self._present_rate(now),
+            "rate": self.activity.rate(self.bytes_done) if running else 0.0,
             "attempt": self._attempt if attempts is None else attempts.number,
             "streams": self.extra.get("streams", 0) if running else 0,
             "source": label,
@@ -344,12 +331,9 @@ class Transfer(Attempting):
         """
         The wall clock's time at which the wait for L{reason} began.
         """
-        began = self._since
-        if self.state == "running":
-            if self._requests:
-                began = self._requests[-1][1]
-            elif self.reason().obstacle in _STILL:
-                began = self._heard
+        began = self.activity.since(self.reason()) if self.state == "running" else None
+        if began is None:
+            began = self._since
         if self._stamp[0] != began:
             self._stamp = began, self.moment(began)
         return self._stamp[1]
@@ -436,7 +420,8 @@ class Transfer(Attempting):
             self.state = state
             self._since = self._clock.seconds()
             if state == "running":
-                self._heard = self._since
+                if self._activity is not None:
+                    self._activity.begin()
                 self._context.pulse.watch(self)
             self._notify_all()
 
@@ -453,7 +438,7 @@ class Transfer(Attempting):
 
     def attempt_begins(self) -> None:
         self._placed = False
-        self._heard = self._clock.seconds()
+        self.activity.begin()
         self._attempt_started = self._context.wall_clock()
         self._attempt_base = self.bytes_moved
         self._changed()
@@ -528,9 +513,7 @@ class Transfer(Attempting):
         @return: the number of watchers.
         """
         self._moved = False
-        self._hear()
-        if self._rate is not None:
-            self._rate.sample(self._clock.seconds(), self.bytes_done)
+        self.activity.sample(self.bytes_done)
         if self._request is not None:
             self._request.sample()
         self._shown = self._standing()
@@ -545,18 +528,10 @@ class Transfer(Attempting):
         """
         if self.state != "running":
             return False
-        self._hear()
-        if self._standing() != self._shown or self._present_rate(self._clock.seconds()):
+        self.activity.look(self.bytes_done)
+        if self._standing() != self._shown or self.activity.rate(self.bytes_done):
             self._changed()
         return True
-
-    def _hear(self) -> None:
-        """
-        Note whether bytes have moved.
-        """
-        if self.bytes_done != self._seen:
-            self._seen = self.bytes_done
-            self._heard = self._clock.seconds()
 
     def _standing(self) -> tuple[Obstacle, str]:
         """
@@ -564,14 +539,6 @@ class Transfer(Attempting):
         """
         reason = self.reason()
         return reason.obstacle, reason.whom
-
-    def _present_rate(self, now: float) -> float:
-        """
-        The rate in bytes per second: 0 after L{SILENCE}.
-        """
-        if self._rate is None or self.state != "running" or now - self._heard >= SILENCE:
-            return 0.0
-        return self._rate.value(now, self.bytes_done)
 
     def _slot_reason(self) -> Reason:
         """
@@ -583,21 +550,9 @@ class Transfer(Attempting):
         """
         What slows the transfer while it runs.
         """
-        if self._requests:
-            return self._requests[-1][0]
-        reason = self._slot_reason()
-        silence = self._clock.seconds() - self._heard
-        if reason.obstacle is Obstacle.BANDWIDTH or silence < SILENCE or self.kind not in _KINDS_OF_BYTES:
-            return reason
-        known = self.stillness()
-        if known is not NO_REASON:
-            return known
         source = self.source
         host = "" if source is None else source.host
-        if self.bytes_total and self.bytes_done >= self.bytes_total:
-            sent = self.kind == "upload"
-            return Reason(Obstacle.CONFIRMATION, detail=host) if sent else Reason(Obstacle.WRITING)
-        return Reason(Obstacle.SILENCE, floor(silence), host)
+        return self.activity.reason(self._slot_reason(), self.bytes_done, self.bytes_total, host)
 
     def _made_attempts(self) -> Attempts:
         if self._attempts is None:
@@ -673,8 +628,7 @@ class Transfer(Attempting):
             if self._attempts.source is not None:
                 self._label = self._attempts.source.label
         self._work = _no_work
-        self.stillness = lambda: NO_REASON
-        self._attempts = self._request = self._rate = None
+        self._attempts = self._request = self._activity = None
 
     def _finish(self, state: str, error: BaseException | None) -> None:
         self.state = state

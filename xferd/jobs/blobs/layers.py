@@ -305,7 +305,7 @@ class LayerManager:
                 return _WORKER
             return _DOWNLOAD if arrives and not growth.is_whole else NO_REASON
 
-        transfer.stillness = stillness
+        transfer.activity.stillness = stillness
         reader = _Reader(unpacking, last=last)
         if not arrives:
             reader.sealed(self._store.blobs.path(blob.digest), blob.size)
