@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tests.simulation.client import READER, Reading, Request
-from tests.simulation.daemon import PIECE, Daemon, images
+from tests.simulation.daemon import PIECE, SMALL, Daemon, images
 from tests.simulation.registry_client import Pushing
 from tests.simulation.schedules import TARGET, Schedule
 from xferd.interfaces.store import Image
@@ -70,6 +70,7 @@ class Invariants:
         self._held: dict[Transfer, object] = {}
         self._waiting: set[Place] = set()
         self._queued: dict[tuple[str, str], set[int]] = {}
+        self._rounds: dict[tuple[str, str], int] = {}
         self._overtaken: Counter[tuple[Place, str]] = Counter()
         self._known: set[Digest] = set()
         self._present: set[Digest] = set()
@@ -243,6 +244,8 @@ class Invariants:
             twice = (settings.streams - 1) * (gets[digest] - 1) * PIECE
             # Each part between gaps is proved, for the client and for the store.
             twice += 2 * daemon.mirrored[digest] * settings.streams * PROOF
+            if size[digest] < SMALL:
+                twice += size[digest] * self._relays(digest)
             if moved[digest] > size[digest] + twice and not daemon.loses and digest not in daemon.spoiled:
                 yield f"{moved[digest]} bytes of {digest} were fetched, of {size[digest]}"
         for digest in gets:
@@ -254,6 +257,16 @@ class Invariants:
             d for d, diff in daemon.store.trees.blobs.items() if diff in daemon.store.trees.unpacked
         }
         self._present |= daemon.store.blobs.contents.keys()
+
+    def _relays(self, digest: Digest) -> int:
+        """
+        How often a small blob may be fetched again: it passes through the memory of a copy,
+        and is not kept.
+        """
+        image_names = {name for name, image in images().items() if digest in {b.digest for b in image.blobs}}
+        kinds = [request.kind for request in self._requests if request.image in image_names]
+        copies = kinds.count("copy")
+        return copies if len(kinds) > copies or self._daemon.mirrored[digest] else max(0, copies - 1)
 
     # ------------------------------------------------------------- clients
 
@@ -398,6 +411,7 @@ class Invariants:
         waiting: set[Place] = set()
         held: dict[Transfer, object] = {}
         queued: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        rounds: dict[tuple[str, str], int] = {}
         for transfer in self._daemon.jobs._transfers:
             request = transfer._request
             if request is None or transfer.kind not in ("download", "upload") or transfer.small:
@@ -411,14 +425,18 @@ class Invariants:
                 continue
             for turn in request.turns:
                 queued[turn.client, transfer.kind].add(request.number)
+                if request.waiting:
+                    rotation = transfer._slots._queue._queue._clients
+                    rounds[turn.client, transfer.kind] = rotation[turn.client].round
             if request.waiting and not self._is_shut(transfer):
                 waiting |= {(turn.client, host, turn.priority) for turn in request.turns}
         self._held = held
         for place in self._waiting & waiting:
             client, host, priority = place
             key = client, host.partition(" ")[0]
-            if self._queued.get(key, set()) - queued[key]:
-                # It had a turn, there or at another host, or wants less.
+            if self._queued.get(key, set()) - queued[key] or self._rounds.get(key) != rounds.get(key):
+                # It had a turn, there or at another host, perhaps for a transfer that was
+                # not yet there at the last check; or it wants less.
                 self._forget(place)
                 continue
             others = [clients for h, clients, most in granted if h == host and most <= priority]
@@ -428,7 +446,7 @@ class Invariants:
                     yield f"{client} waits for a slot for a {host}, and {other} got {OVERTAKEN + 1}"
         for place in self._waiting - waiting:
             self._forget(place)
-        self._waiting, self._queued = waiting, queued
+        self._waiting, self._queued, self._rounds = waiting, queued, rounds
 
     def _forget(self, place: Place) -> None:
         for key in [key for key in self._overtaken if key[0] == place]:
