@@ -65,7 +65,12 @@ class Field:
         """
         The JSON Schema of the field.
         """
-        return self.schema if self.required else {**self.schema, "type": [self.schema["type"], "null"]}
+        if self.required:
+            return self.schema
+        if "$ref" in self.schema:
+            more = {name: value for name, value in self.schema.items() if name != "$ref"}
+            return {"anyOf": [{"$ref": self.schema["$ref"]}, {"type": "null"}], **more}
+        return {**self.schema, "type": [self.schema["type"], "null"]}
 
     def described(self, description: str) -> Field:
         """
@@ -122,7 +127,7 @@ class Body:
         """
         The JSON Schema of the body.
         """
-        kind = {"kind": {"const": self._kind}} if self._kind else {}
+        kind = {"kind": {"type": "string", "const": self._kind}} if self._kind else {}
         required = [*kind, *(name for name, field in self._fields.items() if field.required)]
         return {
             "type": "object",
@@ -235,9 +240,7 @@ RESTART: Final = Field(
     "restart",
     _read_restart,
     {
-        "type": "string",
-        # Null is among them, as it stands for the default.
-        "enum": [ALWAYS, REJOIN, None],
+        "$ref": "#/components/schemas/Restart",
         "description": "Whether the job continues after a restart of the daemon by itself (always), or only "
         "if its client comes back within 60 s (rejoin).  The default is always for a request with an "
         "Idempotency-Key and for a prefetch, and rejoin for others.",

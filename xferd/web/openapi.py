@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from xferd.archive.plan import FORMS
 from xferd.web.archive_request import MAX_PIECE
+from xferd.web.examples import REFUSED, TEXTS, example_of
 from xferd.web.fields import Schema
-from xferd.web.pagination import KINDS, MAX_LISTED, MAX_VALUE, STATES, TRANSFER_KINDS, TRANSFER_STATES
+from xferd.web.pagination import MAX_LISTED, MAX_VALUE
 from xferd.web.schemas import SCHEMAS, TEXT, array, ref
 
 JSON: Final = "application/json"
@@ -44,6 +45,39 @@ _ALWAYS: Final = (400, 401, 403, 421, 500)
 """How every request may be refused."""
 
 
+TAGS: Final[Mapping[str, str]] = {
+    "jobs": "What clients request: begun, listed, followed and cancelled.",
+    "transfers": "The shared work of jobs: each blob once.",
+    "images": "The images of the store.",
+    "limits": "Limits on concurrency and bandwidth.",
+    "hosts": "What is remembered of registries.",
+    "registry": "The registry that the daemon serves.",
+    "engines": "Container engines that run images from the store.",
+    "fleet": "Several nodes that download each blob once.",
+    "daemon": "The daemon itself.",
+    "page": "The status page, and the logins of browsers.",
+}
+"""The groups of operations."""
+
+_TAGS: Final[Mapping[str, str]] = {
+    "archives": "images",
+    "auth": "hosts",
+    "events": "jobs",
+    "gc": "images",
+    **dict.fromkeys(("doctor", "healthz", "metrics", "openapi.json", "readyz", "status"), "daemon"),
+    **dict.fromkeys(("", "enter", "static"), "page"),
+}
+"""The groups of paths, by their first component, where they have another name."""
+
+
+def _tag(path: str) -> str:
+    """
+    The group of a path.
+    """
+    first = path.removeprefix("/api/v1").split("/")[1]
+    return _TAGS.get(first, first)
+
+
 def document(version: str) -> dict[str, Any]:
     """
     The whole description.
@@ -58,7 +92,11 @@ def document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{}, {"token": []}],
-        "paths": PATHS,
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": {
+            path: {method: {"tags": [_tag(path)], **operation} for method, operation in methods.items()}
+            for path, methods in PATHS.items()
+        },
         "components": {
             "schemas": SCHEMAS,
             "securitySchemes": {
@@ -78,13 +116,27 @@ def _answer(description: str, schema: Schema, *media_types: str, **headers: str)
     """
     answer: dict[str, Any] = {
         "description": description,
-        "content": {media_type: {"schema": schema} for media_type in media_types or (JSON,)},
+        "content": {
+            media_type: {
+                "schema": schema,
+                "example": example_of(schema) if media_type == JSON else TEXTS[media_type],
+            }
+            for media_type in media_types or (JSON,)
+        },
     }
     if headers:
         answer["headers"] = {
             name.replace("_", "-"): {"description": text, "schema": TEXT} for name, text in headers.items()
         }
     return answer
+
+
+def _refused(status: int) -> dict[str, Any]:
+    """
+    How a request is refused.
+    """
+    content = {JSON: {"schema": ref("Error"), "example": REFUSED[status]}}
+    return {"description": REFUSALS[status], "content": content}
 
 
 def _operation(
@@ -101,7 +153,7 @@ def _operation(
     codes = {*_ALWAYS, *refusals}
     if body is not None:
         codes |= {413, 415}
-    refused = {str(code): _answer(REFUSALS[code], ref("Error")) for code in sorted(codes)}
+    refused = {str(code): _refused(code) for code in sorted(codes)}
     made: dict[str, Any] = {
         "operationId": name,
         "summary": summary,
@@ -124,9 +176,10 @@ def _parameter(where: str, name: str, description: str, schema: Schema) -> dict[
     }
 
 
-def _filter(name: str, description: str, *known: str) -> dict[str, Any]:
-    schema = {"enum": list(known)} if known else {"maxLength": MAX_VALUE}
-    return _parameter("query", name, description, {"type": "string", **schema})
+def _filter(name: str, description: str, schema: Schema | None = None) -> dict[str, Any]:
+    return _parameter(
+        "query", name, description, {"type": "string", "maxLength": MAX_VALUE} if schema is None else schema
+    )
 
 
 def _list(name: str, summary: str, item: str, *filters: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +201,8 @@ def _events(name: str, summary: str, *parameters: Mapping[str, Any]) -> dict[str
     A stream of events.
     """
     resumed = "Whether the stream has only the changes since Last-Event-ID."
-    answer = {**_answer("A stream of events.", TEXT, Xferd_Resumed=resumed), "content": _EVENT_FORMATS}
+    described = _answer("A stream of events.", TEXT, *_EVENT_FORMATS, Xferd_Resumed=resumed)
+    answer = {**described, "content": _EVENT_FORMATS}
     since = _parameter("header", "Last-Event-ID", "The ID of the last event that the client received.", TEXT)
     refusals = (404, 503) if parameters else (503,)
     return _operation(name, summary, {200: answer}, refusals, [*parameters, since])
@@ -175,8 +229,8 @@ def _filled() -> dict[str, Any]:
 
 
 _EVENT_FORMATS: Final[Mapping[str, Any]] = {
-    "text/event-stream": {"schema": TEXT},
-    "application/x-ndjson": {"schema": ref("Event")},
+    "text/event-stream": {"schema": TEXT, "example": TEXTS["text/event-stream"]},
+    "application/x-ndjson": {"schema": ref("Event"), "example": example_of(ref("Event"))},
 }
 _ONLY_JOB: Final = _parameter(
     "query",
@@ -217,7 +271,11 @@ _RANGE: Final = {
     ),
     "required": True,
 }
-_FORM: Final = _filter("format", "docker, which docker and podman load, or an OCI layout alone.", *FORMS)
+_FORM: Final = _filter(
+    "format",
+    "docker, which docker and podman load, or an OCI layout alone.",
+    {"type": "string", "enum": list(FORMS)},
+)
 _FILE: Final = _parameter("path", "name", "The file's name.", {"type": "string", "minLength": 1})
 
 _PAGE_TYPES: Final = (
@@ -244,8 +302,8 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "list_jobs",
             "List jobs, the newest first.",
             "Job",
-            _filter("state", "Only those in this state.", *STATES),
-            _filter("kind", "Only those of this kind.", *KINDS),
+            _filter("state", "Only those in this state.", ref("JobState")),
+            _filter("kind", "Only those of this kind.", ref("JobKind")),
             _filter("client", "Only this client's."),
             _filter("reference", "Only those of or to this image."),
         ),
@@ -326,8 +384,8 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "list_transfers",
             "List transfers, the oldest first.",
             "Transfer",
-            _filter("state", "Only those in this state.", *TRANSFER_STATES),
-            _filter("kind", "Only those of this kind.", *TRANSFER_KINDS),
+            _filter("state", "Only those in this state.", ref("TransferState")),
+            _filter("kind", "Only those of this kind.", ref("TransferKind")),
             _filter("host", "Only those from or to this registry."),
         )
     },

@@ -6,7 +6,7 @@ error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -78,6 +78,36 @@ STATUSES: Final[Mapping[type[XferdError], int]] = {
 The HTTP status of each kind of error.  A class that is not named here has
 its nearest ancestor's.
 """
+
+
+def _codes(kind: type[XferdError]) -> Iterator[str]:
+    """
+    The codes of a class of errors and of those below it.
+    """
+    yield kind.code
+    for each in kind.__subclasses__():
+        yield from _codes(each)
+
+
+CODES: Final = tuple(
+    dict.fromkeys(
+        (
+            *_codes(XferdError),
+            # Of HTTP itself, by the names of the statuses.
+            "BAD_REQUEST",
+            "UNAUTHORIZED",
+            "FORBIDDEN",
+            "METHOD_NOT_ALLOWED",
+            "REQUEST_ENTITY_TOO_LARGE",
+            "UNSUPPORTED_MEDIA_TYPE",
+            "MISDIRECTED_REQUEST",
+            "SERVICE_UNAVAILABLE",
+            # Of attempts.
+            "CANCELLED",
+        )
+    )
+)
+"""The codes of errors that the API may show."""
 
 
 def status_of(error: XferdError) -> int:

@@ -26,6 +26,7 @@ from xferd.web.job_request import COLLECTION, FILL, FLEET_PREFETCH, KINDS_OF_JOB
 from xferd.web.page_login import PAGE
 from xferd.web.pagination import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
 from xferd.web.registry_auth import LOGIN
+from xferd.web.responses import CODES
 
 LAYER_STATES: Final = (
     "waiting",
@@ -73,6 +74,19 @@ def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+def _one_of(kinds: Mapping[str, str]) -> Schema:
+    """
+    One of several objects, which their member C{kind} distinguishes.
+
+    @param kinds: the name of the schema for each value of it.
+    """
+    mapping = {kind: f"#/components/schemas/{name}" for kind, name in kinds.items()}
+    return {
+        "oneOf": [ref(name) for name in kinds.values()],
+        "discriminator": {"propertyName": "kind", "mapping": mapping},
+    }
+
+
 def _nullable(kind: str, **more: Any) -> Schema:
     return {"type": [kind, "null"], **more}
 
@@ -82,17 +96,13 @@ FLAG: Final[Schema] = {"type": "boolean"}
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 DIGEST: Final[Schema] = {"type": "string", "pattern": "^[a-z0-9]+:[0-9a-f]{64,128}$"}
-STATE: Final[Schema] = {"type": "string", "enum": list(STATES)}
-KIND: Final[Schema] = {"type": "string", "enum": list(KINDS)}
 NUMBERS: Final[Schema] = {"type": "object", "additionalProperties": COUNT}
 SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
 
-_SHORT_ERROR: Final = _object({"code": ref("ErrorCode"), "message": TEXT})
-
 _JOB: Final[Mapping[str, Schema]] = {
     "id": TEXT,
-    "kind": KIND,
-    "state": STATE,
+    "kind": ref("JobKind"),
+    "state": ref("JobState"),
     "reference": {**TEXT, "description": "The requested reference, in full."},
     "target": _nullable("string", description="The destination of a push or a copy."),
     "platform": _nullable("string"),
@@ -104,16 +114,13 @@ _JOB: Final[Mapping[str, Schema]] = {
     "bytes_total": COUNT,
     "layers_done": COUNT,
     "layers_total": COUNT,
-    "archive": _or_null(_object({"received": COUNT, "size": _nullable("integer", minimum=0)})),
-    "error": _or_null(_SHORT_ERROR),
-    "result": _or_null(
-        {"type": "object", "properties": {"digest": DIGEST}, "additionalProperties": TEXT},
-    ),
+    "archive": _or_null(ref("ArchiveProgress")),
+    "error": _or_null(ref("JobError")),
+    "result": _or_null(ref("JobResult")),
     "warnings": array({**TEXT, "description": "A warning of xferd, or of a registry as HOST: TEXT."}),
     "findings": {**array(ref("Finding")), "description": "The damage that a verification found."},
     "restart": {
-        "type": ["string", "null"],
-        "enum": [ALWAYS, REJOIN, None],
+        **_or_null(ref("Restart")),
         "description": "Whether the job continues after a restart of the daemon: by itself, or only if its "
         "client comes back within 60 s; null if it ends with the daemon.",
     },
@@ -139,7 +146,7 @@ _IMAGE: Final[Mapping[str, Schema]] = {
         **array(TEXT),
         "description": "What container engines on this host need the image for, as ENGINE: TEXT.",
     },
-    "layers": array(_object({"digest": DIGEST, "size": COUNT, "media_type": TEXT})),
+    "layers": array(ref("ImageLayer")),
 }
 
 
@@ -154,40 +161,61 @@ _LIMITS: Final[Mapping[str, Schema]] = {
 }
 
 _HOST_STATE: Final[Mapping[str, Schema]] = {
-    "state": {"type": "string", "enum": [each.value for each in Availability]},
+    "state": ref("HostState"),
     "why": {**TEXT, "description": "The reason for that state; empty if it is ok."},
     "until": _nullable("string", format="date-time", description="The end of that state, where known."),
 }
 
+_JOBS_ASKED: Final = {f"{kind.capitalize()}Asked": body for kind, (_, body) in KINDS_OF_JOBS.items()}
+
+_EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "job": ("Job",),
+    "layer": ("Layer",),
+    "transfer": ("Transfer",),
+    "image": ("Image", "ImageGone"),
+    "fill": ("FillProgress", "Filled", "Error"),
+}
+"""The schemas of the data of each kind of event."""
+
 SCHEMAS: Final[Mapping[str, Schema]] = {
-    "Error": _object(
+    "Error": _object({"error": ref("ErrorBody")}),
+    "ErrorBody": _object(
         {
-            "error": _object(
-                {
-                    "code": ref("ErrorCode"),
-                    "message": {**TEXT, "description": "One sentence for people."},
-                    "detail": {
-                        "type": ["object", "null"],
-                        "properties": {
-                            "retryable": {
-                                "type": "boolean",
-                                "description": "Whether the same request may succeed later.",
-                            },
-                            "host": {**TEXT, "description": "The registry that failed."},
-                            "status": _nullable("integer", description="Its HTTP status."),
-                            "offset": {
-                                **COUNT,
-                                "description": "The expected offset of an archive's next piece.",
-                            },
-                        },
-                    },
-                }
-            )
+            "code": ref("ErrorCode"),
+            "message": {**TEXT, "description": "One sentence for people."},
+            "detail": _or_null(ref("ErrorDetail")),
         }
     ),
-    "ErrorCode": {"type": "string", "pattern": "^[A-Z_]+$", "description": "A stable code for programs."},
-    **{f"{kind.capitalize()}Asked": body.to_schema() for kind, (_, body) in KINDS_OF_JOBS.items()},
-    "JobAsked": {"oneOf": [ref(f"{kind.capitalize()}Asked") for kind in KINDS_OF_JOBS]},
+    "ErrorDetail": {
+        "type": "object",
+        "properties": {
+            "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
+            "host": {**TEXT, "description": "The registry that failed."},
+            "status": _nullable("integer", description="Its HTTP status."),
+            "offset": {**COUNT, "description": "The expected offset of an archive's next piece."},
+        },
+    },
+    "ErrorCode": {
+        "type": "string",
+        "enum": list(CODES),
+        "description": "A stable code for programs.  Later versions may add some.",
+    },
+    **{name: body.to_schema() for name, body in _JOBS_ASKED.items()},
+    "JobAsked": _one_of({kind: f"{kind.capitalize()}Asked" for kind in KINDS_OF_JOBS}),
+    "JobKind": {"type": "string", "enum": list(KINDS)},
+    "JobState": {"type": "string", "enum": list(STATES)},
+    "JobError": _object({"code": ref("ErrorCode"), "message": TEXT}),
+    "JobResult": {"type": "object", "properties": {"digest": DIGEST}, "additionalProperties": TEXT},
+    "ArchiveProgress": _object({"received": COUNT, "size": _nullable("integer", minimum=0)}),
+    "PhaseSeconds": {"type": "object", "properties": dict.fromkeys(PHASES, SECONDS)},
+    "Restart": {"type": "string", "enum": [ALWAYS, REJOIN]},
+    "Phase": {"type": "string", "enum": list(PHASES)},
+    "Cause": {"type": "string", "enum": [cause.value for cause in Cause]},
+    "TransferKind": {"type": "string", "enum": list(TRANSFER_KINDS)},
+    "TransferState": {"type": "string", "enum": list(TRANSFER_STATES)},
+    "LayerState": {"type": "string", "enum": list(LAYER_STATES)},
+    "HostState": {"type": "string", "enum": [each.value for each in Availability]},
+    "ImageLayer": _object({"digest": DIGEST, "size": COUNT, "media_type": TEXT}),
     "Offset": _object({"offset": {**COUNT, "description": "The offset of the next piece."}}),
     "ArchiveEnd": ARCHIVE_END.to_schema(),
     "LoginAsked": LOGIN.to_schema(),
@@ -204,8 +232,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "seconds": {**SECONDS, "description": "The job's duration, from its creation."},
             "phases": {
-                "type": "object",
-                "properties": dict.fromkeys(PHASES, SECONDS),
+                **ref("PhaseSeconds"),
                 "description": "The seconds of each phase, which add up to that; without those of none.",
             },
             "bytes_received": {
@@ -223,9 +250,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "Bound": _object(
         {
-            "by": {"type": "string", "enum": [cause.value for cause in Cause]},
+            "by": ref("Cause"),
             "whom": {**TEXT, "description": "The registry, or empty."},
-            "phase": {"type": "string", "enum": list(PHASES)},
+            "phase": ref("Phase"),
             "seconds": SECONDS,
             "share": {**SECONDS, "maximum": 1, "description": "That part of the job's duration."},
             "text": {**TEXT, "description": "All of it in one sentence for people."},
@@ -234,7 +261,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Attempt": _object(
         {
             "transfer": {**TEXT, "description": "The ID of its transfer."},
-            "kind": {"type": "string", "enum": list(TRANSFER_KINDS)},
+            "kind": ref("TransferKind"),
             "digest": TEXT,
             "source": {**TEXT, "description": "HOST/PATH: the repository that sent or received the bytes."},
             "attempt": {**COUNT, "description": "The number of the attempt within its transfer, from 1."},
@@ -283,7 +310,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "digest": DIGEST,
             "diff_id": _or_null(DIGEST),
             "size": COUNT,
-            "state": {"type": "string", "enum": list(LAYER_STATES)},
+            "state": ref("LayerState"),
             "bytes_done": COUNT,
             "unpacked": {**COUNT, "description": "The bytes that were unpacked."},
             "transfer": _nullable("string", description="The ID of the transfer that it waits for."),
@@ -295,9 +322,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "id": TEXT,
             "key": TEXT,
-            "kind": {"type": "string", "enum": list(TRANSFER_KINDS)},
+            "kind": ref("TransferKind"),
             "digest": TEXT,
-            "state": {"type": "string", "enum": list(TRANSFER_STATES)},
+            "state": ref("TransferState"),
             "watchers": {**COUNT, "description": "The number of its watchers."},
             "bytes_done": COUNT,
             "bytes_total": _nullable("integer", minimum=0),
@@ -338,11 +365,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "FleetPrefetch": _object(
         {
             "nodes": {
-                **array(_object({"node": TEXT, "job": {**TEXT, "description": "The ID of its job there."}})),
+                **array(ref("FleetJob")),
                 "description": "The nodes that have begun; fewer if the fleet has fewer.",
             }
         }
     ),
+    "FleetJob": _object({"node": TEXT, "job": {**TEXT, "description": "The ID of its job there."}}),
     "FillAsked": FILL.to_schema(),
     "FillProgress": _object(
         {
@@ -397,28 +425,26 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "rate": _nullable("number", description="Bytes per second of one transfer, on average."),
             "capabilities": {"type": "object", "description": "Features that were found by use."},
             "used": {**TIME, "description": "The time of its last use."},
-            "accounts": array(
-                _object(
-                    {
-                        "account": {
-                            **TEXT,
-                            "description": "daemon, anonymous, or the beginning of a hash of credentials.",
-                        },
-                        **_HOST_STATE,
-                        "quota": _or_null(
-                            _object(
-                                {
-                                    "remaining": {**COUNT, "description": "Requests that are left."},
-                                    "limit": _nullable("integer", minimum=1),
-                                    "window": _nullable("number", description="Seconds."),
-                                    "reset": _nullable("string", format="date-time"),
-                                }
-                            )
-                        ),
-                        "used": {**TIME, "description": "The time of the last response to it."},
-                    }
-                )
-            ),
+            "accounts": array(ref("Account")),
+        }
+    ),
+    "Account": _object(
+        {
+            "account": {
+                **TEXT,
+                "description": "daemon, anonymous, or the beginning of a hash of credentials.",
+            },
+            **_HOST_STATE,
+            "quota": _or_null(ref("Quota")),
+            "used": {**TIME, "description": "The time of the last response to it."},
+        }
+    ),
+    "Quota": _object(
+        {
+            "remaining": {**COUNT, "description": "Requests that are left."},
+            "limit": _nullable("integer", minimum=1),
+            "window": _nullable("number", description="Seconds."),
+            "reset": _nullable("string", format="date-time"),
         }
     ),
     "HostCleared": _object({"host": TEXT, "cleared": {"const": True}}),
@@ -428,44 +454,47 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "version": TEXT,
             "started": TIME,
-            "disk": _object(
-                {
-                    "path": TEXT,
-                    "free": _nullable("integer"),
-                    "total": _nullable("integer"),
-                    "why": {**TEXT, "description": "Reports a full disk; otherwise empty."},
-                },
-                description="The store's disk, in bytes.",
-            ),
+            "disk": ref("Disk"),
             "images": COUNT,
             "jobs": {**NUMBERS, "description": "The number of jobs in each state."},
             "slots": {
                 "type": "object",
-                "additionalProperties": _object({"limit": COUNT, "in_use": COUNT, "queued": COUNT}),
+                "additionalProperties": ref("Slots"),
             },
             "hosts": {
                 "type": "object",
-                "additionalProperties": _object({"bytes": COUNT, "sent": COUNT}),
+                "additionalProperties": ref("HostBytes"),
                 "description": "Bytes received from and sent to each registry.",
             },
             "sandbox": {
-                **_object(
-                    {
-                        "in_force": array(TEXT),
-                        "missing": {
-                            "type": "object",
-                            "additionalProperties": TEXT,
-                            "description": "The reason why each is not in force.",
-                        },
-                    }
-                ),
-                "type": ["object", "null"],
+                **_or_null(ref("Sandbox")),
                 "description": "The measures that confine the processes of layers; null until known.",
             },
             "quota": {**COUNT, "description": "The size limit of the store, in bytes; 0 means no limit."},
             "bytes_fetched": COUNT,
             "bytes_sent": COUNT,
             "bytes_delivered": COUNT,
+        }
+    ),
+    "Disk": _object(
+        {
+            "path": TEXT,
+            "free": _nullable("integer"),
+            "total": _nullable("integer"),
+            "why": {**TEXT, "description": "Reports a full disk; otherwise empty."},
+        },
+        description="The store's disk, in bytes.",
+    ),
+    "Slots": _object({"limit": COUNT, "in_use": COUNT, "queued": COUNT}),
+    "HostBytes": _object({"bytes": COUNT, "sent": COUNT}),
+    "Sandbox": _object(
+        {
+            "in_force": array(TEXT),
+            "missing": {
+                "type": "object",
+                "additionalProperties": TEXT,
+                "description": "The reason why each is not in force.",
+            },
         }
     ),
     "PageAsked": PAGE.to_schema(),
@@ -476,23 +505,17 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "seconds": {"type": "number", "description": "The lifetime of the code."},
         }
     ),
-    "Examination": _object(
+    "Examination": _object({"checks": array(ref("Check"))}),
+    "Check": _object(
         {
-            "checks": array(
-                _object(
-                    {
-                        "name": {**TEXT, "description": "The subject of the check."},
-                        "problems": array(
-                            _object(
-                                {
-                                    "message": {**TEXT, "description": "The problem."},
-                                    "remedy": {**TEXT, "description": "The remedy."},
-                                }
-                            )
-                        ),
-                    }
-                )
-            )
+            "name": {**TEXT, "description": "The subject of the check."},
+            "problems": array(ref("Problem")),
+        }
+    ),
+    "Problem": _object(
+        {
+            "message": {**TEXT, "description": "The problem."},
+            "remedy": {**TEXT, "description": "The remedy."},
         }
     ),
     "Repository": _object(
@@ -519,21 +542,20 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 **FLAG,
                 "description": "Whether every registry with a public address is mirrored.",
             },
-            "upstreams": array(
-                _object(
-                    {
-                        "host": TEXT,
-                        "alias": {**TEXT, "description": "A path component for the host, or empty."},
-                        "hits": {**COUNT, "description": "Manifests and blobs that were in the store."},
-                        "misses": {**COUNT, "description": "Manifests and blobs that were fetched."},
-                        "stale": {**COUNT, "description": "Manifests that it did not confirm."},
-                        "sent": {**COUNT, "description": "Bytes of blobs that clients got."},
-                        "fetched": {**COUNT, "description": "Bytes of blobs that it sent for them."},
-                        "saved": {**COUNT, "description": "Bytes that it did not have to send."},
-                    }
-                )
-            ),
+            "upstreams": array(ref("Upstream")),
             "local": {**array(TEXT), "description": "The prefixes of the names that can be pushed to."},
+        }
+    ),
+    "Upstream": _object(
+        {
+            "host": TEXT,
+            "alias": {**TEXT, "description": "A path component for the host, or empty."},
+            "hits": {**COUNT, "description": "Manifests and blobs that were in the store."},
+            "misses": {**COUNT, "description": "Manifests and blobs that were fetched."},
+            "stale": {**COUNT, "description": "Manifests that it did not confirm."},
+            "sent": {**COUNT, "description": "Bytes of blobs that clients got."},
+            "fetched": {**COUNT, "description": "Bytes of blobs that it sent for them."},
+            "saved": {**COUNT, "description": "Bytes that it did not have to send."},
         }
     ),
     "Engine": _object(
@@ -546,81 +568,76 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "snapshots": {**COUNT, "description": "Snapshots of containerd, containers included."},
             "layers": {**COUNT, "description": "Layers of the store that it uses."},
             "size": {**COUNT, "description": "Bytes of the trees of these layers."},
-            "images": array(
-                _object(
-                    {
-                        "image": {**TEXT, "description": "Its reference, or empty if it is not known."},
-                        "layers": COUNT,
-                        "containers": {
-                            **COUNT,
-                            "description": "Containers, and images that were built on it.",
-                        },
-                        "by": {**TEXT, "description": "The root directory of the engine, or empty."},
-                    }
-                )
-            ),
+            "images": array(ref("EngineImage")),
         },
         optional={
             "left_out": {
-                **array(_object({"image": TEXT, "reason": TEXT})),
+                **array(ref("ImageLeftOut")),
                 "description": "The images of the store that the view does not show.",
             },
             "cri": {**FLAG, "description": "Whether containerd's socket has CRI's ImageService, too."},
         },
     ),
+    "EngineImage": _object(
+        {
+            "image": {**TEXT, "description": "Its reference, or empty if it is not known."},
+            "layers": COUNT,
+            "containers": {**COUNT, "description": "Containers, and images that were built on it."},
+            "by": {**TEXT, "description": "The root directory of the engine, or empty."},
+        }
+    ),
+    "ImageLeftOut": _object({"image": TEXT, "reason": TEXT}),
     "Fleet": _object(
         {
             "state": {"type": "string", "enum": [OFF, SHARING, ALONE]},
             "problem": _nullable("string", description="The reason why this node works alone."),
             "name": {**TEXT, "description": "The name of this node, or empty."},
             "url": {**TEXT, "description": "Its URL for its peers, or empty."},
-            "nodes": array(
-                _object(
-                    {
-                        "name": TEXT,
-                        "url": TEXT,
-                        "version": {**TEXT, "description": "Its version of xferd."},
-                        "since": {**TIME, "description": "When it started, by its own clock."},
-                        "load": {**COUNT, "description": "Its running transfers, some minutes ago."},
-                        "saved": {**COUNT, "description": "Bytes from peers, some minutes ago."},
-                    }
-                )
-            ),
+            "nodes": array(ref("FleetNode")),
             "claims": {
-                **array(_object({"digest": TEXT, "size": COUNT, "node": TEXT, "source": TEXT})),
+                **array(ref("Claim")),
                 "description": "The blobs that one node fetches for all.",
             },
             "bytes": {
-                **_object({UPSTREAM: COUNT, PEER: COUNT, STORE: COUNT, "sent": COUNT}),
+                **ref("FleetBytes"),
                 "description": "Bytes of this node since its start, by source, and those sent to peers.",
             },
             "takeovers": {**COUNT, "description": "Downloads taken over from nodes that did not deliver."},
             "left_out": {**array(TEXT), "description": "The peers that sent wrong bytes in the last hour."},
             "troubles": {
-                **array(_object({"node": TEXT, "why": TEXT})),
+                **array(ref("PeerTrouble")),
                 "description": "The peers that did not deliver in the last ten minutes.",
             },
         }
     ),
+    "FleetBytes": _object({UPSTREAM: COUNT, PEER: COUNT, STORE: COUNT, "sent": COUNT}),
+    "FleetNode": _object(
+        {
+            "name": TEXT,
+            "url": TEXT,
+            "version": {**TEXT, "description": "Its version of xferd."},
+            "since": {**TIME, "description": "When it started, by its own clock."},
+            "load": {**COUNT, "description": "Its running transfers, some minutes ago."},
+            "saved": {**COUNT, "description": "Bytes from peers, some minutes ago."},
+        }
+    ),
+    "Claim": _object({"digest": TEXT, "size": COUNT, "node": TEXT, "source": TEXT}),
+    "PeerTrouble": _object({"node": TEXT, "why": TEXT}),
     "Well": _object({"status": {"const": "ok"}}),
     "ImageGone": _object({"reference": TEXT, "removed": {"const": True}}),
     "Event": {
-        **_object(
-            {
-                "kind": {"type": "string", "enum": ["job", "layer", "transfer", "image", "fill"]},
-                "data": {
-                    "anyOf": [
-                        *(ref("Job"), ref("Layer"), ref("Transfer"), ref("Image"), ref("ImageGone")),
-                        *(ref("FillProgress"), ref("Filled"), ref("Error")),
-                    ]
-                },
-                "final": {**FLAG, "description": "Whether this is the last event of its subject."},
-            }
-        ),
+        **_one_of({kind: f"{kind.capitalize()}Event" for kind in _EVENTS}),
         "description": "One line of JSON; server-sent events have kind, data and id as their own fields.",
     },
-}
-SCHEMAS["Event"]["properties"]["id"] = {
-    **TEXT,
-    "description": "The position in the stream, for Last-Event-ID.",
+    **{
+        f"{kind.capitalize()}Event": _object(
+            {
+                "kind": {"type": "string", "const": kind},
+                "data": ref(data[0]) if len(data) == 1 else {"anyOf": [ref(name) for name in data]},
+                "final": {**FLAG, "description": "Whether this is the last event of its subject."},
+            },
+            optional={"id": {**TEXT, "description": "The position in the stream, for Last-Event-ID."}},
+        )
+        for kind, data in _EVENTS.items()
+    },
 }
