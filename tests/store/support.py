@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from attrs import define, field, frozen
@@ -255,6 +256,28 @@ async def pull(store: IStore, wanted: Sample, keep_blobs: bool = True) -> None:
         layer = await store.layers.register(parent, Digest.of(blob), layer_descriptor(blob))
         parent = layer.chain_id
     await store.images.put(wanted.image)
+
+
+def one_life(path: str, live: Callable[[Store], Awaitable[None]]) -> None:
+    """
+    Start a store at a path, with the machine's clock and with threads that end at once,
+    and stop it after C{live}.
+
+    @raise RuntimeError: something failed.
+    """
+    reactor = cast(IReactor, InlineReactor())
+    store = Store(path, reactor, wall_clock=time.time, pools=Pools(), reserve=RESERVE)
+    store.open()
+
+    async def start_and_stop() -> None:
+        await store.start()
+        await live(store)
+        await store.stop()
+
+    failures: list[object] = []
+    _ = Deferred.fromCoroutine(start_and_stop()).addErrback(failures.append)
+    if failures:
+        raise RuntimeError(failures)
 
 
 class StoreTestCase(SynchronousTestCase):

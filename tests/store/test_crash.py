@@ -13,12 +13,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Any, NoReturn, cast
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.forks import bounded, fork
@@ -31,6 +30,7 @@ from tests.store.support import (
     fetch,
     layer_descriptor,
     make_version_1,
+    one_life,
     plant,
     pull,
     sample,
@@ -69,11 +69,8 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
     @param say: called with each step that is done.
     @param tidy: whether it removes them one after the other in the end.
     """
-    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
-    store.open()
 
-    async def live() -> None:
-        await store.start()
+    async def live(store: Store) -> None:
         await store.journal.record_job(job(1))
         say("job")
         for wanted in (WANTED, OTHER):
@@ -102,13 +99,8 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
             await store.images.remove(wanted.image.reference)
             say(f"removed {wanted.image.reference}")
             await store.gc.collect(False)
-        await store.stop()
 
-    living = Deferred.fromCoroutine(live())
-    failures: list[object] = []
-    _ = living.addErrback(failures.append)
-    if failures:
-        raise RuntimeError(failures)
+    one_life(path, live)
 
 
 def digests(wanted: Sample) -> set[Digest]:
@@ -150,11 +142,8 @@ def parts(path: str, say: Any) -> None:
 
     @param say: called with each step that is done.
     """
-    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
-    store.open()
 
-    async def live() -> None:
-        await store.start()
+    async def live(store: Store) -> None:
         for order in ((0, 2, 4, 1), (7, 3), (6, 2), (0, 1, 3, 5, 4)):
             blob = await store.blobs.partial(PARTED, len(PARTS))
             if order[0] == 6:
@@ -166,12 +155,8 @@ def parts(path: str, say: Any) -> None:
             blob.close()
         await fill(store)
         say(f"blob {PARTED}")
-        await store.stop()
 
-    failures: list[object] = []
-    _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
-    if failures:
-        raise RuntimeError(failures)
+    one_life(path, live)
 
 
 async def fill(store: Store) -> None:
@@ -192,11 +177,8 @@ def migrate(path: str, say: Any) -> None:
 
     @param say: called with each step that is done.
     """
-    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
-    store.open()
 
-    async def live() -> None:
-        await store.start()
+    async def live(store: Store) -> None:
         say("started")
         for wanted in SAME:
             assert wanted.image.chain_id is not None
@@ -205,12 +187,8 @@ def migrate(path: str, say: Any) -> None:
         for diff_id in {diff_id for wanted in SAME for diff_id in wanted.diff_ids}:
             await store.trees.owners(diff_id)
             say(f"owners {diff_id}")
-        await store.stop()
 
-    failures: list[object] = []
-    _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
-    if failures:
-        raise RuntimeError(failures)
+    one_life(path, live)
 
 
 def pushes(path: str, say: Any) -> None:
@@ -244,20 +222,7 @@ def pushes(path: str, say: Any) -> None:
         say(f"tagged {manifest.descriptor.digest}")
 
     for part in (first, second):
-        store = Store(
-            path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE
-        )
-        store.open()
-
-        async def live(store: Store, part: Callable[[Store], Awaitable[None]]) -> None:
-            await store.start()
-            await part(store)
-            await store.stop()
-
-        failures: list[object] = []
-        _ = Deferred.fromCoroutine(live(store, part)).addErrback(failures.append)
-        if failures:
-            raise RuntimeError(failures)
+        one_life(path, part)
 
 
 async def push_brief(store: Store) -> None:

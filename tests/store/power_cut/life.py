@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
-
-from tests.store.support import RESERVE, Pools, fetch, layer_descriptor, plant
+from tests.store.support import fetch, layer_descriptor, one_life, plant
 from tests.store.test_crash import LARGE, WANTED, life, migrate, parts, pushes, tidy_life
-from xferd.interfaces.reactor import IReactor
 from xferd.names import Digest
 from xferd.store.store import Store
-from xferd.testing.inline_threads import InlineReactor
 
 
 def heal(path: str, say: Any) -> None:
@@ -29,12 +24,9 @@ def heal(path: str, say: Any) -> None:
 
     @param say: called with each step that is done.
     """
-    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
-    store.open()
     blob, diff_id = WANTED.blobs[0], WANTED.diff_ids[0]
 
-    async def live() -> None:
-        await store.start()
+    async def live(store: Store) -> None:
         await store.integrity.quarantine_blob(Digest.of(blob))
         say("blob quarantined")
         await fetch(store, blob)
@@ -51,12 +43,8 @@ def heal(path: str, say: Any) -> None:
         say("tree condemned again")
         await store.integrity.quarantine_tree(diff_id)
         say("tree quarantined")
-        await store.stop()
 
-    failures: list[object] = []
-    _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
-    if failures:
-        raise RuntimeError(failures)
+    one_life(path, live)
 
 
 def marked(path: str, say: Any) -> None:
@@ -65,11 +53,8 @@ def marked(path: str, say: Any) -> None:
 
     @param say: called with each step that is done.
     """
-    store = Store(path, cast(IReactor, InlineReactor()), wall_clock=time.time, pools=Pools(), reserve=RESERVE)
-    store.open()
 
-    async def live() -> None:
-        await store.start()
+    async def live(store: Store) -> None:
         for size in (300_000, 600_000):
             blob = await store.blobs.partial(Digest.of(LARGE), len(LARGE))
             for offset in range(blob.offset, size, 100_000):
@@ -77,12 +62,8 @@ def marked(path: str, say: Any) -> None:
             blob.close()
         await fetch(store, LARGE)
         say(f"blob {Digest.of(LARGE)}")
-        await store.stop()
 
-    failures: list[object] = []
-    _ = Deferred.fromCoroutine(live()).addErrback(failures.append)
-    if failures:
-        raise RuntimeError(failures)
+    one_life(path, live)
 
 
 LIVES: Final[Mapping[str, Callable[[str, Any], None]]] = {
