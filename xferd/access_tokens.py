@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 READ_ONLY: Final = "read_only"
 """The word behind a token that permits reading only."""
 
+OWN, UNKNOWN = "own", "unknown"
+
 _MOST: Final = 64 * 1024
 """The largest file of tokens, in bytes."""
 
@@ -46,7 +48,14 @@ class AccessTokens:
     """
 
     def __init__(self, tokens: Iterable[tuple[str, Right]] = ()) -> None:
-        self._tokens = [(token.encode("utf-8"), right) for token, right in tokens if token]
+        """
+        @param tokens: those of a file, in their order.
+        """
+        self._tokens = [
+            (token.encode("utf-8"), right, str(number))
+            for number, (token, right) in enumerate(tokens, 1)
+            if token
+        ]
 
     def __bool__(self) -> bool:
         """
@@ -59,18 +68,25 @@ class AccessTokens:
 
     def add(self, token: str, right: Right = Right.ACT) -> None:
         """
-        Accept a token.
+        Accept the daemon's own token.
         """
-        self._tokens.append((token.encode("utf-8"), right))
+        self._tokens.append((token.encode("utf-8"), right, OWN))
 
     def right(self, shown: bytes) -> Right:
         """
         The rights of a token: L{Right.NONE} if it is unknown.
         """
-        found = Right.NONE
-        for token, right in self._tokens:
-            if compare_digest(token, shown):
-                found = max(found, right)
+        return self.find(shown)[0]
+
+    def find(self, shown: bytes) -> tuple[Right, str]:
+        """
+        The rights of a token, and its name for the log: its number in the file, L{OWN}, or
+        L{UNKNOWN}.
+        """
+        found = Right.NONE, UNKNOWN
+        for token, right, name in self._tokens:
+            if compare_digest(token, shown) and right > found[0]:
+                found = right, name
         return found
 
 

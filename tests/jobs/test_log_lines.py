@@ -57,7 +57,7 @@ class EndedTests(LinesCase):
         """
         self.registry.stall(self.blob)
         job_id = self.pull()
-        self.jobs.persist(job_id, ALWAYS, "user 7", "unix socket")
+        self.jobs.persist(job_id, ALWAYS, "user 7", "socket")
         self.settle()
         self.registry.feed(self.blob, 1)
         self.wait(2)
@@ -74,7 +74,7 @@ class EndedTests(LinesCase):
                 "kind": "pull",
                 "client": "ci",
                 "user": "user 7",
-                "door": "unix socket",
+                "door": "socket",
                 "state": "done",
                 "cancelled_by": "",
                 "image": f"{HOST}/app:latest",
@@ -93,7 +93,7 @@ class EndedTests(LinesCase):
         )
         self.assertEqual(
             formatEvent(event),
-            f"pull of {HOST}/app:latest for ci: done; job {job_id} of user 7 by unix socket, "
+            f"pull of {HOST}/app:latest for ci: done; job {job_id} of user 7 by socket, "
             f"{self.image.digest}, 2.0 s, {size / 1000:.1f} kB received; {job['timing']['bound']['text']}",
         )
         self.assertEqual(event["log_level"].name, "info")

@@ -87,7 +87,12 @@ class StreamedTests(SynchronousTestCase):
         self.decision: Deferred[Receiver] = Deferred(self.cancel)
         self.seen: list[tuple[bytes, bytes]] = []
         site = RegistrySite(
-            Root(), self.clock, admit_body=self.admit, places=ClientLimits(lambda: 10), trust=Trust.ALL
+            Root(),
+            self.clock,
+            admit_body=self.admit,
+            places=ClientLimits(lambda: 10),
+            trust=Trust.ALL,
+            route=lambda _: ("", {}),
         )
         self.connection = Connection(site, PEER, HERE)
         # StringTransport has no timers of its own.

@@ -141,7 +141,8 @@ class ClientTests(SynchronousTestCase):
         """
         A client on this machine is a user, over loopback and the unix socket.
         """
-        name = f"user {os.geteuid()}"
+        uid = os.geteuid()
+        name = f"user {uid}"
         with (
             socket.create_server(("127.0.0.1", 0)) as server,
             socket.create_connection(server.getsockname()) as client,
@@ -150,14 +151,16 @@ class ClientTests(SynchronousTestCase):
             with accepted:
                 host = IPv4Address("TCP", *server.getsockname())
                 peer = IPv4Address("TCP", *client.getsockname())
-                self.assertEqual(client_of(Transport(host, peer, accepted), True), Client(Kind.TRUSTED, name))
+                self.assertEqual(
+                    client_of(Transport(host, peer, accepted), True), Client(Kind.TRUSTED, name, uid)
+                )
                 # A user that was found before is not looked up.
-                known = client_of(Transport(host, peer), True, os.geteuid())
-                self.assertEqual(known, Client(Kind.TRUSTED, name))
+                known = client_of(Transport(host, peer), True, uid)
+                self.assertEqual(known, Client(Kind.TRUSTED, name, uid))
         one, other = socket.socketpair()
         with one, other:
             transport = Transport(UNIXAddress(b"/s"), UNIXAddress(None), one)
-            self.assertEqual(client_of(transport, True), Client(Kind.SOCKET, name))
+            self.assertEqual(client_of(transport, True), Client(Kind.SOCKET, name, uid))
 
     def test_unknown(self) -> None:
         """

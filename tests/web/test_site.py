@@ -219,12 +219,12 @@ class BodyTests(SynchronousTestCase):
 
     def test_logged(self) -> None:
         """
-        A request that changes something or is refused has a line in the log.
-        A job that begins over the unix socket has none: the job has its own.
+        A request that changes something or is refused has a line in the audit trail; one
+        that reads has none.
         """
         for body, unix, logged in (
             (b'{"kind":"pull","reference":"a"}', False, ["202"]),
-            (b'{"kind":"pull","reference":"a"}', True, []),
+            (b'{"kind":"pull","reference":"a"}', True, ["202"]),
             (b"{}", True, ["400"]),
         ):
             with capturedLogs() as events:

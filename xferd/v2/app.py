@@ -7,9 +7,9 @@ One class has all of them, as Klein wants it, which makes the module long.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve
 from klein import Klein
@@ -47,6 +47,7 @@ from xferd.web.request import client_name, header
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
+    from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request, Site
 
     from xferd.interfaces.engines import ILateAnswers
@@ -140,7 +141,17 @@ class Registry:
             admit_body=self._admit_body,
             places=self._connections,
             trust=trust,
+            route=self._route,
         )
+
+    def _route(self, request: HTTPRequest) -> tuple[str, Mapping[str, Any]]:
+        """
+        The name of a request's operation, and the parts of its path.
+        """
+        try:
+            return self._paths.match(path_of(request), request.method.decode("latin-1"))
+        except HTTPException:
+            return "", {}
 
     @app.route("/v2/", methods=["GET"])
     @app.route("/<alias>/v2/", methods=["GET"])

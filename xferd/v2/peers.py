@@ -20,7 +20,7 @@ from xferd.json_encoding import encode
 from xferd.v2.blob_response import BlobResponse, Span
 from xferd.v2.request import query
 from xferd.v2.responses import respond_errors
-from xferd.web.request import header
+from xferd.web.request import header, note
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -130,6 +130,8 @@ class PeerRoute:
         )
         for name, value in answer.headers:
             request.responseHeaders.addRawHeader(name.encode("ascii"), value.encode("utf-8"))
+        if answer.peer is not None:
+            note(request, "node", answer.peer.name)
         return answer
 
     async def _send(self, request: Request, answer: PeerAnswer, digest: Digest) -> None:

@@ -47,7 +47,7 @@ from xferd.errors import (
     XferdError,
 )
 from xferd.json_encoding import encode
-from xferd.web.request import shown
+from xferd.web.request import note, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,6 +147,7 @@ def respond_errors(request: Request, status: int, code: str, message: str) -> by
     """
     Respond with one error.
     """
+    note(request, "code", code)
     body = encode({"errors": [{"code": code, "message": message, "detail": None}]}) + b"\n"
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")

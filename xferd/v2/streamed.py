@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IPushProducer, IReactorTime
     from twisted.web.resource import IResource
 
+    from xferd.web.audit import Route
     from xferd.web.client_limits import ClientLimits
     from xferd.web.peer_trust import Trust
 
 LEAST: Final = 64 * 1024
 """The bytes of a streamed body that must arrive within L{ARRIVAL} seconds."""
+
+FLEET_BLOBS: Final = b"/v2/_xferd/blobs/"
+"""The beginning of the paths of blobs for other nodes."""
 
 _HANDSHAKE: Final = b"\x16\x03"
 """The first bytes of a TLS handshake (RFC 8446, section 5.1)."""
@@ -286,6 +290,7 @@ class RegistrySite(WebSite):
 
     protocol = StreamingChannel
     requestFactory = StreamingRequest
+    is_registry = True
 
     def __init__(
         self,
@@ -295,23 +300,28 @@ class RegistrySite(WebSite):
         admit_body: Callable[[StreamingRequest], Deferred[Receiver] | None],
         places: ClientLimits,
         trust: Trust,
+        route: Route,
     ) -> None:
         """
         @param admit_body: decides by the headers about the body of a request; L{None}
             leaves the decision to its route, with at most
             L{xferd.web.site.MAX_BODY} bytes.
+        @param route: see L{WebSite}.
         """
-        super().__init__(root, clock, places=places, trust=trust)
+        super().__init__(root, clock, places=places, trust=trust, route=route)
         self.admit_body = admit_body
 
     def log(self, request: HTTPRequest) -> None:
         """
         Write one line for a request that changed something, or was refused, but not
-        for each piece of an upload, and not for what is not here.
+        for each piece of an upload, for what is not here, for a range that is not, for a
+        challenge to log in, and for peers that fetch blobs.
         """
-        reads = request.method in (b"GET", b"HEAD") and request.code == 404
+        reads = request.method in (b"GET", b"HEAD") and request.code in (404, 416)
+        challenge = request.code == 401 and not request.requestHeaders.hasHeader(b"authorization")
         piece = b"/blobs/uploads/" in request.path and request.code < 400
-        if not (reads or piece):
+        peer = request.path.startswith(FLEET_BLOBS) and request.code < 400
+        if not (reads or challenge or piece or peer):
             super().log(request)
 
 

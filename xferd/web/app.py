@@ -8,14 +8,15 @@ One class has all routes, as Klein wants it, which makes the module long.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Set
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping, Set
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from attrs import asdict
 from klein import Klein
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from xferd.descriptors import own_limit
 from xferd.errors import BadInput, NotFound
@@ -158,6 +159,7 @@ class Web:
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)
         self._connections = ClientLimits(connections)
+        self._paths = self.app.url_map.bind("localhost")
 
     def site(self, trust: Trust) -> Site:
         """
@@ -178,7 +180,17 @@ class Web:
         def largest(request: HTTPRequest) -> int:
             return MAX_PIECE if is_piece(request) and guard.admits(request) else MAX_BODY
 
-        return WebSite(guard, self._clock, largest, places=self._connections, trust=trust)
+        return WebSite(guard, self._clock, largest, places=self._connections, trust=trust, route=self._route)
+
+    def _route(self, request: HTTPRequest) -> tuple[str, Mapping[str, Any]]:
+        """
+        The name of a request's operation, and the parts of its path.
+        """
+        path = unquote(request.path.decode("latin-1"), errors="replace")
+        try:
+            return self._paths.match(path, request.method.decode("latin-1"))
+        except HTTPException:
+            return "", {}
 
     def start(self) -> Deferred[None]:
         """

@@ -40,10 +40,12 @@ class Client:
     The client that a connection counts for.
 
     @ivar name: the user, or the address.
+    @ivar uid: the user's number, where the kernel shows it.
     """
 
     kind: Kind
     name: str
+    uid: int | None = None
 
 
 UNKNOWN_USER: Final = f"user {None}"
@@ -128,7 +130,7 @@ def client_of(transport: Any, trusted: bool, uid: int | None = None) -> Client:
     """
     host, peer = transport.getHost(), transport.getPeer()
     if isinstance(host, UNIXAddress):
-        return Client(Kind.SOCKET, _user(transport, uid))
+        return _user(Kind.SOCKET, transport, uid)
     kind = Kind.TRUSTED if trusted else Kind.STRANGER
     try:
         address = ip_address(peer.host.partition("%")[0])
@@ -140,11 +142,12 @@ def client_of(transport: Any, trusted: bool, uid: int | None = None) -> Client:
             # One customer has as many addresses as fit into that (RFC 6177).
             return Client(kind, str(ip_network((address, 64), strict=False)))
         address = address.ipv4_mapped or address
-    return Client(kind, _user(transport, uid) if address.is_loopback else str(address))
+    return _user(kind, transport, uid) if address.is_loopback else Client(kind, str(address))
 
 
-def _user(transport: Any, uid: int | None) -> str:
+def _user(kind: Kind, transport: Any, uid: int | None) -> Client:
     """
     The user at the other end, where the kernel knows it.
     """
-    return f"user {user_of(transport) if uid is None else uid}"
+    uid = user_of(transport) if uid is None else uid
+    return Client(kind, f"user {uid}", uid)

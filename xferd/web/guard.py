@@ -21,7 +21,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, Unauthoriz
 
 from xferd.access_tokens import AccessTokens, Right
 from xferd.names import is_loopback
-from xferd.web.request import header, shown
+from xferd.web.request import header, note, shown
 from xferd.web.responses import respond_http_error, respond_internal_error
 from xferd.web.security_headers import SECURITY_HEADERS
 
@@ -161,7 +161,11 @@ class Guard(Resource):
         The right of the request's token.
         """
         scheme, _, shown = (request.getHeader(b"authorization") or b"").partition(b" ")
-        return self._tokens.right(shown.strip()) if scheme.lower() == b"bearer" else Right.NONE
+        if scheme.lower() != b"bearer":
+            return Right.NONE
+        right, name = self._tokens.find(shown.strip())
+        note(request, "token", name)
+        return right
 
     def _host(self, request: Request) -> str:
         """

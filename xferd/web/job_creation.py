@@ -13,13 +13,14 @@ from xferd.errors import TooManyJobs
 from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.jobs.runner import MAX_JOBS
 from xferd.transfer.eventual import Eventual
+from xferd.web.audit import door_of
 from xferd.web.client_limits import Kind
 from xferd.web.event_response import accepts_events, wants_only_jobs
 from xferd.web.job_request import PrefetchRequest, read_job_request
 from xferd.web.registry_auth import registry_auth
-from xferd.web.request import client_name, fingerprint_of, header
+from xferd.web.request import client_name, fingerprint_of, header, note
 from xferd.web.responses import respond
-from xferd.web.site import admitted, door_of, owner_of
+from xferd.web.site import admitted, owner_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -60,6 +61,7 @@ class JobCreation:
         only_jobs = wants_only_jobs(request)
         await self._eventual.caught_up()
         job, new = await self._begin(request)
+        note(request, "job", job["id"])
         status = 202 if new else 200
         request.setHeader(b"location", f"{jobs_path}/{job['id']}".encode("ascii"))
         if accepts_events(request) and self._events.has_room(request):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,6 +45,21 @@ def shown(part: bytes) -> str:
     return text if len(part) <= MAX_SHOWN and len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
+def note(request: HTTPRequest, name: str, value: object) -> None:
+    """
+    Keep something of a request for its line in the audit trail (L{xferd.web.audit}).
+    """
+    request.__dict__.setdefault("notes", {})[name] = value
+
+
+def noted(request: HTTPRequest) -> Mapping[str, Any]:
+    """
+    What L{note} kept.
+    """
+    found: Mapping[str, Any] = request.__dict__.get("notes", {})
+    return found
+
+
 def json_object(request: Request) -> dict[str, Any]:
     """
     Read the JSON object in the body of a request.
@@ -66,6 +82,7 @@ def json_object(request: Request) -> dict[str, Any]:
         raise BadInput("the body is not JSON") from e
     if not isinstance(value, dict):
         raise BadInput("the body is not a JSON object")
+    note(request, "asked", dict(value))
     return value
 
 

@@ -40,7 +40,7 @@ from xferd.errors import (
     XferdError,
 )
 from xferd.json_encoding import encode, encode_list
-from xferd.web.request import shown
+from xferd.web.request import note, shown
 
 if TYPE_CHECKING:
     from twisted.logger import Logger
@@ -151,6 +151,7 @@ def respond_error(request: Request, error: XferdError) -> bytes:
             request.setHeader(b"retry-after", b"%d" % max(1, round(error.retry_after)))
     if isinstance(error, WrongOffset):
         detail["offset"] = error.offset
+    note(request, "code", error.code)
     return respond(request, error_json(error.code, str(error), detail), status_of(error))
 
 
@@ -168,6 +169,7 @@ def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
     elif isinstance(refusal, NoSuchPage):
         message = f"{path} does not exist"
     code = refusal.name.upper().replace(" ", "_")
+    note(request, "code", code)
     return respond(request, error_json(code, message), refusal.code or 500)
 
 
@@ -175,6 +177,7 @@ def respond_internal_error(request: Request) -> bytes:
     """
     Respond to a bug: details are in the log only.
     """
+    note(request, "code", XferdError.code)
     return respond(request, error_json(XferdError.code, "internal error; see the daemon's log"), 500)
 
 

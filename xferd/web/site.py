@@ -10,7 +10,6 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Final, cast
 
 from attrs import evolve
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
@@ -18,9 +17,9 @@ from twisted.web.http import Request as HTTPRequest
 from twisted.web.server import Request, Site
 
 from xferd.web.archive_request import is_piece
+from xferd.web.audit import AuditTrail, Route
 from xferd.web.client_limits import UNKNOWN_USER, Client, ClientLimits, Kind, client_of
 from xferd.web.peer_trust import Trust, trusts, user_of
-from xferd.web.request import shown
 from xferd.web.responses import error_json, respond
 from xferd.web.security_headers import SECURITY_HEADERS
 
@@ -236,6 +235,7 @@ class WebSite(Site):
 
     protocol = BoundedChannel  # type: ignore[assignment]
     requestFactory = BoundedRequest
+    is_registry = False
     _log = Logger()
     _quiet_until = 0.0
 
@@ -247,6 +247,7 @@ class WebSite(Site):
         *,
         places: ClientLimits,
         trust: Trust = Trust.NONE,
+        route: Route = lambda _: ("", {}),
     ) -> None:
         """
         @param clock: measures how long a connection may be idle.
@@ -254,10 +255,12 @@ class WebSite(Site):
             for its body.
         @param places: for connections, of this listener and others.
         @param trust: which clients may act because of their connection.
+        @param route: names the operations of requests, for the audit trail.
         """
         self.places = places
         self.trust = trust
         self._clock = clock
+        self._audit = AuditTrail(clock, route, registry=self.is_registry)
         super().__init__(root, reactor=clock, parsePOSTFormSubmission=False)
         self.largest = largest
 
@@ -287,38 +290,15 @@ class WebSite(Site):
 
     def log(self, request: HTTPRequest) -> None:
         """
-        Write one line for a request that changed something, or was refused.
+        Write the line of a request that changed something, or was refused, in the audit
+        trail.
 
-        Requests that only read, and the pieces of an archive, are too many;
-        twistd writes every line whatever its level.  A job has a line of its own,
-        with its client, and over the unix socket a request has no more to say.
-
-        These lines and those of jobs are the audit trail: who did what, and how the
-        request came.
+        Requests that only read, and the pieces of an archive, are too many; twistd writes
+        every line whatever its level.
         """
-        silent = request.method in (b"GET", b"HEAD") or is_piece(request) or _is_local_job(request)
-        if silent and request.code < 400:
-            return
-        client = cast("BoundedChannel", request.channel).client
-        self._log.info(
-            "{user} by {door}: {method} {path}: {status}, {size} bytes",
-            event="request",
-            user=client.name,
-            client=shown(request.getHeader(b"x-xferd-client") or b""),
-            door=door_of(request),
-            method=shown(request.method),
-            path=shown(request.path),
-            status=request.code,
-            size=request.sentLength,
-        )
-
-
-def _is_local_job(request: HTTPRequest) -> bool:
-    """
-    Whether it is a request for a job, over the unix socket.
-    """
-    wanted = request.method == b"POST" and request.path == b"/api/v1/jobs"
-    return wanted and admitted(request).kind is Kind.SOCKET
+        reads = request.method in (b"GET", b"HEAD") and request.code != 303
+        if request.code >= 400 or not (reads or is_piece(request)):
+            self._audit.write(request, cast("BoundedChannel", request.channel).client)
 
 
 def admitted(request: HTTPRequest) -> Client:
@@ -328,18 +308,6 @@ def admitted(request: HTTPRequest) -> Client:
     """
     client = cast("BoundedChannel", request.channel).client
     return evolve(client, kind=Kind.TRUSTED) if client.kind is Kind.STRANGER else client
-
-
-def door_of(request: HTTPRequest) -> str:
-    """
-    How a request came: C{unix socket}, or the daemon's address.
-    """
-    host = request.getHost()
-    if isinstance(host, UNIXAddress):
-        return Kind.SOCKET.value
-    if isinstance(host, (IPv4Address, IPv6Address)):
-        return f"[{host.host}]:{host.port}" if isinstance(host, IPv6Address) else f"{host.host}:{host.port}"
-    return ""
 
 
 def owner_of(request: HTTPRequest) -> str:

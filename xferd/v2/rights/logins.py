@@ -17,7 +17,7 @@ from xferd.names import is_loopback
 from xferd.v2.rights.passwords import Passwords
 from xferd.v2.rights.tokens import Login, Tokens
 from xferd.web.guard import host_name
-from xferd.web.request import header
+from xferd.web.request import header, note
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
@@ -86,13 +86,19 @@ class Logins:
         @raise ServiceUnavailable: too many passwords are being checked.
         """
         if login.is_token:
-            return login.user if login.user and login.stamp == self._passwords.stamp(login.user) else ""
+            right = bool(login.user) and login.stamp == self._passwords.stamp(login.user)
+            return self._noted(request, login.user if right else "")
         if login.credentials is None:
             return ""
         user = self._users.get(request)
         if user is None:
             right = await self._passwords.check(login.credentials, peer_of(request))
             user = self._users[request] = login.credentials.username if right else ""
+        return self._noted(request, user)
+
+    @staticmethod
+    def _noted(request: HTTPRequest, user: str) -> str:
+        note(request, "account", user)
         return user
 
     def token(self, user: str, credentials: Credentials | None) -> str:

@@ -1,0 +1,175 @@
+# -*- test-case-name: tests.web.test_audit -*-
+"""
+The audit trail: one line of the log for each request that changed something or was
+refused, with all that is known of its client.
+
+Requests that only read have none, and neither have the pieces of an archive or an upload.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.logger import Logger
+
+from xferd.log_escapes import escape
+from xferd.names import is_loopback
+from xferd.web.request import noted, shown
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.web.http import Request as HTTPRequest
+
+    from xferd.web.client_limits import Client
+
+MOST_REFUSED: Final = 60
+"""The most lines of refused requests within L{WINDOW}; a listener of the world gets many."""
+
+WINDOW: Final = 60.0
+"""Seconds."""
+
+MAX_JOB: Final = 64
+"""The most characters of a job's ID, which a client may have made up."""
+
+MAX_ASKED: Final = 500
+"""The most characters of a body in a line."""
+
+LINE: Final = "{user} by {door}: {method} {path}: {status}{details}"
+"""The format of a line."""
+
+
+class Door(StrEnum):
+    """
+    How a request came.
+
+    @cvar SOCKET: the unix socket of the API.
+    @cvar LOOPBACK: the API, at an address of this machine alone.
+    @cvar TCP: the API, at another address.
+    @cvar REGISTRY: the registry at C{/v2/}.
+    @cvar FLEET: from another node of the fleet.
+    """
+
+    SOCKET = "socket"
+    LOOPBACK = "loopback"
+    TCP = "tcp"
+    REGISTRY = "registry"
+    FLEET = "fleet"
+
+
+FLEET_PATHS: Final = b"/v2/_xferd/"
+"""The beginning of the paths that nodes of a fleet request from each other."""
+
+
+def door_of(request: HTTPRequest, *, registry: bool = False) -> Door:
+    """
+    How a request came.
+
+    @param registry: whether it came to the registry.
+    """
+    if registry:
+        return Door.FLEET if request.path.startswith(FLEET_PATHS) else Door.REGISTRY
+    host = request.getHost()
+    if isinstance(host, UNIXAddress):
+        return Door.SOCKET
+    return Door.LOOPBACK if is_loopback(getattr(host, "host", "")) else Door.TCP
+
+
+Route = Callable[["HTTPRequest"], tuple[str, Mapping[str, Any]]]
+"""Returns the name of a request's operation, or an empty string, and the parts of its path."""
+
+
+class AuditTrail:
+    """
+    Writes the lines of one listener.  Those of changes are all written; those of refused
+    requests up to a limit, after which the next line has the number of those left out.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, route: Route, *, registry: bool = False) -> None:
+        """
+        @param registry: whether the listener is one of the registry.
+        """
+        self._clock = clock
+        self._route = route
+        self._registry = registry
+        self._until = 0.0
+        self._refused = 0
+        self._left_out = 0
+
+    def write(self, request: HTTPRequest, client: Client) -> None:
+        """
+        Write the line of a request that has ended.
+
+        @param client: the client of its connection.
+        """
+        if request.code >= 400 and not self._has_room():
+            self._left_out += 1
+            return
+        fields = self._fields(request, client)
+        left_out, self._left_out = self._left_out, 0
+        if left_out:
+            fields["left_out"] = left_out
+            fields["details"] += f"; {left_out} refused requests before it have no line"
+        self._log.info(LINE, **fields)
+
+    def _has_room(self) -> bool:
+        """
+        Count a refused request.
+        """
+        now = self._clock.seconds()
+        if now >= self._until:
+            self._until, self._refused = now + WINDOW, 0
+        self._refused += 1
+        return self._refused <= MOST_REFUSED
+
+    def _fields(self, request: HTTPRequest, client: Client) -> dict[str, Any]:
+        """
+        The fields of a line.  None has a credential: tokens and users are named, and the
+        body of a request that was refused, which may have anything, is left out.
+        """
+        action, parts = self._route(request)
+        notes = noted(request)
+        peer = request.getClientAddress()
+        host = request.getHost()
+        asked = _asked(notes.get("asked")) if request.code < 400 else ""
+        name = shown(request.getHeader(b"x-xferd-client") or b"")
+        who = {
+            "account": notes.get("account", ""),
+            "token": notes.get("token", ""),
+            "node": notes.get("node", ""),
+            "client": name,
+        }
+        job = notes.get("job") or escape(parts.get("job_id", ""))[:MAX_JOB]
+        what = {"job": job, "code": notes.get("code", "")}
+        details = [f", {label} {value}" for label, value in (*who.items(), *what.items()) if value]
+        return {
+            "event": "audit",
+            "action": action,
+            "user": client.name,
+            "uid": client.uid,
+            "address": peer.host if isinstance(peer, IPv4Address | IPv6Address) else "",
+            **who,
+            "door": door_of(request, registry=self._registry).value,
+            "listener": f"{host.host}:{host.port}" if isinstance(host, IPv4Address | IPv6Address) else "",
+            "method": shown(request.method),
+            "path": shown(request.path),
+            "status": request.code,
+            **what,
+            "asked": asked,
+            "details": "".join([*details, f"; {asked}" if asked else ""]),
+        }
+
+
+def _asked(body: object) -> str:
+    """
+    The body of a request, as far as it fits.
+    """
+    if not body:
+        return ""
+    text = json.dumps(body, separators=(", ", ": "))
+    return text if len(text) <= MAX_ASKED else f"{text[: MAX_ASKED - 3]}..."
