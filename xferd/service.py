@@ -431,6 +431,7 @@ class Daemon(Service):
                 self.jobs.image_uses.start()
             await self.web.start()
             self.web.runtime.start()
+            self.jobs.lately.start()
         except CancelledError:
             return
         except XferdError as e:
@@ -513,6 +514,7 @@ class Daemon(Service):
         # In order: each step needs those behind it.
         self._starting.cancel()
         self.web.runtime.stop()
+        self.jobs.lately.stop()
         grace = self._config.grace
         steps: list[tuple[str, float, Callable[[], Awaitable[object]]]] = [
             ("listening", STEP_LIMIT, lambda: cast("Awaitable[object]", self.listening.stopService())),

@@ -19,6 +19,7 @@ from xferd.errors import BadInput, NotFound, WrongOffset, XferdError
 from xferd.interfaces.collection import Freed
 from xferd.interfaces.job_json import (
     AttemptJSON,
+    HistoryJSON,
     JobDetailsJSON,
     JobJSON,
     JobsStatusJSON,
@@ -379,6 +380,7 @@ class FakeJobs:
     @ivar verified: the arguments of C{verify}.
     @ivar brought: the credentials of each of these calls.
     @ivar more: further members of C{status}.
+    @ivar moved: what C{history} returns.
     @ivar imported: the arguments of C{import_archive}.
     @ivar upload_streams: the streams of imports, by job.
     @ivar exported: the arguments of C{export}.
@@ -405,6 +407,14 @@ class FakeJobs:
         self.verified: list[tuple[str | None, str, int]] = []
         self.brought: list[Mapping[str, Credentials] | None] = []
         self.more: dict[str, Any] = {}
+        self.moved: HistoryJSON = {
+            "interval": 10.0,
+            "until": "2026-01-02T03:04:05.000Z",
+            "received": (0, 400_000_000),
+            "sent": (0, 0),
+            "saved": (7, 200_000_000),
+            "clients": {"ci": 5},
+        }
         self.imported: list[tuple[str | None, str | None, int | None, str, int]] = []
         self.upload_streams: dict[str, FakeUploadStream] = {}
         self.renewed: list[tuple[str, str]] = []
@@ -762,6 +772,13 @@ class FakeJobs:
             return succeed(self.events(job_id, since))
         except XferdError:
             return fail()
+
+    def history(self) -> HistoryJSON:
+        """
+        Return what a test has set.
+        """
+        self._check()
+        return self.moved
 
     def status(self) -> JobsStatusJSON:
         """

@@ -90,6 +90,10 @@ class JobListTests(ListCase):
             ("?reference=alpine", "ba"),
             ("?reference=alpine:3", "b"),
             ("?reference=quay.io/a/b:1", "c"),
+            ("?host=quay.io", "c"),
+            ("?host=docker.io&kind=push", "b"),
+            ("?text=ALPINE:3", "b"),
+            ("?text=nothing", ""),
             ("?client=me&state=running", "c"),
             ("?limit=2", "cb"),
         ]:

@@ -310,6 +310,22 @@ class JobsStatusJSON(TypedDict):
     bytes_delivered: int
 
 
+class HistoryJSON(TypedDict):
+    """
+    What moved lately: the bytes of each C{interval}, in seconds, the newest one last, which
+    ended at C{until}; an hour at most.  Saved are the bytes that several jobs share, beyond the
+    first one, and when a job or an answer of the registry ends, what the store had.  By client, the
+    bytes that moved in the last minute: for several clients, they count for each.
+    """
+
+    interval: float
+    until: str
+    received: Sequence[int]
+    sent: Sequence[int]
+    saved: Sequence[int]
+    clients: dict[str, int]
+
+
 class UpstreamJSON(TypedDict):
     """
     A registry that xferd mirrors.  The alias is a path component that stands for

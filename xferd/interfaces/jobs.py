@@ -19,6 +19,7 @@ from xferd.credentials import Credentials
 from xferd.interfaces.collection import Freed
 from xferd.interfaces.job_json import (
     AttemptJSON,
+    HistoryJSON,
     JobDetailsJSON,
     JobJSON,
     JobsStatusJSON,
@@ -43,7 +44,7 @@ class Event:
     """
     One event of a stream.
 
-    @ivar kind: C{job}, C{layer}, C{transfer} or C{image}.
+    @ivar kind: C{job}, C{layer}, C{transfer}, C{image} or C{status}.
     @ivar data: the subject's state as JSON; of an image that was removed, its
         C{reference} and C{"removed": true}.
     @ivar final: whether this is the last event of its subject.
@@ -593,6 +594,11 @@ class IJobs(Interface):
     def status() -> JobsStatusJSON:
         """
         Slots in use, the queue, jobs by state, bytes by host.
+        """
+
+    def history() -> HistoryJSON:
+        """
+        The bytes that moved in the last hour, and those of each client in the last minute.
         """
 
     image_admin: IImageAdmin = Attribute("Changes to the store's images.")

@@ -27,6 +27,7 @@ from xferd.hosts.memory import HostMemory
 from xferd.interfaces.hosts import IHostMemory
 from xferd.interfaces.job_json import (
     AttemptJSON,
+    HistoryJSON,
     JobDetailsJSON,
     JobJSON,
     JobsStatusJSON,
@@ -45,6 +46,7 @@ from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.events.image_uses import ImageUses
+from xferd.jobs.history import History
 from xferd.jobs.image_admin import ImageAdmin
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew_image
@@ -88,6 +90,7 @@ class Jobs:
     The jobs of one daemon.
 
     @ivar held: the blobs that are here or arrive, for other nodes of a fleet.
+    @ivar lately: what moved lately, from its start on.
     """
 
     _log = Logger()
@@ -216,6 +219,8 @@ class Jobs:
             wall_clock=wall_clock,
         )
 
+        self._shared = 0
+        self.lately = History(clock, wall_clock, self._moved, self._runner.client_bytes)
         self._scrub = Scrub(
             store,
             scrub,
@@ -582,6 +587,21 @@ class Jobs:
             "bytes_sent": sent.total(),
             "bytes_delivered": self._runner.delivered + arriving,
         }
+
+    def history(self) -> HistoryJSON:
+        return self.lately.to_json()
+
+    def _moved(self) -> tuple[int, int, int]:
+        """
+        The bytes received, sent and saved since the start.
+        """
+        fetched, sent = self._layers.fetched.total(), self._uploads.sent.total()
+        upstreams = self.mirror.figures().values()
+        # A transfer moves for all jobs that wait for it.  Jobs note it a moment after its bytes.
+        moved = fetched + sent - sum(figures.fetched for figures in upstreams)
+        self._shared = max(self._shared, self._runner.client_bytes.total - moved)
+        found = self._runner.totals.saved.total() + sum(figures.saved for figures in upstreams)
+        return fetched, sent, found + self._shared
 
     def _sandbox(self) -> SandboxJSON | None:
         measures = self._unpacker.sandbox

@@ -26,6 +26,7 @@ from xferd.jobs.deferreds import uninterrupted
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
+from xferd.jobs.history import ClientBytes
 from xferd.jobs.job import BUG, ENDED, Job, describe
 from xferd.jobs.log_lines import ENDED as ENDED_LINE
 from xferd.jobs.log_lines import FAILED as FAILED_LINE
@@ -107,6 +108,7 @@ class Runner(Observer):
     @ivar ends: the number of jobs that have ended, by kind and state.
     @ivar delivered: the bytes of pulls and copies that are done.
     @ivar totals: the times of the jobs that have ended.
+    @ivar client_bytes: the bytes of the last minute, by client.
     """
 
     _log = Logger()
@@ -153,6 +155,7 @@ class Runner(Observer):
         self.ends: Counter[tuple[str, str]] = Counter()
         self.delivered = 0
         self.totals = Totals()
+        self.client_bytes = ClientBytes()
 
     @property
     def is_open(self) -> bool:
@@ -288,6 +291,7 @@ class Runner(Observer):
     def _enter(self, job: Job, run: Callable[[], Awaitable[dict[str, str]]]) -> _Running:
         running = self._running[job.id] = _Running(job, run)
         job.timing.begin(self._clock)
+        self.client_bytes.begin(job)
         self._by_number[job.number] = job
         self._clients[job.client] += 1
         return running
@@ -488,6 +492,7 @@ class Runner(Observer):
         del self._running[job.id]
         if not self._running:
             self._waits.rest()
+        self.client_bytes.end(job)
         del self._by_number[job.number]
         self._clients[job.client] -= 1
         if not self._clients[job.client]:

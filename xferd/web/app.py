@@ -37,7 +37,7 @@ from xferd.web.archive_request import (
 from xferd.web.archive_response import ArchiveResponse
 from xferd.web.client_limits import ClientLimits
 from xferd.web.disk_status import disk_status
-from xferd.web.event_response import EventResponses, EventTimes, accepts_events, wants_only_jobs
+from xferd.web.event_response import EventResponses, EventTimes, accepts_events, wants_only_jobs, wants_status
 from xferd.web.fill_events import FillEvents
 from xferd.web.guard import Guard
 from xferd.web.idempotency import Idempotency
@@ -55,6 +55,7 @@ from xferd.web.responses import respond, respond_failure
 from xferd.web.runtime import Runtime
 from xferd.web.site import MAX_BODY, WebSite, admitted, owner_of
 from xferd.web.static_files import StaticFiles
+from xferd.web.status_events import StatusEvents
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -144,7 +145,11 @@ class Web:
         self._public_metrics = public_metrics
         self._page_login = PageLogin(clock)
         self._hosts = hosts
-        self._events = EventResponses(clock, EventTimes() if times is None else times)
+        self._events = EventResponses(
+            clock,
+            EventTimes() if times is None else times,
+            StatusEvents(clock, self._status, self._watched),
+        )
         self._examine = examine
         self._registry = registry
         self._repositories = repositories
@@ -335,9 +340,9 @@ class Web:
         """
         Follow everything.
         """
-        client = self._events.admit(request)
+        client, status = self._events.admit(request), wants_status(request)
         stream = self._jobs.events(None, header(request, b"last-event-id"))
-        return await self._events.send(request, stream, client)
+        return await self._events.send(request, stream, client, status=status)
 
     # --------------------------------------------------- limits and hosts
 
@@ -463,8 +468,25 @@ class Web:
         """
         Show the state of the daemon.
         """
+        return respond(request, self._status())
+
+    def _status(self) -> dict[str, object]:
         own = {"version": self._version, "started": self._started, "images": len(self._store.images.all())}
-        return respond(request, {**own, "disk": disk_status(self._store), **self._jobs.status()})
+        return {**own, "disk": disk_status(self._store), **self._jobs.status()}
+
+    def _watched(self) -> object:
+        """
+        What the page shows besides the status.
+        """
+        hosts = [(known.host, known.state.availability, known.failures) for known in self._memory.hosts()]
+        return self._jobs.limits(), hosts, self._registry()["upstreams"]
+
+    @app.route(f"{API}/history", methods=["GET"])
+    def show_history(self, request: Request) -> bytes:
+        """
+        Show the bytes of the last hour.
+        """
+        return respond(request, self._jobs.history())
 
     @app.route(f"{API}/registry", methods=["GET"])
     def show_registry(self, request: Request) -> bytes:

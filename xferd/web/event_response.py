@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from xferd.interfaces.jobs import Event, IEventStream
     from xferd.web.client_limits import Client
+    from xferd.web.status_events import StatusEvents
 
 MAX_STREAMS: Final = 512
 """How many event streams may be open at a time, of all clients."""
@@ -126,6 +127,7 @@ class EventResponse:
         self._times = times
         self._over = over
         self._beat: IDelayedCall | None = None
+        self._shown: Event | None = None
 
     def run(self) -> Deferred[None]:
         """
@@ -189,6 +191,14 @@ class EventResponse:
             yield self._form.encode(event, before)
         yield self._form.encode(events[-1], position)
 
+    def show(self, event: Event) -> None:
+        """
+        Write the state of the daemon, unless it was written, or the client does not keep up.
+        """
+        if event is not self._shown and not self._flow.paused:
+            self._shown = event
+            self._flow.write(self._form.encode(event, ""))
+
     def end(self) -> None:
         """
         Write the remaining events, and finish.
@@ -220,9 +230,13 @@ class EventResponses:
     @ivar stopping: whether the daemon stops.
     """
 
-    def __init__(self, clock: IReactorTime, times: EventTimes) -> None:
+    def __init__(self, clock: IReactorTime, times: EventTimes, status: StatusEvents) -> None:
+        """
+        @param status: the state of the daemon.
+        """
         self._clock = clock
         self._times = times
+        self._status = status
         self._limits = ClientLimits(lambda: MAX_STREAMS)
         self._open: dict[EventResponse, Client] = {}
         self.stopping = False
@@ -253,10 +267,13 @@ class EventResponses:
         """
         return not self.stopping and self._limits.has_room(admitted(request))
 
-    async def send(self, request: Request, stream: IEventStream, client: Client) -> bytes | None:
+    async def send(
+        self, request: Request, stream: IEventStream, client: Client, *, status: bool = False
+    ) -> bytes | None:
         """
         Answer a request with a stream, until that ends or the client leaves.
 
+        @param status: whether the client wants the state of the daemon, too.
         @raise ServiceUnavailable: too many streams were opened since L{admit}.
         """
         form = _accepted_format(request) or SERVER_SENT
@@ -273,7 +290,10 @@ class EventResponses:
         self._open[response] = client
         if self.stopping:
             response.end()
-        await response.run()
+        over = response.run()
+        if status and not over.called:
+            self._status.add(response)
+        await over
         return None
 
     def stop(self) -> Deferred[None]:
@@ -307,6 +327,7 @@ class EventResponses:
         Forget a response; the last one ends the wait of L{stop}.
         """
         self._limits.leave(self._open.pop(response))
+        self._status.remove(response)
         if self._open:
             return
         if self._grace is not None and self._grace.active():
@@ -335,12 +356,25 @@ def wants_only_jobs(request: Request) -> bool:
 
     @raise BadInput: the parameter has another value.
     """
+    return _events_are(request, "job")
+
+
+def wants_status(request: Request) -> bool:
+    """
+    Whether the client wants the state of the daemon besides all else: C{events=status}.
+
+    @raise BadInput: the parameter has another value.
+    """
+    return _events_are(request, "status")
+
+
+def _events_are(request: Request, wanted: str) -> bool:
     asked = (request.args or {}).get(b"events")
     if asked is None:
         return False
     value = asked[-1].decode("utf-8", "replace")
-    if value != "job":
-        raise BadInput(f"'events' must be 'job' or be left out, not {quoted(value)}")
+    if value != wanted:
+        raise BadInput(f"'events' must be '{wanted}' or be left out, not {quoted(value)}")
     return True
 
 

@@ -198,6 +198,14 @@ EXAMPLES: Final[Mapping[str, Any]] = {
             }
         ],
     },
+    "History": {
+        "interval": 10.0,
+        "until": _ENDED,
+        "received": [0, _SIZE],
+        "sent": [0, 0],
+        "saved": [0, 0],
+        "clients": {"local": _SIZE},
+    },
     "Status": {
         "version": "0.1.0",
         "started": "2026-01-02T03:00:00.728Z",

@@ -64,7 +64,9 @@ _TAGS: Final[Mapping[str, str]] = {
     "auth": "hosts",
     "events": "jobs",
     "gc": "images",
-    **dict.fromkeys(("doctor", "healthz", "metrics", "openapi.json", "readyz", "status"), "daemon"),
+    **dict.fromkeys(
+        ("doctor", "healthz", "history", "metrics", "openapi.json", "readyz", "status"), "daemon"
+    ),
     **dict.fromkeys(("", "enter", "static"), "page"),
 }
 """The groups of paths, by their first component, where they have another name."""
@@ -196,7 +198,9 @@ def _list(name: str, summary: str, item: str, *filters: Mapping[str, Any]) -> di
     return _operation(name, summary, {200: answer}, parameters=[*filters, *pages])
 
 
-def _events(name: str, summary: str, *parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _events(
+    name: str, summary: str, *parameters: Mapping[str, Any], refusals: Sequence[int]
+) -> dict[str, Any]:
     """
     A stream of events.
     """
@@ -204,7 +208,6 @@ def _events(name: str, summary: str, *parameters: Mapping[str, Any]) -> dict[str
     described = _answer("A stream of events.", TEXT, *_EVENT_FORMATS, Xferd_Resumed=resumed)
     answer = {**described, "content": _EVENT_FORMATS}
     since = _parameter("header", "Last-Event-ID", "The ID of the last event that the client received.", TEXT)
-    refusals = (404, 503) if parameters else (503,)
     return _operation(name, summary, {200: answer}, refusals, [*parameters, since])
 
 
@@ -237,6 +240,12 @@ _ONLY_JOB: Final = _parameter(
     "events",
     "Report the events of the job alone, and none of its layers and transfers.",
     {"type": "string", "enum": ["job"]},
+)
+_STATUS: Final = _parameter(
+    "query",
+    "events",
+    "Report the state of the daemon, too, as events of the kind status.",
+    {"type": "string", "enum": ["status"]},
 )
 _JOB_ID: Final = _parameter("path", "job_id", "The job's ID.", {"type": "string", "minLength": 1})
 _HOST: Final = _parameter("path", "host", "The host's name.", {"type": "string", "minLength": 1})
@@ -306,6 +315,8 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             _filter("kind", "Only those of this kind.", ref("JobKind")),
             _filter("client", "Only this client's."),
             _filter("reference", "Only those of or to this image."),
+            _filter("host", "Only those from or to this registry."),
+            _filter("text", "Only those with this text in their ID, image, client or error."),
         ),
     },
     "/api/v1/jobs/{job_id}": {
@@ -376,9 +387,13 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         )
     },
     "/api/v1/jobs/{job_id}/events": {
-        "get": _events("follow_job", "Follow a job until it ends.", _JOB_ID, _ONLY_JOB)
+        "get": _events("follow_job", "Follow a job until it ends.", _JOB_ID, _ONLY_JOB, refusals=(404, 503))
     },
-    "/api/v1/events": {"get": _events("follow_all", "Follow all jobs, layers, transfers and images.")},
+    "/api/v1/events": {
+        "get": _events(
+            "follow_all", "Follow all jobs, layers, transfers and images.", _STATUS, refusals=(503,)
+        )
+    },
     "/api/v1/transfers": {
         "get": _list(
             "list_transfers",
@@ -485,6 +500,13 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "show_status",
             "Show the state of the daemon as a whole.",
             {200: _answer("The daemon's state.", ref("Status"))},
+        )
+    },
+    "/api/v1/history": {
+        "get": _operation(
+            "show_history",
+            "Show the bytes received, sent and saved in the last hour.",
+            {200: _answer("The bytes, in samples.", ref("History"))},
         )
     },
     "/api/v1/page": {

@@ -211,6 +211,26 @@ def _is(field: str) -> Test[Mapping[str, Any]]:
     return lambda item, wanted: bool(item[field] == wanted)
 
 
+def _lower(_: str, value: str) -> str:
+    return value.lower()
+
+
+def _hosts(job: Mapping[str, Any]) -> set[str]:
+    """
+    The registries from and to which a job moves.
+    """
+    return {name.partition("/")[0] for name in (job["reference"], job["target"]) if name}
+
+
+def _texts(job: Mapping[str, Any]) -> tuple[str, ...]:
+    """
+    The texts by which people look for a job.
+    """
+    error = job["error"] or {}
+    texts = job["id"], job["reference"], job["target"], job["client"], error.get("code"), error.get("message")
+    return tuple(filter(None, texts))
+
+
 def _age(item: Mapping[str, Any]) -> str:
     """
     The mark of an item with a time and an id.
@@ -228,6 +248,8 @@ JOBS: Final = Pagination(
             _reference,
             lambda job, wanted: wanted in (job["reference"], job["target"]),
         ),
+        "host": (_text, lambda job, wanted: wanted in _hosts(job)),
+        "text": (_lower, lambda job, wanted: any(wanted in text.lower() for text in _texts(job))),
     },
     _age,
     descending=True,

@@ -174,6 +174,7 @@ _EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "transfer": ("Transfer",),
     "image": ("Image", "ImageGone"),
     "fill": ("FillProgress", "Filled", "Error"),
+    "status": ("Status",),
 }
 """The schemas of the data of each kind of event."""
 
@@ -450,6 +451,17 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "HostCleared": _object({"host": TEXT, "cleared": {"const": True}}),
     "Limits": _object(_LIMITS),
     "LimitChanges": {"type": "object", "additionalProperties": False, "properties": _LIMITS},
+    "History": _object(
+        {
+            "interval": {"type": "number", "description": "Seconds of each sample."},
+            "until": {**TIME, "description": "The end of the newest sample."},
+            "received": array(COUNT),
+            "sent": array(COUNT),
+            "saved": array(COUNT),
+            "clients": {**NUMBERS, "description": "Bytes that moved for each client in the last minute."},
+        },
+        description="The bytes of each interval, the newest one last.",
+    ),
     "Status": _object(
         {
             "version": TEXT,
