@@ -16,10 +16,9 @@ from xferd.testing.fake_blobs import FakePartial
 from xferd.testing.images import image_of, sample_image, sample_layer
 
 
-class WholeFileTests(JobsCase):
+class WaitingCase(JobsCase):
     """
-    Partial files that have all bytes, as when a daemon was killed before the
-    last step.
+    An image with one layer, whose pulls wait for a slot.
     """
 
     def setUp(self) -> None:
@@ -35,6 +34,19 @@ class WholeFileTests(JobsCase):
             self.registry.stall(other.layers[0].blob.digest)
             self.pull(f"other{number}")
         self.settle()
+
+    def others(self) -> list[Digest]:
+        """
+        The blobs that hold the slots, and those that wait behind them.
+        """
+        return [sample_image(1, 50_000, seed=number + 1).layers[0].blob.digest for number in range(5)]
+
+
+class WholeFileTests(WaitingCase):
+    """
+    Partial files that have all bytes, as when a daemon was killed before the
+    last step.
+    """
 
     def test_needs_no_slot(self) -> None:
         """
@@ -93,12 +105,6 @@ class WholeFileTests(JobsCase):
         The open partial file of a blob, if there is one.
         """
         return [p for d, p in self.store.blobs.opened.items() if d == digest]
-
-    def others(self) -> list[Digest]:
-        """
-        The blobs that hold the slots, and those that wait behind them.
-        """
-        return [sample_image(1, 50_000, seed=number + 1).layers[0].blob.digest for number in range(5)]
 
 
 class BroughtTests(ImportCase):
@@ -222,6 +228,44 @@ class HoldingTests(RightsCase):
         self.assert_done(job_id)
         self.assertEqual([body.start for body in self.hers.bodies], [0, 40_000])
         self.assertEqual(self.store.gate.count("blobs.partial"), 1)
+        self.assert_idle()
+
+
+class PushedTests(WaitingCase):
+    """
+    A blob that clients of the registry push while its download waits.
+    """
+
+    def test_before_slot(self) -> None:
+        """
+        It is not requested when the download gets its slot.
+        """
+        job_id = self.pull()
+        self.settle()
+        self.store.blobs.contents[self.blob] = self.data
+        for image in self.others():
+            self.registry.finish(image)
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.gets(self.blob), 0)
+        self.assert_idle()
+
+    def test_before_next_attempt(self) -> None:
+        """
+        It is not requested again after an attempt that failed.
+        """
+        for image in self.others():
+            self.registry.finish(image)
+        self.registry.stall(self.blob)
+        job_id = self.pull()
+        self.settle()
+        self.registry.feed(self.blob, 10_000)
+        self.registry.fail(self.blob)
+        self.settle()
+        self.store.blobs.contents[self.blob] = self.data
+        self.wait(2)
+        self.assert_done(job_id)
+        self.assertEqual(self.gets(self.blob), 1)
         self.assert_idle()
 
 

@@ -393,9 +393,7 @@ class DownloadManager:
         except CancelledError:
             if blob.digest in self._waiting:
                 raise
-            self._growth(blob.digest).origins.add("")
-            self._growth(blob.digest).sealed(self._store.blobs.path(blob.digest), blob.size)
-            transfer.report(bytes_done=blob.size)
+            download.take()
         finally:
             self._waiting.pop(blob.digest, None)
 

@@ -156,6 +156,14 @@ class PartialDownload:
         self._transfer.report(bytes_done=self._blob.size)
         return True
 
+    def take(self) -> None:
+        """
+        End with the blob that is in the store, wherever its bytes came from.
+        """
+        self._growth.origins.add("")
+        self._growth.sealed(self._blobs.path(self._blob.digest), self._blob.size)
+        self._transfer.report(bytes_done=self._blob.size)
+
     def put_away(self) -> None:
         """
         Close the file, so that another download can continue it.
@@ -179,14 +187,12 @@ class PartialDownload:
         """
         Fetch what is missing, and verify the blob.
         """
-        if self._lock is not None and self._blobs.has(self._blob.digest):
-            # Another download has fetched it meanwhile.
-            path = self._blobs.path(self._blob.digest)
+        if self._blobs.has(self._blob.digest):
+            # It came by another way while this waited for a slot or for its next attempt.
             if self._possession is not None:
-                size = self._blobs.size(self._blob.digest) or 0
+                path, size = self._blobs.path(self._blob.digest), self._blobs.size(self._blob.digest) or 0
                 await self._possession.prove(source, self._blob.digest, path, size)
-            self._growth.sealed(path, self._blob.size)
-            self._transfer.report(bytes_done=self._blob.size)
+            self.take()
             return
         partial = await self._open(source)
         self._transfer.report(bytes_done=held(partial))
