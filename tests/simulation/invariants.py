@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.simulation.client import READER, Reading, Request
 from tests.simulation.daemon import PIECE, SMALL, Daemon, images
-from tests.simulation.registry_client import Pushing
+from tests.simulation.registry_client import PEER, Pushing
 from tests.simulation.schedules import TARGET, Schedule
 from xferd.interfaces.store import Image
 from xferd.jobs.blobs.possession import PART, PARTS
@@ -189,11 +189,12 @@ class Invariants:
         """
         Each transfer is watched for a job that has not ended.  Registrations and uploads
         watch others in the turn of the job that began them, which may have ended before
-        others.
+        others.  Clients of the registry read in turns of their own.
         """
         numbers = self._daemon.jobs._runner._by_number
         transfers = [transfer for transfer in self._daemon.jobs._transfers if not transfer.over]
         reading = any(not each.over for each in self._readings)
+        pulling = any(not each.over for each in self._pushings)
         uploads = {transfer.digest for transfer in transfers if transfer.kind == "upload"}
         filling = self._daemon.filling
         for transfer in transfers:
@@ -202,7 +203,9 @@ class Invariants:
             if not transfer._watchers:
                 yield f"a {transfer.kind} has no watcher, {transfer.state}"
             elif not any(
-                watcher.turn.job in numbers or (reading and watcher.turn.client.startswith(READER))
+                watcher.turn.job in numbers
+                or (reading and watcher.turn.client.startswith(READER))
+                or (pulling and watcher.turn.client == PEER.host)
                 for watcher in transfer._watchers
             ):
                 yield f"a {transfer.kind} is watched for jobs that have ended alone, {transfer.state}"
