@@ -5,7 +5,7 @@ client.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from twisted.internet import reactor as default_reactor
@@ -69,9 +69,12 @@ class Bytes:
 class Pushing(TestCase):
     """
     A client and a registry.
+
+    @cvar single_post: whether the registry accepts a blob in a single POST.
     """
 
     timeout = 30
+    single_post = False
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
@@ -89,6 +92,7 @@ class Pushing(TestCase):
         Start a registry.
         """
         registry = Registry(self.reactor, guard=guard)
+        registry.single_post = self.single_post
         await registry.listen(self.reactor, tls=tls)
         self.addCleanup(registry.stop)
         return registry
@@ -180,3 +184,18 @@ class Pushing(TestCase):
         The learned capabilities of the registry.
         """
         return self.client._context.capabilities.of(self.registry.host)
+
+    def turn(self) -> Deferred[None]:
+        """
+        Let the reactor work.
+        """
+        turn: Deferred[None] = Deferred()
+        self.reactor.callLater(0.001, turn.callback, None)
+        return turn
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """
+        Wait until something is so.
+        """
+        while not condition():
+            await self.turn()

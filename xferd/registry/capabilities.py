@@ -39,7 +39,7 @@ SMALLEST_BODY: Final = 64 * 1024
 @define
 class Capabilities:
     """
-    The features of one registry's uploads.  All are assumed until one fails.
+    The features of one registry's uploads.  All are assumed until one fails, but the last.
 
     @ivar chunks: whether it accepts a blob in several requests.
     @ivar finds_blobs: whether it accepts a mount without C{from} (OCI
@@ -47,6 +47,10 @@ class Capabilities:
     @ivar most: bytes of the largest body that it may accept, or L{None} while
         none was too large.
     @ivar least: bytes of a chunk at least, except the last.
+    @ivar single_post: whether it accepts a whole blob in the request that begins
+        an upload (OCI distribution-spec, "Single POST"), or L{None} before the first
+        attempt.
+    @ivar trying: whether that attempt is under way.
     @ivar report: called with them when one was found.
     """
 
@@ -54,6 +58,8 @@ class Capabilities:
     finds_blobs: bool = True
     most: int | None = None
     least: int = 0
+    single_post: bool | None = None
+    trying: bool = field(default=False, init=False, eq=False)
     report: Callable[[Mapping[str, Any]], object] = field(default=lambda _: None, eq=False, repr=False)
 
     def learn(self, **found: bool | int) -> None:
@@ -64,13 +70,14 @@ class Capabilities:
             return
         for name, value in found.items():
             setattr(self, name, value)
-        self.report(asdict(self, filter=filters.exclude("report")))
+        self.report(asdict(self, filter=filters.exclude("report", "trying")))
 
     def forget(self) -> None:
         """
         Assume all features again.
         """
         self.chunks, self.finds_blobs, self.most, self.least = True, True, None, 0
+        self.single_post = None
 
     def accepts(self, length: int) -> bool:
         """

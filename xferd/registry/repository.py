@@ -16,7 +16,7 @@ from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.realms import origin
 from xferd.registry.mirrors import Endpoint, Endpoints, WatchedBody
-from xferd.registry.push.lookups import Lookups
+from xferd.registry.push.lookups import ENOUGH, Lookups
 from xferd.registry.push.session import Session
 from xferd.registry.push.target import PushAttempt
 from xferd.registry.transport.errors import Resource
@@ -42,6 +42,7 @@ class RemoteRepository:
         self.origin = origin(name, anonymous=own.anonymous)
         self._endpoints = endpoints
         self._lookups = Lookups()
+        self._mounts = Lookups(ENOUGH)
 
     def __repr__(self) -> str:
         return f"<RemoteRepository {self.label}>"
@@ -108,7 +109,7 @@ class RemoteRepository:
     ) -> Deferred[Pushed]:
         async def push() -> Pushed:
             endpoint = self._endpoints.pushing
-            attempt = PushAttempt(endpoint.client, self.name, digest, self._lookups)
+            attempt = PushAttempt(endpoint.client, self.name, digest, self._lookups, self._mounts)
             return await self._endpoints.watch(
                 endpoint, attempt.run(content, candidates, session, remember, report)
             )

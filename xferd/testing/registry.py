@@ -57,6 +57,8 @@ class Registry(Server):
         bytes, C{drop} those of the broken request, or C{forget} the session, as
         Distribution 2 does.
     @ivar chunks: whether it accepts chunks.
+    @ivar single_post: whether it accepts a blob in the request that begins an upload; as
+        Distribution does, it begins a session otherwise.
     @ivar lists_referrers: whether it has the referrers API.
     """
 
@@ -86,6 +88,7 @@ class Registry(Server):
         self._uploads: dict[str, Upload] = {}
         self.breaks = "keep"
         self.chunks = True
+        self.single_post = True
         self.lists_referrers = True
 
     # ----------------------------------------------------------- for the tests
@@ -284,7 +287,7 @@ class Registry(Server):
                 return _created(name, "blobs", digest)
         upload = self.storage.begin(name)
         wanted = _argument(request, "digest")
-        if wanted is not None:
+        if wanted is not None and self.single_post:
             return self._finish(request, upload, wanted)
         self._uploads[upload.id] = upload
         return self._session(upload, 202)

@@ -317,6 +317,7 @@ class RefusalTests(Pushing):
         Bytes that are not the blob are not sent twice, unless another attempt
         may have spoiled them.
         """
+        self.capabilities.learn(single_post=False)
         await self.fails_with(self.push(SMALL, digest=DIGEST), DigestMismatch)
         self.assertEqual(self.methods().count("PUT"), 1)
         self.plant(unavailable(), "PATCH")
@@ -360,6 +361,7 @@ class RefusalTests(Pushing):
         """
         Content that is still arriving is sent in chunks of the available bytes.
         """
+        self.capabilities.learn(single_post=False)
         sizes: list[tuple[int, int, int]] = []
 
         @implementer(IContent)

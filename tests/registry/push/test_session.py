@@ -5,7 +5,7 @@ sockets: proofs, and ends.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 
 from tests.registry.pushing import ANN, DATA, KIB, Bytes, Pushing
 from xferd.errors import (
@@ -112,7 +112,7 @@ class EndTests(Pushing):
         self.plant(Stall(BEFORE_HEADERS), "PATCH")
         work = self.push()
         while not self.methods().count("PATCH"):
-            await self._turn()
+            await self.turn()
         work.cancel()
         await self.fails_with(work, CancelledError)
         session = self.remembered[-1]
@@ -132,12 +132,12 @@ class EndTests(Pushing):
         work = self.push(content=content)
         self.plant(Fault(), "PATCH", None)
         while not content.read_bytes:
-            await self._turn()
+            await self.turn()
         work.cancel()
         await self.fails_with(work, CancelledError)
         read = content.read_bytes
         for _ in range(20):
-            await self._turn()
+            await self.turn()
         self.assertEqual(content.read_bytes, read)
 
     async def test_no_answer(self) -> None:
@@ -163,8 +163,3 @@ class EndTests(Pushing):
         self.plant(Drop(BEFORE_HEADERS), "DELETE", 2)
         for _ in range(3):
             await target.abort(session)
-
-    def _turn(self) -> Deferred[None]:
-        turn: Deferred[None] = Deferred()
-        self.reactor.callLater(0.001, turn.callback, None)
-        return turn

@@ -139,7 +139,7 @@ class PushTests(Pushing):
         A registry that refuses mounts without C{from} gets no further ones.
         """
         self.plant(Instead(problem(400, "UNSUPPORTED", "from?").answer), "POST")
-        await self.push(SMALL)
+        await self.push(DATA[: 100 * KIB])
         self.assertFalse(self.capabilities.finds_blobs)
         await self.push()
         self.there()

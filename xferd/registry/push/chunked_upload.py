@@ -46,6 +46,20 @@ MAX_SESSIONS: Final = 3
 """Sessions that one attempt begins, at most."""
 
 
+async def ready(content: IContent, offset: int, size: int, least: int = 1) -> int:
+    """
+    Wait until the bytes of the next request are available: see L{IContent.ready}.
+
+    @raise ContentFailed: they are not.
+    """
+    try:
+        return await content.ready(offset, size, least)
+    except CancelledError:
+        raise
+    except Exception as e:
+        raise ContentFailed(e) from e
+
+
 class ChunkedUpload:
     """
     One attempt to upload one blob.
@@ -105,7 +119,7 @@ class ChunkedUpload:
         while not done:
             if session is None:
                 # An unused session would occupy the registry.
-                await self._ready(0, min(1, self._content.size))
+                await ready(self._content, 0, min(1, self._content.size))
                 session = await self._begin_session()
             self._note(session)
             try:
@@ -160,7 +174,7 @@ class ChunkedUpload:
             await self._close(session)
             return True
         if offset == 0 and not capabilities.chunks:
-            await self._ready(0, size, size)
+            await ready(self._content, 0, size, size)
             await self._close(session)
             return True
         if not capabilities.chunks:
@@ -171,7 +185,7 @@ class ChunkedUpload:
             )
         small = offset == 0 and size <= self._sizes.first and capabilities.accepts(size)
         length = size if small else min(self._length(), size - offset)
-        length = await self._ready(offset, length, max(1, capabilities.least))
+        length = await ready(self._content, offset, length, max(1, capabilities.least))
         if small and length == size:
             await self._close(session)
             return True
@@ -179,19 +193,6 @@ class ChunkedUpload:
         if not self._broken:
             self._chunk = min(self._chunk * 2, self._sizes.largest)
         return False
-
-    async def _ready(self, offset: int, size: int, least: int = 1) -> int:
-        """
-        Wait until the bytes of the next request are available.
-
-        @raise ContentFailed: they are not.
-        """
-        try:
-            return await self._content.ready(offset, size, least)
-        except CancelledError:
-            raise
-        except Exception as e:
-            raise ContentFailed(e) from e
 
     def _length(self) -> int:
         """

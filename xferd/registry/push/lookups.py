@@ -29,8 +29,11 @@ class Lookups:
     so that an interrupted job which is repeated sends few blobs twice.
     """
 
-    def __init__(self) -> None:
-        self._absent = 0
+    def __init__(self, absent: int = 0) -> None:
+        """
+        @param absent: the looks that found nothing before.
+        """
+        self._absent = absent
         self._skipped = 0
 
     def worthwhile(self, size: int) -> bool:

@@ -30,7 +30,7 @@ from xferd.registry.transport.timeouts import within
 from xferd.registry.transport.urls import resolve, with_argument
 from xferd.registry.transport.zones import Zone
 
-_OCTETS: Final = "application/octet-stream"
+OCTETS: Final = "application/octet-stream"
 _GONE: Final = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 _WRONG_BYTES: Final = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
 
@@ -172,7 +172,7 @@ class Session:
         @raise ContentFailed: the bytes cannot be had.
         """
         stop = self.offset + length
-        headers = {"Content-Type": _OCTETS, "Content-Range": chunk_range(self.offset, length)}
+        headers = {"Content-Type": OCTETS, "Content-Range": chunk_range(self.offset, length)}
         response = await self._send(b"PATCH", self.location, headers, content, stop, report, alone)
         status, body = response.status, await self._client.excerpt(response.raw)
         if status in (200, 201, 202, 204):
@@ -211,7 +211,7 @@ class Session:
         @raise DigestMismatch: the registry committed another blob.
         """
         length = stop - self.offset
-        headers = {"Content-Type": _OCTETS}
+        headers = {"Content-Type": OCTETS}
         url = with_argument(self.location, "digest", str(digest))
         response = await self._send(b"PUT", url, headers, content, stop, report, alone)
         status, body = response.status, await self._client.excerpt(response.raw)
@@ -219,15 +219,9 @@ class Session:
             check_digest(self._resource, header(response.headers, "Docker-Content-Digest"), digest)
             return
         details = self._client.details(response, body)
-        if _WRONG_BYTES.intersection(details.codes):
-            raise BytesRefused(
-                DigestMismatch(
-                    f"{self._resource.host} did not get what {self._resource.name} should be "
-                    f"({status}{f': {details.text}' if details.text else ''})",
-                    host=self._resource.host,
-                    status=status,
-                )
-            )
+        wrong = wrong_bytes(self._resource, status, details)
+        if wrong is not None:
+            raise BytesRefused(wrong)
         await self._raise_setback(response, body, details, length)
         raise self._client.refusal(response, self._resource, body)
 
@@ -384,6 +378,21 @@ def learn_least(capabilities: Capabilities, response: Response) -> None:
     text = header(response.headers, "OCI-Chunk-Min-Length").strip()
     if text.isascii() and text.isdigit() and len(text) < 16:
         capabilities.learn(least=int(text))
+
+
+def wrong_bytes(resource: Resource, status: int, details: ErrorDetails) -> DigestMismatch | None:
+    """
+    The error for a refusal because the bytes that the registry received are not the
+    blob, or L{None} for another refusal.
+    """
+    if not _WRONG_BYTES.intersection(details.codes):
+        return None
+    return DigestMismatch(
+        f"{resource.host} did not get what {resource.name} should be "
+        f"({status}{f': {details.text}' if details.text else ''})",
+        host=resource.host,
+        status=status,
+    )
 
 
 def check_digest(resource: Resource, text: str, digest: Digest) -> None:

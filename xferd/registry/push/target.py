@@ -8,25 +8,38 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from xferd.errors import (
     BlobUnknown,
+    ConnectionFailed,
     Denied,
+    DigestMismatch,
     RegistryError,
     RegistryUnavailable,
     SourceError,
+    TimedOut,
     TooManyRequests,
+    Truncated,
 )
 from xferd.interfaces.registry import IContent, Pushed, UploadSession
 from xferd.names import Digest, Repository
 from xferd.registry.access import AuthenticatedClient, pull_scope, push_scope
-from xferd.registry.push.chunked_upload import ChunkedUpload
-from xferd.registry.push.lookups import Lookups
-from xferd.registry.push.session import Session, SessionGone, begin_path, learn_least, located
+from xferd.registry.push.chunked_upload import ChunkedUpload, ready
+from xferd.registry.push.lookups import SMALL, Lookups
+from xferd.registry.push.session import (
+    OCTETS,
+    Session,
+    SessionGone,
+    begin_path,
+    learn_least,
+    located,
+    wrong_bytes,
+)
 from xferd.registry.transport.errors import Resource, header
 from xferd.registry.transport.exchange import Response
-from xferd.registry.transport.request_body import ContentFailed
+from xferd.registry.transport.request_body import ContentBody, ContentFailed
 from xferd.waits import CONFIRMATION, MOUNT, waiting_for
 
 MAX_MOUNTS: Final = 3
@@ -43,15 +56,22 @@ class PushAttempt:
     _log = Logger()
 
     def __init__(
-        self, client: AuthenticatedClient, repository: Repository, digest: Digest, lookups: Lookups
+        self,
+        client: AuthenticatedClient,
+        repository: Repository,
+        digest: Digest,
+        lookups: Lookups,
+        mounts: Lookups,
     ) -> None:
         """
         @param lookups: the looks into the repository so far.
+        @param mounts: the looks into all others so far, by mounts without C{from}.
         """
         self._client = client
         self._repository = repository
         self._digest = digest
         self._lookups = lookups
+        self._mounts = mounts
         self._resource = Resource(client.host, f"{repository}@{digest}", BlobUnknown, push=True)
 
     async def run(
@@ -65,6 +85,19 @@ class PushAttempt:
         """
         Push the blob: see L{IRepository.push<xferd.interfaces.registry.IRepository.push>}.
         """
+        try:
+            return await self._run(content, candidates, session, remember, report)
+        except ContentFailed as e:
+            raise e.error from e
+
+    async def _run(
+        self,
+        content: IContent,
+        candidates: Sequence[Repository],
+        session: UploadSession | None,
+        remember: Callable[[UploadSession | None], None],
+        report: Callable[[int], None],
+    ) -> Pushed:
         if await self._is_there(content.size, session):
             if session is not None:
                 await self._session(session).abort()
@@ -75,7 +108,10 @@ class PushAttempt:
         if current is None:
             if session is not None:
                 remember(None)
-            found = await self._mount(candidates)
+            found = await self._mount(candidates, content.size)
+            if found is None:
+                found = await self._send_whole(content, report)
+                fresh = found is None
             if isinstance(found, Pushed):
                 return found
             current = found
@@ -90,10 +126,7 @@ class PushAttempt:
             remember=remember,
             report=report,
         )
-        try:
-            await upload.send(current, fresh)
-        except ContentFailed as e:
-            raise e.error from e
+        await upload.send(current, fresh)
         return Pushed("uploaded")
 
     async def _is_there(self, size: int, session: UploadSession | None) -> bool:
@@ -145,9 +178,10 @@ class PushAttempt:
 
     # ----------------------------------------------------------- to begin
 
-    async def _mount(self, candidates: Sequence[Repository]) -> Pushed | Session | None:
+    async def _mount(self, candidates: Sequence[Repository], size: int) -> Pushed | Session | None:
         """
-        Try to mount the blob from each candidate, and from any repository.
+        Try to mount the blob from each candidate, and from any repository, unless that
+        is hardly worth a request: a single POST can send a small blob at once.
 
         @return: the session that the registry began instead, if it did.
         """
@@ -162,13 +196,22 @@ class PushAttempt:
             if found is True:
                 return Pushed("mounted", source)
             session = found if isinstance(found, Session) else session
-        if session is None and self._client.capabilities.finds_blobs:
+        if session is None and self._looks_elsewhere(size):
             found = await self._try_mount(None)
+            self._mounts.note(found is True)
             if found is True:
                 return Pushed("mounted")
             if isinstance(found, Session):
                 return found
         return session
+
+    def _looks_elsewhere(self, size: int) -> bool:
+        """
+        Whether to try a mount without C{from} for a blob of so many bytes.
+        """
+        if not self._client.capabilities.finds_blobs:
+            return False
+        return not self._may_send_whole(size) or self._mounts.worthwhile(size)
 
     async def _try_mount(self, source: Repository | None) -> bool | Session:
         """
@@ -197,6 +240,98 @@ class PushAttempt:
             self._client.capabilities.learn(finds_blobs=False)
         reported = header(response.headers, "Docker-Content-Digest")
         return response.status == 201 and reported in ("", str(digest))
+
+    def _may_send_whole(self, size: int) -> bool:
+        """
+        Whether a blob of so many bytes may go in a single POST: it is small, and no
+        such request was refused, nor is the first one under way.
+        """
+        capabilities = self._client.capabilities
+        return (
+            0 < size <= SMALL
+            and capabilities.single_post is not False
+            and not capabilities.trying
+            and capabilities.accepts(size)
+        )
+
+    async def _send_whole(self, content: IContent, report: Callable[[int], None]) -> Pushed | Session | None:
+        """
+        Send a small blob in the request that begins an upload (OCI distribution-spec,
+        "Single POST").
+
+        Distribution begins a session instead (202).  Others refuse the request, or close
+        the connection: then the session is begun by a request of its own.
+
+        @return: the session, or L{None} if nothing was sent.
+        """
+        capabilities, size = self._client.capabilities, content.size
+        if not self._may_send_whole(size) or await ready(content, 0, size) < size:
+            return None
+        if not self._may_send_whole(size):
+            # Meanwhile, the request of another upload was refused, or is the first one.
+            return None
+        known = capabilities.single_post is True
+        capabilities.trying = not known
+        try:
+            result = await self._single_post(content, report, known)
+            # The status alone does not prove that the body was read.
+            if result is True and (known or await self._exists()):
+                capabilities.learn(single_post=True)
+                return Pushed("uploaded")
+            session = result if isinstance(result, Session) else await self._begin()
+            # It was not the right to push that was missing.
+            capabilities.learn(single_post=False)
+            return session
+        finally:
+            if not known:
+                capabilities.trying = False
+
+    async def _single_post(
+        self, content: IContent, report: Callable[[int], None], known: bool
+    ) -> bool | Session:
+        """
+        Make the request.
+
+        @param known: whether the registry is known to support it.
+        @return: whether the registry reports that it has the blob, or the session that it
+            began instead.
+        """
+        client = self._client
+        # A registry that ignores the body may wait for another request.
+        timeouts = client.timeouts if known else evolve(client.timeouts, commit=client.timeouts.headers)
+
+        def body() -> ContentBody:
+            return ContentBody(
+                content, 0, content.size, report, host=client.host, clock=client.clock, timeouts=timeouts
+            )
+
+        path = begin_path(self._arguments() | {"digest": str(self._digest)})
+        try:
+            response = await client.request(
+                b"POST",
+                self._repository,
+                path,
+                self._resource,
+                {"Content-Type": OCTETS},
+                push_scope(self._repository),
+                body,
+            )
+        except (ConnectionFailed, RegistryError, TimedOut, Truncated):
+            if known:
+                raise
+            return False
+        status = response.status
+        if status == 202 and header(response.headers, "Location"):
+            return await self._opened(response)
+        text = await client.excerpt(response.raw)
+        if status == 201:
+            return header(response.headers, "Docker-Content-Digest") in ("", str(self._digest))
+        error: SourceError = client.refusal(response, self._resource, text)
+        if known:
+            error = wrong_bytes(self._resource, status, client.details(response, text)) or error
+        if status == 429 or (known and (status >= 500 or isinstance(error, DigestMismatch))):
+            raise error
+        return False
 
     async def _begin(self) -> Session:
         """
