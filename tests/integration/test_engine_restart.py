@@ -21,6 +21,7 @@ from tests.integration.peers import PeerFailed
 from tests.integration.test_engine_containerd import OS_RELEASE, ContainerdCase, runnable_image
 from xferd.engines.snapshotter.daemon_link import PATIENCE
 from xferd.interfaces.reactor import IReactor
+from xferd.testing.faults import Stall
 from xferd.testing.images import SampleImage
 
 reactor = cast(IReactor, installed)
@@ -54,6 +55,13 @@ class RestartCase(ContainerdCase):
         self.numbers += 1
         image = runnable_image(5, 1_000_000 + self.numbers)
         return image, self.add(image, f"app{self.numbers}")
+
+    def hold(self, image: SampleImage) -> None:
+        """
+        Let the registry send only the beginning of an image's last layer in each answer, until
+        the faults are cleared: the pull does not end before.
+        """
+        self.registry.faults.plant(Stall(100_000), image.layers[4].blob.digest, times=None)
 
     async def pull(self, reference: str) -> str:
         """
@@ -95,6 +103,7 @@ class RestartCase(ContainerdCase):
         """
         image, reference = self.new_image()
         self.registry.rate = 600_000
+        self.hold(image)
         present = len((await self.listed()).splitlines())
         pulling = Deferred.fromCoroutine(self.pull(reference))
         await self.until(lambda: bool(self.registry.exchanges("GET", image.layers[4].blob.digest)))
@@ -102,6 +111,7 @@ class RestartCase(ContainerdCase):
             await deferLater(reactor, 0.02)
         self.assertFalse(pulling.called)
         await self.daemon.stop(end)
+        self.registry.faults.clear()
         # Those that xferd could not finish are fetched by containerd, or by the next xferd.
         self.registry.rate = 3_000_000
         if away is not None:
@@ -180,14 +190,17 @@ class NewestTests(RestartCase):
         """
         image, reference = self.new_image()
         self.registry.rate = 300_000
+        self.hold(image)
         pulling = Deferred.fromCoroutine(self.pull(reference))
         for turn in range(3):
-            await self.until(lambda: bool(self.registry.exchanges("GET", image.layers[4].blob.digest)))
+            # Each daemon goes on with the layer.
+            await self.until(lambda: self.registry.count("GET", image.layers[4].blob.digest) > turn)  # noqa: B023
             await deferLater(reactor, 0.3 * turn)
             self.assertFalse(pulling.called)
             await self.daemon.stop("KILL")
             self.daemon = await self.start_daemon()
         self.registry.rate = None
+        self.registry.faults.clear()
         await pulling
         await self.check_runs(reference, "one")
 
@@ -236,6 +249,7 @@ class NewestTests(RestartCase):
         """
         image, reference = self.new_image()
         self.registry.rate = 600_000
+        self.hold(image)
         pulling = Deferred.fromCoroutine(self.pull(reference))
         await self.until(lambda: bool(self.registry.exchanges("GET", image.layers[4].blob.digest)))
         old = self.daemon.snapshotter()
@@ -243,6 +257,7 @@ class NewestTests(RestartCase):
         with self.assertRaises(PeerFailed):
             await pulling
         self.registry.rate = None
+        self.registry.faults.clear()
         await self.until(lambda: self.daemon.snapshotter() != old)
         await self.patiently(lambda: self.pull(reference))
         await self.check_runs(reference, "one")
