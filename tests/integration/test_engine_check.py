@@ -210,10 +210,13 @@ class Containerd2Tests(ContainerdTests):
 
     newest = True
 
-    async def test_k3s(self) -> None:
+    async def start_k3s(self, more: str = "") -> None:
         """
-        A containerd whose configuration k3s makes of the printed template is served: k3s'
-        own part has the table of CRI, and disables the annotations of snapshots.
+        Start a containerd with the configuration that k3s makes of the printed template: k3s' own
+        part has CRI's tables with the snapshotter of the other printed file, and disables the
+        annotations of snapshots.
+
+        @param more: what k3s' own part has besides in the table of images.
         """
         output, errors, code = await self.ctl("show", "k3s", "--for", "k3s=1.34.1", "--json")
         self.assertEqual((code, errors), (0, ""))
@@ -221,12 +224,45 @@ class Containerd2Tests(ContainerdTests):
         base, _, template = files[f"{K3S}/config-v3.toml.tmpl"].partition("\n")
         self.assertEqual(base, '{{ template "base" . }}')
         self.assertIn("snapshotter: xferd\n", files["/etc/rancher/k3s/config.yaml.d/50-xferd.yaml"])
+        (self.place / "certs.d").mkdir()
         await self.run_with(
-            f'version = 3\nroot = "{self.place}/cr"\nstate = "{self.place}/cs"\n'
-            f"[grpc]\naddress = '{self.place}/c'\n[plugins.'io.containerd.cri.v1.images']\n"
-            f"  snapshotter = 'xferd'\n  disable_snapshot_annotations = true\n{template}"
+            f"version = 3\nroot = '{self.place}/cr'\nstate = '{self.place}/cs'\n"
+            f"[grpc]\naddress = '{self.place}/c'\n"
+            f"[plugins.'io.containerd.internal.v1.opt']\n  path = '{self.place}/opt'\n"
+            "[plugins.'io.containerd.grpc.v1.cri']\n  stream_server_port = '0'\n"
+            "[plugins.'io.containerd.cri.v1.runtime']\n  enable_unprivileged_ports = true\n"
+            "[plugins.'io.containerd.cri.v1.images']\n"
+            f"  snapshotter = 'xferd'\n  disable_snapshot_annotations = true\n{more}"
+            "[plugins.'io.containerd.cri.v1.images'.pinned_images]\n  sandbox = 'pause:3.6'\n"
+            f"[plugins.'io.containerd.cri.v1.runtime'.cni]\n  conf_dir = '{self.place}/cni'\n"
+            "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n"
+            "  runtime_type = 'io.containerd.runc.v2'\n"
+            f"[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = '{self.place}/certs.d'\n"
+            f"{template}"
         )
+
+    async def test_k3s(self) -> None:
+        """
+        The containerd of k3s fetches images by xferd.
+        """
+        await self.start_k3s()
         registry = self.sample()
+        await self.client("crictl", "pull", registry.reference)
+        self.assert_fetched(registry, by_xferd=True)
+
+    async def test_k3s_local_pull(self) -> None:
+        """
+        Where k3s' own part has CRI pull without the transfer service, images of the store alone
+        are used, as the note of the template says.
+        """
+        await self.start_k3s("  use_local_image_pull = true\n")
+        registry = self.sample()
+        await self.client("crictl", "pull", registry.reference)
+        self.assert_fetched(registry, by_xferd=False)
+        output, _, _ = await self.ctl("show", "k3s", "--for", "k3s=1.34.1")
+        self.assertIn("use_local_image_pull", output)
+        registry = self.sample()
+        await self.xferd.ctl("pull", registry.reference)
         await self.client("crictl", "pull", registry.reference)
         self.assert_fetched(registry, by_xferd=True)
 

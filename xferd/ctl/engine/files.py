@@ -64,7 +64,11 @@ def k3s(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
     note = "For RKE2, the path has rke2 in place of k3s.  Restart k3s or k3s-agent on the node."
     if new:
         parts.append(transfer_service(platform))
-        note += "\nIt fetches images by xferd with containerd 2.1 or newer: k3s ctr version"
+        note += (
+            "\nIt fetches images by xferd with containerd 2.1 or newer (k3s ctr version), if the config.toml "
+            "that k3s writes beside it\nhas no use_local_image_pull = true; otherwise it uses xferd only for "
+            "images that are already in its store."
+        )
     else:
         note += (
             f"\nThe containerd of k3s {version} uses xferd only for images that are already in its store: "
