@@ -13,6 +13,7 @@ The errors of xferd, in one tree::
     │   ├── NotFound               the daemon has no such job, image or transfer
     │   │   └── UploadUnknown      the upload has ended: the client begins another
     │   ├── PushRefused            the client pushes to another name
+    │   ├── InUse                  409: the client ends the use of it first
     │   ├── PreconditionFailed     412: another client was faster
     │   ├── UploadBusy             two requests at once for one upload
     │   └── WrongOffset            a part of an archive or of an upload is out of order
@@ -270,6 +271,14 @@ class PushRefused(BadInput):
     """
 
     code = "PUSH_REFUSED"
+
+
+class InUse(BadInput):
+    """
+    Something cannot be removed while it is used.
+    """
+
+    code = "IN_USE"
 
 
 class WrongOffset(BadInput):

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.engines.engines import Engines
 from xferd.engines.former import FormerEngines
-from xferd.errors import BadInput, NotFound, StoreError
+from xferd.errors import InUse, NotFound, StoreError
 from xferd.interfaces.snapshots import Kind, Snapshot, Usage
 from xferd.names import Digest
 from xferd.testing.fake_engine import FakeEngine
@@ -81,7 +81,7 @@ class FormerTests(SynchronousTestCase):
         """
         An engine of the settings is not forgotten.
         """
-        error = self.failureResultOf(self.engines.forget("node"), BadInput).value
+        error = self.failureResultOf(self.engines.forget("node"), InUse).value
         self.assertIn("the settings name node", str(error))
         self.assertEqual(self.store.snapshots.engines(), ["node", "old"])
 
@@ -95,7 +95,7 @@ class FormerTests(SynchronousTestCase):
                 f"1 1 0:1 / /c rw - overlay overlay rw,upperdir={self.files}/snapshots/2/fs,index=off\n"
             )
         forgetting = Deferred.fromCoroutine(self.former.forget("old", mounts))
-        self.assertIn("stop them first", str(self.failureResultOf(forgetting, BadInput).value))
+        self.assertIn("stop them first", str(self.failureResultOf(forgetting, InUse).value))
         self.failureResultOf(Deferred.fromCoroutine(self.former.forget("old", "/nowhere")), StoreError)
         self.assertTrue(os.path.exists(self.files))
 

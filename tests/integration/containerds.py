@@ -5,6 +5,7 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorProcess
 
-from tests.integration.peers import require, run
+from tests.integration.peers import PeerFailed, require, run
 from tests.integration.programs import Program
 
 NEWEST: Final = os.environ.get("XFERD_CONTAINERD", "/nowhere")
@@ -121,6 +122,16 @@ class SnapshottingContainerd(Program):
         if directory:
             # It finds its own shim.
             self.environment["PATH"] = f"{directory}:{os.environ['PATH']}"
+
+    async def stop(self, signal: str = "TERM") -> None:
+        """
+        Stop it, with the containers that a test that has failed left: their processes and
+        mounts would outlive it.
+        """
+        for task in self._place.glob("state/io.containerd.runtime.v2.task/*/*"):
+            with contextlib.suppress(PeerFailed):
+                await self.ctr("tasks", "rm", "--force", task.name, namespace=task.parent.name)
+        await super().stop(signal)
 
     def plain(self, host: str) -> None:
         """

@@ -302,7 +302,7 @@ class NewestTests(ContainerdCase):
         (kept,) = await self.daemon.show("gc")
         self.assertEqual(kept["freed"]["layers"], 0)
         said, errors, code = await self.daemon.try_ctl("engine", "forget", "main")
-        self.assertEqual((said, code), ("", 1))
+        self.assertEqual((said, code), ("", 1), errors)
         self.assertIn("stop them first", errors)
         await self.containerd.ctr("tasks", "rm", "--force", "one")
         self.assertIn("4 snapshots of main", await self.daemon.ctl("engine", "forget", "main"))

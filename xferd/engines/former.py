@@ -13,7 +13,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 
 from xferd.engines.snapshotter.command import command, settings_of_snapshotter
-from xferd.errors import BadInput, NotFound, StoreError
+from xferd.errors import InUse, NotFound, StoreError
 from xferd.interfaces.engines import CONTAINERD, STOPPED, EngineJSON
 from xferd.interfaces.store import IStore
 
@@ -72,18 +72,18 @@ class FormerEngines:
         @param mounts: in the format of proc(5), C{/proc/pid/mountinfo}.
         @return: the number of snapshots.
         @raise NotFound: it has no snapshots.
-        @raise BadInput: the settings name it, or its containers run.
+        @raise InUse: the settings name it, or its containers run.
         @raise StoreError: the disk refuses.
         """
         if name in self._named:
-            raise BadInput(
+            raise InUse(
                 f"the settings name {name}: remove its containers and images with a client of containerd"
             )
         if name not in self.names():
             raise NotFound(f"xferd has no snapshots of a containerd {name}")
         files = os.path.join(self._store.path, "engines", name)
         if _is_mounted(files, mounts):
-            raise BadInput(f"containers of containerd {name} run; stop them first")
+            raise InUse(f"containers of containerd {name} run; stop them first")
         # First the files: after a crash in between, it can be forgotten again.
         if os.path.lexists(files):
             self._store.discard(files)

@@ -160,7 +160,7 @@ class IEngines(Interface):
 
         @return: fires with their number.
         @raise NotFound: no such engine has snapshots.
-        @raise BadInput: the settings name it, or its containers run.
+        @raise InUse: the settings name it, or its containers run.
         @raise StoreError: the disk refuses.
         """
 

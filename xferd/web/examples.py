@@ -346,6 +346,7 @@ REFUSED: Final[Mapping[int, Mapping[str, Any]]] = {
     403: _refusal("FORBIDDEN", "this token is read_only and permits no changes"),
     404: _refusal("NOT_FOUND", "the store has no image nothing:latest", retryable=False),
     405: _refusal("METHOD_NOT_ALLOWED", "/api/v1/status does not support PUT; it supports GET, HEAD"),
+    409: _refusal("IN_USE", "containers of containerd node run; stop them first", retryable=False),
     413: _refusal("REQUEST_ENTITY_TOO_LARGE", "a body of more than 16384 bytes is refused"),
     415: _refusal("UNSUPPORTED_MEDIA_TYPE", "send the body as application/json"),
     416: _refusal(

@@ -27,6 +27,7 @@ REFUSALS: Final[Mapping[int, str]] = {
     403: "A page of another site made a browser send this, the token is read_only, or a registry denies it.",
     404: "There is no such resource.",
     405: "The path does not support this method.",
+    409: "The resource is in use.",
     413: "The body is too large.",
     415: "The Content-Type is not supported.",
     416: "The piece is not the next one; detail.offset is the expected offset.",
@@ -552,7 +553,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "forget_engine",
             "Remove the snapshots of a containerd that the settings do not name any more.",
             {200: _answer("The engine was forgotten.", ref("EngineForgotten"))},
-            (404, 507),
+            (404, 409, 507),
             [_ENGINE],
         )
     },
