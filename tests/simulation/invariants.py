@@ -70,7 +70,7 @@ class Invariants:
         self._held: dict[Transfer, object] = {}
         self._waiting: set[Place] = set()
         self._queued: dict[tuple[str, str], set[int]] = {}
-        self._rounds: dict[tuple[str, str], int] = {}
+        self._rounds: dict[tuple[str, str], tuple[float, int]] = {}
         self._overtaken: Counter[tuple[Place, str]] = Counter()
         self._known: set[Digest] = set()
         self._present: set[Digest] = set()
@@ -414,7 +414,7 @@ class Invariants:
         waiting: set[Place] = set()
         held: dict[Transfer, object] = {}
         queued: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-        rounds: dict[tuple[str, str], int] = {}
+        rounds: dict[tuple[str, str], tuple[float, int]] = {}
         for transfer in self._daemon.jobs._transfers:
             request = transfer._request
             if request is None or transfer.kind not in ("download", "upload") or transfer.small:

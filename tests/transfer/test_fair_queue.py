@@ -5,8 +5,11 @@ order of the grants.
 
 from __future__ import annotations
 
+from itertools import product
+
 from tests.transfer.slots_case import SlotsCase, turn
 from xferd.transfer.reason import Obstacle, Reason
+from xferd.transfer.slots import Slots
 
 
 class OrderTests(SlotsCase):
@@ -37,6 +40,31 @@ class OrderTests(SlotsCase):
         requests += [self.queue(f"b{n}", turn("b", 100 + n)) for n in range(2)]
         requests += [self.queue("c0", turn("c", 200))]
         self.assertEqual(self.drain(*requests), ["a0", "b0", "c0", "a1", "b1", "a2", "a3"])
+
+    def test_weights(self) -> None:
+        """
+        A client of weight 3 has three turns for each one of another client, also after
+        its weight has changed; what is shown agrees with it.
+        """
+        weights = {"a": 3}
+        self.slots = Slots(1, self.clock, weights=weights)
+        self.holder = self.queue("holder", turn("holder"))
+        requests = [self.queue(f"{c}{n}", turn(c, n)) for n in range(8) for c in "ab"]
+        places = self.slots._queue.places()
+        shown = [place for request, place in places.items() if request is not self.holder]
+        self.assertEqual(shown, list(range(1, 17)))
+        names = {
+            request: f"{c}{n}" for request, (n, c) in zip(requests, product(range(8), "ab"), strict=True)
+        }
+        expected = [names[request] for request in places]
+        order = "".join(name[0] for name in self.drain(*requests))
+        self.assertEqual("".join(name[0] for name in expected), order)
+        self.assertEqual((order[:8].count("a"), order[:4].count("a")), (6, 3))
+        self.assertEqual(order[-5:], "bbbbb")
+        weights.clear()
+        self.holder = self.queue("holder", turn("holder"))
+        requests = [self.queue(f"{c}{n}", turn(c, n)) for n in range(4) for c in "ab"]
+        self.assertEqual("".join(name[0] for name in self.drain(*requests)), "abababab")
 
     def test_priority(self) -> None:
         """

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from xferd.interfaces.job_json import ReasonJSON
 from xferd.json_encoding import rfc3339
+from xferd.transfer.bandwidth import ALL, HOST
 from xferd.transfer.reason import PLACES, Obstacle, Reason
 from xferd.transfer.transfer import Transfer
 
@@ -112,7 +113,8 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
         case Obstacle.SLOW:
             return "under a tenth of its fair share for 30 s; it keeps no others waiting"
         case Obstacle.BANDWIDTH:
-            return f"slowed by the {kind} limit"
+            whose = owner(detail)
+            return f"slowed by the {kind} limit{whose}" if whose else f"slowed by the {kind} limit"
         case Obstacle.BACK_OFF:
             return f"trying again in {number} s: {detail}"
         case Obstacle.DOWNLOAD:
@@ -143,6 +145,15 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
             return "waiting for its work to end"
         case never:
             assert_never(never)
+
+
+def owner(whose: str) -> str:
+    """
+    Whose limit it is, in words that follow its name; none for that of all transfers.
+
+    @param whose: C{global}, or as C{host ghcr.io}, C{client ci}, C{job 1a2b}.
+    """
+    return "" if whose in ("", ALL) else f" of {whose.removeprefix(f'{HOST} ')}"
 
 
 def _silence(kind: str, seconds: int, host: str) -> str:

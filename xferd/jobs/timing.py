@@ -17,6 +17,7 @@ from typing import Any, Final
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
+from xferd.transfer.bandwidth import ALL
 from xferd.transfer.reason import Obstacle
 from xferd.transfer.transfer import Transfer
 
@@ -116,7 +117,8 @@ class Stage:
 
     @ivar phase: one of L{PHASES}.
     @ivar kind: the kind of the transfers.
-    @ivar whom: a host, a program or empty; for L{Cause.OTHER} the reason in words.
+    @ivar whom: a host, a program or empty; for L{Cause.OTHER} the reason in words, for
+        L{Cause.LIMIT} whose limit it is, empty for that of all transfers.
     @ivar number: the number of transfers that are permitted at the same time, or 0.
     """
 
@@ -331,7 +333,7 @@ def _stage_of(transfer: Transfer, group: int) -> Stage | None:
     cause = _CAUSES.get(reason.obstacle, Cause.OTHER)
     if group == _MOVING:
         if cause is Cause.LIMIT:
-            return Stage("moving", Cause.LIMIT, kind)
+            return Stage("moving", Cause.LIMIT, kind, "" if reason.whom == ALL else reason.whom)
         return Stage("moving", Cause.LINE, kind, whom) if whom else Stage("moving", Cause.CLIENT, kind)
     phase = _PHASES[group]
     if transfer.state == "running" and cause is not Cause.FULL_DISK:

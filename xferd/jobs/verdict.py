@@ -13,6 +13,7 @@ from typing import Final
 from xferd.durations import duration
 from xferd.interfaces.job_json import BoundJSON, TimingJSON
 from xferd.jobs.disk_space.sizes import in_words
+from xferd.jobs.reasons import owner
 from xferd.jobs.timing import PHASES, Cause, Stage, Timing
 
 SENDING: Final = frozenset({"push", "copy"})
@@ -106,7 +107,7 @@ def _explain(timing: Timing, stage: Stage, rates: Callable[[], Mapping[str, floa
                 if (other.phase, other.kind) == ("moving", stage.kind)
             )
             rate = in_words(round(_moved(timing, stage.kind) / seconds))
-            text = f"the limit {stage.kind}_rate, {rate}/s"
+            text = f"the limit {stage.kind}_rate{owner(whom)}, {rate}/s"
         case Cause.SLOTS:
             text = f"{_plural(number, stage.kind)} at a time, which others had"
         case Cause.HOST_SLOTS:

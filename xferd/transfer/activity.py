@@ -29,6 +29,7 @@ class Activity:
     What is known of the bytes of a transfer while it runs.
 
     @ivar stillness: returns the reason why no byte moves, if the work function knows one.
+    @ivar limit: returns the bandwidth limit that holds it as its reason.
     """
 
     def __init__(self, kind: str, clock: IReactorTime, began: float) -> None:
@@ -43,6 +44,7 @@ class Activity:
         self._seen = 0
         self._requests: list[tuple[Reason, float]] = []
         self.stillness: Callable[[], Reason] = lambda: NO_REASON
+        self.limit: Callable[[], Reason] = lambda: NO_REASON
 
     def begin(self) -> None:
         """
@@ -101,9 +103,11 @@ class Activity:
         """
         if self._requests:
             return self._requests[-1][0]
+        limit = self.limit()
+        if limit is not NO_REASON:
+            return limit
         silence = self._clock.seconds() - self._heard
-        moves = slot_reason.obstacle is Obstacle.BANDWIDTH or silence < SILENCE
-        if moves or self._kind not in _KINDS_OF_BYTES:
+        if silence < SILENCE or self._kind not in _KINDS_OF_BYTES:
             return slot_reason
         known = self.stillness()
         if known is not NO_REASON:

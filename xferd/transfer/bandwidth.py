@@ -1,51 +1,185 @@
 # -*- test-case-name: tests.transfer.test_bandwidth -*-
 """
-Bandwidth: the bytes per second of all transfers in one direction together.
+Bandwidth: the bytes per second in one direction, of all transfers together, and of each
+host, client and job that has a limit.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import chain, count
 from typing import Final
 
+from attrs import define, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-BURST: Final = 0.1
-"""
-Seconds whose bytes may move at once after a pause.  They make up for timers,
-all of which are a little late.
-"""
+from xferd.transfer.allowance import BURST, Allowance
+from xferd.transfer.fair_queue import Turn
+from xferd.transfer.reason import NO_REASON, Obstacle, Reason
+
+ALL: Final = "global"
+"""Whose limit that of all transfers together is."""
+
+HOST, CLIENT, JOB = "host", "client", "job"
+"""Who else has limits."""
+
+_SMALLEST: Final = 4096
+"""Bytes of the smallest pieces in which content is sent."""
+
+_LASTING: Final = 1.0
+"""Seconds for which a limit that held a transfer is shown as its reason."""
+
+
+@frozen
+class _Party:
+    """
+    A job that watches a transfer, and the limits on it and on its client.
+    """
+
+    client: str
+    allowances: tuple[Allowance, ...]
+
+
+_NOBODY: Final = (_Party("", ()),)
+
+
+@frozen(eq=False)
+class _Route:
+    """
+    The limits on one transfer.
+
+    @ivar host: that of its host.
+    """
+
+    turns: Sequence[Turn]
+    version: int
+    host: Allowance | None
+    parties: tuple[_Party, ...]
+
+    def __iter__(self) -> Iterator[Allowance]:
+        own = chain.from_iterable(party.allowances for party in self.parties)
+        return own if self.host is None else chain((self.host,), own)
+
+
+@define(eq=False)
+class _Piece:
+    """
+    Bytes that have moved, and are not paid for.
+    """
+
+    size: int
+    number: int
+    waiting: Deferred[None]
+
+
+def _nobody() -> Sequence[Turn]:
+    return ()
+
+
+class Flow:
+    """
+    The bytes of one transfer: those of all its streams count together.
+
+    It has the limits on its host, on the jobs that watch it and on their clients.  It moves
+    as long as one of these jobs permits it, and is charged in equal parts to those that
+    do: a job whose limit holds another transfer of the job pays for none that moves
+    without it.
+    """
+
+    def __init__(
+        self,
+        bandwidth: Bandwidth,
+        host: str = "",
+        turns: Callable[[], Sequence[Turn]] = _nobody,
+        count: Callable[[str, int], object] = lambda _, __: None,
+    ) -> None:
+        """
+        @param turns: returns the turns of those that watch the transfer: another sequence when they
+            have changed.
+        @param count: called with the host and the size of each piece.
+        """
+        self._bandwidth = bandwidth
+        self._host = host
+        self._turns = turns
+        self._count = count
+        self._route: _Route | None = None
+        self.pieces: deque[_Piece] = deque()
+        self.bound: Allowance | None = None
+        self.held = float("-inf")
+
+    def take(self, size: int) -> Deferred[None] | None:
+        """
+        See L{Bandwidth.take}.
+        """
+        self._count(self._host, size)
+        bandwidth = self._bandwidth
+        return bandwidth.take(size, self) if bandwidth.limited else None
+
+    def piece(self, most: int) -> int:
+        """
+        The size of the pieces in which content is sent, so that it flows evenly.
+        """
+        if not self._bandwidth.limited:
+            return most
+        rates = [each.rate for each in (self._bandwidth.all, *self.route()) if each.rate]
+        return max(min(most, _SMALLEST), min(most, int(min(rates) * BURST))) if rates else most
+
+    def reason(self) -> Reason:
+        """
+        The limit that holds the transfer, or held it within the last second.
+        """
+        bound = self.bound
+        if bound is None or not bound.rate or not (self.pieces or self._bandwidth.is_recent(self.held)):
+            return NO_REASON
+        return Reason(Obstacle.BANDWIDTH, detail=bound.whose)
+
+    def route(self) -> _Route:
+        """
+        The limits on it, besides that of all transfers.
+        """
+        turns, bandwidth, route = self._turns(), self._bandwidth, self._route
+        if route is None or route.turns is not turns or route.version != bandwidth.version:
+            route = self._route = bandwidth.route(self._host, turns)
+        return route
 
 
 class Bandwidth:
     """
-    A token bucket whose rate may change at any time.
+    Token buckets whose rates may change at any time.
 
     Bytes are counted when they have moved; the transfer then waits until they
-    are paid for.  The waiting transfers are served in the order of their
-    arrival, each for one piece at a time, so that all get the same share.
+    are paid for: by the limit of all, by that of the host, and by a job.  Of the
+    waiting transfers, those of the client go first that has moved the fewest bytes,
+    divided by its weight, where both the clients share a limit; those of one client
+    are served in the order of their arrival, each for one piece at a time.
+
+    @ivar all: the limit of all transfers together.
+    @ivar limited: whether there is any limit.
+    @ivar version: counted up when a limit is added or removed.
     """
 
-    def __init__(self, rate: int, clock: IReactorTime) -> None:
+    def __init__(self, rate: int, clock: IReactorTime, weights: Mapping[str, int] | None = None) -> None:
         """
         @param rate: bytes per second; 0 for no limit.
+        @param weights: those of the clients which have another one than 1; they may change.
         """
-        self._rate = rate
         self._clock = clock
-        self._taken = 0
-        self._paid = 0.0
-        self._counted = clock.seconds()
-        self._waiting: deque[tuple[int, Deferred[None]]] = deque()
+        self._weights = {} if weights is None else weights
+        self.all = Allowance(ALL, rate, clock.seconds())
+        self.limited = bool(rate)
+        self.version = 0
+        self._limits: dict[tuple[str, Hashable], Allowance] = {}
+        self._flows: dict[Flow, None] = {}
+        self._anybody = Flow(self)
+        self._numbers = count()
+        self._claimed: dict[Allowance, None] = {}
         self._waking: IDelayedCall | None = None
-        self._held = float("-inf")
+        self._soonest = float("inf")
 
-    @property
-    def binding(self) -> bool:
-        """
-        Whether a transfer waits, or waited within the last second.
-        """
-        return bool(self._rate and (self._waiting or self._clock.seconds() - self._held <= 1.0))
+    # ------------------------------------------------------------- settings
 
     @property
     def rate(self) -> int:
@@ -53,76 +187,308 @@ class Bandwidth:
         Bytes per second; 0 for no limit.  A change takes effect at once, also
         for the transfers that wait.
         """
-        return self._rate
+        return self.all.rate
 
     @rate.setter
     def rate(self, rate: int) -> None:
-        if rate < 0:
-            raise ValueError(f"nothing moves at {rate} bytes a second")
-        self._pay()
-        self._rate = rate
-        self._wake_later()
+        _check(rate)
+        self.all.change(rate, self._clock.seconds())
+        self._changed()
 
-    def take(self, size: int) -> Deferred[None] | None:
+    def limit(self, scope: str, key: Hashable, rate: int, name: str = "") -> None:
+        """
+        Limit one host, client or job.  It takes effect at once, also for those that wait.
+
+        @param scope: L{HOST}, L{CLIENT} or L{JOB}.
+        @param key: the host, the client's name, or the number of the job's turns.
+        @param rate: bytes per second; 0 for no limit.
+        @param name: what to call it, if not by its key.
+        """
+        _check(rate)
+        known, now = self._limits.get((scope, key)), self._clock.seconds()
+        if known is not None:
+            known.change(rate, now)
+            if not rate:
+                del self._limits[scope, key]
+        elif rate:
+            self._limits[scope, key] = Allowance(f"{scope} {name or key}", rate, now)
+        if (known is None) != (not rate):
+            self.version += 1
+        self._changed()
+
+    def rate_of(self, scope: str, key: Hashable) -> int:
+        """
+        The limit of one host, client or job in bytes per second; 0 if it has none.
+        """
+        known = self._limits.get((scope, key))
+        return 0 if known is None else known.rate
+
+    def binding(self) -> list[str]:
+        """
+        Whose limits hold a transfer, or held one within the last second.
+        """
+        every = (self.all, *self._limits.values())
+        return [each.whose for each in every if each.rate and (each.claims or self.is_recent(each.held))]
+
+    @property
+    def waiting(self) -> int:
+        """
+        How many transfers wait.
+        """
+        return len(self._flows)
+
+    def is_recent(self, when: float) -> bool:
+        """
+        Whether a time of the clock is not longer ago than a second.
+        """
+        return self._clock.seconds() - when <= _LASTING
+
+    # ---------------------------------------------------------------- bytes
+
+    def take(self, size: int, flow: Flow | None = None) -> Deferred[None] | None:
         """
         Count bytes that have moved.
 
+        @param flow: that of their transfer; L{None} for one without a host and a job.
         @return: L{None} if more may move at once; else fires, from a clean turn,
             when they may.  Cancelling ends the wait; the bytes stay counted.
         """
-        if not self._rate:
+        if not self.limited:
             return None
-        self._pay()
-        self._taken += size
-        if self._paid >= self._taken and not self._waiting:
-            return None
-        waiting: Deferred[None] = Deferred(self._forget)
-        self._waiting.append((self._taken, waiting))
-        self._wake_later()
-        return waiting
-
-    def _pay(self) -> None:
-        """
-        Add the bytes that the time since the last call has paid for.
-        """
+        flow = self._anybody if flow is None else flow
         now = self._clock.seconds()
-        paid = self._paid + (now - self._counted) * self._rate
-        self._paid = min(paid, self._taken + self._rate * BURST) if self._rate else float(self._taken)
-        self._counted = now
+        if not flow.pieces and self._may_move(flow, size, now):
+            self._pay(flow, size, self._payers(flow, size))
+            return None
+        piece = _Piece(size, next(self._numbers), Deferred(lambda _: self._forget(flow, piece)))
+        flow.pieces.append(piece)
+        self._flows[flow] = None
+        return piece.waiting
 
-    def _wake_later(self) -> None:
+    def route(self, host: str, turns: Sequence[Turn]) -> _Route:
         """
-        Wake the first waiter when its bytes are paid for.
+        The limits on a transfer.
+        """
+        parties: dict[tuple[str, int], _Party] = {}
+        limits = self._limits
+        for turn in turns:
+            if (turn.client, turn.job) not in parties:
+                found = limits.get((CLIENT, turn.client)), limits.get((JOB, turn.job))
+                own = tuple(each for each in found if each is not None)
+                parties[turn.client, turn.job] = _Party(turn.client, own)
+        own_host = limits.get((HOST, host)) if host else None
+        return _Route(turns, self.version, own_host, tuple(parties.values()) or _NOBODY)
+
+    def _may_move(self, flow: Flow, size: int, now: float) -> bool:
+        """
+        Whether bytes may move now, and overtake none that wait for the same.  Otherwise
+        see to it that the flow is served.
+        """
+        route = flow.route()
+        self._refill(route, now)
+        for shared in (self.all, route.host):
+            if shared is not None and shared.rate:
+                seconds = shared.lacks(size)
+                if seconds or shared.is_claimed(flow):
+                    self._claim(shared, flow, size, seconds, now)
+                    return False
+        return self._has_payer(flow, size, now)
+
+    def _refill(self, route: _Route, now: float) -> None:
+        self.all.refill(now)
+        for each in route:
+            each.refill(now)
+
+    def _payers(self, flow: Flow, size: int) -> list[_Party]:
+        """
+        The jobs that can pay for a piece, and whose limits nothing else waits for.
+        """
+        return [
+            party
+            for party in flow.route().parties
+            if not any(each.lacks(size) or each.is_claimed(flow) for each in party.allowances)
+        ]
+
+    def _has_payer(self, flow: Flow, size: int, now: float) -> bool:
+        """
+        Whether a job can pay for a piece.  Otherwise claim the limit of that which
+        can first.
+        """
+        if self._payers(flow, size):
+            return True
+        waits = (
+            max((each.lacks(size), number) for number, each in enumerate(party.allowances))
+            for party in flow.route().parties
+        )
+        (seconds, number), party = min(zip(waits, flow.route().parties, strict=True), key=lambda w: w[0])
+        self._claim(party.allowances[number], flow, size, seconds, now)
+        return False
+
+    def _pay(self, flow: Flow, size: int, payers: Sequence[_Party]) -> None:
+        """
+        Charge a piece to the limits on a transfer.
+        """
+        route = flow.route()
+        part = size / len(payers)
+        for shared in (self.all, route.host):
+            if shared is not None and shared.rate:
+                shared.charge(size)
+                for party in payers:
+                    shared.serve(party.client, part / self._weights.get(party.client, 1))
+        for party in payers:
+            for own in party.allowances:
+                own.charge(part)
+
+    def _claim(self, allowance: Allowance, flow: Flow, size: int, seconds: float, now: float) -> None:
+        """
+        Note what a flow waits for, and wake it then.
+        """
+        flow.bound, flow.held = allowance, now
+        allowance.claims.add(flow)
+        allowance.held = now
+        for each in (self.all, *flow.route()):
+            self._claimed[each] = None
+            each.wanted = max(each.wanted, size)
+        if seconds:
+            # Otherwise what has claimed it before is served first.
+            self._wake_in(seconds, now)
+
+    # -------------------------------------------------------------- serving
+
+    def _changed(self) -> None:
+        """
+        A limit has changed: see from a clean turn what may move.
+        """
+        self.limited = bool(self.all.rate or self._limits)
+        if self._flows:
+            self._wake_in(0.0, self._clock.seconds())
+
+    def _wake_in(self, seconds: float, now: float) -> None:
+        """
+        Wake within so many seconds.
         """
         if self._waking is not None:
+            if now + seconds >= self._soonest:
+                return
             self._waking.cancel()
-            self._waking = None
-        if self._waiting:
-            missing = self._waiting[0][0] - self._paid
-            seconds = missing / self._rate if self._rate else 0.0
-            self._waking = self._clock.callLater(max(0.0, seconds), self._wake)
+        self._soonest = now + seconds
+        self._waking = self._clock.callLater(seconds, self._wake)
 
     def _wake(self) -> None:
         """
         Wake all waiters whose bytes are paid for.
         """
-        self._waking = None
-        self._pay()
-        self._held = self._clock.seconds()
-        ready = []
-        # Sums of floats may lack half a byte.
-        while self._waiting and (not self._rate or self._waiting[0][0] <= self._paid + 0.5):
-            ready.append(self._waiting.popleft()[1])
-        self._wake_later()
-        for waiting in ready:
+        self._waking, now = None, self._clock.seconds()
+        self._drop_claims(now)
+        for waiting in self._serve(now):
             if not waiting.called:
                 waiting.callback(None)
 
-    def _forget(self, waiting: Deferred[None]) -> None:
+    def _drop_claims(self, now: float) -> None:
+        for each in self._claimed:
+            each.refill(now)
+            each.claims.clear()
+            each.wanted = 0
+        self._claimed.clear()
+
+    def _serve(self, now: float) -> list[Deferred[None]]:
         """
-        Remove a cancelled waiter.
+        Pay for all that can be paid for, in a fair order.
+
+        @return: what waits for it.
         """
-        left = deque(item for item in self._waiting if item[1] is not waiting)
-        if len(left) < len(self._waiting):
-            self._waiting = left
-            self._wake_later()
+        ready: list[Deferred[None]] = []
+        # The order among the transfers of one limited host is a matter of that host's limit.
+        groups: dict[Allowance | None, list[tuple[float, int, Flow]]] = {}
+        for flow in self._flows:
+            shared = flow.route().host
+            groups.setdefault(shared, []).append((self._tag(shared, flow), flow.pieces[0].number, flow))
+        for group in groups.values():
+            heapify(group)
+        while True:
+            heads = []
+            for host, group in groups.items():
+                head = self._head(host, group, now)
+                if head is not None:
+                    heads.append((self._tag(None, head), head.pieces[0].number, head, group))
+            if not heads:
+                break
+            _, _, flow, group = min(heads, key=lambda head: head[:2])
+            size = flow.pieces[0].size
+            seconds = self.all.lacks(size) if self.all.rate else 0.0
+            if seconds:
+                for _, _, each in chain.from_iterable(groups.values()):
+                    self._claim(self.all, each, each.pieces[0].size, seconds, now)
+                break
+            payers = self._payers(flow, size)
+            if not payers:
+                # The head of another group has claimed what its job permits.
+                continue
+            self._pay(flow, size, payers)
+            ready.append(flow.pieces.popleft().waiting)
+            flow.held = now
+            heappop(group)
+            if flow.pieces:
+                heappush(group, (self._tag(flow.route().host, flow), flow.pieces[0].number, flow))
+            else:
+                del self._flows[flow]
+        return ready
+
+    def _head(self, host: Allowance | None, group: list[tuple[float, int, Flow]], now: float) -> Flow | None:
+        """
+        The next flow of a group, if it waits for nothing but the limit of all.
+
+        @param group: a heap, from which those that wait are removed.
+        """
+        while group:
+            tag, number, flow = group[0]
+            self._refill(flow.route(), now)
+            present = self._tag(host, flow)
+            size = flow.pieces[0].size
+            if present > tag:
+                # Others of its client were served meanwhile.
+                heapreplace(group, (present, number, flow))
+            elif not self._has_payer(flow, size, now):
+                heappop(group)
+            elif host is not None and (seconds := host.lacks(size)):
+                for _, _, each in group:
+                    self._claim(host, each, each.pieces[0].size, seconds, now)
+                group.clear()
+            else:
+                return flow
+        return None
+
+    def _tag(self, host: Allowance | None, flow: Flow) -> float:
+        """
+        Where a flow stands in the order of one limit; L{None} is that of all.
+        """
+        shared = self.all if host is None else host
+        if not shared.rate:
+            return 0.0
+        payers = self._payers(flow, flow.pieces[0].size) or flow.route().parties
+        return min(shared.start(party.client) for party in payers)
+
+    def _forget(self, flow: Flow, piece: _Piece) -> None:
+        """
+        Remove a cancelled waiter, and charge its bytes.
+        """
+        if piece not in flow.pieces:
+            return
+        flow.pieces.remove(piece)
+        route, now = flow.route(), self._clock.seconds()
+        self._refill(route, now)
+        self._pay(flow, piece.size, self._payers(flow, piece.size) or route.parties)
+        if not flow.pieces:
+            del self._flows[flow]
+        if self._flows:
+            self._wake_in(0.0, now)
+        else:
+            self._drop_claims(now)
+            if self._waking is not None:
+                self._waking.cancel()
+                self._waking = None
+
+
+def _check(rate: int) -> None:
+    if rate < 0:
+        raise ValueError(f"nothing moves at {rate} bytes a second")

@@ -1,14 +1,14 @@
 # -*- test-case-name: tests.transfer.test_fair_queue -*-
 """
-The fair queue: priorities, then clients in turn, then the oldest job's bottom
-layer.
+The fair queue: priorities, then clients in turn, by their weights, then the oldest job's
+bottom layer.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
-from heapq import merge
+from collections.abc import Callable, Iterator, Mapping
+from heapq import heapify, heappop, heapreplace, merge
 from itertools import count
 from typing import Any, Generic, TypeVar
 
@@ -18,14 +18,18 @@ from xferd.interfaces.transfer import HostAccount
 
 W = TypeVar("W")
 
+_Round = tuple[float, int]
+"""When a client's turn comes: the lowest one is next.  The number, counted up, makes it unique."""
+
 
 @frozen
 class Turn:
     """
     What decides the order of a waiter.
 
-    The highest priority goes first; then the clients take turns; of one client
-    the oldest job goes first, and of that the bottom layer.
+    The highest priority goes first; then the clients take turns, a client of weight 3
+    three for each one of a client of weight 1; of one client the oldest job goes first,
+    and of that the bottom layer.
 
     @ivar client: the client that asked.
     @ivar priority: higher goes first; 0 is usual.
@@ -49,12 +53,11 @@ class _Client:
     """
     A client with waiters.
 
-    @ivar round: counted up when it arrives and at each of its turns: the lowest
-        one is next.
+    @ivar round: set anew when it arrives and at each of its turns.
     """
 
     name: str
-    round: int
+    round: _Round
     cells: set[_Cell] = field(factory=set)
 
 
@@ -82,7 +85,7 @@ class _Lane:
     """
 
     cells: dict[tuple[int, str], _Cell] = field(factory=dict)
-    rotation: list[tuple[int, int, _Cell]] = field(factory=list)
+    rotation: list[tuple[int, _Round, _Cell]] = field(factory=list)
 
 
 class FairQueue(Generic[W]):
@@ -95,11 +98,16 @@ class FairQueue(Generic[W]):
     With n waiters for h hosts, each operation costs about h + log n.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Mapping[str, int] | None = None) -> None:
+        """
+        @param weights: those of the clients which have another one than 1; they may change.
+        """
+        self._weights = {} if weights is None else weights
         self._lanes: dict[str, _Lane] = {}
         self._aside: dict[HostAccount, _Lane] = {}
         self._clients: dict[str, _Client] = {}
-        self._rounds = count()
+        self._numbers = count()
+        self._served = 0.0
 
     @property
     def hosts(self) -> list[str]:
@@ -120,8 +128,8 @@ class FairQueue(Generic[W]):
         if cell is None:
             client = self._clients.get(turn.client)
             if client is None:
-                # A new client stands behind those that wait already.
-                client = self._clients[turn.client] = _Client(turn.client, next(self._rounds))
+                # A new client stands behind those of its weight that wait already.
+                client = self._clients[turn.client] = _Client(turn.client, self._next_round(turn.client))
             cell = lane.cells[turn.priority, turn.client] = _Cell(lane, turn.priority, client)
             client.cells.add(cell)
             insort(lane.rotation, (-cell.priority, client.round, cell))
@@ -154,7 +162,7 @@ class FairQueue(Generic[W]):
         """
         # Hosts are few, and rounds belong to the clients, not to the lanes:
         # one look at the head of each lane is enough.
-        best: tuple[int, ...] | None = None
+        best: tuple[Any, ...] | None = None
         found: tuple[W, str] | None = None
         for host, lane in self._lanes.items():
             priority, turn, cell = lane.rotation[0]
@@ -171,15 +179,19 @@ class FairQueue(Generic[W]):
 
     def served(self, name: str) -> None:
         """
-        A client has had its turn: put it behind all others.
+        A client has had its turn: put it behind all others of its weight.
         """
         client = self._clients[name]
-        now = next(self._rounds)
+        self._served = max(self._served, client.round[0])
+        now = self._next_round(name)
         for cell in client.cells:
             rotation = cell.lane.rotation
             del rotation[bisect_left(rotation, (-cell.priority, client.round, cell))]
             insort(rotation, (-cell.priority, now, cell))
         client.round = now
+
+    def _next_round(self, name: str) -> _Round:
+        return self._served + 1 / self._weights.get(name, 1), next(self._numbers)
 
     def in_order(self) -> Iterator[W]:
         """
@@ -187,19 +199,25 @@ class FairQueue(Generic[W]):
         served if every host were open and no other waiter arrived.  Invalid
         after a change.
         """
-        rotation = dict.fromkeys(sorted(self._clients.values(), key=lambda c: c.round))
+        clients = {client: client.round for client in self._clients.values()}
+        numbers = count(max((number for _, number in clients.values()), default=0) + 1)
+        served = self._served
         seen: set[object] = set()
-        for priority in sorted({cell.priority for c in rotation for cell in c.cells}, reverse=True):
+        for priority in sorted({cell.priority for c in clients for cell in c.cells}, reverse=True):
             entries = {
                 client: merge(*(cell.entries for cell in client.cells if cell.priority == priority))
-                for client in rotation
+                for client in clients
             }
-            while entries:
-                for client in [c for c in rotation if c in entries]:
-                    waiter = next((w for _, _, _, w in entries[client] if w not in seen), None)
-                    if waiter is None:
-                        del entries[client]
-                        continue
-                    seen.add(waiter)
-                    rotation[client] = rotation.pop(client)
-                    yield waiter
+            rotation = [(*round_, client) for client, round_ in clients.items()]
+            heapify(rotation)
+            while rotation:
+                turn, _, client = rotation[0]
+                waiter = next((w for _, _, _, w in entries[client] if w not in seen), None)
+                if waiter is None:
+                    heappop(rotation)
+                    continue
+                seen.add(waiter)
+                served = max(served, turn)
+                clients[client] = served + 1 / self._weights.get(client.name, 1), next(numbers)
+                heapreplace(rotation, (*clients[client], client))
+                yield waiter

@@ -6,7 +6,7 @@ Host limits: how many slots each host holds, and whether it may have more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 from xferd.interfaces.transfer import HostAccount
 from xferd.transfer.host_streams import HostStreams
@@ -21,6 +21,7 @@ class HostLimits:
     The host C{""} is none: it has no limit and no pause.
 
     @ivar per_host: how many slots one host may hold; 0 for all.
+    @ivar by_host: the same of those hosts which have a limit of their own.
     @ivar hold: why nothing may start at any host; empty if it may.
     @ivar held: how many slots each host holds.
     @ivar streams: the hosts that may hold fewer, as their streams starve one another.
@@ -29,6 +30,7 @@ class HostLimits:
     def __init__(self, limit: int, per_host: int, pauses: Pauses) -> None:
         self.limit = limit
         self.per_host = per_host
+        self.by_host: Mapping[str, int] = {}
         self.hold = ""
         self.held: Counter[str] = Counter()
         self.streams = HostStreams()
@@ -67,8 +69,14 @@ class HostLimits:
         """
         if not host:
             return 0
-        fewer = self.streams.most(host) if self.streams else 0
-        return min(fewer, self.per_host or fewer) if fewer else self.per_host
+        fewer, limit = self.streams.most(host) if self.streams else 0, self.limit_of(host)
+        return min(fewer, limit or fewer) if fewer else limit
+
+    def limit_of(self, host: str) -> int:
+        """
+        How many slots a host may hold by its own limit, or else by that of each; 0 for all.
+        """
+        return self.by_host.get(host) or self.per_host
 
     def is_open(self, host: str) -> bool:
         """

@@ -28,7 +28,8 @@ class Obstacle(StrEnum):
     @cvar LENT: none; it holds a lent slot, as others hold all C{number}.
     @cvar SLOW: none; it holds a slot and hardly moves.
     @cvar DISCARDED: none; the bytes that were here were discarded, because of C{detail}.
-    @cvar BANDWIDTH: the bandwidth limit of all transfers together.
+    @cvar BANDWIDTH: none; a bandwidth limit holds it: C{detail} is C{global}, or as
+        C{host ghcr.io}, C{client ci}, C{job 1a2b}.
     @cvar BACK_OFF: an attempt failed with C{detail}; the next one follows in
         C{number} seconds.
     @cvar DOWNLOAD: the download of the same blob receives no bytes.
@@ -99,7 +100,7 @@ class Reason:
     @property
     def whom(self) -> str:
         """
-        The host or program that it waits for; empty if there is none.
+        The host or program that it waits for, or whose limit; empty if there is none.
         """
         return self.host or (self.detail if self.obstacle in _NAMING else "")
 
@@ -117,6 +118,7 @@ _NAMING: Final = frozenset(
         Obstacle.INTERVAL,
         Obstacle.HOST_LIMIT,
         Obstacle.THIN_LINE,
+        Obstacle.BANDWIDTH,
         Obstacle.TOKEN,
         Obstacle.HELPER,
         Obstacle.CONFIRMATION,

@@ -5,7 +5,7 @@ The queue of the requests for slots, with those of paused accounts set aside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 
@@ -27,10 +27,13 @@ class RequestQueue:
     and are passed over by the rank of the host.
     """
 
-    def __init__(self, clock: IReactorTime, pauses: Pauses) -> None:
+    def __init__(self, clock: IReactorTime, pauses: Pauses, weights: Mapping[str, int] | None = None) -> None:
+        """
+        @param weights: as for L{FairQueue}.
+        """
         self._clock = clock
         self._pauses = pauses
-        self._queue: FairQueue[SlotRequest] = FairQueue()
+        self._queue: FairQueue[SlotRequest] = FairQueue(weights)
         self._length = 0
         self._places: dict[SlotRequest, int] | None = None
         self._by_account: dict[HostAccount, dict[SlotRequest, None]] = {}

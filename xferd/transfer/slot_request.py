@@ -85,6 +85,7 @@ class SlotRequest:
     @ivar recalled: called from a clean turn when a lent slot is wanted back:
         its holder hardly moves, and another host waits for one.  The holder
         releases it, and returns L{True}, or keeps it.
+    @ivar limited: returns whether a bandwidth limit holds what the slot is for.
     @ivar number: counted up from the oldest request.
     @ivar since: the clock's time when it was made.
     @ivar place: where it stands in the queue, while it waits.
@@ -103,6 +104,7 @@ class SlotRequest:
         reason_changed: Callable[[], object] = lambda: None,
         host_paused: Callable[[], object] | None = None,
         recalled: Callable[[], object] | None = None,
+        limited: Callable[[], bool] = lambda: False,
     ) -> None:
         self.turns = Counter(turns)
         self.host = host
@@ -111,6 +113,7 @@ class SlotRequest:
         self.reason_changed = reason_changed
         self.host_paused = host_paused
         self.recalled = recalled
+        self.limited = limited
         self.waiting = False
         self.held = False
         self.number = 0

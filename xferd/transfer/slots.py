@@ -1,12 +1,14 @@
 # -*- test-case-name: tests.transfer.slots -*-
 """
 Slots: the right to move bytes, in a fair order.
+
+The module is long because it is one semaphore: what decides about its tokens is elsewhere.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from itertools import count
 from typing import Any, Final, Self
 
@@ -78,6 +80,7 @@ class Slots(DeferredSemaphore, Issuer):
         per_host: int = 0,
         pauses: Pauses | None = None,
         bandwidth: Bandwidth | None = None,
+        weights: Mapping[str, int] | None = None,
         beyond: Slots | None = None,
     ) -> None:
         """
@@ -86,17 +89,18 @@ class Slots(DeferredSemaphore, Issuer):
         @param pauses: the pauses, where other slots share them.
         @param bandwidth: the bandwidth of all transfers together; L{None} for
             no limit.
+        @param weights: the weights of clients, by which they take turns; 1 for others.
         @param beyond: other slots, which requests of these may use while no
             request of their own waits.
         """
         self._pauses = Pauses(clock) if pauses is None else pauses
         self._pauses.observe(self._see_pause)
         self.hosts = HostLimits(limit, per_host, self._pauses)
-        self._queue = RequestQueue(clock, self._pauses)
+        self._queue = RequestQueue(clock, self._pauses, weights)
         self._spares = SpareSlots(self.hosts, self._queue)
         self._slow = SlowHolders(clock, lambda: 0 if bandwidth is None else bandwidth.rate)
         self._lent = LentSlot(clock, self.hosts, self._queue, self._slow)
-        self._standings = Standings(clock, self.hosts, self._queue, self._lent, self._slow, bandwidth)
+        self._standings = Standings(clock, self.hosts, self._queue, self._lent, self._slow)
         self.thin = ThinLines(clock, self.hosts, self._queue, self._slow, self._standings)
         super().__init__(limit)
         self._clock = clock
@@ -146,6 +150,22 @@ class Slots(DeferredSemaphore, Issuer):
         self.wake()
         for guest in self._guests:
             guest.per_host = per_host
+
+    @property
+    def by_host(self) -> Mapping[str, int]:
+        """
+        How many slots those hosts may have which have a limit of their own; 0 for as many as
+        each.  Changes as L{per_host} does.
+        """
+        return self.hosts.by_host
+
+    @by_host.setter
+    def by_host(self, limits: Mapping[str, int]) -> None:
+        self.hosts.by_host = limits
+        self._standings.changed()
+        self.wake()
+        for guest in self._guests:
+            guest.by_host = limits
 
     @property
     def hold(self) -> str:

@@ -92,7 +92,7 @@ class SlowHolders:
         """
         if request.pace is None or request.position is None:
             return False
-        if self._most():
+        if self._most() or request.limited():
             return self._is_slow(request, WINDOW)
         idle = request.pace.idle(self._clock.seconds(), request.position())
         return idle >= IDLE - ROUNDING or self._is_slow(request, IDLE)

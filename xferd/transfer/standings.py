@@ -10,7 +10,6 @@ from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.host_limits import HostLimits
 from xferd.transfer.lent_slot import LentSlot
 from xferd.transfer.reason import NO_REASON, PLACES, Obstacle, Reason
@@ -37,14 +36,12 @@ class Standings:
         queue: RequestQueue,
         lent: LentSlot,
         slow: SlowHolders,
-        bandwidth: Bandwidth | None,
     ) -> None:
         self._clock = clock
         self._hosts = hosts
         self._queue = queue
         self._lent = lent
         self._slow = slow
-        self._bandwidth = bandwidth
         self._reporting: IDelayedCall | None = None
 
     def reason(self, request: SlotRequest) -> Reason:
@@ -91,12 +88,11 @@ class Standings:
             return Obstacle.INTERVAL, 0
         if not hosts.is_open(request.host):
             most = hosts.most(request.host)
-            return (Obstacle.HOST_LIMIT if most == hosts.per_host else Obstacle.THIN_LINE), most
+            limit = hosts.limit_of(request.host)
+            return (Obstacle.HOST_LIMIT if most == limit else Obstacle.THIN_LINE), most
         return Obstacle.QUEUE, self._queue.places().get(request, PLACES + 1)
 
     def _reason_held(self, request: SlotRequest) -> Reason:
-        if self._bandwidth is not None and self._bandwidth.binding:
-            return Reason(Obstacle.BANDWIDTH)
         if request is self._lent.holder:
             return Reason(Obstacle.LENT, self._hosts.limit)
         if request in self._slow.slow and self._queue:

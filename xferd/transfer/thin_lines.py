@@ -65,7 +65,7 @@ class ThinLines:
         """
         streams, now = self._hosts.streams, self._clock.seconds()
         for host in self._queue.hosts if streams else ():
-            limit = self._hosts.per_host or self._hosts.limit
+            limit = self._hosts.limit_of(host) or self._hosts.limit
             if host in streams and streams.look(
                 host, now, self._hosts.held[host], self._slow.rate(host), limit
             ):

@@ -25,6 +25,7 @@ from xferd.transfer.activity import Activity
 from xferd.transfer.attempt_record import outcome
 from xferd.transfer.attempts import Attempting, Attempts
 from xferd.transfer.context import Owner, TransferContext, Watching
+from xferd.transfer.fair_queue import Turn
 from xferd.transfer.file_descriptors import PAUSE, is_shortage
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.slot_request import SlotRequest
@@ -100,6 +101,7 @@ class Transfer(Attempting):
         self._work = work
         self._working: Deferred[Any] | None = None
         self._watchers: dict[Watching, None] = {}
+        self._turns: tuple[Turn, ...] | None = None
         self._request: SlotRequest | None = None
         self._attempts: Attempts | None = None
         self._activity: Activity | None = None
@@ -294,6 +296,15 @@ class Transfer(Attempting):
         return source
 
     @property
+    def turns(self) -> tuple[Turn, ...]:
+        """
+        The turns of its watchers: another tuple when they have changed.
+        """
+        if self._turns is None:
+            self._turns = tuple(watcher.turn for watcher in self._watchers)
+        return self._turns
+
+    @property
     def slot_limit(self) -> int:
         """
         The number of the slots that it waits for, or holds one of.
@@ -375,6 +386,7 @@ class Transfer(Attempting):
         Add a watcher.
         """
         self._watchers[watcher] = None
+        self._turns = None
         if self._request is not None:
             self._request.add(watcher.turn)
         if self._attempts is not None and watcher.source is not None:
@@ -388,6 +400,7 @@ class Transfer(Attempting):
         L{over}.
         """
         del self._watchers[watcher]
+        self._turns = None
         self._owner.left(self, watcher.turn)
         if self._watchers:
             if self._request is not None:
@@ -470,7 +483,7 @@ class Transfer(Attempting):
             "bytes_moved": self.bytes_moved - self._attempt_base,
             **outcome(error),
         }
-        self._owner.attempted(record, (watcher.turn for watcher in self._watchers), again=again)
+        self._owner.attempted(record, self.turns, again=again)
 
     # ------------------------------------------------------- for the manager
 
@@ -573,9 +586,10 @@ class Transfer(Attempting):
     def _slot_request(self) -> SlotRequest:
         if self._request is None:
             self._request = SlotRequest(
-                (watcher.turn for watcher in self._watchers),
+                self.turns,
                 position=lambda: self.bytes_done,
                 reason_changed=self._changed,
+                limited=lambda: self.activity.limit() is not NO_REASON,
             )
         return self._request
 

@@ -22,6 +22,7 @@ from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
+from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
@@ -266,14 +267,14 @@ class BlobReaderTests(SynchronousTestCase):
         """
         While only our own limit slows its download, it is waited for.
         """
-        slowed = True
-        content = BlobReader(BLOB, Growth(), self.fetch, clock=self.clock, slowed=lambda: slowed)
-        self.addCleanup(content.close)
-        waiting = content.ready(0, 50)
+        limit = Reason(Obstacle.BANDWIDTH, detail="global")
+        waiting = self.ready(0, 50)
+        (transfer,) = self.downloads.transfers()
+        transfer.activity.limit = lambda: limit
         for _ in range(5):
             self.clock.advance(PATIENCE)
         self.assertNoResult(waiting)
-        slowed = False
+        limit = NO_REASON
         self.clock.advance(PATIENCE)
         self.failureResultOf(waiting, Postponed)
 

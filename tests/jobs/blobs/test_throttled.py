@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from xferd.errors import StoreError
 from xferd.interfaces.registry import IContent
 from xferd.jobs.blobs.throttled import ThrottledContent
-from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.bandwidth import Bandwidth, Flow
 
 
 @implementer(IContent)
@@ -50,7 +50,7 @@ class ThrottledContentTests(SynchronousTestCase):
         self.clock = Clock()
         self.zeros = Zeros()
         self.bandwidth = Bandwidth(1000, self.clock)
-        self.content = ThrottledContent(self.zeros, self.bandwidth)
+        self.content = ThrottledContent(self.zeros, Flow(self.bandwidth))
 
     def test_interface(self) -> None:
         """

@@ -4,6 +4,8 @@ Tests for L{xferd.jobs.mirror.pass_through}.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,6 +20,7 @@ from xferd.testing.fakes import FakeRegistry, FakeWallClock
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.transfer import Transfer
 
 DATA = bytes(range(256)) * 4096
 BLOB = Descriptor("x", Digest.of(DATA), len(DATA))
@@ -49,7 +52,7 @@ class PassThroughTests(SynchronousTestCase):
         """
         Begin to receive a part.
         """
-        reader = PassThrough(BLOB, start, stop, HELD, self._count, self._close)
+        reader = PassThrough(BLOB, start, stop, HELD, self._counter, self._close)
         watcher = self.transfers.request(
             "pass",
             reader.fetch,
@@ -62,9 +65,11 @@ class PassThroughTests(SynchronousTestCase):
         self.settle()
         return reader
 
-    def _count(self, host: str, size: int) -> Deferred[None] | None:
-        self.counted += size
-        return None
+    def _counter(self, host: str, transfer: Transfer) -> Callable[[int], Deferred[None] | None]:
+        def count(size: int) -> None:
+            self.counted += size
+
+        return count
 
     def _close(self) -> None:
         self.closed += 1
@@ -192,6 +197,6 @@ class PassThroughTests(SynchronousTestCase):
         """
         Nothing is ready at once.
         """
-        reader = PassThrough(BLOB, 5, 5, HELD, self._count, self._close)
+        reader = PassThrough(BLOB, 5, 5, HELD, self._counter, self._close)
         self.successResultOf(reader.ready())
         self.assertEqual(self.successResultOf(reader.read(5, 1)), b"")

@@ -97,6 +97,24 @@ class LimitTests(SlotsCase):
         self.clock.advance(0)
         self.assertTrue(request.held)
 
+    def test_by_host(self) -> None:
+        """
+        A host may have a limit of its own, lower or higher than that of each; it may change.
+        """
+        self.slots.limit = 9
+        self.slots.per_host = 2
+        self.slots.by_host = {HOST: 1, OTHER: 3}
+        same = self.queue("same", turn())
+        self.assertFalse(same.held)
+        self.assertEqual(same.reason(), Reason(Obstacle.HOST_LIMIT, 1, HOST))
+        others = [self.queue("other", turn(), host=OTHER).held for _ in range(4)]
+        self.assertEqual(others, [True, True, True, False])
+        thirds = [self.queue("third", turn(), host="third.example").held for _ in range(3)]
+        self.assertEqual(thirds, [True, True, False])
+        self.slots.by_host = {}
+        self.clock.advance(0)
+        self.assertEqual((self.started, self.slots.by_host), (["same"], {}))
+
     def test_no_host(self) -> None:
         """
         A request for no host has no limit and no pause.

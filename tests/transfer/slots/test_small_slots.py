@@ -108,9 +108,10 @@ class BeyondTests(SynchronousTestCase):
         """
         The limit of a host changes for both.
         """
-        self.large.per_host = 1
+        self.large.per_host = 2
+        self.large.by_host = {HOST: 1}
         small = [self.ask(self.small) for _ in range(3)]
-        self.assertEqual(self.small.per_host, 1)
+        self.assertEqual((self.small.per_host, self.small.by_host), (2, {HOST: 1}))
         self.assertEqual([t.held for t in small], [True, False, False])
 
     def test_hold(self) -> None:

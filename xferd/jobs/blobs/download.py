@@ -19,7 +19,7 @@ The module is long because one class owns all that downloads share: bandwidth, r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -49,7 +49,7 @@ from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.transfer.adaptive_streams import RangePolicy, StreamTrials
-from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.bandwidth import Bandwidth, Flow
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.transfer import Transfer
@@ -107,7 +107,7 @@ class DownloadManager:
         self._growths: WeakValueDictionary[tuple[Digest, SharingScope | None], Growth] = WeakValueDictionary()
         self.fetched: Counter[str] = Counter()
         self.reservations = reservations
-        self._relay = Relay(downloads, received=self.count, moved=moved)
+        self._relay = Relay(downloads, flow=self._flow, moved=moved)
         self._layers = LayerManager(
             store, unpacker, unpackings=unpackings, registrations=registrations, growth=self._growth
         )
@@ -162,14 +162,22 @@ class DownloadManager:
         """
         return self._growth(blob.digest, self.scope(source))
 
-    def count(self, host: str, size: int) -> Deferred[None] | None:
+    def counter(self, host: str, transfer: Transfer) -> Callable[[int], Deferred[None] | None]:
         """
-        Count bytes received over the network.
+        Count the bytes that a transfer receives over the network from a host.
 
-        @return: fires when more may be received; L{None} if that is now.
+        @return: a function that is called with the size of each piece.  It returns a
+            Deferred that fires when more may be received; L{None} if that is now.
         """
+        flow = self._flow(host, lambda: transfer.turns)
+        transfer.activity.limit = flow.reason
+        return flow.take
+
+    def _flow(self, host: str, turns: Callable[[], Sequence[Turn]]) -> Flow:
+        return Flow(self._bandwidth, host, turns, self._count)
+
+    def _count(self, host: str, size: int) -> None:
         self.fetched[host] += size
-        return self._bandwidth.take(size)
 
     def fetch(
         self,
@@ -250,7 +258,6 @@ class DownloadManager:
             growth,
             fetch,
             clock=self._downloads.clock,
-            slowed=lambda: self._bandwidth.binding,
             held_back=held_back,
         )
 
@@ -309,7 +316,7 @@ class DownloadManager:
         if not blobs.has(blob.digest):
             data = blob.data
             if data is None:
-                data = await self._relay.joined(key("blob", blob.digest, scope))
+                data = await self._relay.joined(key("blob", blob.digest, scope), transfer.activity)
                 transfer.report(moved=0 if data is None else len(data))
             if data is not None:
                 await retry_while_full(space, lambda: blobs.put(blob.digest, data), transfer.wait_for_disk)
@@ -412,6 +419,7 @@ class DownloadManager:
         remote = bool(source.host) and not IPeerSource.providedBy(source)
 
         began, received = self._downloads.clock.seconds(), 0
+        count = self.counter(source.host, transfer) if remote else None
 
         def arrived(size: int) -> Deferred[None] | None:
             nonlocal received
@@ -420,8 +428,8 @@ class DownloadManager:
             hold = None
             if IPeerSource.providedBy(source):
                 transfer.report(from_peers=transfer.extra.get("from_peers", 0) + size)
-            if remote:
-                hold = self.count(source.host, size)
+            if count is not None:
+                hold = count(size)
             moved(size, hold)
             return hold
 

@@ -22,6 +22,7 @@ from xferd.interfaces.registry import IContent
 from xferd.jobs.blobs.growth import Growth
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed
+from xferd.transfer.reason import NO_REASON
 from xferd.transfer.watcher import Watcher
 
 PATIENCE: Final = 1.0
@@ -72,13 +73,11 @@ class BlobReader:
         fetch: Callable[[], Watcher[None] | None],
         *,
         clock: IReactorTime,
-        slowed: Callable[[], bool] = lambda: False,
         held_back: int = 1,
     ) -> None:
         """
         @param growth: the growth of the file.
         @param fetch: begins to fetch the blob, if it is not in the store.
-        @param slowed: returns whether the bandwidth limit slows downloads.
         @param held_back: the number of bytes at the end of the blob that are read
             only after the blob was verified.
         """
@@ -88,7 +87,6 @@ class BlobReader:
         self._growth = growth
         self._fetch = fetch
         self._clock = clock
-        self._slowed = slowed
         self._begun = False
         self._watcher: Watcher[None] | None = None
         self._path: str | None = None
@@ -278,8 +276,10 @@ class BlobReader:
         """
         Whether the bytes are in transit, and only this reader slows them.
         """
-        running = self._watcher is not None and self._watcher.transfer.state == "running"
-        return running and self._slowed()
+        if self._watcher is None:
+            return False
+        transfer = self._watcher.transfer
+        return transfer.state == "running" and transfer.activity.limit() is not NO_REASON
 
     def _wake(self) -> None:
         """

@@ -13,7 +13,7 @@ downloads the blob, or when the request fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -27,6 +27,8 @@ from xferd.jobs.blobs.reader import PATIENCE, BlobReader
 from xferd.names import Digest
 from xferd.oci import Descriptor
 from xferd.single_flight import SingleFlight
+from xferd.transfer.activity import Activity
+from xferd.transfer.bandwidth import Flow
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.slot_request import SlotRequest
@@ -52,20 +54,20 @@ class Relay:
         self,
         downloads: TransferManager,
         *,
-        received: Callable[[str, int], Deferred[None] | None],
+        flow: Callable[[str, Callable[[], Sequence[Turn]]], Flow],
         moved: Callable[[str, int, float], object],
     ) -> None:
         """
         @param downloads: has the slots.
-        @param received: called with the host and the size of each piece; the next one
-            is read when the Deferred that it returns has fired.
+        @param flow: makes the flow of the bytes from a host, for those whose turns the
+            function returns.
         @param moved: called at the end of each request with its host, its bytes and its
             seconds.
         """
         self._downloads = downloads
-        self._received = received
+        self._flow = flow
         self._moved = moved
-        self._fetches: dict[Hashable, SingleFlight[bytes]] = {}
+        self._fetches: dict[Hashable, tuple[SingleFlight[bytes], Flow]] = {}
 
     def begin(
         self, key: Hashable, blob: Descriptor, source: IBlobSource, turn: Turn
@@ -81,32 +83,40 @@ class Relay:
         """
         shared = self._fetches.get(key)
         if shared is not None:
-            return shared.wait()
+            return shared[0].wait()
         slots = self._downloads.slots_of(blob.size)
         if self._downloads.has(key) or slots.hosts.closed(source.host, source.account):
             return None
-        fetch = self._fetches[key] = SingleFlight[bytes]()
+        turns = (turn,)
+        fetch, flow = SingleFlight[bytes](), self._flow(source.host, lambda: turns)
+        self._fetches[key] = fetch, flow
         waiting = fetch.wait()
 
         def done() -> None:
             del self._fetches[key]
 
-        fetch.start(Deferred.fromCoroutine(self._fetch(blob, source, turn, slots)), done)
+        fetch.start(Deferred.fromCoroutine(self._fetch(blob, source, turn, slots, flow)), done)
         return waiting
 
-    async def joined(self, key: Hashable) -> bytes | None:
+    async def joined(self, key: Hashable, activity: Activity) -> bytes | None:
         """
         Wait for a blob that is in transit.
 
+        @param activity: that of the transfer that waits.
         @return: its bytes, or L{None} if it is not, or if its request fails.
         """
-        shared = self._fetches.get(key)
+        if key not in self._fetches:
+            return None
+        shared, flow = self._fetches[key]
+        activity.limit = flow.reason
         try:
-            return None if shared is None else await shared.wait()
+            return await shared.wait()
         except (NoSlot, SourceError):
             return None
 
-    async def _fetch(self, blob: Descriptor, source: IBlobSource, turn: Turn, slots: Slots) -> bytes:
+    async def _fetch(
+        self, blob: Descriptor, source: IBlobSource, turn: Turn, slots: Slots, flow: Flow
+    ) -> bytes:
         """
         Fetch a blob by one request.
         """
@@ -121,7 +131,7 @@ class Relay:
                     f"{source.label} sent more than {blob.size} bytes of {blob.digest}", host=host
                 )
             data.extend(piece)
-            return self._received(host, len(piece))
+            return flow.take(len(piece))
 
         try:
             body = await source.open(blob.digest, 0)

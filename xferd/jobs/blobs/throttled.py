@@ -10,14 +10,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from xferd.interfaces.registry import IContent
-from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.bandwidth import Flow
 
 
 @implementer(IContent)
 class ThrottledContent:
     """
     Content whose next piece can be read when the bandwidth of the previous one
-    is available.
+    is available.  At a low rate the pieces are small, so that they flow evenly.
 
     To the sender this is content that arrives slowly: the time does not count
     towards the limits on the registry.
@@ -25,10 +25,10 @@ class ThrottledContent:
     @ivar error: the content's last error, if it failed.
     """
 
-    def __init__(self, content: IContent, bandwidth: Bandwidth) -> None:
+    def __init__(self, content: IContent, flow: Flow) -> None:
         self.size = content.size
         self._content = content
-        self._bandwidth = bandwidth
+        self._flow = flow
         self._owed: Deferred[None] | None = None
         self.error: Exception | None = None
 
@@ -37,7 +37,7 @@ class ThrottledContent:
 
     def read(self, offset: int, most: int) -> Deferred[bytes]:
         if self._owed is None or self._owed.called:
-            reading = self._content.read(offset, most).addCallback(self._took)
+            reading = self._content.read(offset, self._flow.piece(most)).addCallback(self._took)
         else:
             reading = Deferred.fromCoroutine(self._read(offset, most))
         return reading.addErrback(self._failed)
@@ -48,13 +48,13 @@ class ThrottledContent:
         """
         assert self._owed is not None
         await self._owed
-        return self._took(await self._content.read(offset, most))
+        return self._took(await self._content.read(offset, self._flow.piece(most)))
 
     def _took(self, data: bytes) -> bytes:
         """
         Take the bandwidth of a piece that is about to be sent.
         """
-        self._owed = self._bandwidth.take(len(data))
+        self._owed = self._flow.take(len(data))
         return data
 
     def _failed(self, failure: Failure) -> Failure:

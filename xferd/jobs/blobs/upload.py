@@ -28,7 +28,7 @@ from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed, Unusable
-from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.bandwidth import Bandwidth, Flow
 from xferd.transfer.eventual import Background
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.file_descriptors import is_shortage
@@ -230,7 +230,9 @@ class UploadManager:
         session = self._sessions.get(key)
         transfer.report(bytes_done=0 if session is None else session.offset)
         began, before = self._uploads.clock.seconds(), transfer.bytes_done
-        paced = ThrottledContent(content, self._bandwidth)
+        flow = Flow(self._bandwidth, target.host, lambda: transfer.turns)
+        transfer.activity.limit = flow.reason
+        paced = ThrottledContent(content, flow)
         try:
             return await target.push(
                 key.digest,

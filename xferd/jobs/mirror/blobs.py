@@ -244,7 +244,7 @@ class MirroredBlobs:
         Send a part of a blob, or all of it, without keeping it.
         """
         verified = partial(self._provenance.sent, source, blob.digest)
-        reader = PassThrough(blob, start, stop, HELD_BACK, self._layers.count, closed, verified)
+        reader = PassThrough(blob, start, stop, HELD_BACK, self._layers.counter, closed, verified)
         watcher = self._passing.request(
             ("pass", blob.digest, next(self._numbers)),
             reader.fetch,

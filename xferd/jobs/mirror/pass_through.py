@@ -43,7 +43,7 @@ class PassThrough:
         start: int,
         stop: int,
         held_back: int,
-        count: Callable[[str, int], Deferred[None] | None],
+        counter: Callable[[str, Transfer], Callable[[int], Deferred[None] | None]],
         closed: Callable[[], None],
         verified: Callable[[], None] = lambda: None,
     ) -> None:
@@ -51,8 +51,9 @@ class PassThrough:
         @param stop: the exclusive end.
         @param held_back: the bytes at the end of a whole blob that wait for its
             digest.
-        @param count: called with the host and the number of received bytes; what it
-            returns has to fire before more are received.
+        @param counter: called with the host and the transfer; returns a function that is
+            called with the number of received bytes, and returns what has to fire before
+            more are received.
         @param closed: called when the reader is closed.
         @param verified: called when a whole blob had its digest.
         """
@@ -66,7 +67,7 @@ class PassThrough:
         whole = start == 0 and stop == blob.size
         self._hash = blob.digest.hasher() if whole else None
         self._held = min(held_back, blob.size) if whole else 0
-        self._count = count
+        self._counter = counter
         self._verified = verified
         self._closed: Callable[[], None] | None = closed
         self._watcher: Watcher[None] | None = None
@@ -121,6 +122,8 @@ class PassThrough:
                 f"{source.label} sends no part of {self._blob.digest} from byte {begin} on", host=source.host
             )
 
+        count = self._counter(source.host, transfer)
+
         def sink(data: bytes) -> Deferred[None] | None:
             data = data[: end - self._received]
             self._received += len(data)
@@ -128,7 +131,7 @@ class PassThrough:
             if self._hash is not None:
                 self._hash.update(data)
             transfer.report(bytes_done=self._received - self._start, moved=len(data))
-            hold = self._count(source.host, len(data))
+            hold = count(len(data))
             self._wake()
             if hold is None and len(self._buffer) - self._held > MOST:
                 hold = self._drained = Deferred(self._forget_drained)
