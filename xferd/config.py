@@ -35,6 +35,7 @@ from xferd.registry.transport.proxies import ProxySettings
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.transfer.retry import RetryPolicy
 from xferd.v2.settings import RegistrySettings
+from xferd.webhooks.settings import WebhookSettings
 
 T = TypeVar("T")
 
@@ -151,6 +152,7 @@ class Config:
     @ivar registry: the registry at C{/v2/}.
     @ivar engines: the engines that run images from the store.
     @ivar fleet: the other nodes with which this one shares downloads.
+    @ivar webhooks: receivers of messages about jobs that have ended.
     @ivar hosts: settings of single registries, by host.
     @ivar usual_auth_files: docker's and podman's credential files; not a setting.
     """
@@ -177,6 +179,7 @@ class Config:
     registry: RegistrySettings = field(factory=RegistrySettings)
     engines: EnginesSettings = field(factory=EnginesSettings)
     fleet: FleetSettings = field(factory=FleetSettings)
+    webhooks: tuple[WebhookSettings, ...] = field(default=())
     hosts: dict[str, HostConfig] = field(factory=dict)
     usual_auth_files: tuple[str, ...] = field(default=(), metadata={"setting": False})
 
@@ -184,6 +187,13 @@ class Config:
     def _check_sharing(self, _: Attribute[str], value: str) -> None:
         if value not in (SHARED, ISOLATED):
             raise ValueError(f"'sharing' must be {SHARED!r} or {ISOLATED!r}, not {value!r}")
+
+    @webhooks.validator
+    def _check_webhooks(self, _: Attribute[Any], value: tuple[WebhookSettings, ...]) -> None:
+        for number, each in enumerate(value, 1):
+            missing = next((name for name in ("url", "secret_file") if not getattr(each, name)), "")
+            if missing:
+                raise ValueError(f"'webhooks' must have {missing!r} in each table: table {number} has none")
 
     @classmethod
     def default(cls, environ: dict[str, str], uid: int) -> Config:

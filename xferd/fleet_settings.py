@@ -193,29 +193,30 @@ class FleetSettings:
         return name
 
 
-def read_secrets(path: str) -> list[bytes]:
+def read_secrets(path: str, whose: str = "the fleet") -> list[bytes]:
     """
     Read the secrets of the fleet: one a line, of which the first signs.
 
+    @param whose: who has the secrets, for errors.
     @raise ConfigError: the file cannot be read, others can read it, or a secret is
         too short.
     """
-    data, mode = _read(path)
+    data, mode = _read(path, whose)
     if mode & OPEN:
-        raise ConfigError(f"the secret of the fleet in {path} is open to other users: run chmod 0600 {path}")
+        raise ConfigError(f"the secret of {whose} in {path} is open to other users: run chmod 0600 {path}")
     secrets = [line.strip() for line in data.splitlines() if line.strip()]
     if len(secrets) > MAX_SECRETS:
         raise ConfigError(f"{path} has {len(secrets)} secrets, and may have {MAX_SECRETS}: remove the oldest")
     shortest = min(map(len, secrets), default=0)
     if shortest < MIN_SECRET:
         raise ConfigError(
-            f"a secret of the fleet in {path} has {shortest} bytes, and needs {MIN_SECRET}: "
+            f"a secret of {whose} in {path} has {shortest} bytes, and needs {MIN_SECRET}: "
             "write one with 'openssl rand -hex 32'"
         )
     return secrets
 
 
-def _read(path: str) -> tuple[bytes, int]:
+def _read(path: str, whose: str) -> tuple[bytes, int]:
     """
     Read a file with a secret.
 
@@ -228,7 +229,7 @@ def _read(path: str) -> tuple[bytes, int]:
                 raise ConfigError(f"{path} is not a file")
             data = file.read(MAX_SECRET + 1)
     except OSError as e:
-        raise ConfigError(f"cannot read the secret of the fleet in {path}: {e.strerror}") from e
+        raise ConfigError(f"cannot read the secret of {whose} in {path}: {e.strerror}") from e
     if len(data) > MAX_SECRET:
         raise ConfigError(f"{path} has more than {MAX_SECRET} bytes")
     return data, stat.S_IMODE(status.st_mode)

@@ -68,6 +68,7 @@ from xferd.v2.rights.passwords import AT_ONCE
 from xferd.v2.rights.rights import Rights
 from xferd.web.app import Web
 from xferd.web.peer_trust import Trust
+from xferd.webhooks.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from xferd.fleet.fleet import Fleet
@@ -151,6 +152,13 @@ class Daemon(Service):
             trusted=config.store.trust_data_dir,
             unpack_limits=config.unpack,
         )
+        self.webhooks = Webhooks(
+            config.webhooks,
+            self.store.journal,
+            clock=reactor,
+            wall_clock=wall_clock,
+            proxies=Proxies(config.proxy),
+        )
         self.hosts = HostMemory(reactor, wall_clock=wall_clock, journal=self.store.journal)
         # Programs that the daemon runs have the limit that it was started with.
         descriptors = own_limit()
@@ -233,6 +241,7 @@ class Daemon(Service):
             repositories=lambda: list_repositories(
                 self.store.catalog, self.jobs.keeper.kept(), self.jobs.keeper.rules, self.jobs.quota
             ),
+            webhooks=lambda: self.webhooks.figures,
             examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
         self.rights = Rights(
@@ -422,6 +431,7 @@ class Daemon(Service):
             await self.store.start()
             self.rights.start()
             await self.hosts.start()
+            await self.webhooks.start()
             await self.jobs.start()
             if self.fleet is not None:
                 self.fleet.start(self.store)
@@ -525,6 +535,7 @@ class Daemon(Service):
             ("passwords", STEP_LIMIT, self.rights.stop),
             ("unpacker", STEP_LIMIT, self.unpacker.stop),
             ("registries", STEP_LIMIT, self.registries.close),
+            ("webhooks", STEP_LIMIT, self.webhooks.stop),
             ("hosts", STEP_LIMIT, self.hosts.stop),
             ("store", STEP_LIMIT, self.store.stop),
         ]

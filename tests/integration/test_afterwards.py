@@ -116,14 +116,14 @@ class LogTests(DaemonCase):
         user = f"user {os.geteuid()}"
         self.assertEqual(
             [done[name] for name in ("state", "user", "door", "digest", "code")],
-            ["done", user, "unix socket", str(image.digest), None],
+            ["done", user, "socket", str(image.digest), None],
         )
         self.assertEqual((cancelled["job"], cancelled["state"]), (job_id, "cancelled"))
         self.assertRegex(cancelled["cancelled_by"], rf"^{user} \(.+\)$")
         (request,) = [each for each in events if each.get("method") == "DELETE"]
         self.assertEqual(
-            [request[name] for name in ("event", "user", "door", "path", "status")],
-            ["request", user, "unix socket", f"/api/v1/jobs/{job_id}", 200],
+            [request[name] for name in ("event", "action", "user", "uid", "door", "path", "status", "job")],
+            ["audit", "cancel_job", user, os.geteuid(), "socket", f"/api/v1/jobs/{job_id}", 200, job_id],
         )
         self.assertEqual({each["level"] for each in events} - {"info", "warn", "debug"}, set())
 

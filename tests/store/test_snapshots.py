@@ -214,17 +214,13 @@ class SnapshotTests(StoreTestCase):
         kept = evolve(snapshot(3, "k8s.io/1/a b", chain_id=Digest.of(b"1")), labels=LABELS)
         self.successResultOf(table.put(kept))
         self.close(self.store)
+        os.unlink(self.store.journal._path)
         journal = sqlite3.connect(self.store.journal._path)
         journal.execute("ATTACH DATABASE ? AS new", (f"{self.store.path}/snapshots.db",))
+        version = next(number for number, script in enumerate(MIGRATIONS) if "DROP TABLE snapshot" in script)
         journal.executescript(
-            "CREATE TABLE snapshot (engine TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL, kind "
-            "INTEGER NOT NULL, parent TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, "
-            "labels TEXT NOT NULL, chain_id TEXT, size INTEGER, inodes INTEGER, "
-            "PRIMARY KEY (engine, number), UNIQUE (engine, key)) WITHOUT ROWID;"
-            "INSERT INTO snapshot SELECT * FROM new.snapshot;"
-            "ALTER TABLE attempt DROP COLUMN bytes_moved;"
-            "DROP TABLE fill;"
-            f"PRAGMA user_version = {len(MIGRATIONS) - 3};"
+            f"{''.join(MIGRATIONS[:version])} INSERT INTO snapshot SELECT * FROM new.snapshot;"
+            f"PRAGMA user_version = {version};"
         )
         journal.close()
         os.unlink(f"{self.store.path}/snapshots.db")

@@ -6,7 +6,7 @@ outlive the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from xferd.interfaces.registry import UploadSession
+from xferd.interfaces.webhooks import Delivery
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 
@@ -93,6 +94,11 @@ class IJournal(Interface):
     )
     salt: bytes = Attribute(
         "32 random bytes, made with the journal, for the hashes that it has; readable once the store is open."
+    )
+
+    announce: Callable[[Mapping[str, Any]], Sequence[Delivery]] = Attribute(
+        "Called with the record of each job that has ended: returns the messages of webhooks, which are "
+        "recorded in the same transaction, unless the end was recorded before.  Settable; by default, none."
     )
 
     def record_job(record: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Deferred[None]:
@@ -214,6 +220,26 @@ class IJournal(Interface):
     def fills() -> Deferred[list[UnfinishedFill]]:
         """
         The fills that were recorded, the oldest first.
+        """
+
+    def deliveries() -> Deferred[list[Delivery]]:
+        """
+        The messages of webhooks that wait, the oldest first, without their bodies.
+        """
+
+    def delivery_body(delivery_id: str) -> Deferred[str | None]:
+        """
+        The body of a message; L{None} if it does not wait.
+        """
+
+    def postpone_delivery(delivery: Delivery) -> Deferred[None]:
+        """
+        Record the attempts of a message that waits, and when it is due.
+        """
+
+    def forget_delivery(delivery_id: str) -> Deferred[None]:
+        """
+        Remove a message.
         """
 
     def record_holder(repository: Repository, digest: Digest) -> Deferred[None]:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from secrets import token_bytes
 from typing import Any
 
+from attrs import asdict
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedFill, UnfinishedJob
 from xferd.interfaces.registry import UploadSession
+from xferd.interfaces.webhooks import Delivery
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 from xferd.store.database import Database, Statement
@@ -102,6 +104,16 @@ _RECORD_FILL = """
 """
 _FORGET_FILL = "DELETE FROM fill WHERE host = :host AND path = :path AND digest = :digest"
 _FILLS = "SELECT host, path, digest, media_type, size, begun FROM fill ORDER BY number"
+# Unless the end of the job was recorded before.
+_RECORD_DELIVERY = """
+    INSERT OR IGNORE INTO delivery (id, hook, created, attempts, due, body)
+    SELECT :id, :hook, :created, :attempts, :due, :body
+    WHERE NOT EXISTS (SELECT 1 FROM job WHERE id = :job AND state NOT IN ('queued', 'running'))
+"""
+_DELIVERIES = "SELECT id, hook, created, attempts, due FROM delivery ORDER BY number"
+_DELIVERY_BODY = "SELECT body FROM delivery WHERE id = ?"
+_POSTPONE_DELIVERY = "UPDATE delivery SET attempts = :attempts, due = :due WHERE id = :id"
+_FORGET_DELIVERY = "DELETE FROM delivery WHERE id = :id"
 _HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY number DESC LIMIT ?"
 
 KEPT_JOBS = 10_000
@@ -155,6 +167,7 @@ class Journal(Database):
 
     run = 0
     salt = b""
+    announce: Callable[[Mapping[str, Any]], Sequence[Delivery]] = staticmethod(lambda _: ())
 
     def _opened(self, database: sqlite3.Connection) -> None:
         """
@@ -180,7 +193,12 @@ class Journal(Database):
         """
         values = {name: record[name] for name in ("id", "created", "state")}
         encoded = None if request is None else json.dumps(dict(request))
-        return self._add(_RECORD_JOB, {**values, "record": encode_record(record), "request": encoded})
+        recording = Statement(_RECORD_JOB, {**values, "record": encode_record(record), "request": encoded})
+        deliveries = () if record["state"] in ("queued", "running") else self.announce(record)
+        announcing = [
+            Statement(_RECORD_DELIVERY, {**asdict(each), "job": record["id"]}) for each in deliveries
+        ]
+        return self.write([*announcing, recording])
 
     def record_begun(self, crashes: Mapping[str, int]) -> Deferred[None]:
         """
@@ -320,6 +338,26 @@ class Journal(Database):
 
     def fills(self) -> Deferred[list[UnfinishedFill]]:
         return self._threads.run(self._fills)
+
+    def deliveries(self) -> Deferred[list[Delivery]]:
+        return self._threads.run(lambda: [Delivery(*row) for row in self._read(_DELIVERIES, ())])
+
+    def delivery_body(self, delivery_id: str) -> Deferred[str | None]:
+        found: Deferred[list[tuple[str]]] = self._threads.run(self._read, _DELIVERY_BODY, (delivery_id,))
+        return found.addCallback(lambda rows: rows[0][0] if rows else None)
+
+    def postpone_delivery(self, delivery: Delivery) -> Deferred[None]:
+        """
+        Written within L{LAG}.  Cancelling waits for the disk.
+        """
+        values = {"id": delivery.id, "attempts": delivery.attempts, "due": delivery.due}
+        return self._add(_POSTPONE_DELIVERY, values, LAG)
+
+    def forget_delivery(self, delivery_id: str) -> Deferred[None]:
+        """
+        Written within L{LAG}.  Cancelling waits for the disk.
+        """
+        return self._add(_FORGET_DELIVERY, {"id": delivery_id}, LAG)
 
     def _fills(self) -> list[UnfinishedFill]:
         return [

@@ -183,5 +183,16 @@ MIGRATIONS: Final = (
         UNIQUE (host, path, digest)
     );
     """,
+    """
+    CREATE TABLE delivery (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        hook TEXT NOT NULL,
+        created REAL NOT NULL,
+        attempts INTEGER NOT NULL,
+        due REAL NOT NULL,
+        body TEXT NOT NULL
+    );
+    """,
 )
 """The statements that migrate a database of version n to version n + 1."""

@@ -6,14 +6,16 @@ A journal in memory, for tests.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from xferd.interfaces.journal import HostRecord, IdempotencyKey, IJournal, UnfinishedFill, UnfinishedJob
 from xferd.interfaces.registry import UploadSession
+from xferd.interfaces.webhooks import Delivery
 from xferd.names import Digest, Repository
 from xferd.testing.gate import Gate
 
@@ -40,6 +42,7 @@ class FakeJournal:
     @ivar sessions: the unfinished uploads.
     @ivar host_records: the records of hosts and accounts, in order.
     @ivar recorded_fills: the unfinished fills of the mirror.
+    @ivar recorded_deliveries: the messages of webhooks that wait, by their IDs.
     @ivar held: which repository has which blob, the newest first.
     """
 
@@ -55,6 +58,8 @@ class FakeJournal:
         self.recorded_keys: list[IdempotencyKey] = []
         self.host_records: list[HostRecord] = []
         self.recorded_fills: dict[tuple[Repository, Digest], UnfinishedFill] = {}
+        self.recorded_deliveries: dict[str, Delivery] = {}
+        self.announce: Callable[[Mapping[str, Any]], Sequence[Delivery]] = lambda _: ()
         self.requests: dict[str, Mapping[str, Any]] = {}
         self.all_requests: list[Mapping[str, Any]] = []
         self._crashes: dict[str, int] = {}
@@ -79,6 +84,10 @@ class FakeJournal:
         self, record: Mapping[str, Any], request: Mapping[str, Any] | None = None
     ) -> Deferred[None]:
         job_id = record["id"]
+        known = self.recorded.get(job_id, {"state": "queued"})["state"] in UNFINISHED
+        for each in () if record["state"] in UNFINISHED else self.announce(record):
+            if known:
+                self.recorded_deliveries.setdefault(each.id, each)
         self.recorded[job_id] = dict(record)
         self.history.append(dict(record))
         self._begun.discard(job_id)
@@ -171,6 +180,26 @@ class FakeJournal:
 
     def fills(self) -> Deferred[list[UnfinishedFill]]:
         return self._gate.enter("journal.fills").addCallback(lambda _: list(self.recorded_fills.values()))
+
+    def deliveries(self) -> Deferred[list[Delivery]]:
+        found = [evolve(each, body="") for each in self.recorded_deliveries.values()]
+        return self._gate.enter("journal.deliveries").addCallback(lambda _: found)
+
+    def delivery_body(self, delivery_id: str) -> Deferred[str | None]:
+        found = self.recorded_deliveries.get(delivery_id)
+        body = None if found is None else found.body
+        return self._gate.enter("journal.delivery_body", delivery_id).addCallback(lambda _: body)
+
+    def postpone_delivery(self, delivery: Delivery) -> Deferred[None]:
+        known = self.recorded_deliveries.get(delivery.id)
+        if known is not None:
+            changed = evolve(known, attempts=delivery.attempts, due=delivery.due)
+            self.recorded_deliveries[delivery.id] = changed
+        return self._gate.enter("journal.postpone_delivery", delivery.id)
+
+    def forget_delivery(self, delivery_id: str) -> Deferred[None]:
+        self.recorded_deliveries.pop(delivery_id, None)
+        return self._gate.enter("journal.forget_delivery", delivery_id)
 
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
         self.held = [(r, d) for r, d in self.held if (r, d) != (repository, digest)]

@@ -22,6 +22,7 @@ from xferd.descriptors import own_limit
 from xferd.errors import BadInput, NotFound
 from xferd.interfaces.fleet_status import NO_FLEET
 from xferd.interfaces.job_json import NO_REGISTRY, ImageJSON, RegistryJSON, RepositoryJSON
+from xferd.interfaces.webhooks import WebhookFigures
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.job import ENDED
@@ -113,6 +114,7 @@ class Web:
         registry: Callable[[], RegistryJSON] = lambda: NO_REGISTRY,
         repositories: Callable[[], list[RepositoryJSON]] = list,
         connections: Callable[[], int] = lambda: own_limit() // 2,
+        webhooks: Callable[[], WebhookFigures] = WebhookFigures,
     ) -> None:
         """
         @param memory: what is remembered of hosts.
@@ -133,6 +135,7 @@ class Web:
         @param connections: how many connections may be open, of all listeners;
             by default half of the process's file descriptors, so that clients
             cannot take those that transfers need.
+        @param webhooks: returns the counts of webhooks.
         """
         self._jobs = jobs
         self._store = store
@@ -159,7 +162,7 @@ class Web:
         self._engines = engines
         self._fleet = fleet
         self.runtime = Runtime(clock)
-        self._metrics = Metrics(self.runtime)
+        self._metrics = Metrics(self.runtime, webhooks)
         self._accesses: Counter[str] = Counter()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)

@@ -8,7 +8,7 @@ of other packages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from xferd.errors import StoreError
 from xferd.interfaces.hosts import Availability
+from xferd.interfaces.webhooks import RESULTS, WebhookFigures
 from xferd.jobs.job import ENDED
 from xferd.web.disk_status import DiskJSON, disk_status
 from xferd.web.guard import ACCESSES
@@ -102,6 +103,8 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_engine_snapshots": "Snapshots of each container engine, containers included.",
     "xferd_engine_layers": "Layers of the store that each container engine uses.",
     "xferd_engine_prepares_total": "Layers that each container engine requested, by result.",
+    "xferd_webhooks_total": "Attempts to send a message about a job, by receiver and result.",
+    "xferd_webhooks_waiting": "Messages about jobs that no receiver has accepted yet, by receiver.",
     "xferd_fleet_available": "Whether etcd, which coordinates the fleet, answers: 1 or 0.",
     "xferd_fleet_bytes_total": "Bytes of blobs by source: upstream, peer or store.",
     "xferd_fleet_sent_bytes_total": "Bytes of blobs that peers got from this node.",
@@ -184,8 +187,12 @@ class Metrics:
     The metrics of one daemon, without any global registry.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, webhooks: Callable[[], WebhookFigures] = WebhookFigures) -> None:
+        """
+        @param webhooks: returns the counts of webhooks.
+        """
         self._runtime = runtime
+        self._webhooks = webhooks
         self._hosts: dict[str, None] = {}
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
@@ -256,6 +263,7 @@ class Metrics:
         yield _histogram("xferd_reactor_lag_seconds", {"": (lag.buckets(), lag.total)})
         by_generation = {str(n): (each.buckets(), each.total) for n, each in enumerate(collections)}
         yield _histogram("xferd_gc_seconds", by_generation, "generation")
+        yield from _sent(self._webhooks())
         yield from self._mirrored(figures.upstreams)
         yield from self._known(scene.hosts)
         yield from _engines(scene.engines)
@@ -333,6 +341,16 @@ class Metrics:
             label = host if host in self._hosts else "other"
             bounded[label] = bounded.get(label, 0) + count
         return bounded
+
+
+def _sent(figures: WebhookFigures) -> Iterator[Metric]:
+    """
+    The metrics of webhooks.
+    """
+    attempts = {(host, result): 0 for host in figures.waiting for result in RESULTS} | dict(figures.attempts)
+    yield _counter("xferd_webhooks_total", attempts.items(), "host", "result")
+    waiting = [((host,), number) for host, number in figures.waiting.items()]
+    yield _gauge("xferd_webhooks_waiting", waiting, "host")
 
 
 def _engines(engines: Mapping[tuple[str, str], EngineFigures]) -> Iterator[Metric]:

@@ -4,11 +4,13 @@ Tests for providers of L{IJournal}.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tests.store.conformance.base import DIGEST, Conformance
 from xferd.interfaces.journal import HostRecord, IdempotencyKey, UnfinishedFill
 from xferd.interfaces.registry import UploadSession
+from xferd.interfaces.webhooks import Delivery
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 
@@ -37,6 +39,40 @@ class JournalConformance(Conformance):
         for number in (2, 1, 3):
             self.result(self.store.journal.record_job(job(number)))
         self.assertEqual(self.result(self.store.journal.jobs(2)), [job(3), job(2)])
+
+    def test_deliveries(self) -> None:
+        """
+        The messages for the end of a job are recorded with it, once, and wait until they
+        are forgotten.
+        """
+        journal, announced = self.store.journal, []
+
+        def announce(record: Mapping[str, Any]) -> list[Delivery]:
+            announced.append(record["state"])
+            number = len(announced)
+            return [Delivery(f"{record['id']}-{hook}", hook, 5.0, 0, 7.0, f"body {number}") for hook in "ab"]
+
+        journal.announce = announce
+        for state in ("queued", "running", "done", "done"):
+            self.result(journal.record_job(job(1, state)))
+        self.assertEqual(announced, ["done", "done"])
+        self.result(journal.record_job(job(2, "failed")))
+        waiting = self.result(journal.deliveries())
+        ids = ["job-1-a", "job-1-b", "job-2-a", "job-2-b"]
+        self.assertEqual(waiting, [Delivery(each, each[-1], 5.0, 0, 7.0) for each in ids])
+        self.assertEqual(self.result(journal.delivery_body("job-1-b")), "body 1")
+        self.assertIsNone(self.result(journal.delivery_body("job-3-a")))
+        later = Delivery("job-1-b", "b", 5.0, 3, 99.0)
+        self.result(journal.postpone_delivery(later))
+        self.result(journal.forget_delivery("job-1-a"))
+        self.result(journal.postpone_delivery(Delivery("job-1-a", "a", 5.0, 3, 99.0)))
+        self.assertEqual(self.result(journal.deliveries())[0], later)
+        self.assertEqual(self.result(journal.delivery_body("job-1-b")), "body 1")
+        # After they were accepted, the same end has no further ones.
+        for each in ids:
+            self.result(journal.forget_delivery(each))
+        self.result(journal.record_job(job(1, "done")))
+        self.assertEqual(self.result(journal.deliveries()), [])
 
     def test_one_job(self) -> None:
         """
