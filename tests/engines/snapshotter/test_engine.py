@@ -4,6 +4,7 @@ Tests for L{xferd.engines.snapshotter.engine}.
 
 from __future__ import annotations
 
+import os
 from time import process_time
 from typing import cast
 
@@ -16,10 +17,12 @@ from xferd.engines.snapshotter.engine import ContainerdEngine
 from xferd.engines.snapshotter.labels import IMAGE
 from xferd.engines.snapshotter.layer_source import LayerSource
 from xferd.engines.snapshotter.snapshotter_process import SnapshotterProcess
+from xferd.errors import EngineFailed
 from xferd.interfaces.engines import CONTAINERD, STOPPED, EngineContext, EngineFigures, IEngine
 from xferd.interfaces.reactor import IReactor
 from xferd.interfaces.snapshots import Kind, Snapshot
 from xferd.testing.inline_threads import InlineReactor
+from xferd.unpack.rights import Rights
 
 
 class DescriptionTests(PullsCase):
@@ -32,12 +35,20 @@ class DescriptionTests(PullsCase):
         Make an engine that is not started.
         """
         super().setUp()
+        self.engine = self.make(Rights.ROOT)
+
+    def make(self, rights: Rights) -> ContainerdEngine:
+        """
+        Make an engine.
+
+        @param rights: those of the daemon over files.
+        """
         context = EngineContext(
             cast("IReactor", InlineReactor()), self.wall_clock, self.jobs, self.store, self.store.path
         )
         process = SnapshotterProcess({}, LayerSource(self.store, self.pulls), context)
-        self.engine = ContainerdEngine(
-            "main", "/run/x.sock", context, process, self.pulls, ContainerdSettings()
+        return ContainerdEngine(
+            "main", "/run/x.sock", context, process, self.pulls, ContainerdSettings(), rights
         )
 
     def put(self, key: str, parent: str = "", index: int | None = None, **labels: str) -> None:
@@ -57,6 +68,18 @@ class DescriptionTests(PullsCase):
         """
         verifyObject(IEngine, self.engine)
         self.assertEqual((self.engine.name, self.engine.kind), ("main", CONTAINERD))
+
+    def test_refused(self) -> None:
+        """
+        A daemon without root's rights over files does not serve containerd, and no process is
+        started.
+        """
+        for rights in (Rights.NONE, Rights.NAMESPACE):
+            engine = self.make(rights)
+            why = str(self.failureResultOf(engine.start(), EngineFailed).value)
+            self.assertIn("run xferd as root", why)
+            self.successResultOf(engine.stop())
+        self.assertFalse(os.path.exists(os.path.join(self.store.path, "engines")))
 
     def test_nothing(self) -> None:
         """

@@ -41,6 +41,7 @@ from xferd.locks import FileLock
 from xferd.names import Digest
 from xferd.store.snapshots import SnapshotTables
 from xferd.store.threads import Threads
+from xferd.unpack.rights import Rights
 
 reactor = cast(IReactor, installed)
 
@@ -110,7 +111,9 @@ class SnapshotterCase(PullsCase, TestCase):
         """
         served = self.served if served is None else served
         process = SnapshotterProcess(served, LayerSource(self.store, self.pulls), self.context)
-        engine = ContainerdEngine("main", self.path, self.context, process, self.pulls, ContainerdSettings())
+        engine = ContainerdEngine(
+            "main", self.path, self.context, process, self.pulls, ContainerdSettings(), Rights.ROOT
+        )
         self.addCleanup(engine.stop)
         return engine
 

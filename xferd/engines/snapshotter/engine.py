@@ -36,6 +36,7 @@ from xferd.interfaces.engines import (
 )
 from xferd.interfaces.snapshots import Snapshot
 from xferd.names import Digest, Reference
+from xferd.unpack.rights import Rights, own_rights
 
 
 @implementer(IEngine, IFillable)
@@ -58,13 +59,16 @@ class ContainerdEngine:
         process: SnapshotterProcess,
         pulls: LayerPulls,
         settings: ContainerdSettings,
+        rights: Rights | None = None,
     ) -> None:
         """
         @param path: the socket.
         @param process: the one that serves all engines.
         @param pulls: those of all engines.
         @param settings: the engine's.
+        @param rights: those by which layers are unpacked; this process's by default.
         """
+        self._rights = own_rights() if rights is None else rights
         self.name = name
         self.path = path
         self._state = STOPPED
@@ -80,6 +84,13 @@ class ContainerdEngine:
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
+        if self._rights is not Rights.ROOT:
+            # Owners would be wrong, and removed files would come back: its mounts are not those of a
+            # user namespace, where overlayfs reads other xattrs.
+            raise EngineFailed(
+                "containerd is served only by a daemon that has root's rights over files outside of a user "
+                "namespace; run xferd as root"
+            )
         try:
             await self._process.start()
         except EngineFailed as e:
