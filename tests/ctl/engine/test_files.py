@@ -118,6 +118,22 @@ class FilesTests(ToolCase):
             str(error), "docker 20.10.24 cannot use a snapshotter; version 24 is the first that can"
         )
 
+    def test_remapped_docker(self) -> None:
+        """
+        A docker with a user namespace for all containers is refused; an empty setting is none.
+        """
+        versions = {"docker": "29.0", "containerd": "2.1"}
+        path = "/etc/docker/daemon.json"
+        remapped = self.machine(versions, {path: '{"userns-remap": "default"}'})
+        error = self.assertRaises(ClientError, docker, NODE, remapped, PLATFORM)
+        self.assertEqual(
+            str(error),
+            "docker refuses to start with a snapshotter and userns-remap; "
+            "remove userns-remap from /etc/docker/daemon.json first",
+        )
+        plain = self.machine(versions, {path: '{"userns-remap": ""}'})
+        self.assertFalse(docker(NODE, plain, PLATFORM)[-1].is_whole)
+
     def test_nerdctl(self) -> None:
         """
         nerdctl has its file, and containerd the transfer service without CRI.

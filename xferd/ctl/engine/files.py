@@ -6,6 +6,7 @@ The configuration files by which container engines run images from the daemon's 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from xferd.ctl.config_file import ConfigFile
@@ -30,6 +31,9 @@ _VENDOR_STORAGE: Final = "/usr/share/containers/storage.conf"
 
 _K3S_WITH_CONTAINERD_2: Final = {31: Version(1, 31, 6), 32: Version(1, 32, 2)}
 """The first versions of k3s with containerd 2, of the minor versions that began with 1.7."""
+
+_USERNS_REMAP: Final = re.compile(r'"userns-remap"\s*:\s*"[^"]')
+"""A user in C{daemon.json}, which people write by hand, and not always as valid JSON."""
 
 
 def containerd(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
@@ -96,17 +100,22 @@ def docker(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
     """
     C{daemon.json}, and the configuration of the containerd that docker uses.
 
-    @raise ClientError: this version of docker has no containerd image store.
+    @raise ClientError: this docker cannot have the containerd image store.
     """
-    version = machine.version("docker")
+    version, path = machine.version("docker"), "/etc/docker/daemon.json"
     if version.major < 24:
         raise ClientError(f"docker {version} cannot use a snapshotter; version 24 is the first that can")
+    present = machine.read(path)
+    if present is not None and _USERNS_REMAP.search(present):
+        raise ClientError(
+            "docker refuses to start with a snapshotter and userns-remap; "
+            f"remove userns-remap from {path} first"
+        )
     settings = {
         "containerd": "/run/containerd/containerd.sock",
         "features": {"containerd-snapshotter": True},
         "storage-driver": SNAPSHOTTER,
     }
-    path = "/etc/docker/daemon.json"
     note = "Images of another storage driver are hidden until it is set again.\nsystemctl restart docker"
     text = json.dumps(settings, indent=2) + "\n"
     return [
@@ -114,7 +123,7 @@ def docker(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
             engine, machine, platform, with_transfer=False, with_cri=False, note="Before docker's file:"
         ),
         _after_xferd("containerd"),
-        ConfigFile(path, text, is_whole=machine.read(path) is None, note=note),
+        ConfigFile(path, text, is_whole=present is None, note=note),
     ]
 
 
