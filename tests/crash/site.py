@@ -165,7 +165,12 @@ class Site:
             # Until it hears of the kill, the registry counts further bytes as sent.
             [copy(exchange) for exchange in source.log],
         )
-        os.kill(chosen, signal.SIGKILL)
+        try:
+            os.kill(chosen, signal.SIGKILL)
+        except ProcessLookupError:
+            # The process of a layer has just ended by itself.
+            chosen, kill = pid, evolve(kill, victim="daemon")
+            os.kill(chosen, signal.SIGKILL)
         if chosen == pid:
             await self.daemon.stop("KILL")
             deadline = self.reactor.seconds() + PATIENCE
