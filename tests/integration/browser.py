@@ -26,6 +26,7 @@ PATIENCE: Final = 20.0
 
 ENTER: Final = "\ue007"
 TAB: Final = "\ue004"
+ESCAPE: Final = "\ue00c"
 """The characters that WebDriver uses for these keys."""
 
 _ELEMENT: Final = "element-6066-11e4-a52e-4f735466cecf"

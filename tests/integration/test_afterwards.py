@@ -147,6 +147,7 @@ class PageTests(PageCase):
         await self.browser.reads(
             "#ended-jobs .bound", rf"^waiting \d\d % of \d.\d s: {self.registry.host} sent no bytes$"
         )
-        await self.browser.click("#ended-jobs .fold")
-        await self.browser.reads("#ended-jobs .timing", r"^.*moving \d.* · 201 kB received · ")
+        await self.browser.click("#ended-jobs .name")
+        await self.browser.reads("#job-page .keys", r"moving \d")
+        await self.browser.reads("#job-page .timing", r"^201 kB received · ")
         await self.assert_quiet()

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.integration.browser import ENTER, TAB, Browser
+from tests.integration.browser import ENTER, ESCAPE, TAB, Browser
 from tests.integration.programs import Xferd
 from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.testing.faults import Flip, Stall, too_many_requests, unavailable
@@ -121,15 +121,19 @@ class PullTests(PageCase):
 
     async def test_cancel(self) -> None:
         """
-        A click asks for confirmation, and a second one cancels the job.
+        A click asks for confirmation: Escape leaves the job, the button cancels it.
         """
         image, reference = self.add(1)
         self.stall(image, 0)
         job_id = await self.api.pull(reference)
         await self.browser.reads(".job h3", f"^{reference}$")
         await self.browser.click(".job .cancel")
-        await self.browser.reads(".job .cancel", "^Really")
+        await self.browser.reads("#question-title", f"^Cancel the pull of {reference}\\?$")
+        await self.browser.type(ESCAPE)
+        await self.browser.gone("#question")
+        self.assertEqual((await self.api("GET", f"jobs/{job_id}"))["state"], "running")
         await self.browser.click(".job .cancel")
+        await self.browser.click("#question-yes")
         await self.browser.reads("#ended-jobs .facts", "^cancelled")
         self.assertEqual((await self.api("GET", f"jobs/{job_id}"))["state"], "cancelled")
 
@@ -255,17 +259,17 @@ class EndedTests(PageCase):
         await self.state(await self.api.pull(reference), "failed")
         await self.browser.reads("#ended-jobs .reason", "^DIGEST_MISMATCH ")
         self.assertEqual(await self.browser.read(".attempt"), [])
-        await self.browser.click("#ended-jobs .fold")
-        await self.browser.reads("#ended-jobs .layer:nth-child(2)", f"^2 {blob.hex[:12]}")
+        await self.browser.click("#ended-jobs .name")
+        await self.browser.reads("#job-page .layer:nth-child(2)", f"^2 {blob.hex[:12]}")
         for number in (1, 2):
             read = await self.browser.reads(
                 ".attempt", rf"^\d+:\d+:\d+.* try {number} {blob.hex[:12]} download .*DIGEST_MISMATCH "
             )
             self.assertIn(f"{self.registry.host}/team/app", read)
             self.assertRegex(read, r" 201 kB in [0-9.]+ s ")
-        await self.browser.reads(".tried", "^[0-9]+ attempts$")
+        await self.browser.reads(".attempts-count", "^[0-9]+$")
         await self.browser.reads(".attempt", "document .* done$")
-        await self.browser.click("#ended-jobs .fold")
+        await self.browser.click("#job-page .back a")
         await self.browser.gone(".attempt")
         await self.assert_quiet()
 

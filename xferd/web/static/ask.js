@@ -22,6 +22,17 @@ export const now = () => Date.now() + ahead;
  * What goes wrong is an Error with the daemon's own words.
  */
 export async function ask(method, path, body) {
+  return (await answer(method, path, body)).value;
+}
+
+/** Ask for one page of a list; gives {value, next}: the path of the next page, or null. */
+export async function askPage(path) {
+  const { value, response } = await answer("GET", path);
+  const link = response.headers.get("link")?.match(/<([^>]*)>; rel="next"/);
+  return { value, next: link ? link[1].slice(API.length) : null };
+}
+
+async function answer(method, path, body) {
   let response;
   try {
     response = await fetch(API + path, {
@@ -38,7 +49,7 @@ export async function ask(method, path, body) {
   if (date) ahead = Math.abs(date - Date.now()) < 3000 ? 0 : date - Date.now();
   const value = await response.json().catch(() => null);
   if (!response.ok) throw new Error(value?.error?.message ?? `xferd answers with status ${response.status}`);
-  return value;
+  return { value, response };
 }
 
 /** The path of one job. */

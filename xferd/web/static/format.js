@@ -71,6 +71,12 @@ export function waiting(why, reason, now) {
   return why.replace(/\b\d+ s\b/, left < 60 ? `${left} s` : `${left} s, until ${moment(until)}`);
 }
 
+/** A moment with its day and seconds. */
+export function stamp(text) {
+  const when = new Date(text);
+  return Number.isNaN(when.getTime()) ? "" : `${when.toLocaleDateString()} ${instant(text)}`;
+}
+
 /** Seconds between two moments. */
 export function between(from, to) {
   return (Date.parse(to) - Date.parse(from)) / 1000;

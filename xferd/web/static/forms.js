@@ -1,15 +1,24 @@
 /**
- * The forms: pull an image, change limits.
+ * The forms: begin a job or name an image, and change limits.
  */
 
 import { ask } from "./ask.js";
-import { rate } from "./format.js";
+import { familiar, rate } from "./format.js";
+import { tag } from "./images.js";
 import { attribute, hide, optional, text } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
 /** Limits in bytes a second; a person says megabytes. */
 const RATES = new Set(["download_rate", "upload_rate"]);
 const MEGA = 1e6;
+
+/** What each kind of request needs besides the image. */
+const KINDS = {
+  pull: { button: "Pull", platform: "this machine's" },
+  push: { button: "Push", target: "its own name", platform: "the one in the store" },
+  copy: { button: "Copy", target: "registry.example.com/team/app:1.2", needed: true, platform: "all of them", referrers: true },
+  tag: { button: "Tag", target: "a name in the store", needed: true },
+};
 
 const form = byId("limits");
 const fields = [...form.querySelectorAll("input")];
@@ -30,21 +39,52 @@ async function send(element, complaint, request) {
   }
 }
 
+const kindOf = () => byId("pull").elements.kind.value;
+
+/** Show the fields of the chosen kind. */
+function choose() {
+  const { button, target, needed, platform, referrers } = KINDS[kindOf()];
+  text(byId("begin"), button);
+  hide(byId("target-field"), !target);
+  attribute(byId("target"), "placeholder", target ?? "");
+  byId("target").required = Boolean(needed);
+  hide(byId("platform-field"), !platform);
+  attribute(byId("platform"), "placeholder", platform ?? "");
+  hide(byId("referrers-field"), !referrers);
+  optional(byId("pull-error"), "");
+}
+
+/** Fill in the form for an image of the store, and go there. */
+export function begin(kind, image) {
+  byId("pull").elements.kind.value = kind;
+  choose();
+  byId("reference").value = familiar(image.reference);
+  byId("target").value = "";
+  byId("pull").scrollIntoView({ block: "center" });
+  byId("target").focus();
+}
+
+byId("pull").addEventListener("change", choose);
 byId("pull").addEventListener("submit", async (submitted) => {
   submitted.preventDefault();
-  const reference = byId("reference");
-  const platform = byId("platform").value.trim();
-  const asked = { kind: "pull", reference: reference.value.trim() };
-  if (platform) asked.platform = platform;
-  const job = await send(byId("pull"), byId("pull-error"), () => ask("POST", "/jobs", asked));
-  attribute(reference, "aria-invalid", String(!job));
-  if (!job) {
-    reference.focus();
+  const kind = kindOf();
+  const value = (id) => byId(id).value.trim();
+  const { target, platform, referrers } = KINDS[kind];
+  const asked = { kind, reference: value("reference") };
+  if (target && value("target")) asked.target = value("target");
+  if (platform && value("platform")) asked.platform = value("platform");
+  if (referrers && byId("referrers").checked) asked.referrers = true;
+  const request = kind === "tag" ? () => tag(asked.reference, value("target")) : () => ask("POST", "/jobs", asked);
+  const made = await send(byId("pull"), byId("pull-error"), request);
+  attribute(byId("reference"), "aria-invalid", String(!made));
+  if (!made) {
+    byId("reference").focus();
     return;
   }
-  reference.value = "";
-  text(byId("said"), `pulling ${job.reference}`);
+  byId("reference").value = byId("target").value = "";
+  text(byId("said"), kind === "tag" ? `${made.reference} is set.` : `${kind} of ${made.reference} begun`);
 });
+choose();
 
 // ------------------------------------------------------------------- limits
 

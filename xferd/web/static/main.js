@@ -2,29 +2,44 @@
  * The status page: follow the daemon's events, and show them.
  */
 
-import { ask, headers, jobPath } from "./ask.js";
+import { address } from "./address.js";
+import { ask, headers, jobPath, now } from "./ask.js";
+import { showHistory } from "./chart.js";
+import { Clients } from "./clients.js";
 import { Engines } from "./engines.js";
 import { Fleet } from "./fleet.js";
-import { title } from "./format.js";
-import { showLimits } from "./forms.js";
+import { familiar, title } from "./format.js";
+import { begin, showLimits } from "./forms.js";
+import { Images, pin, remove, wouldFree } from "./images.js";
+import { JobPage } from "./jobpage.js";
+import { JobLists } from "./jobs.js";
 import { Mirror } from "./mirror.js";
 import { Model } from "./model.js";
+import { question } from "./question.js";
 import { Registries } from "./registries.js";
 import { attribute, hide, text } from "./rows.js";
 import { follow } from "./stream.js";
-import { sample, showRates, showStatus } from "./totals.js";
-import { View } from "./view.js";
+import { showRates, showStatus } from "./totals.js";
+import { Transfers } from "./transfers.js";
 
 const byId = (id) => document.getElementById(id);
-/** Refreshes of the status from one look at the limits and the registries to the next. */
-const LIMITS_EVERY = 5;
+/** Milliseconds from one request for the lists and the history to the next; none is made unless something changed. */
+const LISTS_EVERY = 5000;
+const HISTORY_EVERY = 10_000;
+/** Milliseconds after which the chart moves on although nothing happens. */
+const CHART_EVERY = 60_000;
 /** Running jobs above which the page does not try to be pretty. */
 const BUSY = 30;
 /** How many times as long as a drawing took the page does something else. */
 const SHARE = 8;
 
 const model = new Model();
-const view = new View({ cancel, look, again: draw });
+const actions = { again: draw, cancel, begin, pin: change(pin, "pinned"), remove: removeImage };
+const lists = new JobLists(actions);
+const page = new JobPage(actions);
+const transfers = new Transfers();
+const images = new Images(actions);
+const clients = new Clients();
 const registries = new Registries({ clear });
 const mirror = new Mirror();
 const engines = new Engines();
@@ -36,7 +51,7 @@ let cost = 0;
 let stale = false;
 let fresh = 0;
 let started = null;
-let refreshes = 0;
+let ticking = 0;
 
 /** Draw with the next frame; however much happens before, once, and rarely where it is much work. */
 function draw() {
@@ -55,12 +70,32 @@ function show() {
     return;
   }
   const began = performance.now();
-  const running = view.show(model);
-  showRates(model.rates(), running);
+  const { job, filters } = address();
+  hide(byId("lists"), Boolean(job));
+  hide(byId("job-page"), !job);
+  const running = model.running().length;
+  if (job) {
+    page.show(model, job);
+  } else {
+    lists.show(model, filters);
+    transfers.show(model);
+    images.show(model);
+    clients.show(model);
+  }
+  showRates(model.rates(), running, job && model.jobs.get(job));
   // Where much moves, nothing glides: every moving bar is work for the browser.
   attribute(document.body, "data-busy", String(running > BUSY));
   drawn = performance.now();
   cost = drawn - began;
+  if (!ticking && model.counting()) ticking = setTimeout(tick, 1000);
+}
+
+/** A second has passed, for what is counted in seconds. */
+function tick() {
+  ticking = 0;
+  if (document.hidden) return;
+  model.tick();
+  draw();
 }
 
 /** Drop the state of an earlier connection when the present one delivers. */
@@ -72,17 +107,27 @@ function renew() {
   draw();
 }
 
-const again = follow("/api/v1/events", headers, {
+const again = follow("/api/v1/events?events=status", headers, {
   opened() {
     link("live", "live");
     hide(byId("ask"), true);
     hide(byId("notice"), true);
     stale = true;
-    // A daemon without jobs sends no event.
+    // A daemon without jobs sends no event of one.
     setTimeout(renew, 400);
-    refresh();
+    readLists();
+    readHistory();
   },
   event(kind, data) {
+    if (kind === "status") {
+      showStatus(data);
+      registries.moved(data.hosts);
+      if (started !== null && started !== data.started) said("xferd was restarted.");
+      started = data.started;
+      readLists();
+      readHistory();
+      return;
+    }
     renew();
     const ended = model.apply(kind, data);
     if (ended) text(byId("said"), `${title(ended)}: ${ended.error?.message ?? ended.state}`);
@@ -117,48 +162,44 @@ byId("ask").addEventListener("submit", (submitted) => {
   again();
 });
 
-async function cancel(id) {
-  try {
-    await ask("DELETE", jobPath(id));
-  } catch (error) {
-    said(`The job could not be cancelled: ${error.message}`);
+// ------------------------------------------------------------------ actions
+
+async function cancel(job) {
+  const others = new Set(model.transfersOf(job.id).flatMap(({ jobs }) => jobs));
+  others.delete(job.id);
+  const shared = others.size ? ` ${others.size === 1 ? "Another job needs some of its transfers, which continue" : `${others.size} other jobs need some of its transfers, which continue`}.` : "";
+  if (await question(`Cancel the ${job.kind} of ${title(job)}?`, `What it has fetched is kept for a while.${shared}`, "Cancel the job")) {
+    await attempt(() => ask("DELETE", jobPath(job.id)), "The job could not be cancelled");
   }
+}
+
+async function removeImage(image) {
+  const name = familiar(image.reference);
+  if (await question(`Remove ${name}?`, wouldFree(image), "Remove")) {
+    if (await attempt(() => remove(image), `${name} could not be removed`)) text(byId("said"), `${name} was removed.`);
+  }
+}
+
+/** An action on an image, with the complaint where it fails. */
+function change(action, word) {
+  return (image) => attempt(() => action(image), `${familiar(image.reference)} could not be ${word}`);
 }
 
 /** Have the daemon forget a registry's pauses, quotas and failures. */
 async function clear(host) {
+  const done = await attempt(() => ask("DELETE", `/hosts/${encodeURIComponent(host)}`), `${host} could not be cleared`);
+  if (!done) return;
+  registries.show(await ask("GET", "/hosts"));
+  text(byId("said"), `${host} was cleared.`);
+}
+
+/** Do something; gives its answer, or says why there is none. */
+async function attempt(action, complaint) {
   try {
-    await ask("DELETE", `/hosts/${encodeURIComponent(host)}`);
-    registries.show(await ask("GET", "/hosts"));
-    text(byId("said"), `${host} was cleared.`);
+    return (await action()) ?? true;
   } catch (error) {
-    said(`${host} could not be cleared: ${error.message}`);
-  }
-}
-
-/** What the daemon knows of a job that has ended. */
-async function look(id) {
-  const [job, attempts] = await Promise.all([ask("GET", jobPath(id)), ask("GET", `${jobPath(id)}/attempts`)]);
-  return { layers: job.layers, attempts };
-}
-
-/** Request the figures that no event has. */
-async function refresh() {
-  if (document.hidden || document.body.dataset.link !== "live") return;
-  try {
-    const status = await ask("GET", "/status");
-    showStatus(status);
-    if (refreshes++ % LIMITS_EVERY === 0) {
-      showLimits(await ask("GET", "/limits"));
-      registries.show(await ask("GET", "/hosts"));
-      mirror.show(await ask("GET", "/registry"), await ask("GET", "/registry/repositories"));
-      engines.show(await ask("GET", "/engines"));
-      fleet.show(await ask("GET", "/fleet"));
-    }
-    if (started !== null && started !== status.started) said("xferd was restarted.");
-    started = status.started;
-  } catch {
-    // The stream of events notices too, and says so.
+    said(`${complaint}: ${error.message}`);
+    return null;
   }
 }
 
@@ -171,9 +212,60 @@ function said(words) {
   }, 6000);
 }
 
-setInterval(() => {
-  sample(document.body.dataset.link === "live" ? model.rates() : { incoming: 0, outgoing: 0 });
-  refresh();
-  if (model.tick()) draw();
-}, 1000);
-document.addEventListener("visibilitychange", refresh);
+// ----------------------------------------------- what no event has: requests
+
+/** A request that is made again only where something has changed, and then not at once. */
+function paced(request, every) {
+  let last = -Infinity;
+  let timer = 0;
+  async function run() {
+    timer = 0;
+    if (document.body.dataset.link !== "live" || document.hidden) return;
+    last = performance.now();
+    // The stream of events notices too, and says so.
+    await request().catch(() => {});
+  }
+  return () => {
+    timer ||= setTimeout(run, Math.max(last + every - performance.now(), 0));
+  };
+}
+
+const readLists = paced(async () => {
+  const limits = await ask("GET", "/limits");
+  showLimits(limits);
+  clients.limits(limits.clients);
+  registries.show(await ask("GET", "/hosts"));
+  mirror.show(await ask("GET", "/registry"), await ask("GET", "/registry/repositories"));
+  engines.show(await ask("GET", "/engines"));
+  fleet.show(await ask("GET", "/fleet"));
+}, LISTS_EVERY);
+
+let history = null;
+let moving = 0;
+
+const readHistory = paced(async () => {
+  history = await ask("GET", "/history");
+  clients.moved(history.clients);
+  drawChart();
+  draw();
+  // The bytes of the last minute become fewer without an event, and the last sample is still to come.
+  if (Object.values(history.clients).some(Boolean)) readHistory();
+}, HISTORY_EVERY);
+
+/** Draw the chart, and again in a minute as long as it shows anything. */
+function drawChart() {
+  clearTimeout(moving);
+  if (showHistory(history, now())) moving = setTimeout(drawChart, CHART_EVERY);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  readLists();
+  readHistory();
+  tick();
+});
+addEventListener("hashchange", () => {
+  draw();
+  // What is new on the page is read from its beginning.
+  if (address().job) byId("job-page").focus({ preventScroll: true });
+});

@@ -96,10 +96,15 @@ export class Model {
 
   /** Transfers over the network: those that move first, then those that wait, oldest first. */
   moving() {
-    const rank = { running: 0, "backing-off": 1, waiting: 2, queued: 3 };
-    return [...this.transfers.values()]
-      .filter((transfer) => !WITHIN.has(transfer.kind))
-      .sort((a, b) => rank[a.state] - rank[b.state]);
+    // Thousands are not sorted ten times a second.
+    const groups = new Map([...MOVING].map((state) => [state, []]));
+    for (const transfer of this.transfers.values()) if (!WITHIN.has(transfer.kind)) groups.get(transfer.state).push(transfer);
+    return ["running", "backing-off", "waiting", "queued"].flatMap((state) => groups.get(state));
+  }
+
+  /** The transfers over the network of one job. */
+  transfersOf(id) {
+    return [...this.transfers.values()].filter((transfer) => !WITHIN.has(transfer.kind) && transfer.jobs?.includes(id));
   }
 
   /** The daemon is gone: nothing moves. */
@@ -110,12 +115,17 @@ export class Model {
     }
   }
 
-  /** A second has passed: there is news of waits that are counted in seconds.  Returns whether there are any. */
+  /** Whether there are waits that are counted in seconds. */
+  counting() {
+    for (const { reason } of this.transfers.values()) if (counts(reason)) return true;
+    for (const job of this.jobs.values()) if (counts(job.reason)) return true;
+    return false;
+  }
+
+  /** A second has passed: there is news of waits that are counted in seconds. */
   tick() {
-    const before = this.#stamp;
     for (const { reason, jobs } of this.transfers.values()) if (counts(reason)) this.#touch(jobs ?? []);
     for (const { id, reason } of this.jobs.values()) if (counts(reason)) this.#touch([id]);
-    return this.#stamp !== before;
   }
 
   /** Bytes a second that come in, and that go out. */

@@ -2,8 +2,8 @@
  * Registries: the quota of each account, pauses and failures.
  */
 
-import { count, moment, rate } from "./format.js";
-import { attribute, hide, optional, Rows, text } from "./rows.js";
+import { bytes, count, moment, rate } from "./format.js";
+import { attribute, fill, hide, optional, Rows, text } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
 /** How many accounts are shown. */
@@ -11,11 +11,18 @@ const MOST = 8;
 const WORDS = { paused: "paused", "quota-low": "quota low", down: "down" };
 
 export class Registries {
+  #bytes = {};
+
   /** @param clear called with the name of a host that is to be cleared */
   constructor({ clear }) {
-    this.rows = new Rows(byId("registries"), "registry-row", show, (row) => {
+    this.rows = new Rows(byId("registries"), "registry-row", (row, value) => show(row, value, this.#bytes), (row) => {
       row.clear.addEventListener("click", () => clear(row.host));
     });
+  }
+
+  /** Take in the bytes that came from each host and went there. */
+  moved(hosts) {
+    this.#bytes = hosts ?? {};
   }
 
   /** Show the hosts as the API lists them: those with trouble first, then those that were used last. */
@@ -38,10 +45,11 @@ function used({ host, account }) {
   return (account ?? host).used;
 }
 
-function show(row, { host, account }) {
+function show(row, { host, account }, moved) {
   const found = state({ host, account });
   const quota = account?.quota;
   const low = found.state === "quota-low";
+  attribute(row.element, "data-state", found.state);
   row.host = host.host;
   text(row.name, host.host);
   attribute(row.name, "title", host.host);
@@ -52,7 +60,12 @@ function show(row, { host, account }) {
   hide(row.clear, found.state === "ok");
   const left = quota && `${quota.remaining}${quota.limit === null ? "" : ` of ${quota.limit}`} requests left`;
   const failures = host.failures > 0 && count(host.failures, "failure");
-  optional(row.facts, [left, failures, host.rate > 0 && rate(host.rate)].filter(Boolean).join(" · "));
+  const { bytes: came = 0, sent = 0 } = moved[host.host] ?? {};
+  const traffic = [came && `↓ ${bytes(came)}`, sent && `↑ ${bytes(sent)}`, host.rate > 0 && `${rate(host.rate)} by one transfer`];
+  optional(row.facts, [failures, ...traffic].filter(Boolean).join(" · "));
+  optional(row.left, left ?? "");
+  hide(row.bar, !quota?.limit);
+  fill(row.out, quota?.limit ? quota.remaining / quota.limit : 0);
   const until = found.until ? `, until ${moment(found.until)}` : "";
   optional(row.why, low ? "documents are requested at intervals" : found.why && found.why + until);
 }

@@ -22,7 +22,8 @@ export function attribute(node, name, value) {
 }
 
 export function hide(node, hidden) {
-  if (changed(node, "hidden", hidden)) node.hidden = hidden;
+  // An element of SVG has no property "hidden".
+  if (changed(node, "hidden", hidden)) node.toggleAttribute("hidden", hidden);
 }
 
 /** Fill a bar's part, 0 to 1. */
@@ -42,7 +43,7 @@ export function optional(node, value) {
 }
 
 /** The elements of a row by their first class. */
-function parts(element) {
+export function parts(element) {
   const found = { element };
   for (const node of element.querySelectorAll("[class]")) found[node.classList[0]] ??= node;
   return found;
@@ -65,8 +66,8 @@ export class Rows {
     this.made = made;
   }
 
-  /** Show these values, in this order. */
-  set(values, key) {
+  /** Show these values, in this order; the first one has this position. */
+  set(values, key, first = 0) {
     const gone = new Map(this.#rows);
     let next = this.parent.firstElementChild;
     values.forEach((value, position) => {
@@ -78,7 +79,7 @@ export class Rows {
         this.made(row, name);
       }
       gone.delete(name);
-      this.show(row, value, position);
+      this.show(row, value, first + position);
       if (row.element === next) next = next.nextElementSibling;
       else this.parent.insertBefore(row.element, next);
     });
@@ -86,5 +87,44 @@ export class Rows {
       row.element.remove();
       this.#rows.delete(name);
     }
+  }
+}
+
+/**
+ * A list that scrolls by itself, and has rows for the part that is seen alone.  All rows have the
+ * same height, that of the first one.
+ */
+export class Window {
+  #values = [];
+  #height = 0;
+
+  /** @param rows the rows; their parent is inside the element that scrolls */
+  constructor(rows, key) {
+    this.rows = rows;
+    this.key = key;
+    this.frame = rows.parent.parentElement;
+    this.frame.addEventListener("scroll", () => this.#draw(), { passive: true });
+  }
+
+  /** Show these values, in this order. */
+  set(values) {
+    this.#values = values;
+    this.#draw();
+  }
+
+  #draw() {
+    const n = this.#values.length;
+    if (!this.#height && n) {
+      this.rows.set(this.#values.slice(0, 1), this.key);
+      this.#height = this.rows.parent.firstElementChild.offsetHeight;
+    }
+    const height = this.#height || 1;
+    const first = Math.min(Math.max(Math.floor(this.frame.scrollTop / height) - 4, 0), Math.max(n - 1, 0));
+    const seen = Math.ceil(this.frame.clientHeight / height) + 8;
+    const part = this.#values.slice(first, first + seen);
+    this.rows.set(part, this.key, first);
+    if (changed(this.rows.parent, "above", first)) this.rows.parent.style.paddingTop = `${first * height}px`;
+    const below = Math.max(n - first - part.length, 0);
+    if (changed(this.rows.parent, "below", below)) this.rows.parent.style.paddingBottom = `${below * height}px`;
   }
 }

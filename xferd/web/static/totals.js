@@ -2,47 +2,22 @@
  * The figures at the top.
  */
 
-import { bytes, count, rate } from "./format.js";
+import { bytes, count, rate, title } from "./format.js";
 import { attribute, fill, hide, text } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
-/** Seconds of history in the little chart. */
-const HISTORY = 60;
 /** How many registries are named. */
 const HOSTS = 3;
 /** Slots up to which each has a mark of its own. */
 const PIPS = 24;
 
-const history = [];
-
-/** Note what comes in and goes out just now; called once a second. */
-export function sample(now) {
-  history.push(now);
-  if (history.length > HISTORY) history.shift();
-  // Both on one scale: the higher line moves more.
-  const top = Math.max(1, ...history.flatMap(({ incoming, outgoing }) => [incoming, outgoing]));
-  trace(byId("line-in"), byId("area-in"), history.map(({ incoming }) => incoming / top));
-  trace(byId("line-out"), byId("area-out"), history.map(({ outgoing }) => outgoing / top));
-}
-
-/** Draw values from 0 to 1, the newest at the right; nothing where all are 0. */
-function trace(line, area, values) {
-  const step = 120 / (HISTORY - 1);
-  const points = values.map((value, i) => {
-    const x = 120 - (values.length - 1 - i) * step;
-    return `${x.toFixed(1)},${(38 - 34 * value).toFixed(1)}`;
-  });
-  const path = values.some((value) => value > 0) ? `M${points.join("L")}` : "";
-  line.setAttribute("d", path);
-  area.setAttribute("d", path && `${path}V40H${points[0].split(",")[0]}Z`);
-}
-
-/** Show the rates of now. */
-export function showRates({ incoming, outgoing }, running) {
+/** Show the rates of now, and in the title the number of running jobs, or the job whose page this is. */
+export function showRates({ incoming, outgoing }, running, job) {
   text(byId("rate-in"), rate(incoming));
   text(byId("rate-out"), rate(outgoing));
   const rates = [(incoming || !outgoing) && `↓ ${rate(incoming)}`, outgoing && `↑ ${rate(outgoing)}`];
-  document.title = running ? `${rates.filter(Boolean).join(" ")} · ${count(running, "job")} · xferd` : "xferd";
+  if (job) document.title = `${title(job)} · xferd`;
+  else document.title = running ? `${rates.filter(Boolean).join(" ")} · ${count(running, "job")} · xferd` : "xferd";
 }
 
 /** Show what the daemon says of itself. */
