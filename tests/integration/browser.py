@@ -170,6 +170,14 @@ class Browser(Program):
         """
         return await self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
+    async def run_async(self, script: str, *arguments: object) -> Any:
+        """
+        Run a script in the page that calls its last argument with its result.
+
+        @return: that result.
+        """
+        return await self._ask("POST", "/execute/async", {"script": script, "args": list(arguments)})
+
     async def complaints(self) -> list[str]:
         """
         The browser's messages about the page: violations of its policy, errors

@@ -66,7 +66,7 @@ function draw() {
   const lines = new Set([up, up / 2, 0, ...(down ? [-down] : [])]);
   for (const value of lines) {
     parts.push(node("line", { class: value ? "grid" : "zero", x1: AXIS.left, x2: width - AXIS.right, y1: y(value), y2: y(value) }));
-    // Two labels need room for both.
+    // Two labels do not overlap.
     if (value !== up / 2 || y(up / 2) - y(up) > 16) parts.push(node("text", { class: "y", x: AXIS.left - 8, y: y(value) + 4 }, bytes(Math.abs(value))));
   }
   const every = STEPS[width < 600 ? 1 : 0];

@@ -51,6 +51,10 @@ let cost = 0;
 let stale = false;
 let fresh = 0;
 let started = null;
+/** The newest state: the free disk, and the rest as text. */
+let known = {};
+/** Whether the page of a job is to get the focus when it is shown. */
+let focusing = false;
 let ticking = 0;
 
 /** Draw with the next frame; however much happens before, once, and rarely where it is much work. */
@@ -76,6 +80,8 @@ function show() {
   const running = model.running().length;
   if (job) {
     page.show(model, job);
+    if (focusing) byId("job-page").focus({ preventScroll: true });
+    focusing = false;
   } else {
     lists.show(model, filters);
     transfers.show(model);
@@ -109,23 +115,17 @@ function renew() {
 
 const again = follow("/api/v1/events?events=status", headers, {
   opened() {
+    known = {};
     link("live", "live");
     hide(byId("ask"), true);
     hide(byId("notice"), true);
     stale = true;
     // A daemon without jobs sends no event of one.
     setTimeout(renew, 400);
-    readLists();
-    readHistory();
   },
   event(kind, data) {
     if (kind === "status") {
-      showStatus(data);
-      registries.moved(data.hosts);
-      if (started !== null && started !== data.started) said("xferd was restarted.");
-      started = data.started;
-      readLists();
-      readHistory();
+      status(data);
       return;
     }
     renew();
@@ -149,6 +149,22 @@ const again = follow("/api/v1/events?events=status", headers, {
     byId("token").focus();
   },
 });
+
+/** The state of the daemon has changed, or what is read besides. */
+function status(data) {
+  showStatus(data);
+  registries.moved(data.hosts);
+  if (started !== null && started !== data.started) said("xferd was restarted.");
+  started = data.started;
+  // Other programs write to the disk, too.
+  const { free } = data.disk;
+  const rest = JSON.stringify({ ...data, disk: null });
+  const only = free !== known.free && rest === known.rest;
+  known = { free, rest };
+  if (only) return;
+  readLists();
+  readHistory();
+}
 
 function link(state, words) {
   document.body.dataset.link = state;
@@ -193,7 +209,7 @@ async function clear(host) {
   text(byId("said"), `${host} was cleared.`);
 }
 
-/** Do something; gives its answer, or says why there is none. */
+/** Do something; gives its answer, or null after a complaint. */
 async function attempt(action, complaint) {
   try {
     return (await action()) ?? true;
@@ -265,7 +281,7 @@ document.addEventListener("visibilitychange", () => {
   tick();
 });
 addEventListener("hashchange", () => {
-  draw();
   // What is new on the page is read from its beginning.
-  if (address().job) byId("job-page").focus({ preventScroll: true });
+  focusing = Boolean(address().job);
+  draw();
 });
