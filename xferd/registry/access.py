@@ -191,11 +191,13 @@ class AuthenticatedClient:
         @raise Denied: the registry demands credentials, and there are none.
         """
         base = f"{await self.url()}{self._config.path}/{repository.path}/"
+        own = "://" not in path or await self.is_own(path)
         url = path if "://" in path else base + path
         if self._config.namespace and url.startswith(base):
             url = with_argument(url, "ns", self._config.namespace)
+        led = None if own else led_from
         try:
-            response = await self._request_with_proof(method, url, headers, scope, resource, body, led_from)
+            response = await self._request_with_proof(method, url, headers, scope, resource, body, led)
         except (ConnectionFailed, NotHTTP):
             self._hosts.forget(self.host)
             raise
@@ -224,8 +226,10 @@ class AuthenticatedClient:
         @param fresh: whether to use a new connection.
         @param led_from: as for L{request}.
         """
-        authorization = await self._authorization(url, scope, resource)
-        return await self._request_once(method, url, headers, authorization, body, led_from, fresh)
+        own = await self.is_own(url)
+        authorization = await self._authenticator.authorization(scope, resource) if own else None
+        led = None if own else led_from
+        return await self._request_once(method, url, headers, authorization, body, led, fresh)
 
     async def refused(self, response: Response, body: bytes, scope: str, resource: Resource) -> None:
         """
@@ -318,13 +322,17 @@ class AuthenticatedClient:
         scope: str,
         resource: Resource,
         body: Callable[[], IBodyProducer] | None,
-        led_from: Zone = Zone.PUBLIC,
+        led_from: Zone | None = None,
     ) -> Response:
         """
         Make a request, and repeat it once with the authorization that is
         demanded.
+
+        @param led_from: the zone of the server that named the URL; L{None} if the
+            URL is the registry's own.
         """
-        authorization = await self._authorization(url, scope, resource)
+        own = led_from is None
+        authorization = await self._authenticator.authorization(scope, resource) if own else None
         try:
             response = await self._request_once(method, url, headers, authorization, body, led_from)
         except ConnectionFailed as e:
@@ -335,7 +343,7 @@ class AuthenticatedClient:
             response = await self._request_once(
                 method, url, headers, authorization, body, led_from, fresh=True
             )
-        if not response.is_own or not await self.is_own(url):
+        if not response.is_own or not own:
             return response
         if response.status == 401:
             await self.refused(response, await self.excerpt(response.raw), scope, resource)
@@ -343,7 +351,7 @@ class AuthenticatedClient:
             await self.excerpt(response.raw)
         else:
             return response
-        authorization = await self._authorization(url, scope, resource)
+        authorization = await self._authenticator.authorization(scope, resource)
         return await self._request_once(method, url, headers, authorization, body, led_from)
 
     async def _request_once(
@@ -353,14 +361,15 @@ class AuthenticatedClient:
         headers: Fields,
         authorization: Authorization | None,
         body: Callable[[], IBodyProducer] | None,
-        led_from: Zone,
+        led_from: Zone | None,
         fresh: bool = False,
     ) -> Response:
         """
         Make one request, and note the zone, the clock and the quota of the
         registry.
+
+        @param led_from: as for C{_request_with_proof}.
         """
-        own = await self.is_own(url)
         response = await self._exchange.request(
             method,
             url,
@@ -369,7 +378,7 @@ class AuthenticatedClient:
             host=self.host,
             body=body,
             fresh=fresh,
-            led_from=None if own else led_from,
+            led_from=led_from,
         )
         if response.is_own:
             self._zone = response.zone
@@ -413,7 +422,7 @@ class AuthenticatedClient:
         @raise Denied: it does, and there are none.
         """
         url = f"{await self.url()}{self._config.path}/"
-        response = await self._request_once(b"GET", url, _NO_HEADERS, None, None, self.zone)
+        response = await self._request_once(b"GET", url, _NO_HEADERS, None, None, None)
         await self.excerpt(response.raw)
         challenges: tuple[Challenge, ...] = ()
         if response.is_own and response.status == 401:
@@ -423,14 +432,6 @@ class AuthenticatedClient:
             return False
         await self._authenticator.challenged(challenges, scope, None, resource)
         return True
-
-    async def _authorization(self, url: str, scope: str, resource: Resource) -> Authorization | None:
-        """
-        The authorization for an URL: none for another host's.
-        """
-        if not await self.is_own(url):
-            return None
-        return await self._authenticator.authorization(scope, resource)
 
     async def is_own(self, url: str) -> bool:
         """

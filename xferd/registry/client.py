@@ -33,6 +33,7 @@ from xferd.registry.hosts.configured import HostConfig, Hosts, api_host
 from xferd.registry.hosts.endpoint_config import EndpointConfig
 from xferd.registry.mirrors import Endpoint, Endpoints
 from xferd.registry.repository import RemoteRepository
+from xferd.registry.transport.client_protocol import address_of
 from xferd.registry.transport.connections import Connections, TransportConfig
 from xferd.registry.transport.exchange import Exchange
 from xferd.registry.transport.proxies import Proxies
@@ -263,7 +264,7 @@ class Registries:
             timeouts,
             own=own,
             own_headers=own_headers,
-            address_of=(lambda _: None) if connections is None else connections.address_of,
+            address_of=address_of,
             allows_private=self._hosts.allows_private,
             public_only=public_only,
             via=self._via,

@@ -121,7 +121,7 @@ class AddressedFactoryTests(SynchronousTestCase):
         """
         Only an IP address is one that responses are known by.
         """
-        factory = AddressedFactory(lambda _: None, "a server", {})
+        factory = AddressedFactory(lambda _: None, "a server")
         self.assertEqual(factory.buildProtocol(IPv4Address("TCP", "8.8.8.8", 1))._address, "8.8.8.8")
         for address in (None, HostnameAddress(b"proxy.example", 1)):
             self.assertIsNone(factory.buildProtocol(address)._address)

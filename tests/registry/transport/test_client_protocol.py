@@ -24,9 +24,9 @@ from twisted.web._newclient import (
     ResponseNeverReceived,
 )
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IClientRequest, IResponse
+from twisted.web.iweb import IResponse
 
-from xferd.registry.transport.client_protocol import ClientProtocol, ClientRequest, parse_whole
+from xferd.registry.transport.client_protocol import ClientProtocol, ClientRequest, address_of, parse_whole
 from xferd.registry.transport.request_body import BytesBody
 
 HEAD = b"HTTP/1.1 200 OK\r\nServer: x\r\nX-Two: a\r\nx-two:  b \r\n"
@@ -171,7 +171,7 @@ class ResponseTests(SynchronousTestCase):
         """
         kept: list[bytes] = []
         theirs = see(lambda free: HTTP11ClientProtocol(free), pieces, method, kept)
-        ours = see(lambda free: ClientProtocol(free, None, {}), pieces, method, kept)
+        ours = see(lambda free: ClientProtocol(free, None), pieces, method, kept)
         # twisted.web logs what it could not deliver.
         self.flushLoggedErrors()
         self.assertEqual(ours, theirs, pieces)
@@ -271,8 +271,7 @@ class ProtocolTests(SynchronousTestCase):
         Connect.
         """
         self.free: list[object] = []
-        self.addresses: dict[IClientRequest, str] = {}
-        self.protocol = ClientProtocol(self.free.append, "192.0.2.1", self.addresses)
+        self.protocol = ClientProtocol(self.free.append, "192.0.2.1")
         self.transport = StringTransportWithDisconnection()
         self.transport.protocol = self.protocol
         self.protocol.makeConnection(self.transport)
@@ -292,7 +291,7 @@ class ProtocolTests(SynchronousTestCase):
         self.protocol.dataReceived(WHOLE)
         response = self.successResultOf(first)
         self.assertEqual((free_before, self.protocol.state), ([1], "QUIESCENT"))
-        self.assertEqual(self.addresses[response.request], "192.0.2.1")
+        self.assertEqual(address_of(response), "192.0.2.1")
         second = self.protocol.request(request())
         self.protocol.dataReceived(WHOLE)
         self.assertEqual(self.successResultOf(second).code, 200)
@@ -382,7 +381,7 @@ class RequestTests(SynchronousTestCase):
         """
         A request has one C{Host}.
         """
-        protocol = ClientProtocol(lambda _: None, None, {})
+        protocol = ClientProtocol(lambda _: None, None)
         transport = StringTransportWithDisconnection()
         transport.protocol = protocol
         protocol.makeConnection(transport)

@@ -24,6 +24,7 @@ from tests.registry.wire import Listener, Peer
 from xferd.errors import ConnectionFailed
 from xferd.interfaces.reactor import IReactor
 from xferd.registry.hosts.configured import Hosts
+from xferd.registry.transport.client_protocol import address_of
 from xferd.registry.transport.connections import Connections, TransportConfig, _Pool
 from xferd.registry.transport.errors import connection_error
 from xferd.registry.transport.limited_endpoint import UntrustedCertificate
@@ -46,7 +47,7 @@ class PoolTests(SynchronousTestCase):
         """
         Servers without an idle connection are forgotten.
         """
-        pool = _Pool(Clock(), True, {})
+        pool = _Pool(Clock(), True)
         kept = ("http", "kept.example", 80)
         pool._connections = {("http", f"r{n}.example", 80): [] for n in range(100)} | {kept: [object()]}
         endpoint = clientFromString(MemoryReactorClock(), "tcp:127.0.0.1:80")
@@ -247,14 +248,14 @@ class ConnectionsTests(TestCase):
         connections = self.make(names={"inner.test": ["10.0.0.1"]})
         for _ in range(2):
             response = await connections.agent().request(b"GET", f"http://inner.test:{port}/".encode())
-            self.assertEqual(connections.address_of(response), "10.0.0.1")
+            self.assertEqual(address_of(response), "10.0.0.1")
             discard(response)
         connections = self.make(ProxySettings(https=f"http://127.0.0.1:{self._listen(RelayFactory(), None)}"))
         agent = connections.agent(
             TransportConfig(TLSConfig("r.test", (self.authority.pem,))), led_from=Zone.PUBLIC
         )
         response = await agent.request(b"GET", f"https://r.test:{self.port}/".encode())
-        self.assertIsNone(connections.address_of(response))
+        self.assertIsNone(address_of(response))
         discard(response)
 
     async def test_tunnel(self) -> None:

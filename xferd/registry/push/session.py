@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final
-from urllib.parse import urlencode
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -27,7 +26,7 @@ from xferd.registry.transport.exchange import Response
 from xferd.registry.transport.ranges import chunk_range, parse_session_range
 from xferd.registry.transport.request_body import ContentBody
 from xferd.registry.transport.timeouts import within
-from xferd.registry.transport.urls import resolve, with_argument
+from xferd.registry.transport.urls import argument, resolve, with_argument
 from xferd.registry.transport.zones import Zone
 
 OCTETS: Final = "application/octet-stream"
@@ -410,4 +409,6 @@ def begin_path(arguments: Mapping[str, str]) -> str:
     """
     The path, below the repository, that begins an upload.
     """
-    return "blobs/uploads/" + (f"?{urlencode(arguments)}" if arguments else "")
+    return "blobs/uploads/" + (
+        f"?{'&'.join(argument(*each) for each in arguments.items())}" if arguments else ""
+    )

@@ -6,7 +6,7 @@ response's address is noted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -26,7 +26,6 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory
 from twisted.web._newclient import HTTP11ClientProtocol
-from twisted.web.iweb import IClientRequest
 from zope.interface import implementer
 
 from xferd.registry.transport.client_protocol import ClientProtocol
@@ -198,20 +197,13 @@ class AddressedFactory(Factory):
 
     noisy = False
 
-    def __init__(
-        self,
-        quiescent: Callable[[HTTP11ClientProtocol], None],
-        name: str,
-        addresses: MutableMapping[IClientRequest, str],
-    ) -> None:
+    def __init__(self, quiescent: Callable[[HTTP11ClientProtocol], None], name: str) -> None:
         """
         @param quiescent: called with a protocol that is free for another request.
         @param name: the server, for logs.
-        @param addresses: receives the address of each response, by its request.
         """
         self._quiescent = quiescent
         self._name = name
-        self._addresses = addresses
 
     def __repr__(self) -> str:
         return f"<client of {self._name}>"
@@ -222,4 +214,4 @@ class AddressedFactory(Factory):
         is known.
         """
         known = addr.host if isinstance(addr, IPv4Address | IPv6Address) else None
-        return ClientProtocol(self._quiescent, known, self._addresses)
+        return ClientProtocol(self._quiescent, known)

@@ -16,7 +16,7 @@ and the bodies of large blobs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import frozen
@@ -25,14 +25,24 @@ from twisted.internet.interfaces import ITransport
 from twisted.python.failure import Failure
 from twisted.web._newclient import BadHeaders, HTTP11ClientProtocol, HTTPParser, Request
 from twisted.web.http_headers import Headers, _nameEncoder
-from twisted.web.iweb import IBodyProducer, IClientRequest, IResponse
+from twisted.web.iweb import IBodyProducer, IResponse
 
 from xferd.registry.transport.response_head import MAX_LINE
 
 _STATUS: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [^\r\n]*)?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,9}")
+_ADDRESS: Final = "_xferd_address"
+"""The attribute of a response with the IP address that it came from, if that is known."""
+
 _WITHOUT_BODY: Final = frozenset({204, 304})
 _CONTROL: Final = frozenset(HTTPParser.CONNECTION_CONTROL_HEADERS)
+
+
+def address_of(response: IResponse) -> str | None:
+    """
+    The IP address that a response came from, or L{None} behind a proxy.
+    """
+    return getattr(response, _ADDRESS, None)
 
 
 @frozen
@@ -135,21 +145,14 @@ class ClientProtocol(HTTP11ClientProtocol):
     The protocol of a connection, which notes the IP address of each response.
     """
 
-    def __init__(
-        self,
-        quiescent: Callable[[HTTP11ClientProtocol], None],
-        address: str | None,
-        addresses: MutableMapping[IClientRequest, str],
-    ) -> None:
+    def __init__(self, quiescent: Callable[[HTTP11ClientProtocol], None], address: str | None) -> None:
         """
         @param quiescent: called with the protocol when it is free for another
             request.
         @param address: the server's address, if it is known.
-        @param addresses: receives the address of each response, by its request.
         """
         super().__init__(quiescent)
         self._address = address
-        self._addresses = addresses
 
     def request(self, request: Request) -> Deferred[IResponse]:
         """
@@ -197,6 +200,5 @@ class ClientProtocol(HTTP11ClientProtocol):
         waiting.callback(response)
 
     def _note(self, response: IResponse) -> IResponse:
-        assert self._address is not None
-        self._addresses[response.request] = self._address
+        setattr(response, _ADDRESS, self._address)
         return response

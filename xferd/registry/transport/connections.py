@@ -7,9 +7,9 @@ timeouts and proxies.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, MutableMapping
+from collections.abc import Callable, Hashable
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
@@ -21,10 +21,11 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
+from twisted.python.failure import Failure
 from twisted.web.client import URI, HTTPConnectionPool, ProxyAgent
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IClientRequest, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from xferd.errors import TimedOut
@@ -108,8 +109,6 @@ class Connections:
         )
         # They outlive their agents while there are idle connections.
         self._pools: WeakSet[HTTPConnectionPool] = WeakSet()
-        # treq wraps a response, and leaves its request as it is.
-        self._addresses: WeakKeyDictionary[IClientRequest, str] = WeakKeyDictionary()
 
     def __len__(self) -> int:
         return len(self._open_connections)
@@ -131,12 +130,6 @@ class Connections:
         if agent is None:
             agent = self._agents[config, reuse, led_from] = PooledAgent(self, config, reuse, led_from)
         return agent
-
-    def address_of(self, response: IResponse) -> str | None:
-        """
-        The IP address that a response came from, or L{None} behind a proxy.
-        """
-        return self._addresses.get(response.request)
 
     def close(self) -> Deferred[None]:
         """
@@ -194,7 +187,7 @@ class Connections:
         """
         A pool, which keeps idle connections or not.
         """
-        pool = _Pool(self._reactor, reuse, self._addresses)
+        pool = _Pool(self._reactor, reuse)
         pool.maxPersistentPerHost = IDLE_PER_HOST
         pool.cachedConnectionTimeout = IDLE_SECONDS
         self._pools.add(pool)
@@ -274,15 +267,6 @@ class _Pool(HTTPConnectionPool):
 
     _sweep_at = _SWEEP
 
-    def __init__(
-        self, reactor: IReactorTime, persistent: bool, addresses: MutableMapping[IClientRequest, str]
-    ) -> None:
-        """
-        @param addresses: receives the IP address of each response, by its request.
-        """
-        super().__init__(reactor, persistent)
-        self._addresses = addresses
-
     def getConnection(self, key: Hashable, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """
         See L{HTTPConnectionPool.getConnection}.
@@ -299,9 +283,7 @@ class _Pool(HTTPConnectionPool):
         """
         Make a connection that notes the address of its responses.
         """
-        factory = AddressedFactory(
-            lambda protocol: self._putConnection(key, protocol), repr(endpoint), self._addresses
-        )
+        factory = AddressedFactory(lambda protocol: self._putConnection(key, protocol), repr(endpoint))
         return endpoint.connect(factory)
 
 
@@ -368,6 +350,11 @@ class PooledAgent:
             path = match[2] if match[2].startswith(b"/") else b"/" + match[2]
             request = ClientRequest(method, path, headers, bodyProducer, self.pool.persistent, server.host)
             connecting = self.pool.getConnection(server.key, server.endpoint)
+            connection: Any = getattr(connecting, "result", None)
+            if connecting.called and not isinstance(connection, (Deferred, Failure)):
+                # An idle one.  Another Deferred for each request would cost a little.
+                idle: Deferred[IResponse] = connection.request(request)
+                return idle
             return connecting.addCallback(lambda connection: connection.request(request))
         headers = headers.copy()
         if proxy.authorization:

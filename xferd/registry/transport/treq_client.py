@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from http.cookiejar import Cookie, CookieJar
-from typing import Any, cast
+from typing import Any, Final, cast
 from urllib.request import Request
 
 import treq.client
@@ -28,7 +28,7 @@ from zope.interface import implementer
 from xferd._version import __version__
 
 USER_AGENT = f"xferd/{__version__}"
-_USER_AGENT = USER_AGENT.encode()
+_OF_EVERY_REQUEST: Final = {b"Accept-Encoding": [b"identity"], b"User-Agent": [USER_AGENT.encode()]}
 _SERVER = re.compile(r"https?://[^/?#]+")
 
 
@@ -66,18 +66,21 @@ def make_request(
         unbuffered=True,
         reactor=cast(Any, reactor),
     )
-    return requesting.addCallback(identity.restore)
+    return requesting.addCallback(lambda _: identity.response)
 
 
 @implementer(IAgent)
 class _IdentityAgent:
     """
-    Requests content without an encoding, and hides C{Content-Encoding} from
-    treq's decoder, which reads one member of a gzip file only, and ends a
-    truncated one without an error.
+    Requests content without an encoding, and keeps the response from treq's decoder, which
+    reads one member of a gzip file only, and ends a truncated one without an error.
 
     Serves one request.
+
+    @ivar response: the response, when there is one.
     """
+
+    response: IResponse
 
     def __init__(self, agent: IAgent, url: bytes) -> None:
         """
@@ -85,7 +88,6 @@ class _IdentityAgent:
         """
         self._agent = agent
         self._url = url
-        self._encodings: list[bytes] | None = None
 
     def request(
         self,
@@ -93,45 +95,64 @@ class _IdentityAgent:
         uri: bytes,  # noqa: ARG002 - that of the server
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
+    ) -> Deferred[Any]:
         assert headers is not None
-        headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
-        headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
-        return self._agent.request(method, self._url, headers, bodyProducer).addCallback(self._hide)
+        return self._agent.request(method, self._url, headers, bodyProducer).addCallback(self._keep)
 
-    def _hide(self, response: IResponse) -> IResponse:
-        self._encodings = response.headers.getRawHeaders(b"Content-Encoding")
-        if self._encodings is not None:
-            response.headers.removeHeader(b"Content-Encoding")
-        return response
-
-    def restore(self, wrapped: Any) -> IResponse:
-        """
-        Restore C{Content-Encoding}, as the body is still encoded.
-
-        @param wrapped: treq's response, which reads each attribute through a proxy.
-        @return: the response in it.
-        """
-        response: IResponse = wrapped.original
-        if self._encodings is None:
-            response.headers.removeHeader(b"Content-Encoding")
-        else:
-            response.headers.setRawHeaders(b"Content-Encoding", self._encodings)
-        return response
+    def _keep(self, response: IResponse) -> _Nothing:
+        self.response = response
+        return _NOTHING
 
 
 class _OwnHeaders(Headers):
     """
-    A copy of a request's headers, which treq's agents may change: they make no further
-    one.
+    A copy of a request's headers, with those of every request.  treq's agents make no
+    further one.  The lists of values are shared: nothing adds to them.
     """
 
     def __init__(self, headers: Headers) -> None:
         super().__init__()
-        self._rawHeaders.update((name, list(values)) for name, values in headers.getAllRawHeaders())
+        self._rawHeaders.update(cast("Iterator[tuple[bytes, list[bytes]]]", headers.getAllRawHeaders()))
+        self._rawHeaders.update(_OF_EVERY_REQUEST)
 
     def copy(self) -> _OwnHeaders:
         return self
+
+    def addRawHeader(self, name: str | bytes, value: str | bytes) -> None:
+        """
+        Add a header, but not the C{Accept-Encoding} of treq's decoder.
+        """
+        if name != b"Accept-Encoding":
+            super().addRawHeader(name, value)
+
+
+class _NoHeaders(Headers):
+    """
+    No headers, for treq's decoder, which would change those of the response.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def getRawHeaders(self, name: Any, default: Any = None) -> Any:  # noqa: ARG002
+        return default
+
+    def setRawHeaders(self, name: object, values: object) -> None:
+        pass
+
+    def removeHeader(self, name: object) -> None:
+        pass
+
+
+class _Nothing:
+    """
+    What treq gets in place of a response.
+    """
+
+    headers = _NoHeaders()
+
+
+_NOTHING: Final = _Nothing()
 
 
 class _ExactURL(EncodedURL):

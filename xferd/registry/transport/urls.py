@@ -34,6 +34,9 @@ _SERVER = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"https?://(?:(?![/?#])[!-~])+/[!-~]*")
 """An absolute URL without characters that have to be escaped, as most registries send it."""
 
+_SIMPLE = re.compile(r"[A-Za-z0-9_.:-]*")
+"""A value of an argument of which only colons have to be escaped."""
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -138,4 +141,14 @@ def with_argument(url: str, name: str, value: str) -> str:
     be signed.
     """
     joint = "&" if "?" in url else "?"
-    return f"{url}{joint}{urlencode({name: value})}"
+    return f"{url}{joint}{argument(name, value)}"
+
+
+def argument(name: str, value: str) -> str:
+    """
+    An argument of a query.
+    """
+    if _SIMPLE.fullmatch(value) is not None:
+        # Each request of an upload has a digest.
+        return f"{name}={value.replace(':', '%3A')}"
+    return urlencode({name: value})
