@@ -222,6 +222,22 @@ class TooManyJobs(BadInput):
     retryable = True
 
 
+class JobEnded(BadInput):
+    """
+    The job has ended, and cannot be changed any more.
+    """
+
+    code = "JOB_ENDED"
+
+
+class JobRunning(BadInput):
+    """
+    The job has not ended, and cannot be done again.
+    """
+
+    code = "JOB_RUNNING"
+
+
 class NotFound(BadInput):
     """
     The daemon has no such job, image or transfer.
@@ -585,6 +601,18 @@ class Interrupted(XferdError):
     """
 
     code = "INTERRUPTED"
+
+
+class Draining(XferdError):
+    """
+    The daemon is being drained before maintenance, and begins nothing new.
+
+    @cvar retry_after: the seconds after which a client may ask again.
+    """
+
+    code = "DRAINING"
+    retryable = True
+    retry_after: ClassVar[float] = 30.0
 
 
 class ConfigError(XferdError):

@@ -13,8 +13,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.web.conformance import valid
-from xferd.errors import BadInput, BadPlatform, BadReference, NotFound, WrongOffset
+from xferd.errors import (
+    BadInput,
+    BadPlatform,
+    BadReference,
+    Draining,
+    JobEnded,
+    JobRunning,
+    NotFound,
+    WrongOffset,
+)
 from xferd.interfaces.jobs import Figures, IEventStream, IImageAdmin, IJobs, IUploadStream
+from xferd.interfaces.steering import ISteering
 from xferd.names import Digest
 from xferd.web.schemas import array, ref
 
@@ -185,6 +195,72 @@ class JobsConformance(_Base):
         self.assertEqual(self.jobs.unfinished, 0)
         self.assertEqual({job["state"] for job in self.jobs.all()}, {"cancelled"})
 
+    def test_steered(self) -> None:
+        """
+        Jobs that have not ended are paused, continue, and get other priorities.
+        """
+        steering = self.jobs.steering
+        verifyObject(ISteering, steering)
+        for job in self.begin():
+            for changes in ({"paused": True}, {"priority": -7}, {"paused": False, "priority": 3}):
+                changed = steering.change(job["id"], by="ann", **changes)
+                valid(ref("JobInFull"), changed)
+                self.assertLessEqual(changes.items(), changed.items())
+                self.assertLessEqual(changes.items(), self.jobs.get(job["id"]).items())
+            self.jobs.cancel(job["id"])
+            again = steering.change
+            self.assertRaises(JobEnded, again, job["id"], paused=True, by="ann")
+        self.assertRaises(NotFound, steering.change, "none", paused=True, by="ann")
+
+    def test_pauses(self) -> None:
+        """
+        Everything, directions and hosts are paused until they continue.
+        """
+        steering = self.jobs.steering
+        for name in ("all", "downloads", "uploads", "hosts/r.example"):
+            pause = self.result(steering.pause(name, keep=False, by="ann"))
+            valid(ref("Pause"), pause)
+            self.assertEqual((pause["by"], pause["keep"]), ("ann", False))
+        self.assertEqual([p["what"] for p in steering.pauses()], ["all", "downloads", "uploads", "host"])
+        valid(ref("Pause"), self.result(steering.resume("hosts/r.example")))
+        self.fails(NotFound, lambda: steering.resume("hosts/r.example"))
+        self.assertEqual(len(self.jobs.status()["pauses"]), 3)
+
+    def test_drain(self) -> None:
+        """
+        While the daemon drains, nothing begins, not again either; what was begun goes on.
+        """
+        steering = self.jobs.steering
+        (job, other, *_) = self.begin()
+        self.jobs.cancel(other["id"])
+        self.assertEqual(steering.draining, "")
+        valid(ref("Drain"), steering.drain(by="ann"))
+        self.assertIn("ann", steering.draining)
+        self.assertEqual(self.jobs.status()["drain"]["jobs"], 5)
+        self.fails(Draining, lambda: steering.retry(other["id"], "ann"))
+        self.assertIn(self.jobs.get(job["id"])["state"], ("queued", "running"))
+        valid(ref("Drain"), steering.end_drain())
+        self.assertEqual(steering.draining, "")
+
+    def test_retried(self) -> None:
+        """
+        A job that did not succeed is done again as a new one; an import is not, and none
+        that has not ended.
+        """
+        steering = self.jobs.steering
+        # The others end at once: the store is empty.
+        for job in [job for job in self.begin() if job["kind"] not in ("push", "verify")]:
+            self.fails(JobRunning, steering.retry, job["id"], "bob")
+            self.jobs.cancel(job["id"])
+            if job["kind"] == "import":
+                self.fails(BadInput, steering.retry, job["id"], "bob")
+            else:
+                again = self.result(steering.retry(job["id"], "bob"))
+                valid(ref("JobInFull"), again)
+                shown = (again["kind"], again["reference"], again["retry_of"], again["client"])
+                self.assertEqual(shown, (job["kind"], job["reference"], job["id"], "bob"))
+        self.fails(NotFound, steering.retry, "none", "bob")
+
     def test_upload_stream(self) -> None:
         """
         An import takes the pieces of its archive in their order; no other job
@@ -226,6 +302,8 @@ class JobsConformance(_Base):
             set(status),
             {
                 "jobs",
+                "pauses",
+                "drain",
                 "slots",
                 "hosts",
                 "sandbox",

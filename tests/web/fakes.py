@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.web.fake_steering import FakeSteering
 from xferd.credentials import Credentials
-from xferd.errors import BadInput, NotFound, WrongOffset, XferdError
+from xferd.errors import BadInput, Draining, NotFound, WrongOffset, XferdError
 from xferd.interfaces.collection import Freed
 from xferd.interfaces.job_json import (
     AttemptJSON,
@@ -56,6 +57,9 @@ JOB: JobJSON = {
     "warnings": [],
     "findings": [],
     "restart": None,
+    "priority": 0,
+    "paused": False,
+    "retry_of": None,
     "why": "",
     "reason": None,
     "until": None,
@@ -397,6 +401,7 @@ class FakeJobs:
     def __init__(self) -> None:
         self.image_admin = FakeImageAdmin()
         self.known: dict[str, JobJSON] = {}
+        self.steering = FakeSteering(self.known, self._again)
         self.others = 0
         self.older: dict[str, JobJSON] = {}
         self.reads: list[tuple[str, str] | None] = []
@@ -449,6 +454,17 @@ class FakeJobs:
             raise self.refuses
         if job_id is not None and job_id not in self.known:
             raise NotFound(f"no job {job_id}")
+
+    def _again(self, job: JobJSON, client: str, credentials: Mapping[str, Credentials]) -> JobDetailsJSON:
+        """
+        Begin a job like another one.
+        """
+        if self.steering.draining:
+            raise Draining(self.steering.draining)
+        self.brought.append(credentials)
+        made = self._made(job["kind"], client, job["platform"])
+        self.known[made["id"]]["retry_of"] = job["id"]
+        return self.get(made["id"])
 
     def pull(
         self,
@@ -791,6 +807,8 @@ class FakeJobs:
             "slots": {},
             "hosts": {},
             "sandbox": {"in_force": ["seccomp"], "missing": {"landlock": "the kernel has none"}},
+            "pauses": self.steering.pauses(),
+            "drain": self.steering.drained(),
             "quota": 0,
             "bytes_fetched": 1,
             "bytes_sent": 3,

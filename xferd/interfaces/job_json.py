@@ -89,6 +89,7 @@ class JobJSON(TypedDict):
     """
     A job, without its layers.  C{why} is the reason why it waits as a whole, and
     C{until} the time at which it then ends.  C{timing} is L{None} until it has ended.
+    C{retry_of} is the ID of the job that it does again.
     """
 
     id: str
@@ -111,6 +112,9 @@ class JobJSON(TypedDict):
     warnings: list[str]
     findings: list[FindingJSON]
     restart: str | None
+    priority: int
+    paused: bool
+    retry_of: str | None
     why: str
     reason: ReasonJSON | None
     until: str | None
@@ -121,6 +125,7 @@ REASONS: Final[Mapping[str, str]] = {
     "queue": "a slot, in a queue",
     "host-limit": "a slot: the host has as many as it may have",
     "thin-line": "a slot: more streams are too slow at the host",
+    "paused": "the person who paused it, its host, its direction or everything",
     "pause": "the end of a pause that the host asked for",
     "interval": "the next request that the host's quota permits",
     "back-off": "the next attempt, after one that failed",
@@ -153,8 +158,8 @@ REASONS: Final[Mapping[str, str]] = {
 
 class ReasonJSON(TypedDict):
     """
-    The reason for C{why} as data: what is waited for (see L{REASONS}), the host or program
-    that has to act, or an empty string, when the wait began, when it ends, where known, and
+    The reason for C{why} as data: what is waited for (see L{REASONS}), the host, program or
+    person that has to act, or an empty string, when the wait began, when it ends, where known, and
     the place in the queue, counted from 1, in a queue.
     """
 
@@ -295,6 +300,33 @@ class SandboxJSON(TypedDict):
     missing: dict[str, str]
 
 
+class PauseJSON(TypedDict):
+    """
+    A pause of more than a job: C{what} is C{all}, C{downloads}, C{uploads} or C{host},
+    C{host} the host of the latter, C{by} who made it, and C{keep} whether it holds after
+    a restart of the daemon, too.
+    """
+
+    what: str
+    host: str
+    by: str
+    since: str
+    keep: bool
+
+
+class DrainJSON(TypedDict):
+    """
+    Whether the daemon drains: it begins nothing new.  C{jobs} is the number of those that
+    have not ended, C{paused} of those among them that are paused.
+    """
+
+    draining: bool
+    by: str
+    since: str | None
+    jobs: int
+    paused: int
+
+
 class JobsStatusJSON(TypedDict):
     """
     The part of C{GET /api/v1/status} that the jobs know.
@@ -304,6 +336,8 @@ class JobsStatusJSON(TypedDict):
     slots: dict[str, SlotsJSON]
     hosts: dict[str, HostJSON]
     sandbox: SandboxJSON | None
+    pauses: Sequence[PauseJSON]
+    drain: DrainJSON
     quota: int
     bytes_fetched: int
     bytes_sent: int

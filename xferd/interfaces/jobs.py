@@ -27,6 +27,7 @@ from xferd.interfaces.job_json import (
     TransferJSON,
 )
 from xferd.interfaces.mirror import IBlobReader, UpstreamFigures
+from xferd.interfaces.steering import ISteering
 from xferd.interfaces.store import Image
 from xferd.json_encoding import encode
 from xferd.names import Repository
@@ -601,4 +602,5 @@ class IJobs(Interface):
         The bytes that moved in the last hour, and those of each client in the last minute.
         """
 
+    steering: ISteering = Attribute("Pauses, priorities, drain and retries.")
     image_admin: IImageAdmin = Attribute("Changes to the store's images.")

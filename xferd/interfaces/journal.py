@@ -242,6 +242,19 @@ class IJournal(Interface):
         Remove a message.
         """
 
+    def record_setting(name: str, value: Any) -> Deferred[None]:
+        """
+        Record what a person has set while the daemon ran, to be kept, in place of an
+        earlier value.
+
+        @param value: for JSON; L{None} removes it.
+        """
+
+    def settings() -> Deferred[dict[str, Any]]:
+        """
+        What was recorded so, by name.
+        """
+
     def record_holder(repository: Repository, digest: Digest) -> Deferred[None]:
         """
         Record that a repository has a blob, which may be mounted from there.

@@ -112,6 +112,7 @@ class Copy:
         waiting = [document.digest for document in graph.documents]
         while waiting and len(found) < MAX_REFERRERS:
             subject = waiting.pop(0)
+            await self._job.resumed()
             for descriptor in await self._repository.referrers(subject):
                 if descriptor.digest not in seen:
                     seen.add(descriptor.digest)

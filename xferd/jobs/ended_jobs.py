@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from xferd.errors import Interrupted, NotFound
 from xferd.interfaces.journal import IJournal
-from xferd.jobs.job import ENDED, describe
+from xferd.jobs.job import ENDED, REQUEST, describe
 
 REMEMBERED: Final = 200
 """The number of ended jobs in memory."""
@@ -70,6 +70,12 @@ class EndedJobs:
             return result
 
         return self._journal.record_job(record).addBoth(written)
+
+    def request_of(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """
+        What begins a job again that has ended, values for JSON, of its record.
+        """
+        return record.get(REQUEST) or {}
 
     def get(self, job_id: str) -> Mapping[str, Any]:
         """

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from attrs import define, field
+from attrs import asdict, define, field
+from twisted.internet.defer import Deferred, succeed
 
 from xferd.credentials import Credentials
 from xferd.errors import MAX_MESSAGE, XferdError
@@ -21,7 +22,8 @@ from xferd.jobs.upload_stream import UploadStream
 from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Repository
 from xferd.transfer.fair_queue import Turn
-from xferd.transfer.reason import Reason
+from xferd.transfer.reason import Obstacle, Reason
+from xferd.transfer.steering import Hold
 from xferd.transfer.transfer import Transfer
 
 ENDED = frozenset({"done", "failed", "cancelled"})
@@ -33,16 +35,22 @@ MAX_WARNINGS = 20
 BUG = "internal error; see the daemon's log"
 """The message to clients of an error that is no L{XferdError}."""
 
+REQUEST: Final = "request"
+"""The member of the journal's records that has what begins a job again; not in the API."""
+
 MAX_TRANSFERS = 1000
 """The number of a job's transfers that are remembered."""
 
-_IN_FULL = frozenset({"layers", "transfers"})
+_IN_FULL = frozenset({"layers", "transfers", REQUEST})
 _LOOKED_AT: Final = 100
 """The number of rows, from the first one that may change, among which a reason is looked for."""
 
 _ADDED: Final[Mapping[str, Any]] = {
     "findings": [],
     "restart": None,
+    "priority": 0,
+    "paused": False,
+    "retry_of": None,
     "why": "",
     "reason": None,
     "until": None,
@@ -63,7 +71,8 @@ def whole(record: Mapping[str, Any]) -> JobDetailsJSON:
     A record with all members of a job: records of older journals lack some.
     """
     layers = [{"reason": None, **layer} for layer in record.get("layers", ())]
-    return cast("JobDetailsJSON", {"transfers": [], **_ADDED, **record, "layers": layers})
+    own = {name: value for name, value in record.items() if name != REQUEST}
+    return cast("JobDetailsJSON", {"transfers": [], **_ADDED, **own, "layers": layers})
 
 
 def describe(error: BaseException) -> ErrorJSON:
@@ -103,6 +112,7 @@ class Job:
     @ivar restart: C{always} or C{rejoin}: see L{IJobs.persist
         <xferd.interfaces.jobs.IJobs.persist>}; L{None} if it ends with the daemon.
     @ivar held: why the daemon does not run it, after or before a restart.
+    @ivar paused: its pause, if a person has paused it.
     @ivar requests: what its own work waits for at present, besides transfers.
     @ivar awaited: the transfers without rows that it waits for, documents, and the reason of
         each when it changed last.
@@ -130,6 +140,7 @@ class Job:
     credentials: Mapping[str, Credentials] = field(factory=dict, repr=False)
     restart: str | None = None
     held: JobWait | None = None
+    paused: Hold | None = None
     requests: list[JobWait] = field(factory=list)
     awaited: dict[Transfer, Reason] = field(factory=dict)
     logged: frozenset[tuple[str, str]] = frozenset()
@@ -152,6 +163,7 @@ class Job:
     _first_open: int = field(default=0, init=False)
     _changed: dict[Row, None] = field(factory=dict, init=False)
     _counted: dict[Row, tuple[int, bool]] = field(factory=dict, init=False)
+    _resuming: list[Deferred[None]] = field(factory=list, init=False, repr=False)
     _bytes_done: int = field(default=0, init=False)
     _layers_done: int = field(default=0, init=False)
 
@@ -233,7 +245,32 @@ class Job:
         """
         What begins the job again, besides its members in the API, for the journal.
         """
-        return {**self.request.to_json(), "restart": self.restart, "timing": self.timing.to_json()}
+        paused = None if self.paused is None else asdict(self.paused)
+        own = {"restart": self.restart, "paused": paused, "timing": self.timing.to_json()}
+        return {**self.request.to_json(), **own}
+
+    def pause(self, hold: Hold | None) -> None:
+        """
+        Pause what it does itself, besides transfers; L{None} lets it continue.
+        """
+        self.paused = hold
+        self.timing.pause(None if hold is None else hold.by)
+        if hold is None:
+            resuming, self._resuming = self._resuming, []
+            for each in resuming:
+                each.callback(None)
+
+    def resumed(self) -> Deferred[None]:
+        """
+        Wait until it is not paused.
+
+        @return: fires at once if it is not.
+        """
+        if self.paused is None:
+            return succeed(None)
+        resumed: Deferred[None] = Deferred(self._resuming.remove)
+        self._resuming.append(resumed)
+        return resumed
 
     def explain(self) -> Explanation:
         """
@@ -269,6 +306,9 @@ class Job:
         """
         What it waits for itself.
         """
+        if self.held is None and self.paused is not None:
+            hold = self.paused
+            return JobWait(f"paused by {hold.by}", Obstacle.PAUSED, hold.since, hold.by)
         return self.held or (self.requests[-1] if self.requests else None)
 
     def _first_rows(self) -> Sequence[Row]:
@@ -310,6 +350,9 @@ class Job:
             # Findings change until the job ends.
             "findings": [finding.copy() for finding in self.findings],
             "restart": self.restart,
+            "priority": self.request.priority,
+            "paused": self.paused is not None,
+            "retry_of": self.request.retry_of,
             "why": why,
             "reason": reason,
             "until": None if reason is None else reason["until"],

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from secrets import token_hex
-from typing import cast
+from typing import Any, cast
 
 from attrs import asdict, evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
@@ -62,6 +62,7 @@ from xferd.jobs.push import ALL
 from xferd.jobs.request import Request
 from xferd.jobs.restarts import Restarts
 from xferd.jobs.runner import DELIVERING, MAX_JOBS, Runner, archive_refused
+from xferd.jobs.steering import JobSteering
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
 from xferd.jobs.upload_stream import UploadStream
 from xferd.jobs.verify.scrub import Scrub
@@ -73,6 +74,7 @@ from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.steering import Steering
 
 CHECK_INTERVAL = 0.5
 """Seconds after which it is checked again, during a stop, which jobs will end in time."""
@@ -147,6 +149,7 @@ class Jobs:
         self._quota = Quota(store, self._broker.removed, quota, self.keeper.spared)
         self._ended = EndedJobs(store.journal, self._broker.forget)
         memory = HostMemory(clock, wall_clock=wall_clock) if hosts is None else hosts
+        steering = Steering()
         self._runner = Runner(
             store,
             self._broker,
@@ -156,6 +159,7 @@ class Jobs:
             wall_clock=wall_clock,
             eventual=self._eventual,
             rates=lambda: {known.host: known.rate for known in memory.hosts() if known.rate is not None},
+            steering=steering,
         )
         self._transfers = Transfers(
             store,
@@ -172,8 +176,19 @@ class Jobs:
             on_attempt=self._runner.record_attempt,
             observer=self._runner,
             eventual=self._eventual,
+            steering=steering,
             fleet=fleet,
         )
+        self.steering = JobSteering(
+            steering,
+            self._runner,
+            self._ended,
+            store.journal,
+            wall_clock=wall_clock,
+            begin=self._begin_again,
+            reorder=self._transfers.reorder,
+        )
+        self._runner.check_open = self.steering.check_open
         self._layers = self._transfers.layers
         self.held: IHeldBlobs = self._layers.held
         self._uploads = self._transfers.uploads
@@ -238,6 +253,7 @@ class Jobs:
         journal = self._store.journal
         self._broker.begin(hashlib.sha256(journal.salt).hexdigest()[:8], journal.run)
         await self._uploads.start()
+        await self.steering.load()
         await self._restarts.load()
         await self._ended.load()
         self._runner.start()
@@ -582,6 +598,8 @@ class Jobs:
                 host: {"bytes": fetched[host], "sent": sent[host]} for host in sorted({*fetched, *sent})
             },
             "sandbox": self._sandbox(),
+            "pauses": self.steering.pauses(),
+            "drain": self.steering.drained(),
             "quota": self._quota.limit,
             "bytes_fetched": fetched.total(),
             "bytes_sent": sent.total(),
@@ -649,6 +667,31 @@ class Jobs:
             credentials=credentials,
             repositories=frozenset(r.repository for r in (wanted, target) if r is not None),
         )
+
+    def _begin_again(
+        self,
+        record: Mapping[str, Any],
+        request: Request,
+        client: str,
+        credentials: Mapping[str, Credentials],
+    ) -> JobDetailsJSON:
+        """
+        Begin a job like one that has ended.
+        """
+        wanted = Reference.parse(record["reference"]) if record["reference"] else None
+        if record["kind"] == "verify" and wanted is not None:
+            stored_image(self._store, wanted)
+        job = self._job(
+            record["kind"],
+            wanted,
+            record["platform"],
+            client,
+            request.priority,
+            credentials,
+            target=None if record["target"] is None else Reference.parse(record["target"]),
+            request=request,
+        )
+        return self._add(job)
 
     def _add(self, job: Job, ended: Callable[[JobJSON], object] | None = None) -> JobDetailsJSON:
         self._runner.add(job, partial(self._work.do, job), ended)

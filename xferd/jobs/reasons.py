@@ -47,7 +47,7 @@ class JobWait:
 
     @ivar words: the reason in words.
     @ivar what: the name of the reason: see L{REASONS<xferd.interfaces.job_json.REASONS>}.
-    @ivar whom: the host or program that has to act; empty if there is none.
+    @ivar whom: the host, program or person that has to act; empty if there is none.
     @ivar since: the wall clock's time at which the wait began.
     @ivar until: the wall clock's time at which it ends, or L{None} if that is not known.
     """
@@ -94,7 +94,7 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
     match reason.obstacle:
         case Obstacle.NONE:
             return ""
-        case Obstacle.DISK | Obstacle.WORK | Obstacle.DISCARDED | Obstacle.FAILURE:
+        case Obstacle.DISK | Obstacle.PAUSED | Obstacle.WORK | Obstacle.DISCARDED | Obstacle.FAILURE:
             return detail
         case Obstacle.PAUSE:
             return f"{detail} asked to wait {number} s"

@@ -30,6 +30,7 @@ class Request:
     @ivar named: whether a pull gives the image its name.
     @ivar wanted: the name for the only image of an archive, or the image to take.
     @ivar size: the size of an archive in bytes, where it was announced.
+    @ivar retry_of: the ID of the job that it does again.
     @ivar contents: what an archive has, once all of it is in the store.
     """
 
@@ -42,6 +43,7 @@ class Request:
     named: bool = True
     wanted: str | None = None
     size: int | None = None
+    retry_of: str | None = None
     contents: Contents | None = None
 
     def to_json(self) -> Mapping[str, Any]:

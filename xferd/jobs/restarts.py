@@ -33,6 +33,7 @@ from xferd.jobs.upload_stream import UploadStream
 from xferd.jobs.work import Work
 from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Reference
+from xferd.transfer.steering import Hold
 
 WINDOW: Final = 60.0
 """Seconds from the daemon's start within which the clients of jobs have to come back."""
@@ -312,6 +313,7 @@ def _job_of(number: int, unfinished: UnfinishedJob) -> Job:
         started=None if started is None else _seconds(started),
         request=request,
         restart=values["restart"],
+        paused=None if values.get("paused") is None else Hold(**values["paused"]),
         transfers=dict.fromkeys(record.get("transfers", ())),
         warnings=list(record["warnings"]),
         earlier=record.get("layers", ()),

@@ -27,7 +27,7 @@ from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.events.broker import Broker
 from xferd.jobs.history import ClientBytes
-from xferd.jobs.job import BUG, ENDED, Job, describe
+from xferd.jobs.job import BUG, ENDED, REQUEST, Job, describe
 from xferd.jobs.log_lines import ENDED as ENDED_LINE
 from xferd.jobs.log_lines import FAILED as FAILED_LINE
 from xferd.jobs.log_lines import ended_fields, failed_fields
@@ -44,6 +44,7 @@ from xferd.names import Digest, Reference, Repository
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import Observer
+from xferd.transfer.steering import Steering
 from xferd.transfer.transfer import Transfer
 from xferd.waits import reporting
 
@@ -109,6 +110,7 @@ class Runner(Observer):
     @ivar delivered: the bytes of pulls and copies that are done.
     @ivar totals: the times of the jobs that have ended.
     @ivar client_bytes: the bytes of the last minute, by client.
+    @ivar check_open: called before a job is begun; raises if none may be.
     """
 
     _log = Logger()
@@ -124,6 +126,7 @@ class Runner(Observer):
         wall_clock: WallClock,
         eventual: Eventual,
         rates: Callable[[], Mapping[str, float]],
+        steering: Steering,
     ) -> None:
         """
         @param broker: gets every change of a job.
@@ -133,7 +136,9 @@ class Runner(Observer):
         @param wall_clock: makes the stamps of jobs.
         @param eventual: spreads the ends of jobs over turns of the reactor.
         @param rates: returns the bytes per second that one transfer moves, by host.
+        @param steering: which jobs are paused.
         """
+        self._steering = steering
         self._store = store
         self._broker = broker
         self._quota = quota
@@ -156,6 +161,7 @@ class Runner(Observer):
         self.delivered = 0
         self.totals = Totals()
         self.client_bytes = ClientBytes()
+        self.check_open: Callable[[], None] = lambda: None
 
     @property
     def is_open(self) -> bool:
@@ -242,10 +248,12 @@ class Runner(Observer):
         Check that a client may begin another job.
 
         @raise Interrupted: the daemon is stopping.
+        @raise Draining: the daemon is being drained.
         @raise TooManyJobs: this client, or all together, have too many.
         """
         if self.stopping:
             raise Interrupted("the daemon is stopping and takes no more jobs")
+        self.check_open()
         if len(self._running) >= MAX_JOBS:
             raise TooManyJobs(f"{len(self._running)} jobs have not ended: try again when some have")
         if self._clients[client] >= MAX_CLIENT_JOBS:
@@ -292,6 +300,9 @@ class Runner(Observer):
         running = self._running[job.id] = _Running(job, run)
         job.timing.begin(self._clock)
         self.client_bytes.begin(job)
+        if job.paused is not None:
+            job.pause(job.paused)
+            self._steering.pause_job(job.number, job.paused)
         self._by_number[job.number] = job
         self._clients[job.client] += 1
         return running
@@ -494,11 +505,14 @@ class Runner(Observer):
             self._waits.rest()
         self.client_bytes.end(job)
         del self._by_number[job.number]
+        self._steering.forget(job.number)
         self._clients[job.client] -= 1
         if not self._clients[job.client]:
             del self._clients[job.client]
         self.on_end(job)
-        self.spawn(self._ended.add(record, recorded=recorded), "while recording a job")
+        # What is not done can be done again.
+        again = {} if state == "done" else {REQUEST: {**job.request.to_json(), "contents": None}}
+        self.spawn(self._ended.add({**record, **again}, recorded=recorded), "while recording a job")
         self._broker.ended(job, record)
         if job.kind in FILLING and self.is_open:
             # The images that have just come are those that their client wants.

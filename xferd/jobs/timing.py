@@ -58,6 +58,7 @@ class Cause(StrEnum):
     @cvar DESCRIPTORS: the process has no file descriptor left.
     @cvar CLIENT: the client, which sends an archive.
     @cvar RESTART: the daemon was restarted.
+    @cvar PAUSED: a person, who has paused it.
     @cvar OTHER: anything else.
     """
 
@@ -76,11 +77,13 @@ class Cause(StrEnum):
     DESCRIPTORS = "descriptors"
     CLIENT = "client"
     RESTART = "restart"
+    PAUSED = "paused"
     OTHER = "other"
 
 
 _CAUSES: Final[Mapping[Obstacle, Cause]] = {
     Obstacle.DISK: Cause.FULL_DISK,
+    Obstacle.PAUSED: Cause.PAUSED,
     Obstacle.PAUSE: Cause.RATE_LIMIT,
     Obstacle.INTERVAL: Cause.RATE_LIMIT,
     Obstacle.HOST_LIMIT: Cause.HOST_SLOTS,
@@ -117,7 +120,7 @@ class Stage:
 
     @ivar phase: one of L{PHASES}.
     @ivar kind: the kind of the transfers.
-    @ivar whom: a host, a program or empty; for L{Cause.OTHER} the reason in words, for
+    @ivar whom: a host, a program, a person or empty; for L{Cause.OTHER} the reason in words, for
         L{Cause.LIMIT} whose limit it is, empty for that of all transfers.
     @ivar number: the number of transfers that are permitted at the same time, or 0.
     """
@@ -163,6 +166,7 @@ class Timing:
         self._known: dict[Transfer, tuple[int, int]] = {}
         self._leading: Transfer | None = None
         self._stage: Stage | None = None
+        self._paused: Stage | None = None
 
     def begin(self, clock: IReactorTime) -> None:
         """
@@ -179,6 +183,15 @@ class Timing:
         """
         self.count()
         self._rest = stage
+
+    def pause(self, by: str | None) -> None:
+        """
+        From now on, all time is that of a pause, until it ends.
+
+        @param by: who has paused the job; L{None} at the end of the pause.
+        """
+        self.count()
+        self._paused = None if by is None else Stage("waiting", Cause.PAUSED, whom=by)
 
     def note(self, transfer: Transfer) -> None:
         """
@@ -214,6 +227,7 @@ class Timing:
         if seconds <= 0:
             return
         stage = self._rest if self._stage is None or self._rest is RECEIVING else self._stage
+        stage = self._paused or stage
         if stage.phase == "moving" and stage.cause is Cause.LINE and seconds >= MUTE:
             stage = Stage("waiting", Cause.SILENCE, stage.kind, stage.whom)
         self._seconds[stage] += seconds
@@ -305,6 +319,8 @@ def _group_of(transfer: Transfer) -> int:
     """
     if transfer.over:
         return _OVER
+    if transfer.state == "waiting" and transfer.reason().obstacle is Obstacle.PAUSED:
+        return _WAITING
     if transfer.kind == "document":
         return _RESOLVING
     if transfer.kind not in ("download", "upload"):

@@ -36,6 +36,7 @@ from xferd.transfer.pauses import Pauses
 from xferd.transfer.reason import Obstacle
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
+from xferd.transfer.steering import Steering
 from xferd.transfer.transfer import Transfer
 
 DOCUMENTS_AT_ONCE = 8
@@ -90,6 +91,7 @@ class Transfers:
         on_attempt: Callable[[Mapping[str, Any], Iterable[Turn]], None],
         observer: Observer,
         eventual: Eventual,
+        steering: Steering,
         fleet: IFleetDownloads | None = None,
     ) -> None:
         """
@@ -104,6 +106,7 @@ class Transfers:
         @param observer: observes the transfers of jobs.
         @param eventual: makes the calls to watchers of all transfers, so that
             one turn of the reactor has one slice of them.
+        @param steering: what is paused.
         @param fleet: the nodes with which downloads are shared.
         """
         downloading = Bandwidth(limits.download_rate, clock)
@@ -136,6 +139,7 @@ class Transfers:
                 observer=observer,
                 use=store.gc.lease,
                 eventual=eventual,
+                steering=steering,
             )
             self._managers.append(made)
             return made
@@ -172,6 +176,7 @@ class Transfers:
         )
         store.free_space.follow(self._hold_downloads)
         hosts.follow(self._retry_now)
+        steering.observe(self._steer)
 
     def __iter__(self) -> Iterator[Transfer]:
         return (transfer for manager in self._managers for transfer in manager.transfers())
@@ -224,6 +229,21 @@ class Transfers:
         @return: fire when those of one kind have ended.
         """
         return [manager.stop() for manager in self._managers]
+
+    def reorder(self, job: int) -> None:
+        """
+        Have the transfers of a job wait in the turns that it has now.
+        """
+        for manager in self._managers:
+            manager.reorder(job)
+
+    def _steer(self) -> None:
+        """
+        Something was paused, or continues.
+        """
+        self.layers.steer()
+        for manager in self._managers:
+            manager.steer()
 
     def _retry_now(self, host: str) -> None:
         """

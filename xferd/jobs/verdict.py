@@ -126,6 +126,8 @@ def _explain(timing: Timing, stage: Stage, rates: Callable[[], Mapping[str, floa
             text = "all file descriptors were in use"
         case Cause.CLIENT:
             text = "its client sent the archive"
+        case Cause.PAUSED:
+            text = f"it was paused by {whom}"
         case Cause.RESTART if stage.phase == "queued":
             text = "it had to wait before it could begin"
         case Cause.RESTART:

@@ -114,6 +114,9 @@ _DELIVERIES = "SELECT id, hook, created, attempts, due FROM delivery ORDER BY nu
 _DELIVERY_BODY = "SELECT body FROM delivery WHERE id = ?"
 _POSTPONE_DELIVERY = "UPDATE delivery SET attempts = :attempts, due = :due WHERE id = :id"
 _FORGET_DELIVERY = "DELETE FROM delivery WHERE id = :id"
+_RECORD_SETTING = "INSERT OR REPLACE INTO setting (name, value) VALUES (:name, :value)"
+_FORGET_SETTING = "DELETE FROM setting WHERE name = :name"
+_SETTINGS = "SELECT name, value FROM setting ORDER BY name"
 _HOLDERS = "SELECT path FROM holder WHERE host = ? AND digest = ? ORDER BY number DESC LIMIT ?"
 
 KEPT_JOBS = 10_000
@@ -358,6 +361,19 @@ class Journal(Database):
         Written within L{LAG}.  Cancelling waits for the disk.
         """
         return self._add(_FORGET_DELIVERY, {"id": delivery_id}, LAG)
+
+    def record_setting(self, name: str, value: Any) -> Deferred[None]:
+        """
+        Cancelling waits for the disk.
+        """
+        if value is None:
+            return self._add(_FORGET_SETTING, {"name": name})
+        return self._add(_RECORD_SETTING, {"name": name, "value": json.dumps(value)})
+
+    def settings(self) -> Deferred[dict[str, Any]]:
+        return self._threads.run(
+            lambda: {name: json.loads(value) for name, value in self._read(_SETTINGS, ())}
+        )
 
     def _fills(self) -> list[UnfinishedFill]:
         return [

@@ -194,5 +194,8 @@ MIGRATIONS: Final = (
         body TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    """,
 )
 """The statements that migrate a database of version n to version n + 1."""

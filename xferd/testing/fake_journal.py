@@ -43,6 +43,7 @@ class FakeJournal:
     @ivar host_records: the records of hosts and accounts, in order.
     @ivar recorded_fills: the unfinished fills of the mirror.
     @ivar recorded_deliveries: the messages of webhooks that wait, by their IDs.
+    @ivar kept_settings: what a person has set, by name.
     @ivar held: which repository has which blob, the newest first.
     """
 
@@ -60,6 +61,7 @@ class FakeJournal:
         self.recorded_fills: dict[tuple[Repository, Digest], UnfinishedFill] = {}
         self.recorded_deliveries: dict[str, Delivery] = {}
         self.announce: Callable[[Mapping[str, Any]], Sequence[Delivery]] = lambda _: ()
+        self.kept_settings: dict[str, Any] = {}
         self.requests: dict[str, Mapping[str, Any]] = {}
         self.all_requests: list[Mapping[str, Any]] = []
         self._crashes: dict[str, int] = {}
@@ -200,6 +202,16 @@ class FakeJournal:
     def forget_delivery(self, delivery_id: str) -> Deferred[None]:
         self.recorded_deliveries.pop(delivery_id, None)
         return self._gate.enter("journal.forget_delivery", delivery_id)
+
+    def record_setting(self, name: str, value: Any) -> Deferred[None]:
+        if value is None:
+            self.kept_settings.pop(name, None)
+        else:
+            self.kept_settings[name] = json.loads(json.dumps(value))
+        return self._gate.enter("journal.setting", name)
+
+    def settings(self) -> Deferred[dict[str, Any]]:
+        return self._gate.enter("journal.settings").addCallback(lambda _: dict(self.kept_settings))
 
     def record_holder(self, repository: Repository, digest: Digest) -> Deferred[None]:
         self.held = [(r, d) for r, d in self.held if (r, d) != (repository, digest)]

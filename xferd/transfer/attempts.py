@@ -6,10 +6,9 @@ Attempts: one after another, until one succeeds or none can.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from math import ceil
+from math import ceil, inf
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -18,6 +17,7 @@ from twisted.python.failure import Failure
 
 from xferd.errors import SourceError, StoreError
 from xferd.interfaces.transfer import ISource
+from xferd.transfer.attempting import Attempting
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.file_descriptors import PAUSE, few_left, is_shortage
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
@@ -73,61 +73,6 @@ class Withdrawn(Exception):
     """
 
 
-class Attempting(Protocol):
-    """
-    The transfer that attempts are made for.
-
-    @ivar bytes_done: the bytes that are there.
-    @ivar bytes_total: the bytes that there will be, or L{None} if unknown.
-    """
-
-    bytes_done: int
-    bytes_total: int | None
-
-    @property
-    def over(self) -> bool:
-        """
-        Whether no attempt is wanted any more.
-        """
-        raise NotImplementedError
-
-    def enter(self, state: str) -> None:
-        """
-        Enter the state C{queued}, C{running} or C{backing-off}.
-        """
-
-    def attempt_begins(self) -> None:
-        """
-        An attempt begins.
-        """
-
-    def has_progressed(self) -> bool:
-        """
-        Whether L{real progress <xferd.real_progress.is_real_progress>} has been
-        made since this was last true.
-        """
-
-    def attempt_ends(self, source: ISource, error: Exception | None, *, again: bool = False) -> None:
-        """
-        An attempt has succeeded, or failed with C{error}.
-
-        @param again: whether another one follows.
-        """
-
-    def wait_for(self, reason: Reason) -> AbstractContextManager[None]:
-        """
-        A context in which the state is C{waiting}.
-        """
-
-    def requesting(self, what: str, whom: str) -> AbstractContextManager[None]:
-        """
-        A context in which an attempt waits for a response.
-
-        @param what: the value of an L{Obstacle}.
-        @param whom: the host or program that has to respond.
-        """
-
-
 class Attempts:
     """
     The attempts of one transfer: with which source, when, and in which slot.
@@ -168,7 +113,7 @@ class Attempts:
         self.exhaustion: Exception | None = None
         self._nap: Deferred[None] | None = None
         self._working: Deferred[Any] | None = None
-        self._recalled = False
+        self._recalled = self._paused = self._with_peer = False
         self._newest: Exception | None = None
         self._awaited: set[Deferred[None]] = set()
 
@@ -193,6 +138,42 @@ class Attempts:
         if self.sources.retry_now(host):
             self._choose_again()
 
+    def steer(self) -> None:
+        """
+        Something was paused, or continues: end an attempt that may not run now, or for
+        which another source is wanted, and choose again.  An attempt continues if all bytes
+        are there and only have to be confirmed.
+        """
+        if self._working is None:
+            self._choose_again()
+        elif self.source is not None and not self._is_whole and self._is_unwanted(self.source):
+            self._paused = True
+            self._eventual.call(self._interrupt, self._working)
+
+    def _is_unwanted(self, source: ISource) -> bool:
+        """
+        Whether the attempt with a source should end.
+        """
+        owner = self._owner
+        if self._with_peer:
+            return owner.pause() is not NO_REASON
+        if not source.host:
+            return False
+        if owner.pause_of(source) is not NO_REASON:
+            return True
+        if owner.wants(source):
+            return False
+        others = self.sources.others(source, self._clock.seconds())
+        return any(owner.wants(other) and owner.pause_of(other) is NO_REASON for other in others)
+
+    def _interrupt(self, working: Deferred[Any]) -> None:
+        if working is self._working:
+            working.cancel()
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._owner.bytes_total is not None and self._owner.bytes_done >= self._owner.bytes_total
+
     def back_off(self) -> Reason:
         """
         The seconds until the next attempt, and the error before it.
@@ -209,7 +190,13 @@ class Attempts:
         Whether there is another source that an attempt could begin with now.
         """
         others = self.sources.others(source, self._clock.seconds())
-        return any(not self._slots.hosts.before_start(other.host, other.account) for other in others)
+        return any(
+            not self._slots.hosts.before_start(other.host, other.account) and not self._is_paused(other)
+            for other in others
+        )
+
+    def _is_paused(self, source: ISource) -> bool:
+        return self._owner.pause_of(source) is not NO_REASON
 
     # ------------------------------------------------------------- the loop
 
@@ -226,15 +213,16 @@ class Attempts:
         try:
             while not self._owner.over:
                 now = self._clock.seconds()
-                origin = self.sources.best(now, self._obstacle)
+                origin = self.sources.best(now, self._obstacle, self._is_paused)
                 if origin is None:
                     self._request.release()
                     if self.sources.exhausted:
                         self.exhaustion = self._newest or SourceError("there is no source to take it from")
                         raise self.exhaustion
-                    next_try = self.sources.next_try()
+                    next_try = self.sources.next_try(self._is_paused)
                     if next_try is None:
-                        with self._owner.wait_for(self.sources.held):
+                        paused = self.sources.paused(self._owner.pause_of)
+                        with self._owner.wait_for(self.sources.held if paused is NO_REASON else paused):
                             await self._sleep()
                     else:
                         self._owner.enter("backing-off")
@@ -264,20 +252,30 @@ class Attempts:
 
         @raise Exception: the attempt's error.
         """
-        self.number += 1
-        self.source = source
-        self._owner.attempt_begins()
-        self._owner.enter("running")
-        try:
-            result = await attempt(source)
-        except CancelledError as error:
-            self._owner.attempt_ends(source, error)
-            raise
-        except Exception as error:
-            self._owner.attempt_ends(source, error, again=isinstance(error, SourceError))
-            raise
-        self._owner.attempt_ends(source, None)
-        return result
+        while True:
+            while (paused := self._owner.pause()) is not NO_REASON:
+                with self._owner.wait_for(paused):
+                    await self._sleep()
+            self.number += 1
+            self.source = source
+            self._owner.attempt_begins()
+            self._owner.enter("running")
+            self._paused, self._with_peer = False, True
+            self._working = Deferred.fromCoroutine(_awaited(attempt, source))
+            try:
+                result: T = await self._working
+            except CancelledError as error:
+                self._owner.attempt_ends(source, error)
+                if self._paused and not self._owner.over:
+                    continue
+                raise
+            except Exception as error:
+                self._owner.attempt_ends(source, error, again=isinstance(error, SourceError))
+                raise
+            finally:
+                self._working, self._with_peer = None, False
+            self._owner.attempt_ends(source, None)
+            return result
 
     async def _once(
         self, attempt: Callable[[ISource], Awaitable[T]], origin: Origin, policy: Callable[[], RetryPolicy]
@@ -300,11 +298,15 @@ class Attempts:
             with reporting(self._owner.requesting):
                 return await attempt(source)
 
-        self._recalled = False
+        self._recalled = self._paused = False
         self._working = Deferred.fromCoroutine(work())
         try:
             result: T = await self._working
         except CancelledError as error:
+            if self._paused and not self._owner.over:
+                self._owner.attempt_ends(source, error)
+                self._request.release()
+                raise _Again from error
             if self._recalled and not self._owner.over:
                 self.number -= 1
                 self._request.release()
@@ -341,6 +343,8 @@ class Attempts:
             if pause.seconds:
                 self._slots.pause(pause.whom, pause.seconds)
             raise _Again from error
+        finally:
+            self._working = None
         self._owner.attempt_ends(source, None)
         self._slots.reputation.record(source.host, good=True)
         return result
@@ -383,8 +387,11 @@ class Attempts:
 
     def _obstacle(self, source: ISource) -> float:
         """
-        How far a source is from beginning, slots or not: 0 if it may begin now.
+        How far a source is from beginning, slots or not: 0 if it may begin now.  One that
+        is not wanted now is the last choice.
         """
+        if not self._owner.wants(source):
+            return inf
         hosts, ours = self._slots.hosts, self._request.held and self._request.host == source.host
         wait = (hosts.paused if ours else hosts.before_start)(source.host, source.account)
         if wait:
@@ -397,8 +404,7 @@ class Attempts:
         and queue for another slot.  It is kept if all bytes are there and only
         have to be confirmed.
         """
-        whole = self._owner.bytes_total is not None and self._owner.bytes_done >= self._owner.bytes_total
-        if whole or self._recalled or self._working is None:
+        if self._is_whole or self._recalled or self._working is None:
             return False
         self._recalled = True
         self._working.cancel()
@@ -436,6 +442,10 @@ class Attempts:
         nap, self._nap = self._nap, None
         if nap is not None:
             nap.callback(None)
+
+
+async def _awaited(attempt: Callable[[S], Awaitable[T]], source: S) -> T:
+    return await attempt(source)
 
 
 def _trap_cancelled(failure: Failure) -> None:

@@ -18,6 +18,7 @@ from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.progress import Pulse
 from xferd.transfer.retry import RetryPolicy
+from xferd.transfer.steering import Steering
 
 X_contra = TypeVar("X_contra", contravariant=True)
 
@@ -35,6 +36,7 @@ class TransferContext:
     @ivar pulse: the transfers whose progress has to be reported.
     @ivar random: where jitter comes from.
     @ivar policy: returns the present retry policy.
+    @ivar steering: what is paused.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class TransferContext:
     pulse: Pulse
     random: Random
     policy: Callable[[], RetryPolicy]
+    steering: Steering
 
 
 class Watching(Protocol):

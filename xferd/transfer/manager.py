@@ -22,8 +22,10 @@ from xferd.transfer.context import Owner, TransferContext
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.progress import Pulse
+from xferd.transfer.reason import NO_REASON
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.slots import Slots
+from xferd.transfer.steering import Steering
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
 
@@ -84,6 +86,7 @@ class TransferManager(Owner[Transfer]):
         use: Callable[[], Callable[[], None]] | None = None,
         random: Random | None = None,
         eventual: Eventual | None = None,
+        steering: Steering | None = None,
     ) -> None:
         """
         @param wall_clock: makes the stamps of transfers and attempts.
@@ -103,8 +106,10 @@ class TransferManager(Owner[Transfer]):
             when the transfer can no longer be joined and its work has ended.
         @param random: the source of jitter.
         @param eventual: makes the calls to watchers, where others share it.
+        @param steering: what is paused; its owner calls L{steer} and L{reorder}.
         """
         self.clock = clock
+        self._steering = Steering() if steering is None else steering
         self.slots = Slots(maxsize, clock) if slots is None else slots
         self._small = small
         self._small_size = small_size
@@ -118,6 +123,7 @@ class TransferManager(Owner[Transfer]):
             pulse=Pulse(clock),
             random=Random() if random is None else random,  # noqa: S311
             policy=lambda: self.retry,
+            steering=self._steering,
         )
         self.retries: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
@@ -161,6 +167,7 @@ class TransferManager(Owner[Transfer]):
         """
         if self._stopping:
             raise Interrupted("xferd is stopping and begins nothing new")
+        turn = self._steering.turn(turn)
         transfer = self._current.get(key)
         if transfer is not None:
             return self._watch(transfer, source, turn, sink)
@@ -214,6 +221,28 @@ class TransferManager(Owner[Transfer]):
         """
         for transfer in self._at_work.values():
             transfer.retry_now(host)
+
+    def is_paused(self, turns: Iterable[Turn], source: ISource) -> bool:
+        """
+        Whether a transfer for some watchers, from one source, would have to wait as it is
+        paused.
+        """
+        reasons = self._steering.reason(self._context.kind, turns), self._steering.host_reason(source.host)
+        return any(reason is not NO_REASON for reason in reasons)
+
+    def steer(self) -> None:
+        """
+        End and begin attempts, as something was paused or continues.
+        """
+        for transfer in list(self._at_work.values()):
+            transfer.steer()
+
+    def reorder(self, job: int) -> None:
+        """
+        Have the transfers of a job wait in the turns that it has now.
+        """
+        for transfer in list(self._current.values()):
+            transfer.reorder(job)
 
     def stop(self) -> Deferred[None]:
         """

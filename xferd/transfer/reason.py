@@ -18,6 +18,7 @@ class Obstacle(StrEnum):
     @cvar NONE: nothing.
     @cvar DISK: the disk is full: nothing may start at any host, or its work waits
         for free space; C{detail} is the text.
+    @cvar PAUSED: somebody, C{host}, has paused it, its host or more; C{detail} is the text.
     @cvar PAUSE: the host, C{detail}, is paused for C{number} seconds.
     @cvar INTERVAL: the quota at the host, C{detail}, is low; the next transfer
         may start there in C{number} seconds.
@@ -52,6 +53,7 @@ class Obstacle(StrEnum):
 
     NONE = "none"
     DISK = "disk"
+    PAUSED = "paused"
     PAUSE = "pause"
     INTERVAL = "interval"
     HOST_LIMIT = "host-limit"
@@ -88,7 +90,7 @@ class Reason:
         rounded up; as L{Obstacle} says.
     @ivar detail: a host, or a text for people.
     @ivar until: the clock's time at which the wait is over, if it is known.
-    @ivar host: the host that it waits for, where C{detail} is another text.
+    @ivar host: the host or person that it waits for, where C{detail} is another text.
     """
 
     obstacle: Obstacle
@@ -100,7 +102,7 @@ class Reason:
     @property
     def whom(self) -> str:
         """
-        The host or program that it waits for, or whose limit; empty if there is none.
+        The host, program or person that it waits for, or whose limit; empty if there is none.
         """
         return self.host or (self.detail if self.obstacle in _NAMING else "")
 

@@ -64,6 +64,10 @@ class Origin:
         return HostAccount(self.source.host, self.source.account)
 
 
+def _never(_: ISource) -> bool:
+    return False
+
+
 @define(eq=False)
 class Sources:
     """
@@ -126,12 +130,22 @@ class Sources:
         """
         return all(origin.dead for origin in self._origins.values())
 
-    def next_try(self) -> float | None:
+    def next_try(self, paused: Callable[[ISource], bool] = _never) -> float | None:
         """
         The clock's time at which the first source may be tried, or L{None} if it
-        is not known, as all are held.
+        is not known, as all are held or C{paused}.
         """
-        return min((o.not_before for o in self._origins.values() if not (o.dead or o.held)), default=None)
+        living = (o for o in self._origins.values() if not (o.dead or o.held))
+        return min((o.not_before for o in living if not paused(o.source)), default=None)
+
+    def paused(self, reason: Callable[[ISource], Reason]) -> Reason:
+        """
+        Why the first source that is not dead may not be tried at all, if it may not.
+
+        @param reason: returns why a source may not be tried.
+        """
+        living = (reason(o.source) for o in self._origins.values() if not (o.dead or o.held))
+        return next((found for found in living if found is not NO_REASON), NO_REASON)
 
     @property
     def held(self) -> Reason:
@@ -150,17 +164,23 @@ class Sources:
             if o.source.identity != source.identity and _may_try(o, now) and not o.marked
         ]
 
-    def best(self, now: float, obstacle: Callable[[ISource], float]) -> Origin | None:
+    def best(
+        self,
+        now: float,
+        obstacle: Callable[[ISource], float],
+        paused: Callable[[ISource], bool] = _never,
+    ) -> Origin | None:
         """
         The source to try: first those without wrong bytes, then those that may
         begin now, then the fewest failures, then the order of arrival.
 
         @param obstacle: returns 0 if a source may begin now; the longer it may
             not, the more.
+        @param paused: whether a source may not be tried at all.
         @return: L{None} if none may be tried now.
         """
         return min(
-            (o for o in self._origins.values() if _may_try(o, now)),
+            (o for o in self._origins.values() if _may_try(o, now) and not paused(o.source)),
             key=lambda o: (o.marked, obstacle(o.source), o.failures, o.order),
             default=None,
         )

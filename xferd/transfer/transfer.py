@@ -23,7 +23,8 @@ from xferd.interfaces.transfer import ISource
 from xferd.real_progress import is_real_progress
 from xferd.transfer.activity import Activity
 from xferd.transfer.attempt_record import outcome
-from xferd.transfer.attempts import Attempting, Attempts
+from xferd.transfer.attempting import Attempting
+from xferd.transfer.attempts import Attempts
 from xferd.transfer.context import Owner, TransferContext, Watching
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.file_descriptors import PAUSE, is_shortage
@@ -391,6 +392,8 @@ class Transfer(Attempting):
             self._request.add(watcher.turn)
         if self._attempts is not None and watcher.source is not None:
             self._attempts.add(watcher.source)
+        if self._context.steering:
+            self.steer()
         self._notify(watcher)
         self._changed()
 
@@ -407,6 +410,8 @@ class Transfer(Attempting):
                 self._request.discard(watcher.turn)
             if self._attempts is not None and watcher.source is not None:
                 self._attempts.drop(watcher.source)
+            if self._context.steering:
+                self.steer()
             self._changed()
         elif self.over:
             self._owner.closed(self)
@@ -462,6 +467,44 @@ class Transfer(Attempting):
             return False
         self._furthest = self.bytes_done
         return True
+
+    def pause(self) -> Reason:
+        steering = self._context.steering
+        return steering.reason(self.kind, (w.turn for w in self._watchers)) if steering else NO_REASON
+
+    def pause_of(self, source: ISource) -> Reason:
+        if not (self._context.steering and source.host):
+            return NO_REASON
+        reason = self.pause()
+        return self._context.steering.host_reason(source.host) if reason is NO_REASON else reason
+
+    def wants(self, source: ISource) -> bool:
+        steering, identity = self._context.steering, source.identity
+        return not steering or any(
+            steering.wants(watcher.turn)
+            for watcher in self._watchers
+            if watcher.source is not None and watcher.source.identity == identity
+        )
+
+    def steer(self) -> None:
+        """
+        Something was paused, or continues: end or begin an attempt accordingly.
+        """
+        if self._attempts is not None and not self.over:
+            self._attempts.steer()
+
+    def reorder(self, job: int) -> None:
+        """
+        The priority of a job has changed: wait in the turns that it has now.
+        """
+        for watcher in self._watchers:
+            before, turn = watcher.turn, self._context.steering.turn(watcher.turn)
+            if before.job == job and turn != before:
+                watcher.turn = turn
+                if self._request is not None:
+                    # In this order: a request has one turn at least.
+                    self._request.add(turn)
+                    self._request.discard(before)
 
     def retry_now(self, host: str) -> None:
         """

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from xferd.descriptors import own_limit
-from xferd.errors import BadInput, NotFound
+from xferd.errors import BadInput, Draining, NotFound
 from xferd.interfaces.fleet_status import NO_FLEET
 from xferd.interfaces.job_json import NO_REGISTRY, ImageJSON, RegistryJSON, RepositoryJSON
 from xferd.interfaces.webhooks import WebhookFigures
@@ -57,6 +57,7 @@ from xferd.web.runtime import Runtime
 from xferd.web.site import MAX_BODY, WebSite, admitted, owner_of
 from xferd.web.static_files import StaticFiles
 from xferd.web.status_events import StatusEvents
+from xferd.web.steering import SteeringRequests
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -168,6 +169,7 @@ class Web:
         self._creation = JobCreation(jobs, self._replays, self._events, clock)
         self._connections = ClientLimits(connections)
         self._paths = self.app.url_map.bind("localhost")
+        self._steering = SteeringRequests(jobs)
 
     def site(self, trust: Trust) -> Site:
         """
@@ -267,6 +269,71 @@ class Web:
             # A job whose cancellation was confirmed is not begun again.
             await self._jobs.flushed()
         return respond(request, job)
+
+    # ----------------------------------------------------------- steering
+
+    @app.route(f"{API}/jobs/<job_id>", methods=["PATCH"])
+    async def change_job(self, request: Request, job_id: str) -> bytes:
+        """
+        Pause a job, let it continue, or change its priority.
+        """
+        return await self._steering.change_job(request, job_id)
+
+    @app.route(f"{API}/jobs/<job_id>/retry", methods=["POST"])
+    async def retry_job(self, request: Request, job_id: str) -> bytes:
+        """
+        Do a job again that has failed or was cancelled.
+        """
+        return await self._steering.retry(request, job_id, f"{API}/jobs")
+
+    @app.route(f"{API}/pauses", methods=["GET"])
+    def list_pauses(self, request: Request) -> bytes:
+        """
+        List the pauses of more than a job.
+        """
+        return self._steering.pauses(request)
+
+    @app.route(f"{API}/pauses/<name>", methods=["PUT"])
+    async def pause(self, request: Request, name: str) -> bytes:
+        """
+        Pause everything, or a direction.
+        """
+        return await self._steering.pause(request, name)
+
+    @app.route(f"{API}/pauses/<name>", methods=["DELETE"])
+    async def resume(self, request: Request, name: str) -> bytes:
+        """
+        End a pause of everything, or of a direction.
+        """
+        return await self._steering.resume(request, name)
+
+    @app.route(f"{API}/pauses/hosts/<host>", methods=["PUT"])
+    async def pause_host(self, request: Request, host: str) -> bytes:
+        """
+        Pause a registry.
+        """
+        return await self._steering.pause(request, "", host)
+
+    @app.route(f"{API}/pauses/hosts/<host>", methods=["DELETE"])
+    async def resume_host(self, request: Request, host: str) -> bytes:
+        """
+        End the pause of a registry.
+        """
+        return await self._steering.resume(request, "", host)
+
+    @app.route(f"{API}/drain", methods=["PUT"])
+    def drain(self, request: Request) -> bytes:
+        """
+        Begin nothing new.
+        """
+        return self._steering.drain(request)
+
+    @app.route(f"{API}/drain", methods=["DELETE"])
+    def end_drain(self, request: Request) -> bytes:
+        """
+        Begin jobs again.
+        """
+        return self._steering.end_drain(request)
 
     # ------------------------------------------------------------- logins
 
@@ -591,6 +658,8 @@ class Web:
         """
         if self._events.stopping:
             raise ServiceUnavailable("xferd is stopping")
+        if self._jobs.steering.draining:
+            raise Draining(self._jobs.steering.draining)
         return respond(request, {"status": "ok"})
 
     @app.route(f"{API}/page", methods=["POST"])

@@ -43,6 +43,9 @@ _JOB: Final[Mapping[str, Any]] = {
     "warnings": [],
     "findings": [],
     "restart": "rejoin",
+    "priority": 0,
+    "paused": False,
+    "retry_of": None,
     "why": "",
     "reason": None,
     "until": None,
@@ -103,6 +106,14 @@ _LIMITS: Final = {
     "download_rate": 0,
     "upload_rate": 0,
 }
+_PAUSE: Final = {
+    "what": "host",
+    "host": "registry.example.com",
+    "by": "user alice (laptop)",
+    "since": _BEGUN,
+    "keep": False,
+}
+_DRAIN: Final = {"draining": True, "by": "user alice (laptop)", "since": _BEGUN, "jobs": 2, "paused": 0}
 _FREED: Final = {"blobs": 1, "trees": 1, "layers": 1, "partials": 0, "bytes": 145_203_322}
 
 EXAMPLES: Final[Mapping[str, Any]] = {
@@ -143,6 +154,8 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         "created": _BEGUN,
         "jobs": ["124bcf5aba73"],
     },
+    "Pause": _PAUSE,
+    "Drain": _DRAIN,
     "Limits": _LIMITS,
     "Host": {
         "host": "registry.example.com",
@@ -228,6 +241,8 @@ EXAMPLES: Final[Mapping[str, Any]] = {
             "in_force": ["limits", "oom_score", "network", "ipc", "mounts", "capabilities"],
             "missing": {"seccomp": "the kernel does not support it"},
         },
+        "pauses": [_PAUSE],
+        "drain": _DRAIN,
         "quota": 0,
         "bytes_fetched": _SIZE,
         "bytes_sent": 0,

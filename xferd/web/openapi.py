@@ -17,6 +17,7 @@ from xferd.web.examples import REFUSED, TEXTS, example_of
 from xferd.web.fields import Schema
 from xferd.web.pagination import MAX_LISTED, MAX_VALUE
 from xferd.web.schemas import SCHEMAS, TEXT, array, ref
+from xferd.web.steering import PAUSES
 
 JSON: Final = "application/json"
 PIECE: Final = "application/octet-stream"
@@ -27,7 +28,7 @@ REFUSALS: Final[Mapping[int, str]] = {
     403: "A page of another site made a browser send this, the token is read_only, or a registry denies it.",
     404: "There is no such resource.",
     405: "The path does not support this method.",
-    409: "The resource is in use.",
+    409: "The resource is in use, or the job's state does not permit that.",
     413: "The body is too large.",
     415: "The Content-Type is not supported.",
     416: "The piece is not the next one; detail.offset is the expected offset.",
@@ -36,7 +37,7 @@ REFUSALS: Final[Mapping[int, str]] = {
     429: "The registry's rate limit was exceeded, or too many jobs are queued or running.",
     500: "An internal error, or an error of the store.",
     502: "The registry failed.",
-    503: "The daemon is stopping, or too many event streams are open.",
+    503: "The daemon is stopping or being drained, or too many event streams are open.",
     504: "The registry took too long.",
     507: "The store's disk is full.",
 }
@@ -51,6 +52,7 @@ TAGS: Final[Mapping[str, str]] = {
     "transfers": "The shared work of jobs: each blob once.",
     "images": "The images of the store.",
     "limits": "Limits on concurrency and bandwidth.",
+    "steering": "Pauses, and the drain before maintenance.",
     "hosts": "What is remembered of registries.",
     "registry": "The registry that the daemon serves.",
     "engines": "Container engines that run images from the store.",
@@ -68,6 +70,7 @@ _TAGS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("doctor", "healthz", "history", "metrics", "openapi.json", "readyz", "status"), "daemon"
     ),
+    **dict.fromkeys(("drain", "pauses"), "steering"),
     **dict.fromkeys(("", "enter", "static"), "page"),
 }
 """The groups of paths, by their first component, where they have another name."""
@@ -185,6 +188,31 @@ def _filter(name: str, description: str, schema: Schema | None = None) -> dict[s
     )
 
 
+def _pauses(name: str, summary: str, whom: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The methods of a pause.
+
+    @param name: the end of the operations' names.
+    """
+    return {
+        "put": _operation(
+            f"pause{name}",
+            summary,
+            {200: _answer("The pause.", ref("Pause"))},
+            (404, 507),
+            [whom, _CLIENT],
+            ref("PauseAsked"),
+        ),
+        "delete": _operation(
+            f"resume{name}",
+            "End this pause.",
+            {200: _answer("The pause that has ended.", ref("Pause"))},
+            (404, 507),
+            [whom, _CLIENT],
+        ),
+    }
+
+
 def _list(name: str, summary: str, item: str, *filters: Mapping[str, Any]) -> dict[str, Any]:
     """
     A list, with its pages.
@@ -249,6 +277,7 @@ _STATUS: Final = _parameter(
     {"type": "string", "enum": ["status"]},
 )
 _JOB_ID: Final = _parameter("path", "job_id", "The job's ID.", {"type": "string", "minLength": 1})
+_PAUSE: Final = _parameter("path", "name", "What is paused.", {"type": "string", "enum": [*PAUSES]})
 _HOST: Final = _parameter("path", "host", "The host's name.", {"type": "string", "minLength": 1})
 _NAME: Final = _parameter(
     "path", "name", "The image's name; slashes need no escape.", {"type": "string", "minLength": 1}
@@ -334,6 +363,46 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("The job.", ref("JobInFull"))},
             (404, 503),
             [_JOB_ID],
+        ),
+        "patch": _operation(
+            "change_job",
+            "Pause a job that has not ended, let it continue, or change its priority.",
+            {200: _answer("The job.", ref("JobInFull"))},
+            (404, 409, 503),
+            [_JOB_ID, _CLIENT],
+            ref("JobChange"),
+        ),
+    },
+    "/api/v1/jobs/{job_id}/retry": {
+        "post": _operation(
+            "retry_job",
+            "Do a job again that has failed or was cancelled, as a new one.",
+            {202: _answer("The new job.", ref("JobInFull"), Location="The new job.")},
+            (404, 409, 429, 503),
+            [_JOB_ID, _CLIENT, _AUTH, _CONFIG],
+        )
+    },
+    "/api/v1/pauses": {
+        "get": _operation(
+            "list_pauses",
+            "List the pauses of more than a job, the oldest first.",
+            {200: _answer("The pauses.", array(ref("Pause")))},
+        )
+    },
+    "/api/v1/pauses/{name}": _pauses("", "Pause everything (all), downloads or uploads.", _PAUSE),
+    "/api/v1/pauses/hosts/{host}": _pauses("_host", "Pause a registry, documents included.", _HOST),
+    "/api/v1/drain": {
+        "put": _operation(
+            "drain",
+            "Begin nothing new; what was begun continues.",
+            {200: _answer("How far that is.", ref("Drain"))},
+            parameters=[_CLIENT],
+        ),
+        "delete": _operation(
+            "end_drain",
+            "Begin jobs again.",
+            {200: _answer("The drain has ended.", ref("Drain"))},
+            parameters=[_CLIENT],
         ),
     },
     "/api/v1/jobs/{job_id}/content": {

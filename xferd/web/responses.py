@@ -20,9 +20,12 @@ from xferd.errors import (
     CoordinationUnavailable,
     Denied,
     DiskFull,
+    Draining,
     EngineFailed,
     Interrupted,
     InUse,
+    JobEnded,
+    JobRunning,
     KeyReused,
     ManifestUnknown,
     NotFound,
@@ -52,6 +55,8 @@ STATUSES: Final[Mapping[type[XferdError], int]] = {
     XferdError: 500,
     BadInput: 400,
     KeyReused: 422,
+    JobEnded: 409,
+    JobRunning: 409,
     TooManyJobs: 429,
     TooManyUploads: 429,
     NotFound: 404,
@@ -74,6 +79,7 @@ STATUSES: Final[Mapping[type[XferdError], int]] = {
     EngineFailed: 502,
     CoordinationUnavailable: 503,
     Interrupted: 503,
+    Draining: 503,
     ConfigError: 500,
 }
 """
@@ -151,6 +157,8 @@ def respond_error(request: Request, error: XferdError) -> bytes:
         detail |= {"host": error.host, "status": error.status}
         if error.retry_after is not None:
             request.setHeader(b"retry-after", b"%d" % max(1, round(error.retry_after)))
+    if isinstance(error, Draining):
+        request.setHeader(b"retry-after", b"%d" % error.retry_after)
     if isinstance(error, WrongOffset):
         detail["offset"] = error.offset
     note(request, "code", error.code)

@@ -20,6 +20,7 @@ from xferd.interfaces.job_json import REASONS
 from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.jobs.limits import Limits
 from xferd.jobs.timing import PHASES, Cause
+from xferd.transfer.steering import DIRECTIONS, EVERYTHING
 from xferd.web.archive_request import ARCHIVE_END
 from xferd.web.fields import Schema
 from xferd.web.job_request import COLLECTION, FILL, FLEET_PREFETCH, KINDS_OF_JOBS, NEW_NAME, PIN
@@ -27,6 +28,7 @@ from xferd.web.page_login import PAGE
 from xferd.web.pagination import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
 from xferd.web.registry_auth import LOGIN
 from xferd.web.responses import CODES
+from xferd.web.steering import JOB_CHANGE, PAUSE
 
 LAYER_STATES: Final = (
     "waiting",
@@ -124,6 +126,9 @@ _JOB: Final[Mapping[str, Schema]] = {
         "description": "Whether the job continues after a restart of the daemon: by itself, or only if its "
         "client comes back within 60 s; null if it ends with the daemon.",
     },
+    "priority": {"type": "integer", "description": "Jobs with a higher one precede others."},
+    "paused": {**FLAG, "description": "Whether a person has paused it."},
+    "retry_of": _nullable("string", description="The ID of the job that it does again."),
     "why": {**TEXT, "description": "Why the job waits as a whole; empty if it does not."},
     "reason": _or_null(ref("Reason")),
     "until": _nullable("string", format="date-time", description="When the wait ends, where known."),
@@ -450,6 +455,26 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "HostCleared": _object({"host": TEXT, "cleared": {"const": True}}),
     "Limits": _object(_LIMITS),
+    "JobChange": JOB_CHANGE.to_schema(),
+    "PauseAsked": PAUSE.to_schema(),
+    "Pause": _object(
+        {
+            "what": {"type": "string", "enum": [EVERYTHING, *DIRECTIONS, "host"]},
+            "host": {**TEXT, "description": "The registry that is paused; empty for other pauses."},
+            "by": {**TEXT, "description": "The person who paused it."},
+            "since": TIME,
+            "keep": {**FLAG, "description": "Whether it holds after a restart of the daemon, too."},
+        }
+    ),
+    "Drain": _object(
+        {
+            "draining": {**FLAG, "description": "Whether the daemon begins nothing new."},
+            "by": {**TEXT, "description": "The person who drains it; empty for none."},
+            "since": _nullable("string", format="date-time"),
+            "jobs": {**COUNT, "description": "The number of jobs that have not ended."},
+            "paused": {**COUNT, "description": "The number of paused jobs among them."},
+        }
+    ),
     "LimitChanges": {"type": "object", "additionalProperties": False, "properties": _LIMITS},
     "History": _object(
         {
@@ -482,6 +507,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 **_or_null(ref("Sandbox")),
                 "description": "The measures that confine the processes of layers; null until known.",
             },
+            "pauses": {
+                **array(ref("Pause")),
+                "description": "The pauses of more than a job, the oldest first.",
+            },
+            "drain": ref("Drain"),
             "quota": {**COUNT, "description": "The size limit of the store, in bytes; 0 means no limit."},
             "bytes_fetched": COUNT,
             "bytes_sent": COUNT,

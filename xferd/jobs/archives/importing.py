@@ -93,6 +93,7 @@ class Import:
                     turn=self._job.turn(),
                     label=label,
                     changed=self._reporter.job_changed,
+                    resumed=self._job.resumed,
                 )
                 contents = await ingestion.run()
                 await then_cancelled(self._reporter.archived(contents))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -69,11 +69,14 @@ class Ingestion:
         turn: Turn,
         label: str,
         changed: Callable[[], None],
+        resumed: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """
         @param label: the name of the archive in errors.
         @param changed: called when more of it was received.
+        @param resumed: waits until its job is not paused.
         """
+        self._resumed = resumed
         self._upload_stream = upload_stream
         self._store = store
         self._layers = layers
@@ -104,7 +107,7 @@ class Ingestion:
         """
         inflater, splitter = Inflater(), TarSplitter()
         try:
-            while data := await self._upload_stream.read():
+            while data := await self._next():
                 self._changed()
                 for piece in inflater.feed(data):
                     await self._take(splitter, piece)
@@ -122,6 +125,13 @@ class Ingestion:
             if self._unnamed is not None:
                 self._unnamed.close()
         return self._contents
+
+    async def _next(self) -> bytes:
+        """
+        Read the next piece; the client waits for that, and so for the end of a pause.
+        """
+        await self._resumed()
+        return await self._upload_stream.read()
 
     def release(self) -> None:
         """

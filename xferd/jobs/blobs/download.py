@@ -68,6 +68,7 @@ class DownloadManager:
     @ivar register: see L{LayerManager.register}.
     @ivar record: see L{LayerManager.record}.
     @ivar is_registered: see L{LayerManager.is_registered}.
+    @ivar steer: see L{Relay.steer}.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class DownloadManager:
         self.fetched: Counter[str] = Counter()
         self.reservations = reservations
         self._relay = Relay(downloads, flow=self._flow, moved=moved)
+        self.steer = self._relay.steer
         self._layers = LayerManager(
             store, unpacker, unpackings=unpackings, registrations=registrations, growth=self._growth
         )

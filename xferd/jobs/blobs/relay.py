@@ -68,6 +68,7 @@ class Relay:
         self._flow = flow
         self._moved = moved
         self._fetches: dict[Hashable, tuple[SingleFlight[bytes], Flow]] = {}
+        self._ends: dict[Hashable, tuple[list[Turn], IBlobSource, Callable[[], None]]] = {}
 
     def begin(
         self, key: Hashable, blob: Descriptor, source: IBlobSource, turn: Turn
@@ -81,8 +82,11 @@ class Relay:
         @raise SourceError: the request failed.
         @raise NoSlot: it could not begin soon.
         """
+        if self._downloads.is_paused((turn,), source):
+            return None
         shared = self._fetches.get(key)
         if shared is not None:
+            self._ends[key][0].append(turn)
             return shared[0].wait()
         slots = self._downloads.slots_of(blob.size)
         if self._downloads.has(key) or slots.hosts.closed(source.host, source.account):
@@ -93,10 +97,30 @@ class Relay:
         waiting = fetch.wait()
 
         def done() -> None:
-            del self._fetches[key]
+            del self._fetches[key], self._ends[key]
 
-        fetch.start(Deferred.fromCoroutine(self._fetch(blob, source, turn, slots, flow)), done)
+        work = Deferred.fromCoroutine(self._fetch(blob, source, turn, slots, flow))
+        paused = False
+
+        def end() -> None:
+            nonlocal paused
+            paused = True
+            work.cancel()
+
+        def ended(failure: Failure) -> Failure:
+            return Failure(NoSlot()) if paused and failure.check(CancelledError) else failure
+
+        self._ends[key] = [turn], source, end
+        fetch.start(work.addErrback(ended), done)
         return waiting
+
+    def steer(self) -> None:
+        """
+        Something was paused: end the requests that only paused jobs need.
+        """
+        for turns, source, end in list(self._ends.values()):
+            if self._downloads.is_paused(turns, source):
+                end()
 
     async def joined(self, key: Hashable, activity: Activity) -> bytes | None:
         """

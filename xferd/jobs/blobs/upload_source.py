@@ -27,14 +27,17 @@ class UploadSource:
     its content fails, an upload continues with that of another watcher.
     """
 
-    def __init__(self, target: IRepository, content: Callable[[], UploadContent], origin: ISource) -> None:
+    def __init__(
+        self, target: IRepository, content: Callable[[], UploadContent], origin: ISource, job: int = 0
+    ) -> None:
         """
         @param content: opens the blob's bytes.
         @param origin: the source of the bytes.
+        @param job: the number of the job that they arrive for: with it, they pause.
         """
         self.target = target
         self.content = content
         self.host = target.host
         self.account = target.account
         self.label = target.label
-        self.identity: Hashable = (target.identity, origin.identity)
+        self.identity: Hashable = (target.identity, origin.identity, job)

@@ -93,7 +93,7 @@ class Publisher:
         def upload(row: BlobRow) -> Deferred[Pushed]:
             fetched = partial(content, row.blob, self._reporter.fetch_sink(row))
             watcher = self._uploads.upload(
-                UploadSource(self._target, fetched, source),
+                UploadSource(self._target, fetched, source, self._job.number),
                 row.blob,
                 self._job.turn(row.index),
                 self._reporter.sink(row),

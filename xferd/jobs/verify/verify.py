@@ -39,6 +39,9 @@ from xferd.oci import Descriptor
 BUSY_RATE = 8 * 1024 * 1024
 """Bytes per second that are read while transfers run."""
 
+PAUSED_RATE = 1.0
+"""The same while the job is paused: the read that is under way waits for its end."""
+
 _TREE = "application/vnd.oci.image.layer.v1.tar"
 
 MAX_FINDINGS = 1000
@@ -109,7 +112,7 @@ class Verify:
         self._reporter.rows_changed(rows)
         pace = self._store.integrity.pace()
         try:
-            with paced(pace, self._clock, lambda: BUSY_RATE if self._busy() else 0.0):
+            with paced(pace, self._clock, self._rate):
                 # A damaged tree is unpacked from its blob, which has been checked by then.
                 for part, row in zip(parts, rows, strict=False):
                     await self._check_blob(part, row, pace)
@@ -128,11 +131,20 @@ class Verify:
             )
         return self._job.result
 
+    def _rate(self) -> float:
+        """
+        The bytes per second to read now; 0 for no limit.
+        """
+        if self._job.paused is not None:
+            return PAUSED_RATE
+        return BUSY_RATE if self._busy() else 0.0
+
     def _count(self, what: str, number: int) -> None:
         self._counts[what] += number
         self._checked[what] += number
 
     async def _check_blob(self, part: Part, row: CheckedRow, pace: IPace) -> None:
+        await self._job.resumed()
         row.state = "checking"
         self._reporter.rows_changed([row])
         digest, size = part.blob.digest, part.blob.size or None
@@ -193,6 +205,7 @@ class Verify:
     # ---------------------------------------------------------------- trees
 
     async def _check_tree(self, tree: TreePart, row: CheckedRow, pace: IPace) -> None:
+        await self._job.resumed()
         row.state = "checking"
         self._reporter.rows_changed([row])
         integrity = self._store.integrity

@@ -1,0 +1,85 @@
+# -*- test-case-name: tests.transfer.attempts -*-
+"""
+What attempts need of the transfer that they are made for.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from xferd.interfaces.transfer import ISource
+from xferd.transfer.reason import Reason
+
+
+class Attempting(Protocol):
+    """
+    The transfer that attempts are made for.
+
+    @ivar bytes_done: the bytes that are there.
+    @ivar bytes_total: the bytes that there will be, or L{None} if unknown.
+    """
+
+    bytes_done: int
+    bytes_total: int | None
+
+    @property
+    def over(self) -> bool:
+        """
+        Whether no attempt is wanted any more.
+        """
+        raise NotImplementedError
+
+    def enter(self, state: str) -> None:
+        """
+        Enter the state C{queued}, C{running} or C{backing-off}.
+        """
+
+    def attempt_begins(self) -> None:
+        """
+        An attempt begins.
+        """
+
+    def has_progressed(self) -> bool:
+        """
+        Whether L{real progress <xferd.real_progress.is_real_progress>} has been
+        made since this was last true.
+        """
+
+    def attempt_ends(self, source: ISource, error: Exception | None, *, again: bool = False) -> None:
+        """
+        An attempt has succeeded, or failed with C{error}.
+
+        @param again: whether another one follows.
+        """
+
+    def wait_for(self, reason: Reason) -> AbstractContextManager[None]:
+        """
+        A context in which the state is C{waiting}.
+        """
+
+    def pause(self) -> Reason:
+        """
+        Why no attempt may run now, with whatever source, as somebody has paused it.
+        """
+        raise NotImplementedError
+
+    def pause_of(self, source: ISource) -> Reason:
+        """
+        The same for attempts with one source.
+        """
+        raise NotImplementedError
+
+    def wants(self, source: ISource) -> bool:
+        """
+        Whether a watcher that wants its result now adds the source.
+        """
+        raise NotImplementedError
+
+    def requesting(self, what: str, whom: str) -> AbstractContextManager[None]:
+        """
+        A context in which an attempt waits for a response.
+
+        @param what: the value of an L{Obstacle}.
+        @param whom: the host or program that has to respond.
+        """
