@@ -10,6 +10,7 @@ from typing import Final
 
 from tests.simulation.client import READER, Reading, Request
 from tests.simulation.daemon import PIECE, SMALL, Daemon, images
+from tests.simulation.paused import PausedTransfers
 from tests.simulation.registry_client import PEER, Pushing
 from tests.simulation.schedules import TARGET, Schedule
 from xferd.interfaces.store import Image
@@ -67,6 +68,7 @@ class Invariants:
         """
         self._daemon = daemon
         self._most: dict[Slots, int] = {}
+        self._paused = PausedTransfers()
         self._held: dict[Transfer, object] = {}
         self._waiting: set[Place] = set()
         self._queued: dict[tuple[str, str], set[int]] = {}
@@ -92,6 +94,7 @@ class Invariants:
         """
         return [
             *self._check_slots(),
+            *self._paused.check(self._daemon),
             *self._check_watchers(),
             *self._check_gets(),
             *self._check_clients(),

@@ -53,6 +53,10 @@ BROKEN: Final = (
 """Calls that a broken disk refuses."""
 
 
+PAUSES: Final = ("all", "downloads", "uploads", *(f"hosts/{host}" for host in (HOST, OTHER, TARGET)))
+"""What people pause."""
+
+
 @frozen
 class Step:
     """
@@ -223,6 +227,9 @@ _STEPS: Final[Mapping[str, Callable[[Random], tuple[Any, ...]]]] = {
     "lose_worker": lambda r: (r.randint(1, 3),),
     "move_tag": lambda r: (random_image(r), r.choice(list(IMAGES))),
     "reconnect": lambda r: (r.random(),),
+    "pause_job": lambda r: (r.random(), r.choice((0.0, 2, 10, 200))),
+    "pause": lambda r: (r.choice(PAUSES), r.random() < 0.3, r.choice((0.0, 2, 10, 200))),
+    "prioritize": lambda r: (r.random(), r.choice((-1, 0, 1, 5))),
 }
 """For each kind of step, what chooses its arguments."""
 

@@ -29,6 +29,7 @@ from tests.simulation.registry_client import Pushing
 from tests.simulation.schedules import HELD, TARGET, Schedule
 from xferd.errors import (
     ConnectionFailed,
+    NotFound,
     RegistryUnavailable,
     StoreError,
     TimedOut,
@@ -615,6 +616,55 @@ class Simulation:
         if waiting:
             waiting[int(which * len(waiting))].reconnect(self.daemon.jobs, self.daemon.number)
 
+    def _unended(self, which: float) -> str | None:
+        """
+        The ID of a job that has not ended, from 0 to 1.
+        """
+        jobs = [job.id for job in self.daemon.jobs._runner.jobs()]
+        return jobs[int(which * len(jobs))] if jobs else None
+
+    def pause_job(self, which: float, seconds: float) -> None:
+        """
+        A job is paused for some seconds, also over a restart of the daemon.
+
+        @param which: chooses one that has not ended, from 0 to 1.
+        """
+        job_id = self._unended(which)
+        if job_id is not None:
+            self.invariants.limits_changed()
+            self.say(f"  {job_id}")
+            self.daemon.jobs.steering.change(job_id, paused=True, by="ann")
+            self.later(seconds, lambda: self._resume_job(job_id))
+
+    def _resume_job(self, job_id: str) -> None:
+        if self.daemon.jobs._runner.get(job_id) is not None:
+            self.invariants.limits_changed()
+            self.daemon.jobs.steering.change(job_id, paused=False, by="ann")
+
+    def pause(self, name: str, keep: bool, seconds: float) -> None:
+        """
+        Everything, a direction or a host is paused for some seconds.
+        """
+        self.invariants.limits_changed()
+        # The disk may refuse to keep it.
+        _ = self.daemon.jobs.steering.pause(name, keep=keep, by="ann").addErrback(_trap_store)
+        self.later(seconds, lambda: self._resume(name))
+
+    def _resume(self, name: str) -> None:
+        self.invariants.limits_changed()
+        _ = self.daemon.jobs.steering.resume(name).addErrback(_trap_store)
+
+    def prioritize(self, which: float, priority: int) -> None:
+        """
+        A job gets another priority.
+
+        @param which: chooses one that has not ended, from 0 to 1.
+        """
+        job_id = self._unended(which)
+        if job_id is not None:
+            self.invariants.limits_changed()
+            self.daemon.jobs.steering.change(job_id, priority=priority, by="ann")
+
     def _views(self, host: str) -> list[FakeRegistry]:
         return [registry for registry in self.daemon.hosts if registry.host == host]
 
@@ -630,6 +680,10 @@ class Simulation:
         for registry in self.daemon.hosts:
             registry.gate.mend()
         self.daemon.store.gate.mend()
+        for job in self.daemon.jobs._runner.jobs():
+            self._resume_job(job.id)
+        for name in list(self.daemon.jobs._transfers.steering.holds()):
+            self._resume(name)
         self.daemon.unpacker.gate.mend()
         self.daemon.settle()
         for request in self.requests:
@@ -637,3 +691,10 @@ class Simulation:
             if request.authenticates:
                 self.daemon.jobs.supply(request.owner, request.credentials)
         self.daemon.settle()
+
+
+def _trap_store(failure: Failure) -> None:
+    """
+    The journal refuses, or what is resumed has been resumed.
+    """
+    failure.trap(StoreError, NotFound)

@@ -30,7 +30,7 @@ class ISteering(Interface):
         Change a job that has not ended.
 
         A job that is paused wants nothing: what it alone transfers stops, and continues
-        at the same byte; what others share with it goes on.  Its layers are unpacked.
+        at the same byte; what others share with it continues.  Its layers are unpacked.
 
         @param paused: whether it is paused from now on; L{None} leaves that as it is.
         @param priority: its priority from now on, for what waits; L{None} leaves it.
@@ -64,7 +64,7 @@ class ISteering(Interface):
 
     def drain(*, by: str) -> DrainJSON:
         """
-        Begin nothing new, until L{end_drain} or a restart; what was begun goes on.
+        Begin nothing new, until L{end_drain} or a restart; what was begun continues.
         """
 
     def end_drain() -> DrainJSON:

@@ -72,6 +72,7 @@ class Transfers:
     @ivar layers: downloads, unpacks and registers layers.
     @ivar uploads: pushes blobs.
     @ivar limits: the limits in force.
+    @ivar steering: what is paused.
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class Transfers:
         )
         store.free_space.follow(self._hold_downloads)
         hosts.follow(self._retry_now)
+        self.steering = steering
         steering.observe(self._steer)
 
     def __iter__(self) -> Iterator[Transfer]:

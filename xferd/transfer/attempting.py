@@ -60,7 +60,7 @@ class Attempting(Protocol):
 
     def pause(self) -> Reason:
         """
-        Why no attempt may run now, with whatever source, as somebody has paused it.
+        Why no attempt may run now, with whatever source, as a person has paused it.
         """
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ class Obstacle(StrEnum):
     @cvar NONE: nothing.
     @cvar DISK: the disk is full: nothing may start at any host, or its work waits
         for free space; C{detail} is the text.
-    @cvar PAUSED: somebody, C{host}, has paused it, its host or more; C{detail} is the text.
+    @cvar PAUSED: a person, C{host}, has paused it, its host or more; C{detail} is the text.
     @cvar PAUSE: the host, C{detail}, is paused for C{number} seconds.
     @cvar INTERVAL: the quota at the host, C{detail}, is low; the next transfer
         may start there in C{number} seconds.

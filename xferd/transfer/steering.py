@@ -3,7 +3,7 @@
 Steering: what people have paused, and the priorities that they gave to jobs that run.
 
 Unlike the pauses that a host asks for (L{Pauses<xferd.transfer.pauses.Pauses>}), these end
-when somebody ends them, and concern running transfers, too.
+when a person ends them, and concern running transfers, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Hold:
     """
     A pause that a person made.
 
-    @ivar by: by whom it was made, for people.
+    @ivar by: the author, for people.
     @ivar since: the wall clock's time at which it began.
     @ivar keep: whether it outlives the daemon.
     """

@@ -45,7 +45,7 @@ PAUSE: Final = Body("a pause", flag("keep", "Whether it holds after a restart of
 
 def who(request: Request) -> str:
     """
-    Who makes a request, for people: the user or the machine, and the client's name.
+    The author of a request, for people: the user or the machine, and the client's name.
     """
     owner, client = owner_of(request), client_name(request)
     return f"{owner} ({client})" if owner and owner != client else client
