@@ -8,6 +8,7 @@ from tests.jobs.case import HOST, OTHER, JobsCase, every
 from xferd.errors import BadPlatform, BadReference, BlobUnknown, ConnectionFailed, Denied, StoreError
 from xferd.interfaces.registry import UploadSession
 from xferd.jobs.blobs.upload import KEPT
+from xferd.lookups import ENOUGH, STRIDE
 from xferd.names import Digest, Repository
 from xferd.oci import Document
 from xferd.platforms import Platform
@@ -367,6 +368,42 @@ class SmallPushTests(JobsCase):
         self.assert_done(job_id)
         offsets = [r.offset for r in self.other.requests if r.kind == "push" and r.wanted == str(blob)]
         self.assertEqual(offsets, [0, 40_000])
+
+
+class MountTests(JobsCase):
+    """
+    The repositories from which blobs may be mounted.
+    """
+
+    def looks(self) -> int:
+        """
+        The number of looks into the journal.
+        """
+        return self.store.gate.count("journal.holders")
+
+    def pushed(self, name: str, number: int, size: int = 1000) -> None:
+        """
+        Push an image of so many layers and a config.
+        """
+        layers = [sample_layer(size, f"{name}-{n}", compression="tar") for n in range(number)]
+        self.add(image_of(layers), name)
+        self.pulled(name)
+        job_id = self.push(name, target=f"{OTHER}/many:{name}")
+        self.settle()
+        self.assert_done(job_id)
+
+    def test_many_small(self) -> None:
+        """
+        After many small blobs without such a repository, most are sent without a look into
+        the journal; larger ones are always looked for.
+        """
+        self.pushed("first", ENOUGH)
+        before = self.looks()
+        self.pushed("second", STRIDE - 1)
+        self.assertEqual(self.looks(), before + 1)
+        self.pushed("large", 1, size=200_000)
+        # The other blob is the config.
+        self.assertEqual(self.looks(), before + 2)
 
 
 class PlatformTests(JobsCase):

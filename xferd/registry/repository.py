@@ -12,11 +12,11 @@ from zope.interface import implementer
 
 from xferd.errors import BlobUnknown, XferdError
 from xferd.interfaces.registry import IBlobBody, IContent, IRepository, Pushed, UploadSession
+from xferd.lookups import ENOUGH, Lookups
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor, Document
 from xferd.realms import origin
 from xferd.registry.mirrors import Endpoint, Endpoints, WatchedBody
-from xferd.registry.push.lookups import ENOUGH, Lookups
 from xferd.registry.push.session import Session
 from xferd.registry.push.target import PushAttempt
 from xferd.registry.transport.errors import Resource

@@ -429,7 +429,8 @@ class Attempts:
         Sleep until woken, or for some seconds at most.
         """
         # No canceller: only this coroutine knows it.
-        nap = self._nap = Deferred[None]()
+        nap: Deferred[None] = Deferred()
+        self._nap = nap
         timer = None if seconds is None else self._clock.callLater(seconds, self._wake)
         try:
             await nap

@@ -19,9 +19,9 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.interfaces.registry import IContent, Pushed
+from xferd.lookups import ENOUGH, STRIDE
+from xferd.lookups import SMALL as MOST
 from xferd.names import Digest, Repository
-from xferd.registry.push.lookups import ENOUGH, STRIDE
-from xferd.registry.push.lookups import SMALL as MOST
 from xferd.registry.transport.timeouts import Timeouts
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.faults import (

@@ -16,8 +16,8 @@ from xferd.errors import (
     TooManyRequests,
 )
 from xferd.interfaces.registry import IRepository, Pushed, UploadSession
+from xferd.lookups import ENOUGH, STRIDE
 from xferd.names import Digest, Repository
-from xferd.registry.push.lookups import ENOUGH, STRIDE
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.certificates import Authority
 from xferd.testing.faults import (

@@ -4,28 +4,35 @@ Tests for L{xferd.registry.transport.client_protocol}.
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor as default_reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web._newclient import (
     BadHeaders,
     HTTP11ClientProtocol,
     Request,
     RequestGenerationFailed,
+    RequestTransmissionFailed,
     ResponseNeverReceived,
 )
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
+from xferd.interfaces.reactor import IReactor
+from xferd.registry.transport.addresses import AddressedFactory
 from xferd.registry.transport.client_protocol import ClientProtocol, ClientRequest, address_of, parse_whole
 from xferd.registry.transport.request_body import BytesBody
 
@@ -403,3 +410,56 @@ def _body(data: bytes | None) -> BytesBody | None:
     A body, unless there is none.
     """
     return None if data is None else BytesBody(data)
+
+
+class SocketTests(TestCase):
+    """
+    L{ClientProtocol} on a socket.
+    """
+
+    timeout = 20
+
+    async def connect(self) -> tuple[ClientProtocol, socket.socket]:
+        """
+        Connect a protocol with a socket that only this test reads.
+        """
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+        endpoint = TCP4ClientEndpoint(
+            cast(IReactor, default_reactor), "127.0.0.1", listening.getsockname()[1]
+        )
+        protocol = cast(
+            ClientProtocol, await endpoint.connect(AddressedFactory(lambda _: None, "the server"))
+        )
+        peer, _ = listening.accept()
+        peer.settimeout(5)
+        self.addCleanup(peer.close)
+        return protocol, peer
+
+    async def test_at_once(self) -> None:
+        """
+        A request leaves at once, with its body, and not in the next turn of the reactor.
+        """
+        protocol, peer = await self.connect()
+        asking = protocol.request(request(b"PUT", BytesBody(b"the body")))
+        sent = b""
+        while not sent.endswith(b"the body"):
+            # The reactor cannot send anything meanwhile.
+            sent += peer.recv(1000)
+        peer.sendall(WHOLE)
+        self.assertEqual((await asking).code, 200)
+        await protocol.abort()
+
+    async def test_broken(self) -> None:
+        """
+        A connection that the peer has reset fails the request.
+        """
+        protocol, peer = await self.connect()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        asking = protocol.request(request(b"PUT", BytesBody(b"the body")))
+        try:
+            await asking
+        except (ResponseNeverReceived, RequestTransmissionFailed):
+            return
+        self.fail("there is a response")

@@ -92,7 +92,8 @@ class Relay:
         if self._downloads.has(key) or slots.hosts.closed(source.host, source.account):
             return None
         turns = (turn,)
-        fetch, flow = SingleFlight[bytes](), self._flow(source.host, lambda: turns)
+        fetch: SingleFlight[bytes] = SingleFlight()
+        flow = self._flow(source.host, lambda: turns)
         self._fetches[key] = fetch, flow
         waiting = fetch.wait()
 

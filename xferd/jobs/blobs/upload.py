@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Final, cast
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 from twisted.internet.defer import CancelledError, succeed
 from twisted.logger import Logger
 
 from xferd.errors import StoreError, causes
+from xferd.expiring import ExpiringDict
 from xferd.interfaces.journal import IJournal
 from xferd.interfaces.registry import IRepository, Pushed, UploadSession
 from xferd.interfaces.transfer import IProgressSink, ISource
@@ -25,6 +26,7 @@ from xferd.jobs.blobs.reader import Restarted
 from xferd.jobs.blobs.throttled import ThrottledContent
 from xferd.jobs.blobs.upload_source import UploadContent, UploadSource
 from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
+from xferd.lookups import Lookups
 from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 from xferd.transfer.attempts import Postponed, Unusable
@@ -89,6 +91,7 @@ class UploadManager:
         self._uploads = uploads
         self._bandwidth = bandwidth
         self._sessions: dict[_Key, UploadSession] = {}
+        self._lookups: ExpiringDict[Repository, Lookups] = ExpiringDict(uploads.clock.seconds)
         self._background = Background()
         self._stopping = False
         self._drop_at = 0.0
@@ -181,7 +184,7 @@ class UploadManager:
         """
         transfer.report(bytes_done=0, bytes_total=blob.size)
         repository = key.repository
-        candidates = await self._candidates(repository, blob.digest, origin)
+        candidates = await self._candidates(repository, blob, origin)
         contents: dict[Hashable, UploadContent] = {}
         target: IRepository | None = None
 
@@ -259,20 +262,25 @@ class UploadManager:
             self._moved(target.host, transfer.bytes_done - before, seconds)
 
     async def _candidates(
-        self, repository: Repository, digest: Digest, origin: Repository | None
+        self, repository: Repository, blob: Descriptor, origin: Repository | None
     ) -> list[Repository]:
         """
         The repositories from which a blob may be mounted, the best first.  Without
         any, the blob is sent.
         """
-        try:
-            known = await self._journal.holders(repository.host, digest)
-        except StoreError as e:
-            self._log.warn(
-                "the repositories that have {digest} are not known: {why}", digest=digest, why=str(e)
-            )
-            known = []
-        known = [r for r in known if r not in (repository, origin)]
+        known: list[Repository] = []
+        lookups = self._lookups.get_or_make(repository, Lookups)
+        if lookups.worthwhile(blob.size):
+            try:
+                known = await self._journal.holders(repository.host, blob.digest)
+            except StoreError as e:
+                self._log.warn(
+                    "the repositories that have {digest} are not known: {why}",
+                    digest=blob.digest,
+                    why=str(e),
+                )
+            known = [r for r in known if r not in (repository, origin)]
+            lookups.note(bool(known))
         known.sort(key=lambda r: -_kinship(r, repository))
         if origin is not None and origin.host == repository.host and origin != repository:
             known.insert(0, origin)
@@ -299,7 +307,7 @@ class UploadManager:
         if session is None:
             self._sessions.pop(key, None)
         else:
-            session = evolve(session, used=self._wall_clock(), isolated=self._isolated)
+            session = UploadSession(session.location, session.offset, self._wall_clock(), self._isolated)
             self._sessions[key] = session
         if recorded and key.account is None:
             recording = self._journal.record_upload(key.repository, key.digest, session)

@@ -24,10 +24,10 @@ from xferd.errors import (
     Truncated,
 )
 from xferd.interfaces.registry import IContent, Pushed, UploadSession
+from xferd.lookups import SMALL, Lookups
 from xferd.names import Digest, Repository
 from xferd.registry.access import AuthenticatedClient, pull_scope, push_scope
 from xferd.registry.push.chunked_upload import ChunkedUpload, ready
-from xferd.registry.push.lookups import SMALL, Lookups
 from xferd.registry.push.session import (
     OCTETS,
     Session,

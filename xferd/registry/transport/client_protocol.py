@@ -22,6 +22,7 @@ from typing import Any, Final
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
+from twisted.internet.tcp import Client
 from twisted.python.failure import Failure
 from twisted.web._newclient import BadHeaders, HTTP11ClientProtocol, HTTPParser, Request
 from twisted.web.http_headers import Headers, _nameEncoder
@@ -153,12 +154,25 @@ class ClientProtocol(HTTP11ClientProtocol):
         """
         super().__init__(quiescent)
         self._address = address
+        self._socket: Client | None = None
+
+    def connectionMade(self) -> None:
+        """
+        Note whether the transport is a plain socket.
+        """
+        super().connectionMade()
+        self._socket = self.transport if isinstance(self.transport, Client) else None
 
     def request(self, request: Request) -> Deferred[IResponse]:
         """
         See L{HTTP11ClientProtocol.request}.
         """
         asking: Deferred[IResponse] = super().request(request)
+        transport = self._socket
+        if transport is not None and not transport.disconnecting:
+            # Without a turn of the reactor.  What the kernel does not take, and errors, are
+            # left to the reactor.
+            transport.doWrite()
         return asking if self._address is None else asking.addCallback(self._note)
 
     def dataReceived(self, data: bytes) -> None:

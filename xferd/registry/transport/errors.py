@@ -85,7 +85,8 @@ def header(headers: Headers, name: str) -> str:
     """
     The first value of a header, or the empty string.
     """
-    return next(iter(header_values(headers, name)), "")
+    values = headers.getRawHeaders(name.encode())
+    return values[0].decode("utf-8", "replace") if values else ""
 
 
 def header_values(headers: Headers, name: str) -> list[str]:

@@ -36,8 +36,10 @@ from xferd.registry.transport.errors import date_sent, header_values
 MAX_LENGTH: Final = 1000
 """Characters of a header that are read."""
 
-_REMAINING: Final = ("RateLimit", "RateLimit-Remaining", "X-RateLimit-Remaining", "X-Rate-Limit-Remaining")
-"""The headers one of which a response with a quota has."""
+_REMAINING: Final = frozenset(
+    (b"Ratelimit", b"Ratelimit-Remaining", b"X-Ratelimit-Remaining", b"X-Rate-Limit-Remaining")
+)
+"""The headers one of which a response with a quota has, as L{Headers} spells them."""
 
 _EPOCH: Final = 1_000_000_000
 """Seconds: what is more is a time since the epoch."""
@@ -59,7 +61,7 @@ def parse_quota(headers: Headers, now: float) -> Quota | None:
     @param now: seconds since the epoch; the response's own C{Date} is preferred,
         as a reset is by the same clock.
     """
-    if not any(headers.hasHeader(name) for name in _REMAINING):
+    if _REMAINING.isdisjoint(dict(headers.getAllRawHeaders())):
         return None
     sent = date_sent(headers)
     now = now if sent is None else sent

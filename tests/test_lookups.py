@@ -1,12 +1,12 @@
 """
-Tests for L{xferd.registry.push.lookups}.
+Tests for L{xferd.lookups}.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.registry.push.lookups import ENOUGH, SMALL, STRIDE, Lookups
+from xferd.lookups import ENOUGH, SMALL, STRIDE, Lookups
 
 
 class LookupsTests(SynchronousTestCase):

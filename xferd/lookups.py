@@ -1,6 +1,7 @@
-# -*- test-case-name: tests.registry.push.test_lookups -*-
+# -*- test-case-name: tests.test_lookups -*-
 """
-Whether to look for a blob in a repository before it is sent there.
+Whether to look for a blob before it is sent: in its repository, or in others from which
+it could be mounted.
 
 Pure.
 """
@@ -21,12 +22,13 @@ STRIDE: Final = 8
 
 class Lookups:
     """
-    The looks of one job into one repository.
+    The looks for the blobs that are sent to one repository.
 
-    A HEAD costs about as much as each of the two requests that send a small blob.
-    Where thousands of small blobs go into a repository that has none of them, it is
-    left out for most of them.  A single look that finds a blob restores all looks,
-    so that an interrupted job which is repeated sends few blobs twice.
+    A HEAD costs about as much as each of the two requests that send a small blob, and
+    a look into the journal costs a tenth.  Where thousands of small blobs go into a
+    repository that has none of them, looks are left out for most of them.  A single
+    look that finds a blob restores all looks, so that an interrupted job which is
+    repeated sends few blobs twice.
     """
 
     def __init__(self, absent: int = 0) -> None:
