@@ -152,6 +152,9 @@ class Soak:
         name = self.rng.choice(self.references)
         target = f"{self.target.host}/app{self.rng.randrange(IMAGES)}:1"
         what = self.rng.choice(("pull", "pull", "push", "copy", "verify", "remove", "gc", "events"))
+        if what == "push":
+            present = [image["reference"] for image in await self.ask("GET", "images")]
+            what, name = ("push", self.rng.choice(present)) if present else ("pull", name)
         if what == "remove":
             await self.ask("DELETE", f"images/{quote(name)}")
         elif what == "gc":
