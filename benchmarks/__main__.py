@@ -42,6 +42,7 @@ BENCHMARKS: Mapping[str, str] = {
     "records": "write into the journal, beside a thousand records and a million",
     "pause": "find the reactor's longest pause during a pull",
     "follow": "pull an image of 40 layers for a hundred clients that follow their jobs",
+    "pages": "begin jobs while a hundred status pages follow a pull",
     "blobs": "copy 1,500, 3,000 and 6,000 small blobs",
     "snapshots": "count the snapshots of transfers that event streams cost",
     "here": "pull images that are there already, for 50 clients",

@@ -79,6 +79,21 @@ class Measured(Xferd):
         program.finish()
         return float(program.text())
 
+    def pages(self, number: int, causes: int, reference: str) -> list[float]:
+        """
+        Have some pages follow everything while an image is pulled, and jobs begin.
+
+        @return: for each of these jobs and each page, the seconds from its request to its event.
+        @raise Failed: a page does not get it.
+        """
+        argv = [sys.executable, "-m", "benchmarks.pages", self.socket, str(number), str(causes), reference]
+        program = Program(
+            argv, self._place / "pages.log", {"PYTHONPATH": ROOT, "PYTHONSAFEPATH": "1", "XFERD_HOST": ""}
+        )
+        program.finish()
+        found: list[float] = json.loads(program.text())
+        return found
+
     def get(self, path: str) -> bytes:
         """
         Read from the API, as fast as the daemon writes.

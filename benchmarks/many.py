@@ -29,6 +29,7 @@ from xferd.testing.storage import OCTETS, Storage
 
 _CLIENTS = 100
 _LAYERS = 40
+_CAUSES = 20
 _RATE = 20 * MB
 """Bytes a second that the daemon fetches at most while clients follow."""
 
@@ -79,6 +80,29 @@ def follow(setting: Setting) -> Outcome:
         for name, took in values.items()
     ]
     return Outcome("follow", f"{_CLIENTS} clients of an image of {_LAYERS} layers", rows, missing)
+
+
+def pages(setting: Setting) -> Outcome:
+    """
+    Begin jobs while an image is pulled and many pages follow everything: the time from the request
+    for a job to its event on a page, and the CPU time of the daemon.
+    """
+    layers = [sample_layer(2 * MB, f"follow-{n}", compression="tar") for n in range(_LAYERS)]
+    image = _put(setting, "follow", image_of(layers))
+    facts: dict[str, dict[str, float]] = {}
+
+    def once(name: str, _: int) -> float:
+        settings = f"[limits]\ndownload_rate = {_RATE // 4}\n"
+        with daemon(roots(setting)[name], setting.registry, settings) as running:
+            before = running.cpu_time()
+            delays = Series([1000 * delay for delay in running.pages(_CLIENTS, _CAUSES, image)])
+            used = running.cpu_time() - before
+        facts[name] = {"median": delays.median, "s CPU": used}
+        return delays.most
+
+    values, missing = setting.in_rounds(list(roots(setting)), once, unit="ms", runs=1, warm_up=False)
+    rows = [Row(name, "ms", Series(took), facts[name]) for name, took in values.items()]
+    return Outcome("pages", f"{_CLIENTS} pages; the longest time until an event", rows, missing)
 
 
 def blobs(setting: Setting) -> Outcome:
@@ -274,6 +298,7 @@ def _put_artifacts(setting: Setting, name: str, number: int) -> None:
 
 MANY: dict[str, Callable[[Setting], Outcome]] = {
     "follow": follow,
+    "pages": pages,
     "blobs": blobs,
     "snapshots": snapshots,
     "here": here,

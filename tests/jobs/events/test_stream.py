@@ -232,6 +232,38 @@ class IntervalTests(SynchronousTestCase):
         """
         self.assertLess(abs(self.pause(2 * READINGS) - 2.0), 0.02)
 
+    def test_state_of_many(self) -> None:
+        """
+        However many streams there are, those on everything report soon that a job has changed,
+        also when they wait to report less.
+        """
+        clock, news, job, _ = self.follow(2 * READINGS)
+        pages = [news.follow_all([job], [], []) for _ in range(100)]
+        for page in pages:
+            self.successResultOf(page.get())
+        for page in pages:
+            page.put("bytes", lambda: make("job", 1))
+        readings = [page.get() for page in pages]
+        clock.advance(0.05)
+        news.job_changed(job)
+        clock.advance(INTERVAL - 0.05)
+        for reading in readings:
+            self.assertEqual([event.kind for event in self.successResultOf(reading)], ["job", "job"])
+
+    def test_bytes_of_many(self) -> None:
+        """
+        Bytes that move wait until all streams together were read as often as they may be.
+        """
+        clock, news, job, _ = self.follow(2 * READINGS)
+        page = news.follow_all([job], [], [])
+        self.successResultOf(page.get())
+        page.put("bytes", lambda: make("job", 1))
+        reading = page.get()
+        clock.advance(1.9)
+        self.assertNoResult(reading)
+        clock.advance(0.2)
+        self.successResultOf(reading)
+
     def test_many_left(self) -> None:
         """
         Closed streams do not count.

@@ -93,6 +93,7 @@ class Broker:
         self._listed: dict[str, tuple[Hashable, TransferJSON]] = {}
         self._changes = ChangeLog()
         self._streams = 0
+        self._states: dict[str, str] = {}
         self.changed: Callable[[Job], object] = lambda _: None
 
     def begin(self, journal: str, run: int) -> None:
@@ -173,6 +174,7 @@ class Broker:
             self.changed(job)
             self._changes.changed(("job", job.id))
             self._put_job(self._followers(job), job)
+            self._hasten()
 
     def rows_changed(self, job: Job, rows: Iterable[Row]) -> None:
         """
@@ -187,6 +189,7 @@ class Broker:
                     self._use(job, transfer)
             self._changes.changed(("job", job.id))
             self._put(self._followers(job), job, rows)
+            self._hasten()
 
     def moved(self, job: Job, row: Row, transfer: Transfer) -> None:
         """
@@ -206,6 +209,9 @@ class Broker:
             job.row_changed(same)
             self._put_row(streams, job, same)
         self._put_transfer(streams, transfer)
+        if self._states.get(transfer.id) != transfer.state:
+            self._states[transfer.id] = transfer.state
+            self._hasten()
 
     def ended(self, job: Job, record: Mapping[str, Any]) -> None:
         """
@@ -218,6 +224,7 @@ class Broker:
             del users[job.id]
             if not users:
                 del self._users[transfer_id]
+                self._states.pop(transfer_id, None)
                 self._listed.pop(transfer_id, None)
         streams = self._followers(job)
         transfers = list({t.id: t for row in job.rows for t in row.transfers}.values())
@@ -350,6 +357,14 @@ class Broker:
         Seconds between two readings of each stream.
         """
         return max(INTERVAL, self._streams / READINGS)
+
+    def _hasten(self) -> None:
+        """
+        Have the streams on everything report soon what was put into them: a few people look at
+        these, and a change of a state is not to wait as long as bytes that move.
+        """
+        for stream in self._of_all:
+            stream.hasten()
 
     def _use(self, job: Job, transfer: Transfer) -> None:
         """

@@ -67,6 +67,7 @@ class EventStream:
         self._handing = False
         self._ended = False
         self._hurry = False
+        self._soon = False
         self._more = False
         self._last_read = float("-inf")
 
@@ -85,6 +86,14 @@ class EventStream:
             self._hurry = True
         self._items[subject] = item
         self._wake()
+
+    def hasten(self) -> None:
+        """
+        Have what was put read soon: it is more than bytes that have moved.
+        """
+        if self._items and not self._soon:
+            self._soon = True
+            self._wake()
 
     def only_jobs(self) -> None:
         self.jobs_only = True
@@ -122,7 +131,8 @@ class EventStream:
         """
         if self._hurry or self._ended or self._more:
             return 0.0
-        return self._last_read + self._interval() - self._clock.seconds()
+        interval = INTERVAL if self._soon else self._interval()
+        return self._last_read + interval - self._clock.seconds()
 
     def _wake(self) -> None:
         """
@@ -130,11 +140,12 @@ class EventStream:
         """
         if self._reader is None or self._handing or not (self._items or self._ended):
             return
-        if self._timer is not None and not (self._hurry or self._ended):
-            return
         pause = self._pause()
-        if pause <= 0:
+        if self._timer is not None:
+            if self._timer.getTime() <= self._clock.seconds() + pause:
+                return
             self._stop_timer()
+        if pause <= 0:
             self._handing = True
             self._eventual.call(self._hand)
         else:
@@ -161,7 +172,7 @@ class EventStream:
             items = {subject: items.pop(subject) for subject in list(islice(items, BATCH))}
         else:
             self._items = {}
-            self._hurry = False
+            self._hurry = self._soon = False
             self.position = self._now()
         self._last_read = self._clock.seconds()
         events = []
