@@ -575,13 +575,14 @@ class FakeJobs:
         self.upload_streams[made["id"]] = FakeUploadStream()
         return made
 
-    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> None:
+    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> JobDetailsJSON:
         """
         Record the arguments.
         """
         self._check(job_id)
         self.known[job_id]["restart"] = restart
         self.persisted.append((job_id, restart, owner))
+        return self.get(job_id)
 
     def rejoin(
         self, job_id: str, client: str, owner: str, credentials: Mapping[str, Credentials] | None = None

@@ -506,7 +506,7 @@ class IJobs(Interface):
         @raise NotFound: there is no such job.
         """
 
-    def persist(job_id: str, restart: str, owner: str, door: str = "") -> None:
+    def persist(job_id: str, restart: str, owner: str, door: str = "") -> JobDetailsJSON:
         """
         Have a job that has just begun continue after a restart of the daemon, under its
         ID; without this it ends with the daemon.  One that has ended stays as it is.
@@ -518,6 +518,7 @@ class IJobs(Interface):
         @param owner: the user or the machine that the job belongs to, as the connection
             shows it; empty where that is unknown.
         @param door: how the request came, for the log.
+        @return: the job.
         @raise NotFound: there is no such job.
         """
 

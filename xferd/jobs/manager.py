@@ -401,14 +401,13 @@ class Jobs:
         job.upload_stream = UploadStream(self._clock, size)
         return self._add(job)
 
-    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> None:
+    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> JobDetailsJSON:
         job = self._runner.get(job_id)
         if job is None:
-            self._ended.get(job_id)
-            return
+            return whole(self._ended.get(job_id))
         job.restart = restart
         job.request = evolve(job.request, owner=owner, door=door)
-        self._restarts.persist(job)
+        return self._restarts.persist(job)
 
     def rejoin(
         self, job_id: str, client: str, owner: str, credentials: Mapping[str, Credentials] | None = None

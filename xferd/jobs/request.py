@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import asdict, fields, filters, frozen
+from attrs import fields, frozen
 
 from xferd.archive.contents import Contents
 
@@ -50,16 +50,15 @@ class Request:
         """
         The request as values for JSON.
         """
-        contents = None if self.contents is None else self.contents.to_json()
-        plain = asdict(self, filter=filters.exclude("contents"))
-        return {**plain, "contents": contents}
+        values = {name: getattr(self, name) for name in _NAMES}
+        return values if self.contents is None else {**values, "contents": self.contents.to_json()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Request:
         """
         Read what L{to_json} has returned; members of a newer xferd are ignored.
         """
-        known = {a.name: values[a.name] for a in fields(cls) if a.name in values}
+        known = {name: values[name] for name in _NAMES if name in values}
         contents = known.get("contents")
         return cls(
             **{
@@ -69,3 +68,6 @@ class Request:
                 "contents": None if contents is None else Contents.from_json(contents),
             }
         )
+
+
+_NAMES = tuple(a.name for a in fields(Request))

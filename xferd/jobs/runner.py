@@ -388,8 +388,9 @@ class Runner(Observer):
                 job.result = await running.run()
             # In a turn of its own: many jobs may end with one write to the disk.
             await uninterrupted(self._eventual.caught_up())
-            # What is settled is made once: the turn in which the job ends is short.
-            await uninterrupted(Deferred.fromCoroutine(make_rows(job.rows, job.id, self._eventual)))
+            if len(job.rows) > ROWS_IN_A_TURN:
+                # What is settled is made once: the turn in which the job ends is short.
+                await uninterrupted(Deferred.fromCoroutine(make_rows(job.rows, job.id, self._eventual)))
         except CancelledError:
             if running.reason is None or running.cancelled:
                 self._end(running, "cancelled")
@@ -595,16 +596,18 @@ class Runner(Observer):
         if running.job.id in self._running and not running.recorded:
             _ = self._record(running.job.to_json())
 
-    def record(self, job: Job) -> Deferred[bool]:
+    def record(self, job: Job, record: JobDetailsJSON | None = None) -> Deferred[bool]:
         """
         Write a job to the journal, with its rows and with what begins it again.
 
+        @param record: its present record, if it was made.
         @return: fires with whether that is on the disk now.
         """
         running = self._running.get(job.id)
         if running is not None:
             running.recorded = True
-        return self._record(job.with_layers(), None if job.restart is None else job.to_request())
+        request = None if job.restart is None else job.to_request()
+        return self._record(job.with_layers() if record is None else record, request)
 
     def _record_in_turns(self, job: Job) -> Deferred[bool]:
         """

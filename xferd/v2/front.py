@@ -12,7 +12,6 @@ from werkzeug.exceptions import BadRequest
 
 from xferd.v2.responses import respond_http_error
 from xferd.web.guard import check_path
-from xferd.web.security_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from twisted.web.resource import IResource
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
 class Front(Resource):
     """
     The resource in front of the routes.
-
-    The type of a manifest is what an upstream or a client says.  The headers keep a
-    browser from running it as a page, which could then push by the trust in its
-    connection.
     """
 
     isLeaf = True
@@ -38,8 +33,6 @@ class Front(Resource):
         """
         Refuse a path that is not text, or pass the request to the routes.
         """
-        for name, value in SECURITY_HEADERS.items():
-            request.setHeader(name, value)
         try:
             check_path(request)
         except BadRequest as refusal:

@@ -9,10 +9,8 @@ trusts.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum
-from fractions import Fraction
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final
 
@@ -24,8 +22,11 @@ from xferd.web.peer_trust import user_of
 
 class Kind(Enum):
     """
-    The kind of a client's connection.
+    The kind of a client's connection.  A kind that comes later in this list is a lesser one.
     """
+
+    # Enum's own is a function in Python, and each connection needs some.
+    __hash__ = object.__hash__
 
     SOCKET = "unix socket"
     TRUSTED = "trusted"
@@ -34,7 +35,7 @@ class Kind(Enum):
     """Over TCP, and it may have no right at all."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class Client:
     """
     The client that a connection counts for.
@@ -51,15 +52,18 @@ class Client:
 UNKNOWN_USER: Final = f"user {None}"
 """The name of a client of this machine whose user the kernel does not show."""
 
-SHARES: Final[Mapping[Kind, tuple[Fraction, Fraction]]] = {
-    Kind.SOCKET: (Fraction(1), Fraction(3, 4)),
-    Kind.TRUSTED: (Fraction(3, 4), Fraction(1, 2)),
-    Kind.STRANGER: (Fraction(1, 2), Fraction(1, 4)),
+SHARES: Final[Mapping[Kind, tuple[tuple[int, int], tuple[int, int]]]] = {
+    Kind.SOCKET: ((1, 1), (3, 4)),
+    Kind.TRUSTED: ((3, 4), (1, 2)),
+    Kind.STRANGER: ((1, 2), (1, 4)),
 }
 """
 Which part of the places clients may occupy who are connected in this way or in
-a lesser one, and which part one of them may.
+a lesser one, and which part one of them may: numerator and denominator.
 """
+
+_COUNTED: Final = {kind: tuple(Kind)[: number + 1] for number, kind in enumerate(Kind)}
+"""The kinds of which a client of each kind counts as one, or as a lesser one."""
 
 
 class ClientLimits:
@@ -75,19 +79,19 @@ class ClientLimits:
         """
         self._most = most
         self.taken = 0
-        self._kinds: Counter[Kind] = Counter()
-        self._clients: Counter[Client] = Counter()
+        # Those of each kind together with the lesser ones.
+        self._kinds = dict.fromkeys(Kind, 0)
+        self._clients: dict[Client, int] = {}
 
     def has_room(self, client: Client) -> bool:
         """
         Whether a client may hold one more.
         """
         most = self._most()
-        kinds = list(SHARES)
-        for position, kind in enumerate(kinds[: kinds.index(client.kind) + 1]):
-            if sum(self._kinds[other] for other in kinds[position:]) >= _part(most, SHARES[kind][0]):
+        for kind in _COUNTED[client.kind]:
+            if self._kinds[kind] >= _part(most, SHARES[kind][0]):
                 return False
-        return self._clients[client] < _part(most, SHARES[client.kind][1])
+        return self._clients.get(client, 0) < _part(most, SHARES[client.kind][1])
 
     def enter(self, client: Client) -> bool:
         """
@@ -97,27 +101,32 @@ class ClientLimits:
         """
         if not self.has_room(client):
             return False
-        self.taken += 1
-        self._kinds[client.kind] += 1
-        self._clients[client] += 1
+        self._count(client, 1)
         return True
 
     def leave(self, client: Client) -> None:
         """
         Count one less for a client.
         """
-        self.taken -= 1
-        self._kinds[client.kind] -= 1
-        self._clients[client] -= 1
-        if not self._clients[client]:
+        self._count(client, -1)
+
+    def _count(self, client: Client, change: int) -> None:
+        self.taken += change
+        for kind in _COUNTED[client.kind]:
+            self._kinds[kind] += change
+        held = self._clients.get(client, 0) + change
+        if held:
+            self._clients[client] = held
+        else:
             del self._clients[client]
 
 
-def _part(most: int, share: Fraction) -> int:
+def _part(most: int, share: tuple[int, int]) -> int:
     """
     A share of all, at least one if there are any.
     """
-    return min(most, max(1, most * share.numerator // share.denominator))
+    numerator, denominator = share
+    return min(most, most * numerator // denominator or 1)
 
 
 def client_of(transport: Any, trusted: bool, uid: int | None = None) -> Client:

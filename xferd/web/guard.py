@@ -23,7 +23,6 @@ from xferd.access_tokens import AccessTokens, Right
 from xferd.names import is_loopback
 from xferd.web.request import header, note, shown
 from xferd.web.responses import respond_http_error, respond_internal_error
-from xferd.web.security_headers import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -96,8 +95,6 @@ class Guard(Resource):
         """
         Refuse the request, or pass it to the routes.
         """
-        for name, value in SECURITY_HEADERS.items():
-            request.setHeader(name, value)
         try:
             self._accesses[self._check(request)] += 1
         except HTTPException as refusal:

@@ -93,8 +93,7 @@ class JobCreation:
                     "try again when some have, or over the unix socket"
                 )
             job = asked.begin(self._jobs, client, credentials)
-            self._jobs.persist(job["id"], restart, owner, door_of(request))
-            return self._jobs.get(job["id"])
+            return self._jobs.persist(job["id"], restart, owner, door_of(request))
 
         if key is not None:
             job, new = await self._replays.begin(client, key, fingerprint_of(request), begin)

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_guard -*-
 """
-The headers of every response.
+The headers of every response: L{BoundedChannel<xferd.web.site.BoundedChannel>} writes them.
 """
 
 from __future__ import annotations
@@ -21,3 +21,6 @@ SECURITY_HEADERS: Final = {
     b"server": b"xferd",
 }
 """For pages: no foreign scripts, frames or requests (CSP, Fetch, HTML)."""
+
+SECURITY_LINES: Final = b"".join(b"%s: %s\r\n" % header for header in SECURITY_HEADERS.items())
+"""The same as lines of a head."""

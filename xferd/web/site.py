@@ -21,13 +21,14 @@ from xferd.web.audit import AuditTrail, Route
 from xferd.web.client_limits import UNKNOWN_USER, Client, ClientLimits, Kind, client_of
 from xferd.web.peer_trust import Trust, trusts, user_of
 from xferd.web.responses import error_json, respond
-from xferd.web.security_headers import SECURITY_HEADERS
+from xferd.web.security_headers import SECURITY_LINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
     from twisted.python.failure import Failure
+    from twisted.web.http_headers import Headers
     from twisted.web.resource import IResource
 
 MAX_BODY: Final = 16 * 1024
@@ -108,6 +109,22 @@ class BoundedChannel(HTTPChannel):
         """
         self._stop_clock()
         super().allContentReceived()
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """
+        Write the head of a response, with the security headers: at once, as twisted.web
+        passes each part of each header to the transport.
+
+        They keep a browser from running a response as a page, which could then act by the
+        trust in its connection: an upstream or a client chooses the type of a manifest.
+        """
+        lines = [
+            b"%s: %s\r\n" % (name, value)
+            for name, values in headers.getAllRawHeaders()
+            if name != b"Server"
+            for value in values
+        ]
+        self.write(b"%s %s %s\r\n%s%s\r\n" % (version, code, reason, SECURITY_LINES, b"".join(lines)))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -205,8 +222,6 @@ class BoundedRequest(Request):
         @param most: the limit in bytes.
         @return: the body of the answer.
         """
-        for name, value in SECURITY_HEADERS.items():
-            self.setHeader(name, value)
         message = f"a body of more than {most} bytes is refused"
         return respond(self, error_json("REQUEST_ENTITY_TOO_LARGE", message), 413)
 
