@@ -6,12 +6,13 @@ registered, and it gets its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from xferd.image_config import parse_config
+from xferd.image_config import ImageConfig, parse_config
 from xferd.interfaces.registry import IBlobSource
 from xferd.interfaces.store import Image, IStore
 from xferd.interfaces.transfer import IProgressSink
@@ -23,6 +24,7 @@ from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.outdated_trees import renew
 from xferd.jobs.images.platform_change import platform_change_warning
 from xferd.jobs.images.resolve import Resolved, check_platform
+from xferd.jobs.images.whole_images import WholeImages
 from xferd.jobs.job import Job
 from xferd.jobs.reporter import Reporter
 from xferd.jobs.rows import LayerRow
@@ -33,6 +35,7 @@ from xferd.platforms import Platform
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.transfer import Transfer
 from xferd.transfer.watcher import Watcher
+from xferd.waits import DISK, waiting_for
 
 
 class ImageDocuments(Protocol):
@@ -72,7 +75,11 @@ class Pull:
         layers: DownloadManager,
         naming: Naming,
         reporter: Reporter,
+        whole: WholeImages | None = None,
     ) -> None:
+        """
+        @param whole: the images that jobs have found whole.  The job holds its lease.
+        """
         self._job = job
         self._reference = reference
         self._store = store
@@ -83,6 +90,8 @@ class Pull:
         self._naming = naming
         self._resolution = 0
         self._reporter = reporter
+        self._whole = whole if self._scope is None else None
+        self._since = 0 if whole is None else whole.now()
         self._rows: list[LayerRow] = []
         self._fetches: dict[Digest, tuple[Watcher[Any], ...]] = {}
         self._registrations: list[Watcher[Any]] = []
@@ -100,7 +109,7 @@ class Pull:
             warning = await platform_change_warning(self._store, image)
             # From here on only the disk can make the job fail.
             given = await retry_while_full(
-                self._store.free_space, lambda: self._naming.give(image, self._resolution)
+                self._store.free_space, lambda: self._naming.give(image, self._resolution), self._full
             )
             if not given:
                 warning = (
@@ -139,6 +148,14 @@ class Pull:
         resolved.manifest.check_runnable()
         others = len(self._job.rows)
         self._rows = [LayerRow(n, blob) for n, blob in enumerate(resolved.manifest.layers, others)]
+        whole = None if self._whole is None else self._whole.find(resolved, self._since)
+        if whole is not None:
+            self._check_platform(resolved, platform, whole.config)
+            for row, stack in zip(self._rows, whole.stacks, strict=True):
+                row.diff_id, row.existed = stack.diff_id, True
+            # The rows are reported with the end of the job, which is near.
+            self._job.add_rows(self._rows)
+            return self._image(resolved, whole.stacks, now())
         self._job.add_rows(self._rows)
         await self._reserve()
         for row in self._rows:
@@ -206,12 +223,11 @@ class Pull:
         Wait for the config, then for all layers in their order.
         """
         asked = set(self._fetches)
-        stacks = await self._configured(resolved, platform)
+        config, stacks = await self._configured(resolved, platform)
         await self._renew(stacks)
         late = [w.result() for d, pair in self._fetches.items() if d not in asked for w in pair]
         for row, stack in zip(self._rows, stacks, strict=True):
             if row.fetch is None and self._layers.is_registered(stack):
-                # Most pulls are of images that are here: they need no transfer.
                 row.existed = True
                 continue
             watcher = self._layers.register(stack, self._job.turn(row.index), self._reporter.sink(row))
@@ -220,17 +236,18 @@ class Pull:
         self._report(self._rows)
         registered = gather(w.result() for w in self._registrations)
         await unless_failed(late, Deferred.fromCoroutine(registered))
+        if self._whole is not None:
+            self._whole.note(resolved, config, stacks)
         return stacks
 
-    async def _configured(self, resolved: Resolved, platform: Platform) -> list[Stack]:
+    async def _configured(self, resolved: Resolved, platform: Platform) -> tuple[ImageConfig, list[Stack]]:
         """
         Wait for the config, and find the layers whose trees are in the store.
         """
         manifest = resolved.manifest
         data = await self._documents.config(manifest.config, self._job.turn())
         config = parse_config(data, manifest)
-        if self._job.platform is not None:
-            check_platform(str(self._reference), platform, resolved.descriptor.platform, config.platform)
+        self._check_platform(resolved, platform, config)
         stacks = Stack.of([row.blob for row in self._rows], config.diff_ids, self._scope)
         for row, stack in zip(self._rows, stacks, strict=True):
             row.diff_id = stack.diff_id
@@ -244,7 +261,20 @@ class Pull:
             elif row.fetch is None and not self._store.trees.has(stack.diff_id):
                 # The tree in the store is known by another algorithm.
                 self._begin(row, stack.diff_id.algorithm)
-        return stacks
+        return config, stacks
+
+    def _check_platform(self, resolved: Resolved, platform: Platform, config: ImageConfig) -> None:
+        if self._job.platform is not None:
+            check_platform(str(self._reference), platform, resolved.descriptor.platform, config.platform)
+
+    @contextmanager
+    def _full(self, why: str) -> Iterator[None]:
+        """
+        Show the rows while the name waits for free space.
+        """
+        self._reporter.rows_changed(self._rows)
+        with waiting_for(DISK, why):
+            yield
 
     async def _renew(self, stacks: list[Stack]) -> None:
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -61,20 +62,19 @@ class JobWaits:
         """
         What the work of a job enters while it waits: see L{xferd.waits}.
         """
+        return partial(self._waiting, job)
 
-        @contextmanager
-        def waiting(what: str, whom: str) -> Iterator[None]:
-            reason = Reason(Obstacle(what), detail=whom)
-            wait = JobWait(describe(reason, job.kind), what, self._wall_clock(), reason.whom)
-            job.requests.append(wait)
+    @contextmanager
+    def _waiting(self, job: Job, what: str, whom: str) -> Iterator[None]:
+        reason = Reason(Obstacle(what), detail=whom)
+        wait = JobWait(describe(reason, job.kind), what, self._wall_clock(), reason.whom)
+        job.requests.append(wait)
+        self._report(job)
+        try:
+            yield
+        finally:
+            job.requests = [each for each in job.requests if each is not wait]
             self._report(job)
-            try:
-                yield
-            finally:
-                job.requests = [each for each in job.requests if each is not wait]
-                self._report(job)
-
-        return waiting
 
     def changed(self, job: Job) -> None:
         """

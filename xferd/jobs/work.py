@@ -21,6 +21,7 @@ from xferd.jobs.images.documents import DocumentFetcher
 from xferd.jobs.images.naming import Naming
 from xferd.jobs.images.publish import Publisher
 from xferd.jobs.images.stored import stored_image
+from xferd.jobs.images.whole_images import WholeImages
 from xferd.jobs.job import Job
 from xferd.jobs.prefetch import Prefetch
 from xferd.jobs.pull import Pull
@@ -68,6 +69,7 @@ class Work:
         self._layers = transfers.layers
         self.checked: Counter[str] = Counter()
         self.memory = DocumentMemory()
+        self._whole = WholeImages(store, transfers.layers, clock)
         self._kinds: dict[str, Callable[[Job], Awaitable[dict[str, str]]]] = {
             "pull": self._pull,
             "push": self._push,
@@ -98,6 +100,7 @@ class Work:
             layers=self._layers,
             naming=self._naming,
             reporter=self._runner.reporter(job),
+            whole=self._whole,
         )
         image = await (pull.run(self._wall_clock) if named else pull.run_unnamed(self._wall_clock))
         for blob in {layer.digest for layer in image.layers}:
