@@ -103,11 +103,12 @@ class Images(FakeImages):
     Named images, without the checks of L{FakeImages}: a disk takes what it gets.
     """
 
-    async def _put(self, image: Image) -> None:
+    async def _put(self, image: Image) -> Image:
         await self._gate.enter("images.put", image.reference)
         self._named[image.reference] = image
         self.note(image.reference)
         self._report()
+        return image
 
 
 class CatalogRecords:

@@ -54,12 +54,18 @@ class FakeImages:
         """
         raise NotImplementedError
 
-    def put(self, image: Image) -> Deferred[None]:
+    def peek(self, reference: Reference) -> Image | None:
+        """
+        The same.
+        """
+        return self.named.get(reference)
+
+    def put(self, image: Image) -> Deferred[Image]:
         """
         Set an image's name.
         """
         self.named[image.reference] = image
-        return succeed(None)
+        return succeed(image)
 
     def pin(self, reference: Reference, pinned: bool) -> Deferred[Image]:
         """

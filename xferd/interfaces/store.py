@@ -278,6 +278,11 @@ class IImages(Interface):
         The image of a name, or None.
         """
 
+    def peek(reference: Reference) -> Image | None:
+        """
+        The same.  Unlike L{get}, this does not count as a use.
+        """
+
     def follow(changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
         """
         Call C{changed} whenever names have changed, at once after that.
@@ -292,13 +297,15 @@ class IImages(Interface):
         gone.  It waits for them.
         """
 
-    def put(image: Image) -> Deferred[None]:
+    def put(image: Image) -> Deferred[Image]:
         """
         Set the name of an image, durably; another image of this name loses it.
         It waits for those that L{follow} the names.
         A layer's blob may be missing if its layer is registered: a tree in the
         store is never fetched again.
 
+        @return: fires with the image of the name, which may be pinned, and whose name may have
+            been set a moment before.
         @raise StoreError: the manifest, the config or a layer is not in the
             store, or the disk refuses.
         """

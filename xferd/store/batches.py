@@ -41,6 +41,13 @@ class Batches(Generic[Item]):
         self._rounds = 0
         self._ending: list[Deferred[None]] = []
 
+    @property
+    def idle(self) -> bool:
+        """
+        Whether no round is waiting or running.
+        """
+        return not (self._busy or self._next)
+
     def add(self, item: Item, lag: float = 0.0) -> Deferred[None]:
         """
         Add an item to the next round.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Final
 
@@ -136,10 +136,11 @@ class Database:
         Do what a subclass needs after each opening.
         """
 
-    def _committing(self, database: sqlite3.Connection, records: int) -> None:
+    def _committing(self, database: sqlite3.Connection, statements: Collection[str], records: int) -> None:
         """
         Do what a subclass needs at the end of each transaction.
 
+        @param statements: the SQL that it executed, each statement once.
         @param records: how many the transaction has.
         """
 
@@ -220,7 +221,8 @@ class Database:
                         record.error = e
                         database.execute("ROLLBACK TO record")
                     database.execute("RELEASE record")
-                self._committing(database, len(batch))
+                executed = {statement.sql: None for record in batch for statement in record.statements}
+                self._committing(database, executed, len(batch))
                 database.execute("COMMIT")
             except BaseException:
                 if database.in_transaction:

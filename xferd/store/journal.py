@@ -2,14 +2,15 @@
 """
 The journal: a database of what outlives the daemon besides the content.
 
-Each transaction also removes some of the oldest rows of tables that are too long.
+Each transaction also removes some of the oldest rows of the tables to which it adds, where they
+are too long.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from secrets import token_bytes
 from typing import Any
 
@@ -132,7 +133,7 @@ MOST_HOLDERS = 10
 
 _PRUNE_STEP = 8
 """
-Rows that a transaction removes from each table that is too long, besides two
+Rows that a transaction removes from a table that is too long, besides two
 for each row that it may have added.
 """
 
@@ -180,13 +181,18 @@ class Journal(Database):
         database.execute("UPDATE daemon SET run = run + 1, salt = coalesce(salt, ?)", (new,))
         self.run, self.salt = database.execute("SELECT run, salt FROM daemon").fetchone()
 
-    def _committing(self, database: sqlite3.Connection, records: int) -> None:
-        most = _PRUNE_STEP + 2 * records
-        database.execute(_PRUNE_JOBS, (KEPT_JOBS, most))
-        database.execute(_PRUNE_ATTEMPTS, (KEPT_ATTEMPTS, most))
-        database.execute(_PRUNE_HOLDERS, (KEPT_HOLDERS, most))
-        database.execute(_PRUNE_KEYS, (KEPT_KEYS, most))
-        database.execute(_PRUNE_HOSTS, (KEPT_HOSTS, most))
+    def _committing(self, database: sqlite3.Connection, statements: Collection[str], records: int) -> None:
+        pruned = {
+            _RECORD_JOB: (_PRUNE_JOBS, KEPT_JOBS),
+            _RECORD_ATTEMPT: (_PRUNE_ATTEMPTS, KEPT_ATTEMPTS),
+            _RECORD_HOLDER: (_PRUNE_HOLDERS, KEPT_HOLDERS),
+            _RECORD_KEY: (_PRUNE_KEYS, KEPT_KEYS),
+            _RECORD_HOST: (_PRUNE_HOSTS, KEPT_HOSTS),
+        }
+        for statement in statements:
+            if statement in pruned:
+                prune, kept = pruned[statement]
+                database.execute(prune, (kept, _PRUNE_STEP + 2 * records))
 
     def record_job(
         self, record: Mapping[str, Any], request: Mapping[str, Any] | None = None

@@ -67,6 +67,9 @@ class FakeImages:
             self.note(reference)
         return image
 
+    def peek(self, reference: Reference) -> Image | None:
+        return self._named.get(reference)
+
     def follow(self, changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
         self._followers.append((changed, settled))
 
@@ -74,7 +77,7 @@ class FakeImages:
         self._report()
         return Deferred.fromCoroutine(self._settle())
 
-    def put(self, image: Image) -> Deferred[None]:
+    def put(self, image: Image) -> Deferred[Image]:
         return Deferred.fromCoroutine(self._put(image))
 
     def remove(self, reference: Reference) -> Deferred[None]:
@@ -98,7 +101,7 @@ class FakeImages:
         del self._named[reference]
         self._report()
 
-    async def _put(self, image: Image) -> None:
+    async def _put(self, image: Image) -> Image:
         await self._gate.enter("images.put", image.reference)
         for document in (image.manifest, image.config):
             if not self._blobs.has(document.digest):
@@ -113,6 +116,7 @@ class FakeImages:
         self.note(image.reference)
         self._report()
         await self._settle()
+        return self._named.get(image.reference, image)
 
     async def _settle(self) -> None:
         for _, settled in self._followers:

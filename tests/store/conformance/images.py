@@ -40,6 +40,7 @@ class ImagesConformance(Conformance):
         """
         self.assertEqual(list(self.store.images.all()), [])
         self.assertIsNone(self.store.images.get(Reference.parse("alpine")))
+        self.assertIsNone(self.store.images.peek(Reference.parse("alpine")))
 
     def test_put(self) -> None:
         """
@@ -48,8 +49,9 @@ class ImagesConformance(Conformance):
         for name in ("busybox", "alpine"):
             wanted = sample(name, b"one", b"two")
             self.do(self.prepare(wanted))
-            self.result(self.store.images.put(wanted.image))
+            self.assertEqual(self.result(self.store.images.put(wanted.image)), wanted.image)
             self.assertEqual(self.store.images.get(Reference.parse(name)), wanted.image)
+            self.assertEqual(self.store.images.peek(Reference.parse(name)), wanted.image)
         self.assertEqual(
             [i.reference.familiar() for i in self.store.images.all()], ["alpine:latest", "busybox:latest"]
         )
@@ -108,7 +110,7 @@ class ImagesConformance(Conformance):
         pinned = evolve(one.image, pinned=True)
         self.assertEqual(self.result(images.pin(one.image.reference, True)), pinned)
         self.assertEqual(list(images.all()), [pinned])
-        self.result(images.put(two.image))
+        self.assertEqual(self.result(images.put(two.image)), evolve(two.image, pinned=True))
         self.assertEqual(list(images.all()), [evolve(two.image, pinned=True)])
         self.assertEqual(self.result(images.pin(one.image.reference, False)), two.image)
         self.result(images.pin(one.image.reference, True))

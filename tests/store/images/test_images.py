@@ -237,6 +237,47 @@ class ImagesTests(ImagesConformance, StoreTestCase):
         self.assertEqual(written, [6, 10])
         self.assertEqual(len(self.store.images.all()), 10)
 
+    def test_again_at_once(self) -> None:
+        """
+        An image that is given its name again within a second keeps it, with its time, and the
+        index is not written; after a second, or with other content, it is.
+        """
+        image = self.pulled("alpine", b"one").image
+        other = evolve(self.pulled("other", b"two").image, reference=image.reference)
+        images = self.store.images
+        before = os.stat(self.file)
+        for created in ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.999Z"):
+            self.assertEqual(self.successResultOf(images.put(evolve(image, created=created))), image)
+        self.assertEqual(os.stat(self.file), before)
+        for later in (
+            evolve(image, created="2026-01-02T03:04:06Z"),
+            image,
+            other,
+            evolve(other, pinned=True),
+            evolve(other, created="some day", pinned=True),
+            evolve(other, created="some day", pinned=True),
+        ):
+            before = os.stat(self.file)
+            self.assertEqual(self.successResultOf(images.put(later)), later)
+            self.assertEqual(images.peek(image.reference), later)
+            self.assertNotEqual(os.stat(self.file), before)
+
+    def test_again_while_removed(self) -> None:
+        """
+        A name that is being removed, or given to another image, is set again after that.
+        """
+        image = self.pulled("alpine", b"one").image
+        other = evolve(self.pulled("other", b"two").image, reference=image.reference)
+        images = self.store.images
+        self.pools.disk.held = True
+        for change in (images.remove(image.reference), images.put(other)):
+            again = images.put(image)
+            self.pools.disk.release()
+            self.successResultOf(change)
+            self.assertEqual(self.successResultOf(again), image)
+            self.assertEqual(images.peek(image.reference), image)
+            self.pools.disk.held = True
+
     def test_cancel(self) -> None:
         """
         A name that is being written is given, though who asked is cancelled.

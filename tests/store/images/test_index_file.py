@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -35,12 +36,15 @@ class IndexFileTests(StoreTestCase):
         self.run_now(pull(self.store, sample("first", b"one")))
         (self.image,) = self.store.images.all()
         self.file = os.path.join(self.path, "content", "index.json")
+        self.days = 0
 
     def put(self, name: str) -> Image:
         """
-        Set one more name of the image.
+        Set one more name of the image, a day after the last one.
         """
-        image: Image = evolve(self.image, reference=Reference.parse(name))
+        self.days += 1
+        created = (datetime(2026, 1, 2, tzinfo=UTC) + timedelta(days=self.days)).isoformat()
+        image: Image = evolve(self.image, reference=Reference.parse(name), created=created)
         self.successResultOf(self.store.images.put(image))
         return image
 

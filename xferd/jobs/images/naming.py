@@ -68,15 +68,14 @@ class Naming:
         name = image.reference
         if self._giving.get(name, 0) > number:
             return False
-        if self._given.get(name, 0) > number and self._store.images.get(name) is not None:
+        if self._given.get(name, 0) > number and self._store.images.peek(name) is not None:
             return False
         self._giving[name] = number
         try:
-            await uninterrupted(self._store.images.put(image))
+            named = await uninterrupted(self._store.images.put(image))
             self._given[name] = max(number, self._given.get(name, 0))
         finally:
             if self._giving.get(name) == number:
                 del self._giving[name]
-        # The image in the store, as its name may be pinned.
-        self._named(self._store.images.get(name) or image)
+        self._named(named)
         return True

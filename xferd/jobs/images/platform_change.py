@@ -23,7 +23,7 @@ async def platform_change_warning(store: IStore, image: Image) -> str | None:
 
     @return: L{None} unless the name stands for an image for another platform.
     """
-    before = store.images.get(image.reference)
+    before = store.images.peek(image.reference)
     if before is None or before.manifest.digest == image.manifest.digest:
         return None
     old, new = await _platform(store, before), await _platform(store, image)

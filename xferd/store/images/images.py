@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve, fields, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -48,6 +50,11 @@ from xferd.store.layers import Layers
 from xferd.store.leases import Leases
 from xferd.store.paths import Paths
 from xferd.store.threads import Threads
+
+RECENT: Final = 1.0
+"""Seconds for which an image that is given its name again keeps the time of the first."""
+
+_content = attrgetter(*(a.name for a in fields(Image) if a.name not in ("reference", "created", "pinned")))
 
 _OURS = (NAME, RESOLVED, CREATED, CHAIN_ID, ORIGIN, PINNED, DOCKER_NAME)
 
@@ -124,6 +131,9 @@ class Images:
             self._last_used.note(reference)
         return image
 
+    def peek(self, reference: Reference) -> Image | None:
+        return self._images.get(reference)
+
     def follow(self, changed: Callable[[], object], settled: Callable[[], Deferred[None]]) -> None:
         self._followers.append((changed, settled))
 
@@ -134,7 +144,7 @@ class Images:
         self._report()
         return Deferred.fromCoroutine(self._settle())
 
-    def put(self, image: Image) -> Deferred[None]:
+    def put(self, image: Image) -> Deferred[Image]:
         """
         Cancelling waits for the disk.
         """
@@ -177,10 +187,31 @@ class Images:
             self._roots.update(self._index.renditions().values())
         return self._roots
 
-    async def _put(self, image: Image) -> None:
+    async def _put(self, image: Image) -> Image:
         self._check(image)
-        await self._writes.add((image.reference, image))
+        if self._is_named(image):
+            self._last_used.note(image.reference)
+        else:
+            await self._writes.add((image.reference, image))
         await self._settle()
+        # Another one if the name was removed or set again meanwhile.
+        return self._images.get(image.reference, image)
+
+    def _is_named(self, image: Image) -> bool:
+        """
+        Whether an image was given its name less than L{RECENT} seconds before, and no change of
+        names is being written: clients pull the same image at the same time.
+        """
+        present = self._images.get(image.reference)
+        if present is None or not self._writes.idle:
+            return False
+        if _content(image) != _content(present) or (image.pinned and not present.pinned):
+            return False
+        try:
+            age = datetime.fromisoformat(image.created) - datetime.fromisoformat(present.created)
+            return 0.0 <= age.total_seconds() < RECENT
+        except (ValueError, TypeError):
+            return False
 
     async def _settle(self) -> None:
         """
