@@ -9,6 +9,7 @@ import sys
 import time
 from io import StringIO
 from pathlib import Path
+from subprocess import run
 
 from twisted.application.service import Application, IService, IServiceCollection, IServiceMaker
 from twisted.internet import reactor
@@ -167,6 +168,28 @@ class PluginTests(SynchronousTestCase):
         verifyObject(IService, service)
         self.assertIsInstance(service, Daemon)
         self.assertFalse(Path(data).exists())
+
+    def test_small(self) -> None:
+        """
+        A started daemon has neither the OpenAPI document in memory, which few clients request,
+        nor the source of generated methods.
+        """
+        program = (
+            "import linecache, os, sys\n"
+            "from xferd.tap import Options, makeService\n"
+            "options = Options()\n"
+            "options.parseOptions(['-d', sys.argv[1], '-s', '', '-l', 'tcp:0:interface=127.0.0.1'])\n"
+            "daemon = makeService(options)\n"
+            "daemon.privilegedStartService()\n"
+            "daemon.startService()\n"
+            "generated = any(name.startswith('<attrs') for name in linecache.cache)\n"
+            "print('xferd.web.openapi' in sys.modules, generated, flush=True)\n"
+            "os._exit(0)\n"
+        )
+        done = run(
+            [sys.executable, "-c", program, self.mktemp()], capture_output=True, text=True, check=False
+        )
+        self.assertEqual((done.stdout, done.stderr), ("False False\n", ""))
 
     def test_log(self) -> None:
         """

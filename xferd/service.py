@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from linecache import clearcache
 from secrets import token_hex
 from typing import TYPE_CHECKING, cast
 
@@ -409,6 +410,8 @@ class Daemon(Service):
         super().startService()
         # Collections then skip the modules, during which the reactor does nothing else.  No
         # client's objects exist yet: frozen ones in cycles would never be freed.
+        # attrs keeps the source of each method that it generated: a megabyte, for tracebacks.
+        clearcache()
         gc.collect()
         gc.freeze()
         # Requests make thousands of objects, few of them in cycles.

@@ -36,9 +36,9 @@ WINDOW: Final = 1024 * 1024
 AHEAD: Final = 4 * WINDOW
 """Bytes that a thread reads from the disk at once."""
 
-PIECE: Final = 64 * 1024
+PIECE: Final = 32 * 1024
 """Bytes that are read and written at once where C{sendfile} cannot be used.  Twice as many cost
-a twentieth less time, but each TLS connection keeps a buffer of that size."""
+a tenth less time, but each TLS connection keeps a buffer of that size."""
 
 _STRIDE: Final = 128 * 1024
 """The kernel reads as many bytes ahead, and has dropped none of them alone."""

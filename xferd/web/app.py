@@ -47,7 +47,6 @@ from xferd.web.job_list import page_of_jobs
 from xferd.web.job_request import FILL, FLEET_PREFETCH, read_collection, read_new_name, read_pin
 from xferd.web.known_hosts import KnownHosts
 from xferd.web.metrics import MEDIA_TYPE, Metrics, scene_of
-from xferd.web.openapi import document
 from xferd.web.page_login import PageLogin
 from xferd.web.pagination import IMAGES, REPOSITORIES, TRANSFERS
 from xferd.web.registry_auth import read_login, registry_auth
@@ -628,6 +627,8 @@ class Web:
         """
         Show the OpenAPI document.
         """
+        from xferd.web.openapi import document  # noqa: PLC0415 - large, and for this alone
+
         return respond(request, document(self._version))
 
     @app.route("/metrics", methods=["GET"])
