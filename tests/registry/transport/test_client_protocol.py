@@ -25,6 +25,7 @@ from twisted.web._newclient import (
     HTTP11ClientProtocol,
     Request,
     RequestGenerationFailed,
+    RequestNotSent,
     RequestTransmissionFailed,
     ResponseNeverReceived,
 )
@@ -412,6 +413,14 @@ def _body(data: bytes | None) -> BytesBody | None:
     return None if data is None else BytesBody(data)
 
 
+def reset(peer: socket.socket) -> None:
+    """
+    Close a connection by RST.
+    """
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
 class SocketTests(TestCase):
     """
     L{ClientProtocol} on a socket.
@@ -455,11 +464,23 @@ class SocketTests(TestCase):
         A connection that the peer has reset fails the request.
         """
         protocol, peer = await self.connect()
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        peer.close()
+        reset(peer)
         asking = protocol.request(request(b"PUT", BytesBody(b"the body")))
         try:
             await asking
         except (ResponseNeverReceived, RequestTransmissionFailed):
             return
         self.fail("there is a response")
+
+    async def test_lost(self) -> None:
+        """
+        A connection that is lost refuses a request.
+        """
+        for close in (socket.socket.close, reset):
+            protocol, peer = await self.connect()
+            close(peer)
+            while protocol.state != "CONNECTION_LOST":
+                turn: Deferred[None] = Deferred()
+                cast(IReactor, default_reactor).callLater(0.001, turn.callback, None)
+                await turn
+            await self.assertFailure(protocol.request(request()), RequestNotSent)

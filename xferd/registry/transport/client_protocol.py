@@ -169,7 +169,7 @@ class ClientProtocol(HTTP11ClientProtocol):
         """
         asking: Deferred[IResponse] = super().request(request)
         transport = self._socket
-        if transport is not None and not transport.disconnecting:
+        if transport is not None and transport.connected and not transport.disconnecting:
             # Without a turn of the reactor.  What the kernel does not take, and errors, are
             # left to the reactor.
             transport.doWrite()
