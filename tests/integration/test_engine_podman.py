@@ -434,6 +434,29 @@ class ViewTests(PodmanCase):
         self.assertEqual(await listed(), "")
 
 
+class CrunTests(PodmanCase):
+    """
+    Debian's podman with crun.
+    """
+
+    def make_storage(self, name: str, view: str = "") -> Storage:
+        """
+        Make a storage whose podman sees one version of cgroups: crun refuses two.
+        """
+        alone = 'umount /sys/fs/cgroup/unified 2>/dev/null || true; exec "$@"'
+        return Storage(self.place / name, view, ["unshare", "--mount", "sh", "-c", alone, "sh"])
+
+    async def test_run(self) -> None:
+        """
+        It runs an image as runc does, with and without a user namespace.
+        """
+        await self.daemon.ctl("pull", self.reference)
+        for options in ((), ("--uidmap=0:100000:65536", "--gidmap=0:200000:65536")):
+            command = ["--runtime", require("crun"), "run", "--rm", *options, self.reference]
+            said = await self.storage.podman(*command, "stat", "-c", "%u %g", "/data/owned")
+            self.assertEqual(said, "5000 5001\n", options)
+
+
 class RemovalTests(PodmanCase):
     """
     What engines need stays.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from threading import Event
+from time import process_time
 from typing import Any
 
 from attrs import evolve
@@ -260,6 +261,19 @@ class WriterTests(SynchronousTestCase):
             self.assertIn(image["layer"], layers)
             for key in image["big-data-names"]:
                 self.assertTrue((self.path / "overlay-images" / image["id"] / big_data_file(key)).exists())
+
+    def test_many(self) -> None:
+        """
+        One more image beside a hundred is written in a tenth of a second.
+        """
+        common = [b"a", b"b", b"c"]
+        samples = [self.make(f"many{n}", *common, b"d%d" % n, b"e%d" % n, b"f%d" % n) for n in range(100)]
+        self.writer.write(self.contents(*samples[:-1]), NOW)
+        contents = self.contents(*samples)
+        began = process_time()
+        self.assertTrue(self.writer.write(contents, NOW))
+        self.assertLess(process_time() - began, 0.1)
+        self.assertEqual(len(self.records("layers")), 303)
 
     def test_killed(self) -> None:
         """
