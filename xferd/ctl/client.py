@@ -206,6 +206,24 @@ class Daemon:
         """
         return self._api.request_object("DELETE", _job_path(job_id))
 
+    def change_job(self, job_id: str, changes: Mapping[str, object]) -> dict[str, Any]:
+        """
+        Change a job that has not ended.
+
+        @param changes: C{paused} or C{priority}.
+        @return: the job.
+        """
+        return self._api.request_object("PATCH", _job_path(job_id), changes)
+
+    def retry(self, job_id: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """
+        Do a job again.
+
+        @param headers: the user's credentials, for the new job.
+        @return: the new job.
+        """
+        return self._api.request_object("POST", f"{_job_path(job_id)}/retry", {}, headers)
+
     def events(
         self, job_id: str, headers: Mapping[str, str] | None = None, *, briefly: bool = False
     ) -> Iterator[Event]:
@@ -277,6 +295,46 @@ class Daemon:
                     lost = True
                     yield Event("lost", {}, False)
             reconnects.wait(error)
+
+    # --------------------------------------------------------------- steering
+
+    def pause_more(self, name: str, keep: bool) -> dict[str, Any]:
+        """
+        Pause everything, a direction or a registry.
+
+        @param name: C{all}, C{downloads}, C{uploads} or C{hosts/HOST}.
+        @param keep: whether the pause holds after a restart of the daemon, too.
+        @return: the pause.
+        """
+        return self._api.request_object("PUT", f"/pauses/{_quoted(name, safe='/:')}", {"keep": keep})
+
+    def resume_more(self, name: str) -> dict[str, Any]:
+        """
+        End such a pause.
+
+        @return: the pause.
+        """
+        return self._api.request_object("DELETE", f"/pauses/{_quoted(name, safe='/:')}")
+
+    def drain(self) -> dict[str, Any]:
+        """
+        Have the daemon begin nothing new.
+
+        @return: how far that is.
+        """
+        return self._api.request_object("PUT", "/drain", {})
+
+    def end_drain(self) -> dict[str, Any]:
+        """
+        Have the daemon begin jobs again.
+        """
+        return self._api.request_object("DELETE", "/drain")
+
+    def wait(self, seconds: float) -> None:
+        """
+        Wait before the next request.
+        """
+        self._pause(seconds)
 
     # --------------------------------------------------------------- archives
 

@@ -38,7 +38,7 @@ class CandidateTests(DaemonTestCase):
         The first word is a command, also after options of all commands.
         """
         self.assertEqual(self.ask(""), sorted(MODULES))
-        self.assertEqual(self.ask("p"), ["page", "pin", "prefetch", "pull", "push"])
+        self.assertEqual(self.ask("p"), ["page", "pause", "pin", "prefetch", "priority", "pull", "push"])
         self.assertEqual(self.ask("--host", "unix:/s", "wat"), ["watch"])
         self.assertEqual(self.ask("--h"), ["--help", "--host"])
 

@@ -147,7 +147,7 @@ class KeysTests(DaemonTestCase):
         self.assertEqual((status, modes), (0, [0]))
         self.assertEqual(self.fake.requests[-1], ("DELETE", "/api/v1/jobs/j1", None))
         self.assertTrue(shown.endswith("\x1b[?7h\x1b[?25h\x1b[?1049l"), shown)
-        self.assertIn("c cancel  q quit", shown)
+        self.assertIn("- defer  q quit", shown)
 
     def test_ctrl_c(self) -> None:
         """

@@ -95,6 +95,37 @@ class ControlsTests(DaemonTestCase):
         self.fake.on("DELETE", "/jobs/j1", refusal(503, "INTERRUPTED", "stopping"))
         self.assertEqual(self.press("up", "up", "c", "y"), "cannot cancel job j1: stopping (INTERRUPTED)")
 
+    def test_pause(self) -> None:
+        """
+        A job is paused without a question, and continues with the same key.
+        """
+        self.fake.on(
+            "PATCH",
+            "/jobs/j2",
+            Answer(job(id="j2", paused=True)),
+            Answer(job(id="j2", paused=False)),
+        )
+        self.assertEqual(self.press("down", "down", "p"), "job j2: paused")
+        self.assertEqual(self.press("p"), "job j2: continues")
+        path = "/api/v1/jobs/j2"
+        self.assertEqual(
+            self.fake.requests, [("PATCH", path, {"paused": True}), ("PATCH", path, {"paused": False})]
+        )
+
+    def test_priority(self) -> None:
+        """
+        The priority of a job goes up and down by one, from the present one.
+        """
+        self.board.update(Event("job", job(priority=4), False))
+        self.fake.on(
+            "PATCH",
+            "/jobs/j1",
+            *(Answer(job(priority=number)) for number in (5, 6, 5)),
+        )
+        self.assertEqual(self.press("down", "+"), "job j1: priority 5")
+        self.assertEqual(self.press("+", "-"), "job j1: priority 5")
+        self.assertEqual([body["priority"] for _, _, body in self.fake.requests], [5, 6, 5])
+
     def test_filter(self) -> None:
         """
         Words select jobs while they are typed.  Enter keeps them, and Escape clears them.

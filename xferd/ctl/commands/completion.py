@@ -70,6 +70,12 @@ _FIRST_IMAGE = frozenset({"push", "inspect", "tag", "export", "unpack", "bundle"
 _ALL_IMAGES = frozenset({"rm", "pin", "unpin"})
 """Commands whose arguments are images in the store."""
 
+_FIRST_JOB = frozenset({"job", "cancel", "priority"})
+"""Commands whose first argument is a job."""
+
+_JOBS = frozenset({"pause", "resume", "retry"})
+"""Commands whose arguments are jobs."""
+
 _WITH_VALUE = frozenset({"--host", "--token-file"})
 """The options before the command that take a value."""
 
@@ -151,7 +157,7 @@ def _words(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
     try:
         if command in _ALL_IMAGES or (command in _FIRST_IMAGE and not given):
             return [_familiar(str(image.get("reference"))) for image in daemon.images()]
-        if command in ("job", "cancel") and not given:
+        if command in _JOBS or (command in _FIRST_JOB and not given):
             return [str(job.get("id")) for job in daemon.jobs()]
         if command == "hosts":
             return [str(host.get("host")) for host in daemon.hosts()] if given else ["clear"]

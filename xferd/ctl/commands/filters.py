@@ -9,7 +9,7 @@ from argparse import SUPPRESS, Action
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import ArgumentParser, Namespace, _ActionsContainer
     from collections.abc import Mapping, Sequence, Set
 
     from xferd.ctl.session import Session
@@ -44,6 +44,19 @@ class _Host(Action):
             namespace.registries = [*getattr(namespace, "registries", ()), values]
 
 
+def add_registries(parser: _ActionsContainer, description: str) -> None:
+    """
+    Add C{--host HOST}, which may be repeated: a registry, in C{registries}.
+    """
+    parser.add_argument(
+        "--host",
+        action=_Host,
+        metavar="HOST",
+        default=SUPPRESS,
+        help=f"{description}; http://HOST:PORT, https://HOST or unix:PATH is the daemon's address",
+    )
+
+
 def add_filters(parser: ArgumentParser, states: Sequence[str], kinds: Sequence[str]) -> None:
     """
     Add the options of a L{Filter}.
@@ -60,13 +73,7 @@ def add_filters(parser: ArgumentParser, states: Sequence[str], kinds: Sequence[s
             metavar=name.upper(),
             help=f"only {', '.join(values)}",
         )
-    group.add_argument(
-        "--host",
-        action=_Host,
-        metavar="HOST",
-        default=SUPPRESS,
-        help="only of this registry; http://HOST:PORT, https://HOST or unix:PATH is the daemon's address",
-    )
+    add_registries(group, "only of this registry")
     group.add_argument("--mine", action="store_true", help="only of jobs that you began on this machine")
 
 

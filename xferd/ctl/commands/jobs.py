@@ -144,6 +144,8 @@ def _show(args: Namespace, session: Session) -> None:
         ("target", view.target),
         ("platform", clean(found.get("platform"))),
         ("client", clean(found.get("client"))),
+        ("priority", clean(found.get("priority") or "")),
+        ("retry of", clean(found.get("retry_of") or "")),
         ("created", session.printer.ago(found.get("created"))),
         ("started", session.printer.ago(found.get("started"))),
         ("finished", session.printer.ago(found.get("finished"))),

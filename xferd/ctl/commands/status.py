@@ -62,11 +62,29 @@ def status(_args: Namespace, session: Session) -> None:
         ("sent", size(count(found, "bytes_sent")) if "bytes_sent" in found else ""),
         ("disk", f"{size(free)} free in {clean(disk.get('path'))}" if isinstance(free, int) else "unknown"),
         ("disk is full", clean(disk.get("why") or "")),
+        *_steering(found, session),
         ("sandbox", ", ".join(map(clean, in_force)) if isinstance(in_force, list) else "not known yet"),
     ]
     missing = _member(sandbox, "missing")
     facts += [(f"without {clean(measure)}", clean(why)) for measure, why in missing.items()]
     session.printer.facts(found, facts, width=max(len(name) for name, _ in facts) + 2)
+
+
+def _steering(found: dict[str, Any], session: Session) -> list[tuple[str, str]]:
+    """
+    The pauses, and whether the daemon drains.
+    """
+    facts = []
+    for pause in found.get("pauses") or []:
+        if isinstance(pause, dict):
+            what = clean(pause.get("host") or pause.get("what"))
+            kept = ", kept after restarts" if pause.get("keep") else ""
+            since = session.printer.ago(pause.get("since"))
+            facts.append(("paused", f"{what} by {clean(pause.get('by'))}, {since}{kept}"))
+    drain = _member(found, "drain")
+    if drain.get("draining"):
+        facts.append(("drained", f"by {clean(drain.get('by'))}, {count(drain, 'jobs')} jobs are left"))
+    return facts
 
 
 def _slots(slots: object) -> str:

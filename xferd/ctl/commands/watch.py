@@ -127,8 +127,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _arguments,
         watch,
         "On a terminal it fills the screen until q or Ctrl-C.  The arrow keys select a job, c cancels it, "
-        "and / filters by words.  Elsewhere it prints a line when a job changes its state.  It continues "
-        "after a restart of the daemon, and reports no change twice.",
+        "p pauses it or lets it continue, + and - change its priority, and / filters by words.  Elsewhere "
+        "it prints a line when a job changes its state.  It continues after a restart of the daemon, and "
+        "reports no change twice.",
         ("xferctl watch", "xferctl watch --mine", "xferctl watch --json --kind pull"),
     )
 }

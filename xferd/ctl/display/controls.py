@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from xferd.ctl.api import Event
+from xferd.ctl.display.job_view import count
 from xferd.ctl.errors import ClientError
 from xferd.ctl.text import clean
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from xferd.ctl.client import Daemon
     from xferd.ctl.display.board import Board
+    from xferd.ctl.display.job_view import JobView
 
 
 class Action(NamedTuple):
@@ -23,15 +26,57 @@ class Action(NamedTuple):
 
     @ivar verb: the action in one word.
     @ivar asks: whether it has to be confirmed.
-    @ivar run: acts on the job with an ID, and returns the job.
+    @ivar run: acts on a job, and returns it.
+    @ivar shown: the job in words, after the action.
     """
 
     verb: str
     asks: bool
-    run: Callable[[Daemon, str], dict[str, Any]]
+    run: Callable[[Daemon, JobView], dict[str, Any]]
+    shown: Callable[[dict[str, Any]], str]
 
 
-ACTIONS: Final = {"c": Action("cancel", True, lambda daemon, job_id: daemon.cancel(job_id))}
+_CHANGED: Final = ("paused", "priority")
+"""The members of a job that keys change."""
+
+_STEP: Final = 1
+"""By how much a key changes a priority."""
+
+
+def _cancel(daemon: Daemon, view: JobView) -> dict[str, Any]:
+    return daemon.cancel(str(view.job.get("id")))
+
+
+def _pause(daemon: Daemon, view: JobView) -> dict[str, Any]:
+    return daemon.change_job(str(view.job.get("id")), {"paused": not view.job.get("paused")})
+
+
+def _prioritize(step: int) -> Callable[[Daemon, JobView], dict[str, Any]]:
+    def prioritize(daemon: Daemon, view: JobView) -> dict[str, Any]:
+        priority = count(view.job, "priority") + step
+        return daemon.change_job(str(view.job.get("id")), {"priority": priority})
+
+    return prioritize
+
+
+def _state(job: dict[str, Any]) -> str:
+    return clean(job.get("state"))
+
+
+def _is_paused(job: dict[str, Any]) -> str:
+    return "paused" if job.get("paused") else "continues"
+
+
+def _priority(job: dict[str, Any]) -> str:
+    return f"priority {clean(job.get('priority'))}"
+
+
+ACTIONS: Final = {
+    "c": Action("cancel", True, _cancel, _state),
+    "p": Action("pause", False, _pause, _is_paused),
+    "+": Action("precede", False, _prioritize(_STEP), _priority),
+    "-": Action("defer", False, _prioritize(-_STEP), _priority),
+}
 """The actions by their keys."""
 
 
@@ -112,9 +157,16 @@ class Controls:
 
     def _run(self, action: Action) -> None:
         job_id = self._board.selected
+        job = self._board.job(job_id)
+        if job is None:
+            self._message = f"job {clean(job_id)} is gone"
+            return
         try:
-            state = action.run(self._daemon, job_id).get("state")
+            changed = action.run(self._daemon, job)
         except ClientError as e:
             self._message = f"cannot {action.verb} job {clean(job_id)}: {e}"
         else:
-            self._message = f"job {clean(job_id)}: {clean(state)}"
+            # The next key counts from here, before the daemon's event arrives.
+            news: dict[str, Any] = {name: changed[name] for name in _CHANGED if name in changed}
+            self._board.update(Event("job", {**job.job, **news}, False))
+            self._message = f"job {clean(job_id)}: {action.shown(changed)}"
