@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.integration.slow_proxy import SlowProxy
 from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.testing.images import sample_image
+from xferd.testing.registry import Registry
 
 RATE = 300_000.0
 """Bytes per second of each connection."""
@@ -133,3 +135,176 @@ class PausedJobTests(SteeringCase):
         self.assertLess(self.proxy.received["team/app"], SIZE + SPARE)
         self.assertGreater(job["timing"]["phases"]["waiting"], 2)
         self.assertRegex(self.daemon.output, rf'PATCH /api/v1/jobs/{job_id}: 200.*"paused": true')
+
+
+class PausedPushTests(SteeringCase):
+    """
+    Pushes and copies that are paused.
+    """
+
+    async def test_push(self) -> None:
+        """
+        A push that is paused is silent within a second, and continues where its upload
+        session is: the registry receives hardly more than the blob has.
+        """
+        source = self.image("app", size=3_000_000).replace(self.proxy.address, self.registry.host)
+        await self.done(await self.api.pull(source))
+        other = Registry(reactor)
+        await other.listen(reactor)
+        self.addCleanup(other.stop)
+        self.proxy = SlowProxy(other.host, RATE)
+        self.addCleanup(self.proxy.stop)
+        target = f"{self.proxy.address}/team/copy:1"
+        job = await self.api("POST", "jobs", {"kind": "push", "reference": source, "target": target})
+        await self.moves("copy", 800_000, up=True)
+        await self.change(job["id"], paused=True)
+        await self.silent("copy")
+        shown = await self.api("GET", f"jobs/{job['id']}")
+        self.assertRegex(shown["why"], "^paused by ")
+        received = other.bytes_received
+        self.assertGreater(received, 700_000)
+        await self.change(job["id"], paused=False)
+        await self.done(job["id"])
+        self.assertLess(self.proxy.sent["team/copy"], 3_050_000 + SPARE)
+        self.assertLess(other.bytes_received, 3_050_000 + SPARE)
+
+    async def test_one_of_two(self) -> None:
+        """
+        While one of two pulls of an image is paused, the wire carries on for the other one.
+        """
+        reference = self.image("app")
+        job_id, other = await self.api.pull(reference), await self.api.pull(reference)
+        await self.moves("app")
+        await self.change(job_id, paused=True)
+        await self.wait(SOON)
+        await self.moves("app")
+        job = await self.done(other)
+        self.assertEqual(self.registry.count("GET", job["layers"][0]["digest"]), 1)
+
+
+class PausedMoreTests(SteeringCase):
+    """
+    Pauses of registries, directions and everything.
+    """
+
+    async def test_host(self) -> None:
+        """
+        A registry that is paused is silent within a second; another one is not.
+        """
+        other = self.proxied()
+        one = self.image("one", size=2_000_000)
+        two = self.image("two", size=2_000_000).replace(self.proxy.address, other.address)
+        jobs = [await self.api.pull(one), await self.api.pull(two)]
+        await self.moves("one")
+        await self.daemon.ctl("pause", "--host", self.proxy.address)
+        before = other.received["team/two"]
+        await self.silent("one")
+        self.assertGreater(other.received["team/two"], before + 100_000)
+        (pause,) = (await self.api("GET", "status"))["pauses"]
+        self.assertEqual((pause["what"], pause["host"]), ("host", self.proxy.address))
+        self.assertRegex(await self.daemon.ctl("status"), rf"paused: +{self.proxy.address} by ")
+        job = await self.api("GET", f"jobs/{jobs[0]}")
+        self.assertRegex(job["why"], rf"^{self.proxy.address} is paused by ")
+        self.assertIn(job["why"], await self.daemon.ctl("transfers"))
+        await self.daemon.ctl("resume", "--host", self.proxy.address)
+        for job_id in jobs:
+            await self.done(job_id)
+        self.assertLess(self.proxy.received["team/one"], 2_050_000 + SPARE)
+
+    async def test_kept(self) -> None:
+        """
+        A pause of everything that is kept holds after a restart of the daemon: nothing
+        passes until it ends.
+        """
+        reference = self.image("app")
+        job = await self.api("POST", "jobs", {"kind": "pull", "reference": reference, "restart": "always"})
+        await self.moves("app")
+        await self.daemon.ctl("pause", "--all", "--keep")
+        await self.silent("app")
+        began = reactor.seconds()
+        await self.daemon.stop()
+        self.assertLess(reactor.seconds() - began, 5)
+        await self.start()
+        await self.silent("app")
+        shown = await self.state(job["id"], "running")
+        self.assertRegex(shown["why"], "^everything is paused by ")
+        await self.daemon.ctl("resume", "--all")
+        await self.done(job["id"])
+        self.assertLess(self.proxy.received["team/app"], SIZE + SPARE)
+
+    async def test_paused_job_of_an_earlier_daemon(self) -> None:
+        """
+        A job that is paused stays so after C{kill -9}.
+        """
+        reference = self.image("app")
+        job = await self.api("POST", "jobs", {"kind": "pull", "reference": reference, "restart": "always"})
+        await self.moves("app")
+        await self.daemon.ctl("pause", job["id"][:6])
+        await self.silent("app")
+        await self.daemon.stop("KILL")
+        await self.start()
+        await self.silent("app")
+        shown = await self.state(job["id"], "running")
+        self.assertEqual((shown["paused"], shown["why"].partition(" by ")[0]), (True, "paused"))
+        await self.daemon.ctl("resume", job["id"])
+        await self.done(job["id"])
+        self.assertLess(self.proxy.received["team/app"], SIZE + SPARE)
+
+
+class QueueTests(SteeringCase):
+    """
+    Priorities, drain and retries.
+    """
+
+    async def test_priority(self) -> None:
+        """
+        A job that gets a higher priority moves before those that were in the queue before
+        it.
+        """
+        await self.api("PATCH", "limits", {"downloads": 1})
+        names = ["one", "two", "three", "four"]
+        jobs = [await self.api.pull(self.image(name, size=1_300_000)) for name in names]
+        await self.moves("one")
+        await self.daemon.ctl("priority", jobs[3], "10")
+        ended = []
+        for job_id in (jobs[0], jobs[3], jobs[1], jobs[2]):
+            job = await self.done(job_id)
+            ended.append(job["finished"])
+        self.assertEqual(ended, sorted(ended))
+
+    async def test_drain(self) -> None:
+        """
+        A daemon that is drained refuses jobs, ends what runs, and is not ready; C{--wait}
+        returns then.
+        """
+        job_id = await self.api.pull(self.image("app"))
+        await self.moves("app")
+        waiting = Deferred.fromCoroutine(self.daemon.ctl("drain", "--wait"))
+        await self.until(lambda: self.proxy.received["team/app"] > 0)
+
+        async def draining() -> bool:
+            return bool((await self.api("GET", "status"))["drain"]["draining"])
+
+        await self.until(draining)
+        refused = await self.api("POST", "jobs", {"kind": "pull", "reference": self.image("other")})
+        self.assertEqual(refused["error"]["code"], "DRAINING")
+        self.assertFalse(waiting.called)
+        self.assertIn("jobs left: 0", await waiting)
+        await self.done(job_id)
+        _, errors, code = await self.daemon.try_ctl("pull", self.image("third"))
+        self.assertEqual(code, 1)
+        self.assertIn("(DRAINING)", errors)
+        await self.daemon.ctl("drain", "--end")
+        await self.daemon.ctl("pull", self.image("third"))
+
+    async def test_retry(self) -> None:
+        """
+        A pull that was cancelled is done again, and fetches only what is missing.
+        """
+        job_id = await self.api.pull(self.image("app"))
+        await self.moves("app", 300_000)
+        await self.api("DELETE", f"jobs/{job_id}")
+        output = await self.daemon.ctl("retry", "--follow", job_id)
+        self.assertIn("team/app", output)
+        self.assertLess(self.proxy.received["team/app"], SIZE + SPARE)
+        self.assertGreater(self.proxy.received["team/app"], SIZE)

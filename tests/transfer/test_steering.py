@@ -161,15 +161,21 @@ class SteeredTests(EngineTests):
 
     def test_complete(self) -> None:
         """
-        An attempt whose bytes are all there is not ended.
+        A download whose bytes are all here is not ended; an upload is, as the kernel may
+        have bytes to send.
         """
-        attempt = Attempt()
-        watcher = self.watch("a", attempt, ONE, 1)
-        watcher.transfer.report(bytes_done=100, bytes_total=100)
-        self.steering.pause_job(1, BOB)
-        self.turn()
-        attempt.ends[0].callback("done")
-        self.assertEqual(self.successResultOf(watcher.result()), "done")
+        for kind, state in (("download", "running"), ("upload", "waiting")):
+            self.manager = self.managed(Slots(1, self.clock), kind)
+            attempt = Attempt()
+            watcher = self.watch("a", attempt, ONE, 1)
+            watcher.transfer.report(bytes_done=100, bytes_total=100)
+            self.steering.pause_job(1, BOB)
+            self.turn()
+            self.assertEqual(watcher.transfer.state, state)
+            self.steering.resume_job(1)
+            self.turn()
+            attempt.ends[-1].callback("done")
+            self.assertEqual(self.successResultOf(watcher.result()), "done")
 
     def test_cancelled(self) -> None:
         """

@@ -16,10 +16,12 @@ class Attempting(Protocol):
     """
     The transfer that attempts are made for.
 
+    @ivar kind: the kind of the transfer: C{download}.
     @ivar bytes_done: the bytes that are there.
     @ivar bytes_total: the bytes that there will be, or L{None} if unknown.
     """
 
+    kind: str
     bytes_done: int
     bytes_total: int | None
 

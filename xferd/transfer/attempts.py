@@ -141,12 +141,14 @@ class Attempts:
     def steer(self) -> None:
         """
         Something was paused, or continues: end an attempt that may not run now, or for
-        which another source is wanted, and choose again.  An attempt continues if all bytes
-        are there and only have to be confirmed.
+        which another source is wanted, and choose again.  A download continues if all bytes
+        are here; those of an upload may still be in the kernel, which sends them.
         """
         if self._working is None:
             self._choose_again()
-        elif self.source is not None and not self._is_whole and self._is_unwanted(self.source):
+        elif self._is_whole and self._owner.kind != "upload":
+            return
+        elif self.source is not None and self._is_unwanted(self.source):
             self._paused = True
             self._eventual.call(self._interrupt, self._working)
 
