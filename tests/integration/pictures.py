@@ -6,7 +6,8 @@ Run by hand, with chromium and chromedriver::
     python -m tests.integration.pictures
 
 C{pull.svg} is what C{xferctl pull} writes to a terminal, C{page.png} the status page
-while three clients pull.
+while three clients pull, C{page-*.png} the same at other widths and in dark colours, and
+C{page-job.png} the page of a job.  They take three minutes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.text import Text
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 from twisted.internet.threads import deferToThread
 
 from tests.integration.browser import Browser
@@ -57,6 +58,21 @@ LAYER: Final = 24_000_000
 COLUMNS: Final = 102
 STEPS: Final = 20
 """Number of states of the terminal in the picture."""
+
+SCREENS: Final = (
+    ("page", 1300, 900, "light"),
+    ("page-dark", 1300, 900, "dark"),
+    ("page-800", 800, 1000, "light"),
+    ("page-800-dark", 800, 1000, "dark"),
+    ("page-400", 400, 860, "light"),
+    ("page-400-dark", 400, 860, "dark"),
+)
+"""The pictures of the page: name, width, height and colours."""
+
+BEFORE: Final = 9
+"""Pulls before the pictures of the page, some seconds apart, for its chart."""
+
+APART: Final = 12.0
 
 LAST: Final = 3.0
 """Seconds for which the last state is shown."""
@@ -172,6 +188,21 @@ def begin(page: str, client: str, reference: str) -> None:
         pass
 
 
+async def photograph(browser: Browser, name: str, width: int, height: int, colours: str) -> None:
+    """
+    Take a picture of the page.
+
+    @param colours: C{light} or C{dark}.
+    """
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    await browser.devtools("Emulation.setDeviceMetricsOverride", screen)
+    features = [{"name": "prefers-color-scheme", "value": colours}]
+    await browser.devtools("Emulation.setEmulatedMedia", {"features": features})
+    await browser.run_async("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    shot = await browser.devtools("Page.captureScreenshot", {"format": "png"})
+    (IMAGES / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+
+
 async def make(reactor: IReactor, place: Path) -> None:
     """
     Run everything and write the pictures.
@@ -192,15 +223,29 @@ async def make(reactor: IReactor, place: Path) -> None:
     daemon, browser = Xferd(reactor, str(place / "second")), Browser(reactor, str(place / "browser"))
     await daemon.start()
     await browser.start()
-    await daemon.ctl("pull", "--quiet", f"{registry.host}/team/base:12")
-    await browser.open(daemon.page, width=1280, height=860)
+    base = f"{registry.host}/team/base:12"
+    for number in range(BEFORE):
+        for _ in range(number % 3):
+            # It is there: its bytes are saved.
+            await daemon.ctl("pull", "--quiet", base)
+        if number % 2 == 0:
+            await daemon.ctl("pull", "--quiet", base)
+            await daemon.ctl("rm", base)
+            await daemon.ctl("gc")
+        await deferLater(reactor, APART)
+    await daemon.ctl("pull", "--quiet", base)
+    await browser.open(daemon.page, width=1300, height=900)
     await browser.reads("#link", "^live$")
     for client, name in [("alice", "app:1.2"), ("ci-1", "app:1.2"), ("ci-2", "tools:latest")]:
         await deferToThread(begin, daemon.page, client, f"{registry.host}/team/{name}")
     await browser.devtools("Emulation.setScrollbarsHidden", {"hidden": True})
-    await browser.reads(".job .layer .size", r"^[4-9]\.\d+ / ")
-    shot = await browser.devtools("Page.captureScreenshot", {"format": "png"})
-    (IMAGES / "page.png").write_bytes(base64.b64decode(shot["data"]))
+    await browser.reads(".job .layer .size", r"^[1-9]\d*\.\d+ / ")
+    for screen in SCREENS:
+        await photograph(browser, *screen)
+    await browser.reads("#ended-jobs .name", "team/app")
+    await browser.click("#ended-jobs .name")
+    await browser.reads("#job-page .attempts", "done")
+    await photograph(browser, "page-job", 1300, 900, "light")
     await browser.quit()
     await daemon.stop()
     await registry.stop()

@@ -385,7 +385,7 @@ class PageTests(TestCase):
             '<p class="figure" id="rate-out">1.50 MB/s</p>',
             '<p class="dim" id="sent">3.40 MB sent</p>',
             '<p class="figure" id="upload-slots">2 of 5</p>',
-            '<p class="dim" id="upload-queued">4 waiting</p>',
+            '<span id="upload-queued">4 waiting</span>',
             "registry.example.com ↓&nbsp;7.00&nbsp;MB ↑&nbsp;3.40&nbsp;MB",
             "<title>↑ 1.50 MB/s · 2 jobs · xferd</title>",
         ):

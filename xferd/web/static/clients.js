@@ -3,6 +3,7 @@
  */
 
 import { bytes, count, rate } from "./format.js";
+import { openLimits } from "./forms.js";
 import { attribute, fill, hide, optional, Rows, text } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
@@ -15,7 +16,10 @@ export class Clients {
   #weights = {};
 
   constructor() {
-    this.rows = new Rows(byId("clients"), "client-row", (...args) => this.#show(...args));
+    this.rows = new Rows(byId("clients"), "client-row", (...args) => this.#show(...args), (row, name) => {
+      row.limit.setAttribute("aria-label", `Limit ${name}`);
+      row.limit.addEventListener("click", () => openLimits("client", name));
+    });
   }
 
   /** Take in the bytes of the last minute, by client. */
@@ -57,14 +61,14 @@ export class Clients {
   }
 
   #show(row, { name, jobs, slots, queued, speed, lately }) {
-    const weight = this.#weights[name]?.weight;
+    const { weight, download_rate: down, upload_rate: up } = this.#weights[name] ?? {};
     text(row.name, name);
     attribute(row.name, "title", name);
     optional(row.weight, weight !== undefined && weight !== 1 ? `weight ${weight}` : "");
     text(row.speed, speed ? rate(speed) : "");
     const moving = slots && `${slots} moving`;
     const waiting = queued && `${queued} waiting`;
-    text(row.facts, [jobs && count(jobs, "job"), moving, waiting, `${bytes(lately)} in the last minute`].filter(Boolean).join(" · "));
+    text(row.facts, [jobs && count(jobs, "job"), moving, waiting, `${bytes(lately)} in the last minute`, down && `at most ${rate(down)} down`, up && `at most ${rate(up)} up`].filter(Boolean).join(" · "));
     fill(row.out, lately / this.most);
   }
 }

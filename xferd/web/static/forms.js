@@ -21,7 +21,7 @@ const KINDS = {
 };
 
 const form = byId("limits");
-const fields = [...form.querySelectorAll("input")];
+const fields = [...form.querySelectorAll("[data-of] input")];
 let present = {};
 
 /** Run one form's request, and show its error beside it. */
@@ -91,42 +91,93 @@ choose();
 /** Show the limits of the daemon. */
 export function showLimits(limits) {
   present = limits;
-  optional(byId("limit-in"), limits.download_rate ? `at most ${rate(limits.download_rate)}` : "");
-  optional(byId("limit-out"), limits.upload_rate ? `at most ${rate(limits.upload_rate)}` : "");
+  const at = (rates) => (rates ? `at most ${rate(rates)}` : "");
+  optional(byId("limit-in"), at(limits.download_rate));
+  optional(byId("limit-out"), at(limits.upload_rate));
   optional(byId("per-host"), limits.downloads_per_host ? `${limits.downloads_per_host} per host` : "");
+}
+
+/** Whose limits the form shows: {of, name}; the name is empty for the whole daemon. */
+function scope() {
+  const [of, ...name] = form.elements.scope.value.split(" ");
+  return { of: of || "all", name: name.join(" ") };
+}
+
+/** The limits that the form shows, where there are any. */
+function shown() {
+  const { of, name } = scope();
+  return of === "all" ? present : present[`${of}s`]?.[name];
+}
+
+/** Show the limits of the chosen scope. */
+function fillIn() {
+  const { of } = scope();
+  const limits = shown() ?? {};
+  for (const field of fields) {
+    hide(field.parentElement, !field.parentElement.dataset.of.split(" ").includes(of));
+    const value = limits[field.name] ?? (field.name === "weight" ? 1 : 0);
+    field.value = RATES.has(field.name) ? value / MEGA : value;
+  }
+  hide(byId("limits-remove"), of === "all" || !shown());
+  const timed = Object.keys(limits.timetables ?? {});
+  text(byId("limits-timetables"), timed.length ? ` A timetable sets ${timed.join(" and ")}; a change here replaces it.` : "");
+  optional(byId("limits-error"), "");
+}
+
+/** Open the form, for one host or client where that is given. */
+export async function openLimits(of, name) {
+  await ask("GET", "/limits").then(showLimits, () => {});
+  const hosts = new Set([...Object.keys(present.hosts ?? {}), ...[...byId("hosts-known").options].map(({ value }) => value)]);
+  const clients = new Set([...Object.keys(present.clients ?? {}), ...[...byId("clients-known").options].map(({ value }) => value)]);
+  if (name) (of === "host" ? hosts : clients).add(name);
+  const groups = [["host", "registry", hosts], ["client", "client", clients]];
+  const options = groups.flatMap(([kind, word, names]) => [...names].sort().map((one) => new Option(`${word} ${one}`, `${kind} ${one}`)));
+  form.elements.scope.replaceChildren(new Option("the whole daemon", ""), ...options);
+  form.elements.scope.value = name ? `${of} ${name}` : "";
+  fillIn();
+  open(true);
 }
 
 function open(opened) {
   hide(form, !opened);
   attribute(byId("limits-open"), "aria-expanded", String(opened));
-  optional(byId("limits-error"), "");
-  if (!opened) {
+  if (opened) {
+    form.scrollIntoView({ block: "nearest" });
+    form.elements.scope.focus();
+  } else {
     byId("limits-open").focus();
-    return;
   }
-  for (const field of fields) field.value = RATES.has(field.name) ? present[field.name] / MEGA : present[field.name];
-  fields[0].focus();
 }
 
-byId("limits-open").addEventListener("click", async () => {
-  if (form.hidden) await ask("GET", "/limits").then(showLimits, () => {});
-  open(form.hidden);
-});
-byId("limits-close").addEventListener("click", () => open(false));
-form.addEventListener("keydown", (pressed) => {
-  if (pressed.key === "Escape") open(false);
-});
-form.addEventListener("submit", async (submitted) => {
-  submitted.preventDefault();
-  const changes = {};
-  for (const field of fields) {
-    const value = field.value === "" ? null : Number(field.value);
-    const wanted = value !== null && RATES.has(field.name) ? Math.round(value * MEGA) : value;
-    if (wanted !== present[field.name]) changes[field.name] = wanted;
-  }
+/** Set limits of the chosen scope; null removes them. */
+async function change(values) {
+  const { of, name } = scope();
+  const changes = of === "all" ? { ...values } : { [`${of}s`]: { [name]: values } };
+  if (form.elements.keep.checked) changes.keep = true;
   const limits = await send(form, byId("limits-error"), () => ask("PATCH", "/limits", changes));
   if (!limits) return;
   showLimits(limits);
   open(false);
   text(byId("said"), "Limits changed.");
+}
+
+byId("limits-open").addEventListener("click", () => (form.hidden ? openLimits() : open(false)));
+byId("limits-close").addEventListener("click", () => open(false));
+byId("limits-remove").addEventListener("click", () => change(null));
+form.elements.scope.addEventListener("change", fillIn);
+form.addEventListener("keydown", (pressed) => {
+  if (pressed.key === "Escape") open(false);
+});
+form.addEventListener("submit", (submitted) => {
+  submitted.preventDefault();
+  const { of } = scope();
+  const limits = shown() ?? {};
+  const changes = {};
+  for (const field of fields) {
+    if (!field.parentElement.dataset.of.split(" ").includes(of)) continue;
+    const value = field.value === "" ? null : Number(field.value);
+    const wanted = value !== null && RATES.has(field.name) ? Math.round(value * MEGA) : value;
+    if (wanted !== (limits[field.name] ?? (field.name === "weight" ? 1 : 0))) changes[field.name] = wanted;
+  }
+  change(changes);
 });

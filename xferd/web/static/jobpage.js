@@ -25,7 +25,7 @@ export class JobPage {
   #read = 0;
   #count = -1;
 
-  /** @param actions {cancel(job), again(), controls(job)} */
+  /** @param actions {cancel(job), again(), steering} */
   constructor(actions) {
     this.actions = actions;
     const row = (this.row = parts(byId("job-page")));
@@ -44,6 +44,7 @@ export class JobPage {
       attribute(part.name, "href", jobAddress(job.id));
     });
     row.cancel.addEventListener("click", () => actions.cancel(this.job));
+    actions.steering.made(row, () => this.job);
   }
 
   /** Show a job, by its id. */
@@ -73,7 +74,7 @@ export class JobPage {
     hide(row.cancel, !running);
     hide(row.progress, !running);
     if (running) showProgress(row, job, model);
-    this.actions.controls?.(row, job);
+    this.actions.steering.controls(row, job);
     const { code, message } = troubles(job);
     hide(row.reason, !code);
     text(row.code, code ?? "");

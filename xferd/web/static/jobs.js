@@ -8,6 +8,7 @@ import { between, bytes, count, destination, duration, from, moment, part, rate,
 import { arriving, nounOf, segment, showLayer, unpacked, wordsOf } from "./layers.js";
 import { isRunning, isSending } from "./model.js";
 import { attribute, hide, optional, Rows, text } from "./rows.js";
+import { holdWords } from "./steering.js";
 
 const byId = (id) => document.getElementById(id);
 /** How many running jobs show their layers unasked, and how many ended ones are listed. */
@@ -90,7 +91,7 @@ export class JobLists {
   #asked = null;
   #visible = new Set();
 
-  /** @param actions {cancel(job), again()}: called to cancel a job, and when there is something to draw without an event */
+  /** @param actions {cancel(job), again(), steering}: called to cancel a job, and when there is something to draw without an event */
   constructor(actions) {
     this.actions = actions;
     this.jobs = new Rows(byId("jobs"), "job-row", (...args) => this.#job(...args), (row, id) => this.#made(row, id));
@@ -191,6 +192,7 @@ export class JobLists {
       this.actions.again();
     });
     row.cancel.addEventListener("click", () => this.actions.cancel(row.job));
+    row.hold.addEventListener("click", () => this.actions.steering.job(row.job));
     this.watch.observe(row.element);
   }
 
@@ -198,7 +200,10 @@ export class JobLists {
     row.job = job;
     const opened = this.#opened.get(job.id) ?? (position < OPEN);
     const stamp = `${this.model.stamp(job.id)} ${opened}`;
-    if (row.stamp === stamp || (row.stamp && !this.#visible.has(row.element))) return;
+    if (row.stamp === stamp) return;
+    named(row, job);
+    // The first ones are seen before the browser says so.
+    if (!this.#visible.has(row.element) && (row.stamp || position >= OPEN)) return;
     row.stamp = stamp;
     const layers = this.model.layersOf(job);
     const name = title(job);
@@ -207,7 +212,9 @@ export class JobLists {
     attribute(row.fold, "aria-expanded", String(opened));
     attribute(row.fold, "aria-label", `${isSending(job) ? "Blobs" : "Layers"} of ${name}`);
     attribute(row.cancel, "aria-label", `Cancel ${name}`);
-    named(row, job);
+    const [word, label] = holdWords(job);
+    text(row.hold, word);
+    attribute(row.hold, "aria-label", label);
     optional(row.kind, job.kind === "pull" ? "" : job.kind);
     text(row.meta, [job.platform, job.client].filter(Boolean).join(" · "));
     showProgress(row, job, this.model);

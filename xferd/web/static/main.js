@@ -18,6 +18,7 @@ import { Model } from "./model.js";
 import { question } from "./question.js";
 import { Registries } from "./registries.js";
 import { attribute, hide, text } from "./rows.js";
+import { Steering } from "./steering.js";
 import { follow } from "./stream.js";
 import { showRates, showStatus } from "./totals.js";
 import { Transfers } from "./transfers.js";
@@ -34,13 +35,14 @@ const BUSY = 30;
 const SHARE = 8;
 
 const model = new Model();
-const actions = { again: draw, cancel, begin, pin: change(pin, "pinned"), remove: removeImage };
+const steering = new Steering({ attempt });
+const actions = { again: draw, cancel, steering, begin, pin: change(pin, "pinned"), remove: removeImage };
 const lists = new JobLists(actions);
 const page = new JobPage(actions);
 const transfers = new Transfers();
 const images = new Images(actions);
 const clients = new Clients();
-const registries = new Registries({ clear });
+const registries = new Registries({ clear, steering });
 const mirror = new Mirror();
 const engines = new Engines();
 const fleet = new Fleet();
@@ -153,6 +155,7 @@ const again = follow("/api/v1/events?events=status", headers, {
 /** The state of the daemon has changed, or what is read besides. */
 function status(data) {
   showStatus(data);
+  steering.status(data);
   registries.moved(data.hosts);
   if (started !== null && started !== data.started) said("xferd was restarted.");
   started = data.started;

@@ -3,6 +3,7 @@
  */
 
 import { bytes, count, moment, rate } from "./format.js";
+import { openLimits } from "./forms.js";
 import { attribute, fill, hide, optional, Rows, text } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
@@ -13,10 +14,15 @@ const WORDS = { paused: "paused", "quota-low": "quota low", down: "down" };
 export class Registries {
   #bytes = {};
 
-  /** @param clear called with the name of a host that is to be cleared */
-  constructor({ clear }) {
-    this.rows = new Rows(byId("registries"), "registry-row", (row, value) => show(row, value, this.#bytes), (row) => {
+  /**
+   * @param clear called with the name of a host that is to be cleared
+   * @param steering pauses hosts
+   */
+  constructor({ clear, steering }) {
+    this.rows = new Rows(byId("registries"), "registry-row", (row, value) => show(row, value, this.#bytes, steering), (row) => {
       row.clear.addEventListener("click", () => clear(row.host));
+      row.hold.addEventListener("click", () => steering.host(row.host));
+      row.limit.addEventListener("click", () => openLimits("host", row.host));
     });
   }
 
@@ -45,11 +51,15 @@ function used({ host, account }) {
   return (account ?? host).used;
 }
 
-function show(row, { host, account }, moved) {
+function show(row, { host, account }, moved, steering) {
   const found = state({ host, account });
   const quota = account?.quota;
   const low = found.state === "quota-low";
   attribute(row.element, "data-state", found.state);
+  const held = steering.pauses(host.host);
+  text(row.hold, held ? "Resume" : "Pause");
+  attribute(row.hold, "aria-label", `${held ? "Resume" : "Pause"} ${host.host}`);
+  attribute(row.limit, "aria-label", `Limit ${host.host}`);
   row.host = host.host;
   text(row.name, host.host);
   attribute(row.name, "title", host.host);
