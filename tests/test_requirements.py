@@ -60,8 +60,21 @@ class RequirementTests(SynchronousTestCase):
         """
         Each distribution that a module imports is required, and no other.
         """
-        used = _distributions(file for file in imports() if not self._is_extra(file))
+        used = _distributions(
+            file for file in imports() if not self._is_extra(file) and file != ROOT / "tracing" / "spans.py"
+        )
         self.assertEqual(used, _required((ROOT.parent / "setup.cfg").read_text("utf-8")))
+
+    def test_traces(self) -> None:
+        """
+        Only one module imports OpenTelemetry, the extra C{traces}, which the tests have, too.
+        """
+        setup = (ROOT.parent / "setup.cfg").read_text("utf-8")
+        users = [file.relative_to(ROOT) for file in imports() if "opentelemetry" in _distributions([file])]
+        self.assertEqual(users, [Path("tracing/spans.py")])
+        extra = _required(setup, "options.extras_require", "traces")
+        self.assertEqual(extra, {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"})
+        self.assertLessEqual(extra, _required(setup, "options.extras_require", "test"))
 
     def test_engines(self) -> None:
         """

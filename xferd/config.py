@@ -33,6 +33,7 @@ from xferd.paths import default_data_dir, default_socket
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.transport.proxies import ProxySettings
 from xferd.registry.transport.timeouts import Timeouts
+from xferd.tracing.settings import TracesSettings
 from xferd.transfer.retry import RetryPolicy
 from xferd.v2.settings import RegistrySettings
 from xferd.webhooks.settings import WebhookSettings
@@ -149,6 +150,7 @@ class Config:
     @ivar scrub: the check of all content in the background.
     @ivar metrics: access to the metrics.
     @ivar log: the form of the log.
+    @ivar traces: where traces go.
     @ivar registry: the registry at C{/v2/}.
     @ivar engines: the engines that run images from the store.
     @ivar fleet: the other nodes with which this one shares downloads.
@@ -176,6 +178,7 @@ class Config:
     scrub: ScrubSettings = field(factory=ScrubSettings)
     metrics: MetricsSettings = field(factory=MetricsSettings)
     log: LogSettings = field(factory=LogSettings)
+    traces: TracesSettings = field(factory=TracesSettings)
     registry: RegistrySettings = field(factory=RegistrySettings)
     engines: EnginesSettings = field(factory=EnginesSettings)
     fleet: FleetSettings = field(factory=FleetSettings)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from linecache import clearcache
 from secrets import token_hex
+from threading import Thread
 from typing import TYPE_CHECKING, cast
 
 from attrs import asdict, evolve
@@ -73,6 +74,7 @@ from xferd.webhooks.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from xferd.fleet.fleet import Fleet
+    from xferd.tracing.spans import Spans
 
 STEP_LIMIT = 5.0
 """The time limit of one step of the shutdown, in seconds, besides the jobs' grace."""
@@ -160,6 +162,7 @@ class Daemon(Service):
             wall_clock=wall_clock,
             proxies=Proxies(config.proxy),
         )
+        self._traces: Spans | None = None
         self.hosts = HostMemory(reactor, wall_clock=wall_clock, journal=self.store.journal)
         # Programs that the daemon runs have the limit that it was started with.
         descriptors = own_limit()
@@ -417,11 +420,56 @@ class Daemon(Service):
         # Requests make thousands of objects, few of them in cycles.
         gc.set_threshold(5_000, 5, 10)
         self._sighup.startService()
+        self._start_traces()
         for problem in check_registry(self._running_state()):
             self._log.warn("{problem}: {remedy}", problem=problem.message, remedy=problem.remedy)
         self.listening.startService()
         self.unpacker.start()
         self._starting = Deferred.fromCoroutine(self._start())
+
+    def _start_traces(self) -> None:
+        """
+        Export traces if the settings or the environment want that, and import the code only
+        then.  The daemon has detached: the exporter has a thread.
+
+        @raise StartFailed: the settings want that, and packages are missing.
+        """
+        settings = self._config.traces
+        if not settings.is_wanted(os.environ):
+            return
+        try:
+            from xferd.tracing.spans import SDKLog, Spans  # noqa: PLC0415
+        except ImportError as e:
+            why = f"traces need the Python package {e.name}: install xferd with the extra 'traces'"
+            if settings.endpoint:
+                raise StartFailed(f"xferd: {why} (pip install 'xferd[traces]')") from e
+            self._log.warn("the environment names a collector, but {why}", why=why)
+            return
+        threads = cast("IReactorThreads", self._reactor)
+        self._traces = Spans(settings, os.environ, wall_clock=self._wall_clock)
+        self._sdk_log = SDKLog(threads.callFromThread, self._reactor.seconds)
+        self._sdk_log.install()
+        self.jobs.trace(self._traces)
+
+    async def _stop_traces(self) -> None:
+        """
+        Export the last spans.
+        """
+        traces = self._traces
+        if traces is None:
+            return
+        self.jobs.trace(None)
+        # The thread fires it.
+        ended: Deferred[None] = Deferred()
+
+        def stop() -> None:
+            traces.stop()
+            cast("IReactorThreads", self._reactor).callFromThread(ended.callback, None)
+
+        # A thread of the pool would delay the end of the process, however long it takes.
+        Thread(target=stop, name="traces", daemon=True).start()
+        await ended
+        self._sdk_log.remove()
 
     def _warned(self, repository: Repository, text: str) -> None:
         self.jobs.warned(repository, text)
@@ -535,6 +583,7 @@ class Daemon(Service):
             ("jobs", grace + STEP_LIMIT, lambda: self.jobs.stop(grace)),
             *([] if self.fleet is None else [("fleet", STEP_LIMIT, self.fleet.stop)]),
             ("web", STEP_LIMIT, self.web.stop),
+            ("traces", STEP_LIMIT, self._stop_traces),
             ("passwords", STEP_LIMIT, self.rights.stop),
             ("unpacker", STEP_LIMIT, self.unpacker.stop),
             ("registries", STEP_LIMIT, self.registries.close),

@@ -63,6 +63,7 @@ from xferd.jobs.request import Request
 from xferd.jobs.restarts import Restarts
 from xferd.jobs.runner import DELIVERING, MAX_JOBS, Runner, archive_refused
 from xferd.jobs.steering import JobSteering
+from xferd.jobs.tracer import Tracer
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
 from xferd.jobs.upload_stream import UploadStream
 from xferd.jobs.verify.scrub import Scrub
@@ -70,6 +71,7 @@ from xferd.jobs.work import Work
 from xferd.names import Reference, Repository, parse_tag, parse_target
 from xferd.oci import Descriptor
 from xferd.platforms import Platform
+from xferd.trace_context import traceparent
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.eventual import Eventual
 from xferd.transfer.fair_queue import Turn
@@ -552,6 +554,12 @@ class Jobs:
             self._log.info("the limits are now {limits}", limits=limits)
         return limits
 
+    def trace(self, tracer: Tracer | None) -> None:
+        """
+        Have the jobs that begin from now on observed as traces.
+        """
+        self._runner.tracer = tracer
+
     @property
     def quota(self) -> int:
         """
@@ -662,7 +670,9 @@ class Jobs:
             platform=platform,
             client=client,
             created=self._wall_clock(),
-            request=evolve(request or Request(), priority=priority, hosts=tuple(credentials)),
+            request=evolve(
+                request or Request(), priority=priority, hosts=tuple(credentials), traceparent=traceparent()
+            ),
             credentials=credentials,
             repositories=frozenset(r.repository for r in (wanted, target) if r is not None),
         )

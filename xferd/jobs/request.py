@@ -22,8 +22,9 @@ class Request:
     @ivar priority: a higher one goes first.
     @ivar owner: the user or the machine that asked, as the connection shows it; empty
         where that is unknown.
-    @ivar door: how the request came: C{unix socket}, or the daemon's address; empty
-        where that is unknown.
+    @ivar door: how the request came, a L{Door<xferd.web.audit.Door>}; empty where that is
+        unknown.
+    @ivar traceparent: the trace of the client's request; empty if there was none.
     @ivar hosts: the registries for which the client sent credentials.
     @ivar tags: further tags of a push.
     @ivar referrers: whether a copy has the referrers, too.
@@ -37,6 +38,7 @@ class Request:
     priority: int = 0
     owner: str = ""
     door: str = ""
+    traceparent: str = ""
     hosts: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     referrers: bool = False

@@ -37,10 +37,12 @@ from xferd.jobs.rows import PRESENT, ROWS_IN_A_TURN, make_rows
 from xferd.jobs.shutdown_errors import stopped
 from xferd.jobs.timing import CHECKING, QUEUED, RECEIVING, RESOLVING
 from xferd.jobs.totals import Totals
+from xferd.jobs.tracer import Tracer
 from xferd.jobs.verdict import timing_json
 from xferd.jobs.waits import JobWaits
 from xferd.json_encoding import rfc3339
 from xferd.names import Digest, Reference, Repository
+from xferd.trace_context import carrying
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import Observer
@@ -111,6 +113,7 @@ class Runner(Observer):
     @ivar totals: the times of the jobs that have ended.
     @ivar client_bytes: the bytes of the last minute, by client.
     @ivar check_open: called before a job is begun; raises if none may be.
+    @ivar tracer: observes what runs as traces, or L{None}.
     """
 
     _log = Logger()
@@ -162,6 +165,7 @@ class Runner(Observer):
         self.totals = Totals()
         self.client_bytes = ClientBytes()
         self.check_open: Callable[[], None] = lambda: None
+        self.tracer: Tracer | None = None
 
     @property
     def is_open(self) -> bool:
@@ -384,7 +388,8 @@ class Runner(Observer):
         """
         job = running.job
         try:
-            with reporting(self._waits.waiting(job)):
+            trace = "" if self.tracer is None else self.tracer.traceparent(job)
+            with reporting(self._waits.waiting(job)), carrying(trace):
                 job.result = await running.run()
             # In a turn of its own: many jobs may end with one write to the disk.
             await uninterrupted(self._eventual.caught_up())
@@ -434,6 +439,8 @@ class Runner(Observer):
         self._end_lease(running)
         _ = self.record(job)
         self._broker.job_changed(job)
+        if self.tracer is not None:
+            self.tracer.job_ended(job, job.to_json())
 
     def _end_lease(self, running: _Running) -> None:
         end_lease, running.end_lease = running.end_lease, None
@@ -519,6 +526,8 @@ class Runner(Observer):
             # The images that have just come are those that their client wants.
             names = job.reference.split(", ") if state == "done" else ()
             self._quota.check(frozenset(map(Reference.parse, names)))
+        if self.tracer is not None:
+            self.tracer.job_ended(job, record)
         level = LogLevel.warn if state == "failed" else LogLevel.info
         self._log.emit(level, ENDED_LINE, **ended_fields(job, record, running.cancelled_by))
 
@@ -550,6 +559,14 @@ class Runner(Observer):
                 job.waits_for(transfer.id)
             if transfer.kind == "document":
                 self._waits.document_changed(job, transfer)
+            if self.tracer is not None:
+                self.tracer.transfer_changed(job, transfer)
+
+    def traceparent(self, transfer: Transfer) -> str:
+        """
+        The trace that the requests of a transfer carry, or an empty string.
+        """
+        return "" if self.tracer is None else self.tracer.traceparent(transfer)
 
     def left(self, turn: Turn, transfer: Transfer) -> None:
         """
@@ -559,6 +576,8 @@ class Runner(Observer):
         if job is not None:
             job.timing.drop(transfer)
             job.awaited.pop(transfer, None)
+            if self.tracer is not None:
+                self.tracer.transfer_left(job, transfer)
 
     def record_attempt(self, record: Mapping[str, Any], turns: Iterable[Turn]) -> None:
         """
@@ -570,6 +589,8 @@ class Runner(Observer):
             found = {turn.job: self._by_number.get(turn.job) for turn in turns}
             jobs = [job for job in found.values() if job is not None]
             self._log.warn(FAILED_LINE, **failed_fields(record, jobs))
+        if self.tracer is not None:
+            self.tracer.attempt_ended(record)
         changed: dict[str, str] = {key: rfc3339(record[key]) for key in ("started", "finished")}
         if record["code"] == XferdError.code:
             changed["error"] = BUG

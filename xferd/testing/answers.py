@@ -146,6 +146,7 @@ class Exchange:
     @ivar path: its path, without the query.
     @ivar range: its Range header, or L{None}.
     @ivar authorization: its Authorization header, or L{None}.
+    @ivar traceparent: its C{traceparent} header, or L{None}.
     @ivar status: the answer's status, or L{None} before there is one.
     @ivar bytes_sent: the bytes of the body that were sent.
     @ivar bytes_received: the received bytes of the request's body.
@@ -160,6 +161,7 @@ class Exchange:
     bytes_sent: int = 0
     state: str = "open"
     bytes_received: int = 0
+    traceparent: str | None = None
 
 
 @implementer(IPushProducer)

@@ -224,6 +224,7 @@ class Server:
             request.getHeader("Range"),
             request.getHeader("Authorization"),
             bytes_received=_size(request),
+            traceparent=request.getHeader("traceparent"),
         )
         self.log.append(exchange)
         fault = self.faults.take(exchange.method, exchange.path)

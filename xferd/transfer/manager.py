@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from xferd.errors import Interrupted
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.transfer import IProgressSink, ISource
+from xferd.trace_context import carrying
 from xferd.transfer.context import Owner, TransferContext
 from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
@@ -45,6 +46,12 @@ class Observer(Protocol):
         """
         A transfer is new for the job of a turn, or has changed.
         """
+
+    def traceparent(self, transfer: Transfer) -> str:  # noqa: ARG002
+        """
+        The trace that the requests of a transfer carry; empty if they carry none.
+        """
+        return ""
 
     def left(self, turn: Turn, transfer: Transfer) -> None:
         """
@@ -344,4 +351,5 @@ class TransferManager(Owner[Transfer]):
     def _begin(self, transfer: Transfer) -> None:
         if not transfer.over:
             self._at_work[transfer.key] = transfer
-            transfer.begin()
+            with carrying("" if self._observer is None else self._observer.traceparent(transfer)):
+                transfer.begin()

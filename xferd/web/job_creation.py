@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xferd.errors import TooManyJobs
 from xferd.interfaces.jobs import ALWAYS, REJOIN
 from xferd.jobs.runner import MAX_JOBS
+from xferd.trace_context import HEADER, carrying, read_traceparent
 from xferd.transfer.eventual import Eventual
 from xferd.web.audit import door_of
 from xferd.web.client_limits import Kind
@@ -81,7 +82,7 @@ class JobCreation:
         """
         asked, client, credentials = read_job_request(request), client_name(request), registry_auth(request)
         key = header(request, b"idempotency-key")
-        owner = owner_of(request)
+        owner, trace = owner_of(request), read_traceparent(header(request, HEADER.encode()))
         outlives = key is not None or isinstance(asked, PrefetchRequest)
         restart = asked.restart or (ALWAYS if outlives else REJOIN)
         over_tcp = admitted(request).kind is not Kind.SOCKET
@@ -92,7 +93,8 @@ class JobCreation:
                     f"{self._jobs.unfinished} jobs have not ended: "
                     "try again when some have, or over the unix socket"
                 )
-            job = asked.begin(self._jobs, client, credentials)
+            with carrying(trace):
+                job = asked.begin(self._jobs, client, credentials)
             return self._jobs.persist(job["id"], restart, owner, door_of(request))
 
         if key is not None:

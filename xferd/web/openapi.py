@@ -300,6 +300,9 @@ _CLIENT: Final = _parameter(
 _AUTH: Final = _parameter(
     "header", "X-Registry-Auth", "Credentials for a registry, as docker's clients send them.", TEXT
 )
+_TRACE: Final = _parameter(
+    "header", "traceparent", "The trace that the job belongs to (W3C Trace Context).", TEXT
+)
 _CONFIG: Final = _parameter("header", "X-Registry-Config", "The same for several registries, by host.", TEXT)
 _RANGE: Final = {
     **_parameter(
@@ -334,7 +337,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
                 202: _new_job("The job; or its events, if the client accepts them."),
             },
             (404, 422, 429, 503),
-            [_KEY, _CLIENT, _AUTH, _CONFIG, _ONLY_JOB],
+            [_KEY, _CLIENT, _AUTH, _CONFIG, _TRACE, _ONLY_JOB],
             ref("JobAsked"),
         ),
         "get": _list(

@@ -31,6 +31,7 @@ from xferd.registry.transport.treq_client import make_request
 from xferd.registry.transport.urls import Origin, resolve
 from xferd.registry.transport.warning_header import parse_warnings
 from xferd.registry.transport.zones import OutOfZone, Zone
+from xferd.trace_context import HEADER, traceparent
 
 MAX_REDIRECTS = 10
 
@@ -301,6 +302,9 @@ class Exchange:
             for name, value in self._own_headers:
                 if name.lower() not in _RESERVED and name.lower().encode() not in set_already:
                     headers.addRawHeader(name, value)
+        trace = traceparent()
+        if trace and led_from is None:
+            headers.setRawHeaders(HEADER, [trace])
         try:
             agent = self._agent(fresh, origin, led_from)
             waiting = make_request(agent, method.decode("ascii"), url, headers, body, reactor=self._clock)
