@@ -246,6 +246,7 @@ class Daemon(Service):
                 self.store.catalog, self.jobs.keeper.kept(), self.jobs.keeper.rules, self.jobs.quota
             ),
             webhooks=lambda: self.webhooks.figures,
+            logins=lambda: self.rights.logins,
             examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
         self.rights = Rights(

@@ -19,9 +19,11 @@ from tests.jobs.test_hosts import HostsCase
 from tests.jobs.test_restarts import RestartsCase
 from tests.transfer.case import ONE, EngineTests
 from xferd.errors import ConnectionFailed, TooManyRequests
+from xferd.interfaces.job_json import BoundJSON
 from xferd.interfaces.jobs import ALWAYS
 from xferd.interfaces.transfer import ISource
 from xferd.jobs.timing import QUEUED, REGISTERING, RESOLVING, Cause, Stage, Timing
+from xferd.jobs.verdict import timing_json
 from xferd.names import Digest
 from xferd.testing.images import sample_image
 from xferd.transfer.fair_queue import Turn
@@ -71,6 +73,50 @@ class AfterwardsCase(HostsCase):
         return timing
 
 
+class VerdictTests(SynchronousTestCase):
+    """
+    Verdicts on times that are given.
+    """
+
+    def bound(self, kind: str, stages: list[list[Any]], moved: list[list[Any]]) -> BoundJSON:
+        """
+        What bounded a job.
+
+        @param stages: phase, cause, kind, host, number and seconds of each stage.
+        @param moved: kind, host and bytes.
+        """
+        timing = Timing()
+        timing.restore({"stages": stages, "moved": moved}, 0.0)
+        found = timing_json(timing, kind, 0, None, dict, done=True)["bound"]
+        assert found is not None
+        return found
+
+    def test_both_ways(self) -> None:
+        """
+        The rate of a host is that of one direction, where bytes go both ways.
+        """
+        stages = [
+            ["moving", "line", "download", HOST, 0, 10.0],
+            ["moving", "line", "upload", HOST, 0, 30.0],
+        ]
+        bound = self.bound("copy", stages, [["download", HOST, 1_000_000], ["upload", HOST, 3_000_000]])
+        self.assertEqual(bound["text"], f"moving 100 % of 40 s: the line; {HOST} took 100.0 kB/s")
+
+    def test_phases(self) -> None:
+        """
+        What bounded a job in several phases names them, without those that were short.
+        """
+        stages = [
+            ["waiting", "registry", "upload", HOST, 0, 4.0],
+            ["resolving", "registry", "document", HOST, 0, 6.0],
+            ["moving", "line", "upload", HOST, 0, 10.0],
+            ["moving", "registry", "upload", HOST, 0, 0.5],
+        ]
+        bound = self.bound("push", stages, [])
+        self.assertEqual(bound["text"], f"resolving and waiting 51 % of 20 s: {HOST} took long to answer")
+        self.assertEqual((bound["phase"], bound["seconds"]), ("resolving", 10.5))
+
+
 class SlowTests(AfterwardsCase):
     """
     The situations in which a pull takes four minutes.
@@ -97,6 +143,20 @@ class SlowTests(AfterwardsCase):
             (timing["bytes_received"], timing["bytes_saved"], timing["bytes_sent"]), (size, 0, 0)
         )
         self.assertAlmostEqual(timing["rate"], size / 240, -2)
+
+    def test_not_saved(self) -> None:
+        """
+        Bytes that a cancelled job did not move are not saved.
+        """
+        (blob,) = self.image(size=500_000)
+        job_id = self.pull()
+        self.settle()
+        self.flow(blob, 2, 2_000)
+        self.jobs.cancel(job_id)
+        self.settle()
+        timing = self.timing(job_id)
+        self.assertEqual((timing["bytes_received"], timing["bytes_saved"]), (4_000, 0))
+        self.assertEqual(self.jobs.figures().saved, {"pull": 0})
 
     def test_registry(self) -> None:
         """
@@ -404,7 +464,7 @@ class BytesTests(AfterwardsCase):
         figures = self.jobs.figures()
         (buckets, total) = figures.durations["pull"]
         self.assertEqual((dict(buckets)["+Inf"], total), (2, self.timing(job_id)["seconds"]))
-        self.assertEqual(figures.phases["pull", "moving"], self.timing(job_id)["phases"]["moving"])
+        self.assertEqual(figures.phases["pull", "moving"][1], self.timing(job_id)["phases"]["moving"])
         self.assertEqual(dict(figures.bounds), {("pull", "line"): 1})
         self.assertEqual(figures.saved["pull"], self.job(job_id)["bytes_total"])
 

@@ -172,7 +172,7 @@ class Figures:
     @ivar resumed: jobs of an earlier daemon that continued since the start, by kind.
     @ivar interrupted: those that ended since the start as interrupted, by kind.
     @ivar durations: durations of jobs since the start, by kind, as C{waits}.
-    @ivar phases: their seconds by kind and phase.
+    @ivar phases: durations of their phases, by kind and phase, as C{waits}.
     @ivar bounds: jobs since the start by kind and by what bounded them.
     @ivar saved: bytes that jobs since the start did not have to move, by kind.
     @ivar failures: failed attempts since the start, by host and code of the error.
@@ -194,7 +194,7 @@ class Figures:
     resumed: Mapping[str, int] = field(factory=dict)
     interrupted: Mapping[str, int] = field(factory=dict)
     durations: Mapping[str, tuple[Sequence[tuple[str, int]], float]] = field(factory=dict)
-    phases: Mapping[tuple[str, str], float] = field(factory=dict)
+    phases: Mapping[tuple[str, str], tuple[Sequence[tuple[str, int]], float]] = field(factory=dict)
     bounds: Mapping[tuple[str, str], int] = field(factory=dict)
     saved: Mapping[str, int] = field(factory=dict)
     failures: Mapping[tuple[str, str], int] = field(factory=dict)

@@ -540,7 +540,7 @@ class Jobs:
             resumed=dict(self._restarts.resumed),
             interrupted=dict(self._restarts.interrupted),
             durations={kind: (each.buckets(), each.total) for kind, each in totals.durations.items()},
-            phases=dict(totals.phases),
+            phases={phase: (each.buckets(), each.total) for phase, each in totals.phases.items()},
             bounds=dict(totals.bounds),
             saved=dict(totals.saved),
         )

@@ -468,7 +468,9 @@ class Runner(Observer):
         received = None if job.upload_stream is None else job.upload_stream.offset
         return {
             **record,
-            "timing": timing_json(job.timing, job.kind, job.size, received, self._rates),
+            "timing": timing_json(
+                job.timing, job.kind, job.size, received, self._rates, done=state == "done"
+            ),
             "state": state,
             "error": None if error is None else describe(error),
             "finished": rfc3339(self._wall_clock()),
@@ -497,7 +499,7 @@ class Runner(Observer):
         if record is None:
             record = self._record_of(running, state, error)
         if record["timing"] is not None:
-            self.totals.add(job.kind, state, record["timing"])
+            self.totals.add(job.kind, record["timing"])
         job.held = None
         job.awaited.clear()
         job.state, job.error, job.finished = state, record["error"], self._wall_clock()

@@ -22,12 +22,21 @@ SENDING: Final = frozenset({"push", "copy"})
 LEAST: Final = 1.0
 """Seconds that a job has to take before anything is said to have bounded it."""
 
+NAMED: Final = 0.1
+"""The least part of what bounded a job that a phase has to have to be named."""
+
 FASTER: Final = 2.0
 """How much more one transfer with another host carries, where a host is slower than the line."""
 
 
 def timing_json(
-    timing: Timing, kind: str, size: int, received: int | None, rates: Callable[[], Mapping[str, float]]
+    timing: Timing,
+    kind: str,
+    size: int,
+    received: int | None,
+    rates: Callable[[], Mapping[str, float]],
+    *,
+    done: bool,
 ) -> TimingJSON:
     """
     The time of a job, as the API shows it.
@@ -36,16 +45,18 @@ def timing_json(
     @param size: the bytes of its blobs.
     @param received: the bytes of its archive, for an import.
     @param rates: returns the bytes per second that one transfer moves, by host.
+    @param done: whether it has succeeded; what another job did not move is not saved.
     """
     stages = timing.stages()
     phases: defaultdict[str, float] = defaultdict(float)
     for stage, seconds in stages.items():
         phases[stage.phase] += seconds
     down, up = _moved(timing, "download"), _moved(timing, "upload")
+    saved = 0
     if received is not None:
-        down, saved = received, 0
-    else:
-        saved = 0 if kind == "verify" else max(0, size - (up if kind in SENDING else down))
+        down = received
+    elif done and kind != "verify":
+        saved = max(0, size - (up if kind in SENDING else down))
     moving = phases["moving"]
     whole = sum(stages.values())
     return {
@@ -65,16 +76,16 @@ def _moved(timing: Timing, kind: str) -> int:
 
 def _bound(timing: Timing, whole: float, rates: Callable[[], Mapping[str, float]]) -> BoundJSON:
     """
-    What bounded a job: what took most of its time.
+    What bounded a job: what took most of its time, in one phase or in several.
     """
-    causes: defaultdict[tuple[Cause, str], float] = defaultdict(float)
-    longest: dict[tuple[Cause, str], tuple[float, Stage]] = {}
+    causes: defaultdict[tuple[Cause, str], dict[Stage, float]] = defaultdict(dict)
     for stage, seconds in timing.stages().items():
-        group = stage.cause, stage.whom
-        causes[group] += seconds
-        longest[group] = max(longest.get(group, (0.0, stage)), (seconds, stage), key=lambda one: one[0])
-    group = max(causes, key=lambda one: causes[one])
-    seconds, (_, stage) = causes[group], longest[group]
+        causes[stage.cause, stage.whom][stage] = seconds
+    stages = max(causes.values(), key=lambda each: sum(each.values()))
+    seconds, stage = sum(stages.values()), max(stages, key=lambda each: stages[each])
+    # Others are too short to be named.
+    named = {each.phase for each, part in stages.items() if part >= NAMED * seconds}
+    phases = " and ".join(phase for phase in PHASES if phase in named)
     cause, text = _explain(timing, stage, rates)
     return {
         "by": cause.value,
@@ -82,7 +93,7 @@ def _bound(timing: Timing, whole: float, rates: Callable[[], Mapping[str, float]
         "phase": stage.phase,
         "seconds": round(seconds, 3),
         "share": round(seconds / whole, 3),
-        "text": f"{stage.phase} {100 * seconds / whole:.0f} % of {duration(whole)}: {text}",
+        "text": f"{phases} {100 * seconds / whole:.0f} % of {duration(whole)}: {text}",
     }
 
 
@@ -146,7 +157,9 @@ def _line(timing: Timing, stage: Stage, rates: Callable[[], Mapping[str, float]]
     """
     size = timing.moved[stage.kind, stage.whom]
     seconds = sum(
-        s for other, s in timing.stages().items() if (other.phase, other.whom) == ("moving", stage.whom)
+        s
+        for other, s in timing.stages().items()
+        if (other.phase, other.kind, other.whom) == ("moving", stage.kind, stage.whom)
     )
     rate = size / seconds
     verb = "took" if stage.kind == "upload" else "sent"

@@ -115,6 +115,7 @@ class Web:
         repositories: Callable[[], list[RepositoryJSON]] = list,
         connections: Callable[[], int] = lambda: own_limit() // 2,
         webhooks: Callable[[], WebhookFigures] = WebhookFigures,
+        logins: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """
         @param memory: what is remembered of hosts.
@@ -136,6 +137,7 @@ class Web:
             by default half of the process's file descriptors, so that clients
             cannot take those that transfers need.
         @param webhooks: returns the counts of webhooks.
+        @param logins: returns those of the registry's logins.
         """
         self._jobs = jobs
         self._store = store
@@ -162,7 +164,7 @@ class Web:
         self._engines = engines
         self._fleet = fleet
         self.runtime = Runtime(clock)
-        self._metrics = Metrics(self.runtime, webhooks)
+        self._metrics = Metrics(self.runtime, webhooks, logins)
         self._accesses: Counter[str] = Counter()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)

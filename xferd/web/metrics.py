@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -57,6 +57,9 @@ CODES: Final = (
 )
 """The codes of failures that are counted from zero for each host."""
 
+LOGINS: Final = ("accepted", "refused")
+"""The results of logins at the registry."""
+
 METRICS: Final[Mapping[str, str]] = {
     "xferd_build_info": "The version, as a label; the value is 1.",
     "xferd_start_time_seconds": "Start time of the daemon, in seconds since 1970.",
@@ -66,7 +69,7 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_jobs_resumed_total": "Jobs of an earlier daemon that continued since the start, by kind.",
     "xferd_jobs_interrupted_total": "Jobs of an earlier daemon that ended as interrupted, by kind.",
     "xferd_job_seconds": "Duration of jobs that ended since the start, by kind.",
-    "xferd_phase_seconds_total": "Time of these jobs, by kind and phase.",
+    "xferd_phase_seconds": "Duration of the phases of these jobs, by kind and phase.",
     "xferd_jobs_bound_total": "These jobs, by kind and by what took most of their time; "
     "none for jobs of less than a second.",
     "xferd_saved_bytes_total": "Bytes that jobs did not have to move, by kind: the store, the registry "
@@ -92,6 +95,7 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_disk_size_bytes": "Size of the store's disk, in bytes.",
     "xferd_event_streams": "Open event streams.",
     "xferd_requests_total": "Requests of the API and the page, by what admitted them.",
+    "xferd_registry_logins_total": "Logins and tokens of the registry's users, by result.",
     "xferd_reactor_lag_seconds": "How much later than due a timer ran, measured once a second.",
     "xferd_gc_seconds": "Duration of Python's garbage collections, by generation.",
     "xferd_mirror_answers_total": "Manifests and blobs for clients of the registry, by upstream and result.",
@@ -187,12 +191,19 @@ class Metrics:
     The metrics of one daemon, without any global registry.
     """
 
-    def __init__(self, runtime: Runtime, webhooks: Callable[[], WebhookFigures] = WebhookFigures) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        webhooks: Callable[[], WebhookFigures] = WebhookFigures,
+        logins: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         """
         @param webhooks: returns the counts of webhooks.
+        @param logins: returns those of the registry's logins, by one of L{LOGINS}.
         """
         self._runtime = runtime
         self._webhooks = webhooks
+        self._logins = logins
         self._hosts: dict[str, None] = {}
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
@@ -224,10 +235,11 @@ class Metrics:
         for name, counts in (("resumed", figures.resumed), ("interrupted", figures.interrupted)):
             by_kind = [((kind,), count) for kind, count in counts.items()]
             yield _counter(f"xferd_jobs_{name}_total", by_kind, "kind")
-        yield _histogram("xferd_job_seconds", figures.durations, "kind")
-        yield _counter("xferd_phase_seconds_total", figures.phases.items(), "kind", "phase")
+        yield _histogram("xferd_job_seconds", _by_one(figures.durations), "kind")
+        yield _histogram("xferd_phase_seconds", figures.phases, "kind", "phase")
         yield _counter("xferd_jobs_bound_total", figures.bounds.items(), "kind", "by")
-        yield _counter("xferd_saved_bytes_total", [((kind,), n) for kind, n in figures.saved.items()], "kind")
+        saved = [((kind,), figures.saved.get(kind, 0)) for kind in KINDS_OF_JOBS]
+        yield _counter("xferd_saved_bytes_total", saved, "kind")
         yield _counter("xferd_transfer_bytes_total", moved, "direction", "host")
         yield _counter("xferd_delivered_bytes_total", [((), figures.delivered)])
         retries = [((reason,), count) for reason, count in figures.retries.items()]
@@ -243,7 +255,7 @@ class Metrics:
         yield _gauge("xferd_slots", [((kind,), counts["limit"]) for kind, counts in slots], "kind")
         yield _gauge("xferd_slots_in_use", [((kind,), counts["in_use"]) for kind, counts in slots], "kind")
         yield _gauge("xferd_slots_waiting", [((kind,), counts["queued"]) for kind, counts in slots], "kind")
-        yield _histogram("xferd_wait_seconds", figures.waits, "kind")
+        yield _histogram("xferd_wait_seconds", _by_one(figures.waits), "kind")
         rates = [(("in",), limits["download_rate"]), (("out",), limits["upload_rate"])]
         yield _gauge("xferd_bandwidth_limit_bytes", rates, "direction")
         yield _gauge("xferd_workers", [((), limits["workers"])])
@@ -259,9 +271,12 @@ class Metrics:
         yield _gauge("xferd_event_streams", [((), scene.streams)])
         accesses = [((access,), scene.accesses.get(access, 0)) for access in ACCESSES]
         yield _counter("xferd_requests_total", accesses, "access")
+        logins = self._logins()
+        by_result = [((result,), logins.get(result, 0)) for result in LOGINS]
+        yield _counter("xferd_registry_logins_total", by_result, "result")
         lag, collections = self._runtime.lag, self._runtime.collections
-        yield _histogram("xferd_reactor_lag_seconds", {"": (lag.buckets(), lag.total)})
-        by_generation = {str(n): (each.buckets(), each.total) for n, each in enumerate(collections)}
+        yield _histogram("xferd_reactor_lag_seconds", {(): (lag.buckets(), lag.total)})
+        by_generation = {(str(n),): (each.buckets(), each.total) for n, each in enumerate(collections)}
         yield _histogram("xferd_gc_seconds", by_generation, "generation")
         yield from _sent(self._webhooks())
         yield from self._mirrored(figures.upstreams)
@@ -417,14 +432,22 @@ def _counter(name: str, samples: _Samples, *labels: str) -> Metric:
     return family
 
 
-def _histogram(
-    name: str, samples: Mapping[str, tuple[Sequence[tuple[str, int]], float]], *labels: str
-) -> Metric:
+_Durations = tuple[Sequence[tuple[str, int]], float]
+
+
+def _by_one(samples: Mapping[str, _Durations]) -> dict[tuple[str, ...], _Durations]:
     """
-    A histogram of seconds, with the value of its one label, if it has one.
+    The samples of a histogram with one label.
+    """
+    return {(value,): durations for value, durations in samples.items()}
+
+
+def _histogram(name: str, samples: Mapping[Any, _Durations], *labels: str) -> Metric:
+    """
+    A histogram of seconds, by the tuples of the values of its labels.
     """
     family = HistogramMetricFamily(name, METRICS[name], labels=labels)
-    for value, (buckets, total) in samples.items():
+    for values, (buckets, total) in samples.items():
         counts = [(bound, float(count)) for bound, count in buckets]
-        family.add_metric([value] if labels else [], buckets=counts, sum_value=total)
+        family.add_metric(values, buckets=counts, sum_value=total)
     return family

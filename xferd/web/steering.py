@@ -14,11 +14,12 @@ from xferd.errors import BadInput, NotFound
 from xferd.interfaces.jobs import REJOIN
 from xferd.jobs.job import ENDED
 from xferd.jobs.steering import job_ended
+from xferd.trace_context import HEADER, carrying, read_traceparent
 from xferd.transfer.steering import DIRECTIONS, EVERYTHING, host_pause
 from xferd.web.audit import door_of
 from xferd.web.fields import PRIORITY, Body, flag
 from xferd.web.registry_auth import registry_auth
-from xferd.web.request import client_name, quoted
+from xferd.web.request import client_name, header, note, quoted
 from xferd.web.responses import respond
 from xferd.web.site import owner_of
 
@@ -93,7 +94,10 @@ class SteeringRequests:
         """
         credentials = registry_auth(request).named
         before = await self._jobs.find(job_id)
-        job = await self._jobs.steering.retry(job_id, client_name(request), credentials)
+        with carrying(read_traceparent(header(request, HEADER.encode()))):
+            job = await self._jobs.steering.retry(job_id, client_name(request), credentials)
+        # The path has the earlier one.
+        note(request, "job", job["id"])
         self._jobs.persist(job["id"], before["restart"] or REJOIN, owner_of(request), door_of(request))
         await self._jobs.flushed()
         request.setHeader(b"location", f"{jobs_path}/{job['id']}".encode("ascii"))

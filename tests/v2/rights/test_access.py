@@ -4,6 +4,7 @@ Tests for L{xferd.v2.rights.access}.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -42,7 +43,7 @@ def make_access(settings: RegistrySettings) -> Access:
     registries = FakeRegistries(clock)
     return Access(
         settings,
-        Logins(passwords, Tokens(clock), ""),
+        Logins(passwords, Tokens(clock), "", Counter()),
         Sources(registries, FakeKeychain(), clock.seconds),
         Proofs(FakeStore(clock, "/").catalog, clock.seconds),
         Guesses(clock.seconds, 1, 1.0),

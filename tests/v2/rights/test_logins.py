@@ -217,6 +217,14 @@ class PushTests(UsersCase):
         fields = {"Content-Length": "0", "Host": "localhost:5000", **(headers or {})}
         return self.request(f"/v2/{name}/blobs/uploads/", "POST", fields, trust=trust)
 
+    def test_counted(self) -> None:
+        """
+        Requests with a login are counted by its result, and those without are not.
+        """
+        for headers in (ANN, ANN, WRONG, {}):
+            self.begin("local/ann/app", headers)
+        self.assertEqual(self.rights.logins, {"accepted": 2, "refused": 1})
+
     def test_push(self) -> None:
         """
         A push needs a right: by a rule, or by a trusted connection.

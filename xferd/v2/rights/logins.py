@@ -7,6 +7,7 @@ challenge that asks for them.
 from __future__ import annotations
 
 from base64 import b64decode
+from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,7 @@ from xferd.names import is_loopback
 from xferd.v2.rights.passwords import Passwords
 from xferd.v2.rights.tokens import Login, Tokens
 from xferd.web.guard import host_name
-from xferd.web.request import header, note
+from xferd.web.request import header, note, noted
 
 if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
@@ -35,11 +36,13 @@ class Logins:
     The logins of one daemon's clients.
     """
 
-    def __init__(self, passwords: Passwords, tokens: Tokens, external_url: str) -> None:
+    def __init__(self, passwords: Passwords, tokens: Tokens, external_url: str, counts: Counter[str]) -> None:
         """
         @param external_url: the URL by which clients reach the registry, without a
             path; the empty string if it is not known.
+        @param counts: counts requests with a login, by C{accepted} and C{refused}.
         """
+        self._counts = counts
         self._passwords = passwords
         self._tokens = tokens
         self._external_url = external_url
@@ -96,8 +99,12 @@ class Logins:
             user = self._users[request] = login.credentials.username if right else ""
         return self._noted(request, user)
 
-    @staticmethod
-    def _noted(request: HTTPRequest, user: str) -> str:
+    def _noted(self, request: HTTPRequest, user: str) -> str:
+        """
+        Note the user of a request, and count it once.
+        """
+        if "account" not in noted(request):
+            self._counts["accepted" if user else "refused"] += 1
         note(request, "account", user)
         return user
 

@@ -5,6 +5,7 @@ The rights of all clients: the parts of this package put together, and their lif
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ class Rights:
     The rights of the clients of one registry.
 
     Life cycle: made, C{start}ed, C{stop}ped.  The settings may change at any time.
+
+    @ivar logins: the requests whose passwords or tokens were C{accepted} or C{refused}.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Rights:
         self._hosts = hosts
         self._passwords = Passwords(HtpasswdFile(""), threads, clock)
         self._tokens = Tokens(clock)
+        self.logins: Counter[str] = Counter()
         self.reload(settings)
 
     def start(self) -> None:
@@ -96,7 +100,7 @@ class Rights:
             file = HtpasswdFile(settings.htpasswd)
         file.load()
         self._passwords.file = file
-        self._logins = Logins(self._passwords, self._tokens, settings.external_url)
+        self._logins = Logins(self._passwords, self._tokens, settings.external_url, self.logins)
         self._access = Access(
             settings, self._logins, self._sources, self._proofs, self._guesses, hosts=self._hosts
         )
