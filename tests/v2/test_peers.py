@@ -4,6 +4,8 @@ Tests for L{xferd.v2.peers}.
 
 from __future__ import annotations
 
+from twisted.logger import capturedLogs
+
 from tests.fleet.case import SECRET, FleetCase, Node
 from tests.v2.case import HERE, PEER, RegistryCase
 from tests.web.connection import Answer, Connection
@@ -124,6 +126,32 @@ class RouteTests(FleetCase):
         self.settle()
         self.assertEqual(connection.answer().status, 202)
         self.assertEqual(taken, [(self.digest, 77)])
+
+    def test_audit(self) -> None:
+        """
+        A prefetch for a peer has a line in the audit trail with the peer's name; blobs that it
+        fetches have none.
+        """
+        path = "/v2/_xferd/prefetch?reference=registry.example/app"
+        with capturedLogs() as events:
+            self.assertEqual(self.request(self.one).status, 200)
+            connection = Connection(self.one.v2.site(Trust.NONE), PEER, HERE)
+            self.addCleanup(connection.lose)
+            connection.send("POST", path, {"Host": "n1", "Content-Length": "0"})
+            self.settle()
+            nonce = challenged(connection.answer().headers["www-authenticate"])
+            assert nonce is not None
+            proof = str(self.asking.prove("POST", path, self.one.peer, nonce))
+            connection.send("POST", path, {"Host": "n1", "Content-Length": "0", "Authorization": proof})
+            self.settle()
+            answer = connection.answer()
+        self.assertEqual(answer.status, 202)
+        (line,) = [each for each in events if each.get("event") == "audit"]
+        names = ("action", "door", "node", "status", "job", "account")
+        self.assertEqual(
+            [line[name] for name in names],
+            ["peer_prefetch", "fleet", "n9", 202, answer.json()["job"], ""],
+        )
 
     def test_fetching(self) -> None:
         """

@@ -112,6 +112,7 @@ class PeerRoute:
         if answer.peer is None:
             return respond_errors(request, answer.status, "UNAUTHORIZED", answer.reason)
         job = self._door.prefetch(query(request, "reference") or "", query(request, "platform"), answer.peer)
+        note(request, "job", job)
         body = encode({"job": job})
         request.setResponseCode(202)
         request.setHeader(b"content-type", b"application/json")

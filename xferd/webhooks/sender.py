@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 from typing import Final
 
@@ -124,8 +124,7 @@ class Sender:
         for delivery in deliveries:
             if delivery.id not in self._waiting:
                 self._waiting[delivery.id] = delivery
-                self._queue.append((delivery.due, next(self._numbers), delivery.id))
-        heapify(self._queue)
+                heappush(self._queue, (delivery.due, next(self._numbers), delivery.id))
         self._schedule()
 
     def start(self) -> None:
