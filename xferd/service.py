@@ -270,6 +270,7 @@ class Daemon(Service):
             via=via,
             late_answers=self.engines.late_answers,
             peers=None if self.fleet is None else self.fleet.connect(self.jobs, self.jobs.held),
+            check_open=self.jobs.steering.check_open,
         )
         self.listening = MultiService()
         self._background = Background()

@@ -66,6 +66,7 @@ class RegistryCase(JobsCase):
             clock=self.clock,
             late_answers=self.late_answers,
             connections=lambda: self.connections,
+            check_open=self.jobs.steering.check_open,
         )
 
     def all_registries(self) -> IRegistries:

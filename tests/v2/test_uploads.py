@@ -443,3 +443,26 @@ class RefusalTests(UploadCase):
             connection.send(method, path, {"Host": "localhost", "Content-Length": length})
             self.settle()
             self.assert_error(connection.answer(), 403, "DENIED")
+
+
+class DrainTests(UploadCase):
+    """
+    Pushes to a daemon that is drained.
+    """
+
+    def test_drained(self) -> None:
+        """
+        No upload begins, and the client is asked to try later; one that was begun ends, and
+        what is there is served.
+        """
+        here = self.push_blob()
+        url = self.begin()
+        self.jobs.steering.drain(by="ann")
+        refused = self.request(UPLOADS, "POST")
+        self.assertIn("drained by ann", self.assert_error(refused, 503, "UNAVAILABLE"))
+        self.assertEqual(refused.headers["retry-after"], "30")
+        other = Digest.of(b"other")
+        self.assertEqual(self.send_end(url, b"other", other).status, 201)
+        self.assertEqual(self.request(f"/v2/local/app/blobs/{here}", "HEAD").status, 200)
+        self.jobs.steering.end_drain()
+        self.begin()

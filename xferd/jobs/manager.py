@@ -207,6 +207,8 @@ class Jobs:
             # Clients that wait go first.
             store_turn=lambda: Turn("", -1, next(self._numbers), 0),
             tags=tags,
+            refusal=self.steering.refusal,
+            check_open=self.steering.check_open,
         )
         self._naming = Naming(store, self._broker.named)
         self._work = Work(

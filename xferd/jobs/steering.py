@@ -24,6 +24,7 @@ from xferd.jobs.request import Request
 from xferd.jobs.runner import Runner
 from xferd.json_encoding import rfc3339
 from xferd.names import Reference
+from xferd.transfer.reason import NO_REASON
 from xferd.transfer.steering import DIRECTIONS, EVERYTHING, Hold, Steering, host_pause
 
 _SETTING: Final = "pause/"
@@ -178,6 +179,14 @@ class JobSteering:
         """
         if self._drain is not None:
             raise Draining(self.draining)
+
+    def refusal(self, host: str) -> str:
+        """
+        Why clients of the mirror get no answer of a host, a sentence; empty if they do: a
+        drain, or a pause of the host or of everything.
+        """
+        reasons = self._steering.reason("document", ()), self._steering.host_reason(host)
+        return self.draining or next((each.detail for each in reasons if each is not NO_REASON), "")
 
     def drain(self, *, by: str) -> DrainJSON:
         if self._drain is None:

@@ -87,6 +87,7 @@ class Registry:
         peers: IPeerDoor | None = None,
         via: str = "",
         connections: Callable[[], int] = lambda: own_limit() // 4,
+        check_open: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param registries: own repositories are among them.
@@ -95,7 +96,9 @@ class Registry:
         @param peers: decides about the requests of other nodes, in a fleet.
         @param via: the identity of this daemon, which its own requests have.
         @param connections: how many connections may be open, of all listeners.
+        @param check_open: called before a blob is pushed; raises if nothing may begin.
         """
+        self._check_open = check_open
         self._store = store
         self._mirror = mirror
         self._registries = registries
@@ -420,6 +423,7 @@ class Registry:
             return ArrivingDocument(self._documents)
         if session:
             return await self._uploads.resume(request, target, session)
+        self._check_open()
         return await self._uploads.begin(request, target)
 
     async def _found(

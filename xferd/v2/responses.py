@@ -29,6 +29,7 @@ from xferd.errors import (
     Denied,
     DigestMismatch,
     DiskFull,
+    Draining,
     Interrupted,
     ManifestUnknown,
     NotFound,
@@ -83,6 +84,7 @@ ERRORS: Final[Mapping[type[XferdError], tuple[int, str]]] = {
     BadDocument: (400, "MANIFEST_INVALID"),
     StoreError: (500, "UNKNOWN"),
     DiskFull: (507, "UNAVAILABLE"),
+    Draining: (503, "UNAVAILABLE"),
     Interrupted: (503, "UNAVAILABLE"),
 }
 """
@@ -106,7 +108,7 @@ def respond_error(request: Request, error: XferdError, status: int = 0) -> bytes
         # Not the client sent it, but the upstream.
         usual, code = 502, "UNAVAILABLE"
     status = status or usual
-    wanted = error.retry_after if isinstance(error, SourceError) else None
+    wanted = error.retry_after if isinstance(error, SourceError | Draining) else None
     if wanted is None and status in (429, 502, 503, 504):
         wanted = AGAIN
     if wanted is not None:

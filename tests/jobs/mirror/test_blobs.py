@@ -14,6 +14,8 @@ from xferd.errors import (
     ContentMismatch,
     Denied,
     DigestMismatch,
+    Draining,
+    RegistryUnavailable,
     TimedOut,
     TooManyRequests,
 )
@@ -556,3 +558,60 @@ class SmallDiskTests(BlobCase):
         reader.close()
         self.settle()
         self.assertFalse(self.has(self.digest))
+
+
+class SteeredTests(BlobCase):
+    """
+    Clients of a mirror whose upstream is paused, and of a daemon that is drained.
+    """
+
+    def pause(self, name: str) -> None:
+        """
+        Pause everything or a host.
+        """
+        self.successResultOf(self.jobs.steering.pause(name, keep=False, by="ann"))
+        self.settle()
+
+    def test_paused(self) -> None:
+        """
+        A blob waits for the end of a pause; an image that is here is served without a question, and
+        what is not is refused at once.
+        """
+        self.pause("downloads")
+        opening = self.open()
+        self.wait(60)
+        self.assertNoResult(opening)
+        self.successResultOf(self.jobs.steering.resume("downloads"))
+        self.settle()
+        reader = self.successResultOf(opening)
+        self.assertEqual(self.read(reader), self.data)
+        reader.close()
+        self.fill()
+        for name in (f"hosts/{HOST}", "all"):
+            before = self.asked()
+            self.clock.advance(3_600)
+            self.pause(name)
+            self.assertEqual(self.found().document.digest, self.image.digest)
+            self.assertEqual(self.asked(), before)
+            failed = self.failureResultOf(self.ask("other"), RegistryUnavailable).value
+            self.assertIn("paused by ann", str(failed))
+            self.assertEqual(failed.retry_after, 30)
+            self.successResultOf(self.jobs.steering.resume(name))
+
+    def test_drained(self) -> None:
+        """
+        What is here, or arrives, is served; nothing else is begun.
+        """
+        self.registry.stall(self.digest)
+        opening = self.open()
+        self.jobs.steering.drain(by="ann")
+        joining = self.open("other")
+        self.registry.finish(self.digest)
+        self.settle()
+        for each in (opening, joining, self.open()):
+            reader = self.successResultOf(each)
+            self.assertEqual(self.read(reader), self.data)
+            reader.close()
+        self.assertEqual(self.found().document.digest, self.image.digest)
+        config = self.open(digest=self.image.config.descriptor.digest)
+        self.assertIn("drained by ann", str(self.failureResultOf(config, Draining).value))

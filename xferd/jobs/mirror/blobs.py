@@ -79,12 +79,16 @@ class MirroredBlobs:
         clock: IReactorTime,
         store_turn: Callable[[], Turn],
         traffic: Traffic,
+        check_open: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param passing: the manager of downloads that are not kept.
         @param store_turn: see L{Fills}.
         @param traffic: counts hits, misses and bytes.
+        @param check_open: called before a blob is requested that does not arrive yet; raises if
+            nothing may begin.
         """
+        self._check_open = check_open
         self._store = store
         self._known = Known(store)
         self._layers = layers
@@ -135,6 +139,7 @@ class MirroredBlobs:
         @param stop: the exclusive offset of the last one.
         @return: the reader, when bytes arrive, so that an error until then has a
             status.  A small blob is complete then.
+        @raise Draining: nothing may begin.
         @raise SourceError: no source delivers it.
         """
         stored = self._store.blobs.has(blob.digest)
@@ -144,6 +149,9 @@ class MirroredBlobs:
             if images or await self._provenance.check(source, blob.digest, turn):
                 return self._layers.content(blob, source, turn)
             return await self._pass(source, blob, turn, start, stop)
+
+        if not self.fills.has(source, blob):
+            self._check_open()
 
         async def unkept(offset: int) -> IBlobReader:
             return await self._unkept(source, blob, turn, offset, stop)

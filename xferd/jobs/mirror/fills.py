@@ -82,6 +82,12 @@ class Fills:
         self._stopped = False
         self._background = Background()
 
+    def has(self, source: IRepository, blob: Descriptor) -> bool:
+        """
+        Whether a blob arrives.
+        """
+        return (blob.digest, self._layers.scope(source)) in self._fills
+
     def begin(self, source: IRepository, blob: Descriptor, turn: Turn) -> Watcher[None]:
         """
         Have the store fetch a blob, also without any reader.

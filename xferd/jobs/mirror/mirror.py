@@ -52,6 +52,8 @@ class Mirror:
         turn: Callable[[str], Turn],
         store_turn: Callable[[], Turn],
         tags: ISharedTags | None = None,
+        refusal: Callable[[str], str] = lambda _: "",
+        check_open: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param questions: see L{Questions}.
@@ -60,14 +62,23 @@ class Mirror:
         @param turn: makes the turn of a client.
         @param store_turn: see L{MirroredBlobs}.
         @param tags: those that other nodes of a fleet have checked.
+        @param refusal: see L{Questions}.
+        @param check_open: see L{MirroredBlobs}.
         """
         clock = questions.clock
-        asking = Questions(questions, hosts=hosts, clock=clock)
+        asking = Questions(questions, hosts=hosts, clock=clock, refusal=refusal)
         upstreams = UpstreamManifests(store, asking, clock=clock, wall_clock=wall_clock, tags=tags)
         self._manifests = MirroredManifests(store, upstreams, clock=clock, wall_clock=wall_clock)
         self._traffic = Traffic()
         self._blobs = MirroredBlobs(
-            store, layers, asking, passing, clock=clock, store_turn=store_turn, traffic=self._traffic
+            store,
+            layers,
+            asking,
+            passing,
+            clock=clock,
+            store_turn=store_turn,
+            traffic=self._traffic,
+            check_open=check_open,
         )
         self._turn = turn
 

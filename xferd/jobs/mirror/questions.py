@@ -42,6 +42,9 @@ IMPATIENCE: Final = 2.0
 LONGEST: Final = 600.0
 """The most seconds for which a C{Retry-After} keeps from asking."""
 
+REFUSED: Final = 30.0
+"""Seconds after which clients may ask again, where a person has paused a host."""
+
 RECENT: Final = 60.0
 """Seconds for which an upstream that answered counts as reachable."""
 
@@ -51,12 +54,21 @@ class Questions:
     The questions to all upstreams, each with the credentials of the request.
     """
 
-    def __init__(self, transfers: TransferManager, *, hosts: IHostMemory, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        transfers: TransferManager,
+        *,
+        hosts: IHostMemory,
+        clock: IReactorTime,
+        refusal: Callable[[str], str] = lambda _: "",
+    ) -> None:
         """
         @param transfers: the manager of these questions alone, of which each ends
             soon: a client waits.
         @param hosts: whether an upstream is down, and its quota low.
+        @param refusal: returns why a person wants a host not to be asked, or an empty string.
         """
+        self._refusal = refusal
         self._transfers = transfers
         self._hosts = hosts
         self._clock = clock
@@ -150,6 +162,11 @@ class Questions:
         @return: the seconds to wait for its answer.
         @raise SourceError: it may not.
         """
+        refusal = self._refusal(source.host)
+        if refusal:
+            # Clients can use another registry, or what is here.
+            why = f"{refusal}: {source.label} is not asked"
+            raise RegistryUnavailable(why, host=source.host, retry_after=REFUSED)
         memory, account = self._hosts, source.account
         state = memory.admit(source.host, account) if checks else memory.state(source.host, account)
         why = f"{state.why}: {source.label} is not asked"
