@@ -136,6 +136,26 @@ class PausedJobTests(SteeringCase):
         self.assertGreater(job["timing"]["phases"]["waiting"], 2)
         self.assertRegex(self.daemon.output, rf'PATCH /api/v1/jobs/{job_id}: 200.*"paused": true')
 
+    async def test_shown(self) -> None:
+        """
+        C{xferctl pull} in a pipe names the person who paused its job, reports no stall, and
+        ends well when the job continues; C{job} shows that it waited.
+        """
+        reference = self.image("app")
+        client = Deferred.fromCoroutine(self.daemon.ctl("pull", reference))
+        await self.moves("app")
+        (job,) = await self.api("GET", "jobs")
+        await self.daemon.ctl("pause", job["id"])
+        await self.silent("app", seconds=4)
+        self.assertIn("paused by", await self.daemon.ctl("job", job["id"]))
+        self.assertIn("paused by", await self.daemon.ctl("transfers"))
+        self.assertIn("waits: paused by", self.daemon.output)
+        await self.daemon.ctl("resume", job["id"])
+        output = await client
+        self.assertRegex(output, "paused by user ")
+        self.assertNotIn("no bytes for", output)
+        self.assertRegex(await self.daemon.ctl("job", job["id"]), "waiting")
+
 
 class PausedPushTests(SteeringCase):
     """
