@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.python.failure import Failure
 
+from xferd.delayed import Delayed
+
 T = TypeVar("T")
 
 
@@ -86,24 +88,7 @@ async def _outcome(work: Deferred[T]) -> tuple[T, bool]:
     """
     @return: the result, and whether the wait was cancelled.
     """
-    outcome: list[T | Failure] = []
-    waiter: Deferred[None] | None = None
-    cancelled = False
-
-    def over(result: T | Failure) -> None:
-        outcome.append(result)
-        if waiter is not None:
-            waiter.callback(None)
-
-    _ = work.addBoth(over)
-    while not outcome:
-        # No canceller: a cancelled wait starts over.
-        waiter = Deferred()
-        try:
-            await waiter
-        except CancelledError:
-            cancelled = True
-    result = outcome[0]
-    if isinstance(result, Failure):
-        result.raiseException()
-    return result, cancelled
+    waiter: Delayed[T] = Delayed()
+    _ = work.addBoth(waiter.callback)
+    result = await waiter
+    return result, waiter.cancelled

@@ -12,16 +12,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from threading import Event
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from xferd.delayed import Delayed
 from xferd.errors import StoreError
 
 T = TypeVar("T")
+_log = Logger()
 
 
 class Pool(Protocol):
@@ -47,62 +49,6 @@ class Pool(Protocol):
         """
 
 
-class _DelayedCancellation(Generic[T]):
-    """
-    One wait for work that cannot be interrupted: L{delay_cancellation}.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        work: Deferred[T],
-        stop: Callable[[], object] | None,
-        undo: Callable[[T], object] | None,
-    ) -> None:
-        self._stop = stop
-        self._undo = undo
-        self._cancelled = False
-        self._ended = False
-        self._waiter: Deferred[T]
-        self._work = work
-
-    def wait(self) -> Deferred[T]:
-        """
-        Return the waiter's Deferred.
-        """
-        waiter = self._renew()
-        _ = self._work.addBoth(self._end)
-        return waiter
-
-    def _renew(self) -> Deferred[T]:
-        self._waiter = Deferred(self._cancel)
-        # A cancelled Deferred fails at once, but the Deferred that its errback
-        # returns delays it; the same for each further cancellation.
-        _ = self._waiter.addErrback(self._linger)
-        return self._waiter
-
-    def _cancel(self, _: Deferred[T]) -> None:
-        self._cancelled = True
-        if self._stop is not None:
-            self._stop()
-
-    def _linger(self, reason: Failure) -> Failure | Deferred[T]:
-        return reason if self._ended else self._renew()
-
-    def _end(self, result: T | Failure) -> None:
-        self._ended = True
-        if not self._cancelled:
-            self._waiter.callback(result)
-            return
-        try:
-            if self._undo is not None and not isinstance(result, Failure):
-                self._undo(result)
-        except Exception:
-            self._log.failure("while undoing cancelled work")
-        self._waiter.errback(Failure(CancelledError()))
-
-
 def delay_cancellation(
     work: Deferred[T], *, stop: Callable[[], object] | None = None, undo: Callable[[T], object] | None = None
 ) -> Deferred[T]:
@@ -114,7 +60,21 @@ def delay_cancellation(
     @return: fires as C{work} does; if cancelled, fails with CancelledError
         after C{work} has ended, whatever its result.
     """
-    return _DelayedCancellation(work, stop, undo).wait()
+    waiter: Delayed[T] = Delayed(stop)
+
+    def end(result: T | Failure) -> None:
+        if not waiter.cancelled:
+            waiter.callback(result)
+            return
+        try:
+            if undo is not None and not isinstance(result, Failure):
+                undo(result)
+        except Exception:
+            _log.failure("while undoing cancelled work")
+        waiter.errback(CancelledError())
+
+    _ = work.addBoth(end)
+    return waiter
 
 
 class Threads:
