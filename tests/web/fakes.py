@@ -168,6 +168,7 @@ class FakeStream:
     @ivar asked: how often events were requested.
     @ivar cancelled: how often a wait was cancelled.
     @ivar jobs_only: whether the client wants no layers.
+    @ivar later: whether the first events may come a moment later.
     @ivar reached: the position behind the events of the next C{get}.
     """
 
@@ -178,7 +179,7 @@ class FakeStream:
         self.position = ""
         self.resumed = False
         self.reached = ""
-        self.jobs_only = False
+        self.jobs_only = self.later = False
         self.broken: Exception | None = None
 
     def get(self) -> Deferred[list[Event]]:
@@ -197,6 +198,12 @@ class FakeStream:
         Note that no layers are wanted.
         """
         self.jobs_only = True
+
+    def begin_later(self) -> None:
+        """
+        Note that the first events may come later.
+        """
+        self.later = True
 
     def close(self) -> None:
         """

@@ -87,6 +87,12 @@ class IEventStream(Interface):
         Report no layers and no transfers.  To be called before C{get}.
         """
 
+    def begin_later() -> None:
+        """
+        Return the present state a moment later, or with the first event that is the last one of
+        a job.  To be called before C{get}.
+        """
+
     def close() -> None:
         """
         End the stream; a waiting C{get} fires with an empty list.  Idempotent.

@@ -68,6 +68,8 @@ class JobCreation:
         if accepts_events(request) and self._events.has_room(request):
             request.setResponseCode(status)
             stream = await self._jobs.follow(job["id"])
+            if new:
+                stream.begin_later()
             if only_jobs:
                 stream.only_jobs()
             return await self._events.send(request, stream, admitted(request))
