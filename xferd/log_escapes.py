@@ -39,7 +39,7 @@ def escape_event(event: LogEvent) -> None:
     """
     plain = _plain_text(event)
     if plain is not None and _is_safe(plain):
-        event["log_format"], event["log_text"] = "{log_text}", plain
+        event["log_format"] = plain.replace("{", "{{").replace("}", "}}")
         return
     message = formatEvent(event) if plain is None else plain
     trace = ""

@@ -116,7 +116,7 @@ def chain_id(diff_ids: Iterable[Digest], parent: Digest | None = None) -> Digest
     return parent
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class Repository:
     """
     A repository of a registry.
@@ -133,7 +133,7 @@ class Repository:
         return f"{self.host}/{self.path}"
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class Reference:
     """
     The name of one image: a repository with a tag or a digest or both.

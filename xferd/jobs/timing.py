@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import compress
 from typing import Any, Final
 
 from attrs import frozen
@@ -162,7 +163,7 @@ class Timing:
         self._clock: IReactorTime | None = None
         self._counted = 0.0
         self._rest = QUEUED
-        self._groups: tuple[dict[Transfer, None], ...] = tuple({} for _ in _GROUPS)
+        self._groups: tuple[dict[Transfer, None], ...] = ({}, {}, {}, {}, {}, {})
         self._known: dict[Transfer, tuple[int, int]] = {}
         self._leading: Transfer | None = None
         self._stage: Stage | None = None
@@ -295,7 +296,7 @@ class Timing:
             del self._groups[old][transfer]
         if group != _OVER:
             self._groups[group][transfer] = None
-        number = next((n for n, members in enumerate(self._groups) if members), _OVER)
+        number = next(compress(_GROUPS, self._groups), _OVER)
         if number == _OVER:
             self.count()
             self._leading = self._stage = None

@@ -102,6 +102,7 @@ class Transfer(Attempting):
         self._work = work
         self._working: Deferred[Any] | None = None
         self._watchers: dict[Watching, None] = {}
+        self._sinks = 0
         self._turns: tuple[Turn, ...] | None = None
         self._request: SlotRequest | None = None
         self._attempts: Attempts | None = None
@@ -395,7 +396,10 @@ class Transfer(Attempting):
         if self._context.steering:
             self.steer()
         self._notify(watcher)
-        self._changed()
+        if watcher.sink is not None or self._sinks:
+            # Without sinks, the number of watchers is shown nowhere.
+            self._changed()
+        self._sinks += watcher.sink is not None
 
     def leave(self, watcher: Watching) -> None:
         """
@@ -403,6 +407,7 @@ class Transfer(Attempting):
         L{over}.
         """
         del self._watchers[watcher]
+        self._sinks -= watcher.sink is not None
         self._turns = None
         self._owner.left(self, watcher.turn)
         if self._watchers:
@@ -412,7 +417,8 @@ class Transfer(Attempting):
                 self._attempts.drop(watcher.source)
             if self._context.steering:
                 self.steer()
-            self._changed()
+            if self._sinks:
+                self._changed()
         elif self.over:
             self._owner.closed(self)
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final
 
@@ -145,13 +146,13 @@ def client_of(transport: Any, trusted: bool, uid: int | None = None) -> Client:
         address = ip_address(peer.host.partition("%")[0])
     except (AttributeError, ValueError):
         # What is no socket has no address that is known.
-        return Client(kind, "")
+        return _client(kind, "")
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is None and not address.is_loopback:
             # One customer has as many addresses as fit into that (RFC 6177).
-            return Client(kind, str(ip_network((address, 64), strict=False)))
+            return _client(kind, str(ip_network((address, 64), strict=False)))
         address = address.ipv4_mapped or address
-    return _user(kind, transport, uid) if address.is_loopback else Client(kind, str(address))
+    return _user(kind, transport, uid) if address.is_loopback else _client(kind, str(address))
 
 
 def _user(kind: Kind, transport: Any, uid: int | None) -> Client:
@@ -159,4 +160,8 @@ def _user(kind: Kind, transport: Any, uid: int | None) -> Client:
     The user at the other end, where the kernel knows it.
     """
     uid = user_of(transport) if uid is None else uid
-    return Client(kind, f"user {uid}", uid)
+    return _client(kind, f"user {uid}", uid)
+
+
+# One object for the connections of a client: tables compare it by its identity.
+_client = lru_cache(maxsize=1024)(Client)

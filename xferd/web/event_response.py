@@ -169,15 +169,18 @@ class EventResponse:
         """
         Send batch after batch from the stream to the client.
         """
+        flow = self._flow
         while True:
-            await self._flow.writable()
+            if flow.paused:
+                await flow.writable()
             before = self._stream.position
             events = await self._stream.get()
             if not events:
                 return
             for piece in _pieces(self._encoded(events, before)):
-                await self._flow.writable()
-                self._flow.write(piece)
+                if flow.paused:
+                    await flow.writable()
+                flow.write(piece)
 
     def _encoded(self, events: list[Event], before: str) -> Iterator[bytes]:
         """

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_SHOWN: Final = 200
 
+# json.dumps would make an encoder for each call.
+_as_text = json.JSONEncoder(ensure_ascii=False).encode
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
 
 
@@ -77,7 +79,7 @@ def json_object(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(request.content.read())
         # A surrogate without its other half cannot be written as UTF-8.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        _as_text(value).encode("utf-8")
     except (ValueError, RecursionError) as e:
         raise BadInput("the body is not JSON") from e
     if not isinstance(value, dict):

@@ -7,7 +7,7 @@ the time in which a request has to arrive.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, AnyStr, Final, cast
 
 from attrs import evolve
 from twisted.internet.protocol import connectionDone
@@ -166,9 +166,21 @@ class BoundedRequest(Request):
     before its body is here.
     """
 
+    _lines: dict[bytes, bytes] | None = None
     _most = MAX_BODY
     _received = 0
     _refused = False
+
+    def getHeader(self, key: AnyStr) -> AnyStr | None:
+        """
+        The last value of a header.  A dozen are looked for in each request.
+        """
+        if not isinstance(key, bytes):
+            return super().getHeader(key)
+        if self._lines is None:
+            headers = self.requestHeaders.getAllRawHeaders()
+            self._lines = {name.lower(): values[-1] for name, values in headers}
+        return self._lines.get(key.lower())
 
     def gotLength(self, length: int | None) -> None:
         """
