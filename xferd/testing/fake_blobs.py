@@ -144,6 +144,7 @@ class FakePartial:
             self.restart()
             raise DigestMismatch(f"bytes arrived that are not {self.digest}")
         verified()
+        self._blobs.gate.check("partial.publish", self.digest)
         self._state = "committed"
         self._path = self._blobs.keep(self.digest, data)
         for follower in list(self._followers):

@@ -114,6 +114,34 @@ class BlobReaderTests(SynchronousTestCase):
         self.feed.sealed(self.path, 100)
         self.assertEqual(self.successResultOf(last), DATA[99:])
 
+    def test_verified(self) -> None:
+        """
+        The last byte is returned when the bytes have the digest, before they are a blob.
+        """
+        self.successResultOf(self.grown(50))
+        last = self.content.read(99, 1000)
+        self.grow(99)
+        Path(self.path).write_bytes(DATA)
+        self.assertNoResult(last)
+        self.feed.verified(100)
+        self.assertEqual(self.successResultOf(last), DATA[99:])
+        self.assertIsNone(self.content.path)
+        late = BlobReader(BLOB, self.feed, self.fetch, clock=self.clock)
+        self.assertEqual(self.successResultOf(late.read(0, 1000)), DATA)
+        late.close()
+
+    def test_lost(self) -> None:
+        """
+        Where the disk loses them after that, the end of new bytes is held again.
+        """
+        self.successResultOf(self.grown(100))
+        self.feed.verified(100)
+        self.feed.restarted()
+        self.path = self.mktemp()
+        self.grow(100)
+        self.failureResultOf(self.content.read(99, 1), Restarted)
+        self.assertNoResult(self.content.read(99, 1))
+
     def test_gone(self) -> None:
         """
         Reading a blob that an operator has removed fails at once.

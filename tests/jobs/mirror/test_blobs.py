@@ -16,6 +16,7 @@ from xferd.errors import (
     DigestMismatch,
     Draining,
     RegistryUnavailable,
+    StoreError,
     TimedOut,
     TooManyRequests,
 )
@@ -125,6 +126,24 @@ class FillTests(BlobCase):
         self.store.blobs.gate.release("partial.commit")
         self.settle()
         self.assertEqual(self.read(reader), self.data)
+        reader.close()
+
+    def test_not_on_disk(self) -> None:
+        """
+        The end does not wait for the disk: a client has the verified blob though the store
+        cannot keep it.
+        """
+        self.store.blobs.gate.fail("partial.publish", StoreError("the disk is broken"), times=9)
+        self.store.blobs.gate.hold("partial.commit")
+        reader = self.successResultOf(self.open())
+        end = len(self.data) - HELD_BACK
+        self.assertEqual(self.read(reader, 0, end), self.data[:end])
+        reading = reader.read(end, HELD_BACK)
+        self.assertNoResult(reading)
+        self.store.blobs.gate.release("partial.commit")
+        self.settle()
+        self.assertEqual(self.successResultOf(reading), self.data[end:])
+        self.assertFalse(self.store.blobs.has(self.digest))
         reader.close()
 
     def test_wrong_bytes(self) -> None:

@@ -358,7 +358,7 @@ class DownloadManager:
             blobs=self._store.blobs,
             clock=self._downloads.clock,
             receive=self._receive,
-            verified=lambda: self._note_origin(blob.digest, growth),
+            verified=lambda: self._verified(blob, growth),
             lock=lock,
             possession=self._possession if prove or lock is not None else None,
         )
@@ -453,13 +453,15 @@ class DownloadManager:
             if remote:
                 self._moved(source.host, received, self._downloads.clock.seconds() - began)
 
-    def _note_origin(self, digest: Digest, growth: Growth) -> None:
+    def _verified(self, blob: Descriptor, growth: Growth) -> None:
         """
-        Record where a blob came from, if one origin has sent all of its bytes.
+        Record where a blob came from, if one origin has sent all of its bytes, and let
+        clients have its end while it is written to the disk.
         """
         if len(growth.origins) == 1 and "" not in growth.origins:
             (origin,) = growth.origins
-            self._store.catalog.add_origin(digest, origin)
+            self._store.catalog.add_origin(blob.digest, origin)
+        growth.verified(blob.size)
 
     def prove(self, source: IBlobSource, digest: Digest) -> Deferred[None]:
         """

@@ -33,7 +33,7 @@ class Growth:
         self._followers: list[IFollower] = []
         self._path: str | None = None
         self._size = 0
-        self._sealed = False
+        self._sealed = self._verified = False
         self._arrivals = 0
         self._flows = False
         self._flow_waits: list[Deferred[None]] = []
@@ -46,6 +46,13 @@ class Growth:
         Whether the blob is complete and verified.
         """
         return self._sealed
+
+    @property
+    def is_verified(self) -> bool:
+        """
+        Whether all bytes are here and have the blob's digest.  They may not be on the disk yet.
+        """
+        return self._verified or self._sealed
 
     @property
     def path(self) -> str | None:
@@ -180,11 +187,22 @@ class Growth:
             follower.grown(path, size)
         self._look()
 
+    def verified(self, size: int) -> None:
+        """
+        All bytes are here and have the blob's digest: followers need not wait for the disk.
+
+        @param size: the blob's size.
+        """
+        self._verified = True
+        # Otherwise no follower knows of the file: the bytes came at once.
+        if self._path is not None:
+            self.grown(self._path, size)
+
     def restarted(self) -> None:
         """
         The bytes are void; others will arrive.
         """
-        self._path, self._size, self._sealed = None, 0, False
+        self._path, self._size, self._sealed, self._verified = None, 0, False, False
         self.origins.clear()
         for follower in tuple(self._followers):
             follower.restarted()

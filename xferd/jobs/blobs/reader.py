@@ -176,7 +176,8 @@ class BlobReader:
         More bytes can be read.  The last ones are held until the blob is verified:
         no client may take wrong bytes for a complete blob.
         """
-        self._path, self._there = path, min(size, max(0, self.size - self._held_back))
+        held_back = 0 if self._growth.is_verified else self._held_back
+        self._path, self._there = path, min(size, max(0, self.size - held_back))
         self._wake()
 
     def restarted(self) -> None:
