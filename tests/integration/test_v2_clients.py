@@ -231,9 +231,7 @@ class NameTests(MirrorCase):
         """
         containerd continues with the registry itself, where the mirror cannot reach it.
         """
-        directory = self.place / "certs.d" / self.other.host
-        directory.mkdir()
-        (directory / "hosts.toml").write_text(f'server = "http://127.0.0.1:{free_port()}"\n')
+        self.cut_off()
         engine = await self.engine(Containerd)
         self.assertEqual(await engine.pull(f"{self.other.host}/team/tool:2"), self.config(OTHER))
         output, errors, code = await self.daemon.try_ctl(
@@ -241,6 +239,32 @@ class NameTests(MirrorCase):
         )
         self.assertEqual(code, 1, output)
         self.assertIn("containerd cannot use the mirror", errors)
+
+    async def test_fallback_of_podman(self) -> None:
+        """
+        So do podman, skopeo and buildah.
+        """
+        self.cut_off()
+        location = f'location = "{self.other.host}"\n'
+        for kind in (Skopeo, Podman, Buildah):
+            engine = await self.engine(kind)
+            files = await self.daemon.show("mirror", "show", kind.client)
+            # The registry itself is plain HTTP, too, which its operator has to write.
+            plain = [
+                {**file, "text": file["text"].replace(location, f"{location}insecure = true\n")}
+                for file in files
+            ]
+            self.assertNotEqual(plain, files)
+            engine.configure(plain)
+            self.assertEqual(await engine.pull(f"{self.other.host}/team/tool:2"), self.config(OTHER))
+
+    def cut_off(self) -> None:
+        """
+        Let the mirror not reach the registry.
+        """
+        directory = self.place / "certs.d" / self.other.host
+        directory.mkdir()
+        (directory / "hosts.toml").write_text(f'server = "http://127.0.0.1:{free_port()}"\n')
 
 
 class OwnFilesTests(MirrorCase):
