@@ -473,6 +473,37 @@ class FaultTests(FaultyCase):
         self.assertLessEqual(self.registry.bytes_sent, len(self.data) + CHUNK)
 
 
+class GoneTests(FaultyCase):
+    """
+    An upstream that is away for longer than the daemon tries.
+    """
+
+    settings = "[retry]\nattempts = 3\nbase = 0.2\n"
+
+    async def test_in_the_middle(self) -> None:
+        """
+        Clients in the middle of a blob are cut, as by a connection that breaks.  Once the
+        upstream is back, their own retry gets the rest, which alone is fetched.
+        """
+        self.registry.rate = RATE
+        await self.get("/v2/app/manifests/1")
+        downloads = await gather([self.client.open(self.path) for _ in range(2)])
+        await downloads[0].has(len(self.data) // 2)
+        port = int(self.registry.host.rpartition(":")[2])
+        await self.registry.stop()
+        broken = [await each.ended for each in downloads]
+        for answer in broken:
+            self.assertFalse(answer.whole)
+            self.assertEqual(answer.body, self.data[: len(answer.body)])
+        rest = f"bytes={len(broken[0].body)}-"
+        refused = await self.get(self.path, Range=rest)
+        self.assertEqual((refused.status, refused.headers["retry-after"]), (502, "5"))
+        await self.registry.listen(reactor, port)
+        answer = await self.get(self.path, Range=rest)
+        self.assertEqual((answer.status, broken[0].body + answer.body), (206, self.data))
+        self.assertLessEqual(self.registry.bytes_sent, len(self.data) + CHUNK)
+
+
 class DebianTests(MirrorCase):
     """
     A mirror of Debian's registry.
