@@ -14,6 +14,7 @@ from unittest import SkipTest
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.integration.engines import (
@@ -38,6 +39,7 @@ from xferd.ctl.mirror.requests import SCRIPTS
 from xferd.interfaces.reactor import IReactor
 from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, index_of, sample_image
+from xferd.testing.registry import Registry
 
 reactor = cast(IReactor, installed)
 
@@ -46,6 +48,12 @@ HUB = "docker.io/library/app:1"
 
 OTHER = "other.test/team/tool:2"
 """An image of another registry."""
+
+SLOW = 4_000_000
+"""The bytes of a layer that arrives in four seconds."""
+
+SPARE = 640 * 1024
+"""Bytes of other documents, and in buffers when the daemon is killed."""
 
 
 class MirrorCase(TestCase):
@@ -78,13 +86,17 @@ class MirrorCase(TestCase):
             '[registry.upstreams."other.test"]\ntag_ttl = 0\n'
             f'[registry.upstreams."{self.other.host}"]\nalias = "lan"\n'
         )
-        self.daemon = Xferd(
-            reactor,
-            str(self.place / "x"),
-            *("--config", str(settings), "--registry", f"tcp:{port}:interface=127.0.0.1"),
-        )
-        await self.daemon.start()
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.daemon.stop()))
+        self.options = ("--config", str(settings), "--registry", f"tcp:{port}:interface=127.0.0.1")
+        self.daemon = await self.run_daemon()
+
+    async def run_daemon(self) -> Xferd:
+        """
+        Run a daemon over the same data.
+        """
+        daemon = Xferd(reactor, str(self.place / "x"), *self.options)
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
+        await daemon.start()
+        return daemon
 
     async def upstream(self, host: str) -> DockerRegistry:
         """
@@ -265,6 +277,33 @@ class NameTests(MirrorCase):
         directory = self.place / "certs.d" / self.other.host
         directory.mkdir()
         (directory / "hosts.toml").write_text(f'server = "http://127.0.0.1:{free_port()}"\n')
+
+
+class KilledTests(MirrorCase):
+    """
+    The daemon is killed in the middle of a pull, and started again.
+    """
+
+    async def test_docker(self) -> None:
+        """
+        docker's own retry completes the pull, and the upstream sends the layer once.
+        """
+        registry = Registry(reactor)
+        await registry.listen(reactor)
+        self.addCleanup(registry.stop)
+        image = sample_image(1, SLOW, "slow")
+        registry.add(image, "library/slow", "1")
+        registry.rate = SLOW / 4
+        path = self.place / "certs.d" / "docker.io" / "hosts.toml"
+        path.write_text(f'server = "http://{registry.host}"\n')
+        engine = await self.engine(Docker)
+        pulling = Deferred.fromCoroutine(engine.pull("docker.io/library/slow:1"))
+        while registry.bytes_sent < SLOW / 2:
+            await deferLater(reactor, 0.02)
+        await self.daemon.stop("KILL")
+        self.daemon = await self.run_daemon()
+        self.assertEqual(await pulling, str(image.config.digest))
+        self.assertLess(registry.bytes_sent, SLOW + SPARE)
 
 
 class OwnFilesTests(MirrorCase):
