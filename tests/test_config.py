@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.access_tokens import Right
 from xferd.config import DEFAULT_LISTEN, Config
 from xferd.errors import ConfigError
-from xferd.jobs.limits import bounds
+from xferd.jobs.limits import ClientLimits, HostLimits, bounds
+from xferd.rates import Rate
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.transport.proxies import ProxySettings
 
@@ -206,6 +207,39 @@ class ConfigTests(SynchronousTestCase):
         ):
             self.assertIn(why, self.refused(text), text)
 
+    def test_own_limits(self) -> None:
+        """
+        Rates have units and timetables; hosts and clients have limits of their own.
+        """
+        limits = self.read(
+            """
+            [limits]
+            download_rate = "20MB/s"
+            upload_rate = {"08:00-18:00" = "1MB/s", else = 5}
+
+            [limits.hosts."ghcr.io"]
+            downloads = 2
+            download_rate = "5MB/s"
+
+            [limits.clients.ci]
+            weight = 3
+            """
+        ).limits
+        self.assertEqual(limits.download_rate, Rate(20_000_000))
+        self.assertEqual(limits.upload_rate.setting(), {"08:00-18:00": 1_000_000, "else": 5})
+        self.assertEqual(limits.hosts, {"ghcr.io": HostLimits(downloads=2, download_rate=Rate(5_000_000))})
+        self.assertEqual(limits.clients, {"ci": ClientLimits(weight=3)})
+        for text, expected in (
+            ('download_rate = "fast"', "limits.download_rate must be bytes per second, such as 20MB/s"),
+            ('download_rate = {"8-9" = 1}', "limits.download_rate has '8-9': write times of day as"),
+            ('hosts."ghcr.io".uploads = -1', 'limits.hosts."ghcr.io".uploads must be a whole number from 0'),
+            ('hosts."ghcr.io".upload_rate = "x"', 'limits.hosts."ghcr.io".upload_rate must be bytes per'),
+            ('hosts."no host".uploads = 1', 'limits.hosts must have names of registries: "no host" is not'),
+            ('clients."c i".weight = 2', "limits.clients must have names of 1 to 64 letters"),
+            ("clients.ci.wait = 2", "limits.clients.\"ci\".wait is not a setting; did you mean 'weight'?"),
+        ):
+            self.assertIn(expected, self.refused(f"[limits]\n{text}"))
+
     def test_bounds_of_limits(self) -> None:
         """
         The bounds of a limit are the same as while the daemon runs.
@@ -213,7 +247,7 @@ class ConfigTests(SynchronousTestCase):
         for name, (least, most) in bounds().items():
             for value in (least, most):
                 limits = self.read(f"[limits]\n{name} = {value}").limits
-                self.assertEqual(getattr(limits, name), value)
+                self.assertEqual(getattr(limits, name), Rate(value) if name.endswith("_rate") else value)
             for value in (least - 1, most + 1):
                 why = self.refused(f"[limits]\n{name} = {value}")
                 expected = f"must be a whole number from {least} to {most}, not {value}"

@@ -36,6 +36,7 @@ from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.limits import bounds
 from xferd.names import Reference
+from xferd.rates import Rate
 from xferd.service import STEP_LIMIT
 from xferd.tap import Options
 from xferd.testing.images import sample_image
@@ -116,7 +117,13 @@ def table(text: str, label: str) -> list[list[str]]:
     return rows[1:]
 
 
-PLACES = {"hosts": "HOST", "registry.upstreams": "HOST", "engines.containerd": "NAME"}
+PLACES = {
+    "limits.hosts": "HOST",
+    "limits.clients": "NAME",
+    "hosts": "HOST",
+    "registry.upstreams": "HOST",
+    "engines.containerd": "NAME",
+}
 """The keys of the tables of tables, as the pages have them."""
 
 
@@ -138,6 +145,8 @@ def settings(kind: type, value: Any, prefix: str = "") -> Iterator[tuple[str, An
                 yield from settings(item, item(), f'{name}."{PLACES[name]}".')
             else:
                 yield name, default
+        elif isinstance(default, Rate):
+            yield name, default.setting()
         elif has(type(default)):
             yield from settings(type(default), default, f"{name}.")
         else:

@@ -30,6 +30,7 @@ from xferd.jobs.isolation import ISOLATED, SHARED
 from xferd.jobs.kept_credentials import memory_directory
 from xferd.jobs.limits import Limits
 from xferd.paths import default_data_dir, default_socket
+from xferd.rates import Rate
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.transport.proxies import ProxySettings
 from xferd.registry.transport.timeouts import Timeouts
@@ -337,6 +338,9 @@ def _value(kind: Any, value: Any, present: Any, path: str, key: str) -> Any:
         if isinstance(value, str) and str in get_args(kind):
             return value
         kind = next(k for k in get_args(kind) if k is not type(None))
+    if kind is Rate:
+        # Its field checks it.
+        return value
     if has(kind):
         if not isinstance(value, dict):
             raise wrong("a table")

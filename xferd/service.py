@@ -15,7 +15,7 @@ from secrets import token_hex
 from threading import Thread
 from typing import TYPE_CHECKING, cast
 
-from attrs import asdict, evolve
+from attrs import evolve
 from twisted.application.service import MultiService, Service
 from twisted.application.strports import service as listening_service
 from twisted.internet.defer import CancelledError, Deferred
@@ -537,8 +537,7 @@ class Daemon(Service):
                 self._log.error(
                     "the previous secrets and certificates of the fleet remain in use: {why}", why=str(e)
                 )
-        # Neither fails: a value of Limits is within its bounds.
-        self.jobs.change_limits(asdict(config.limits))
+        self.jobs.configure_limits(config.limits)
         self.jobs.quota = config.store.quota
         self._prefixes = config.registry.local
         late = self._config.needing_restart(config)

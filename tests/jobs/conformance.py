@@ -307,6 +307,7 @@ class JobsConformance(_Base):
                 "slots",
                 "hosts",
                 "sandbox",
+                "binding",
                 "quota",
                 "bytes_fetched",
                 "bytes_sent",

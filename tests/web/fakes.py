@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from attrs import asdict, evolve
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,6 +24,7 @@ from xferd.interfaces.job_json import (
     JobDetailsJSON,
     JobJSON,
     JobsStatusJSON,
+    LimitsJSON,
     TransferJSON,
 )
 from xferd.interfaces.jobs import Event, Figures, IArchive, IEventStream, IImageAdmin, IJobs, IUploadStream
@@ -443,7 +444,7 @@ class FakeJobs:
         self.running: list[TransferJSON] = []
         self.tried: list[AttemptJSON] = [{**ATTEMPT}]
         self.numbers = FIGURES
-        self.limited = {
+        self.limited: LimitsJSON = {
             "downloads": 3,
             "downloads_per_host": 0,
             "uploads": 5,
@@ -451,6 +452,11 @@ class FakeJobs:
             "download_rate": 0,
             "ranges": 4,
             "upload_rate": 0,
+            "timetables": {},
+            "hosts": {},
+            "clients": {},
+            "kept": {},
+            "binding": {"download": [], "upload": []},
         }
 
     def _check(self, job_id: str | None = None) -> None:
@@ -755,22 +761,22 @@ class FakeJobs:
         self._check()
         return self.numbers
 
-    def limits(self) -> Mapping[str, int]:
+    def limits(self) -> LimitsJSON:
         """
         Return the limits.
         """
         self._check()
-        return dict(self.limited)
+        return self.limited.copy()
 
-    def change_limits(self, changes: Mapping[str, int]) -> Mapping[str, int]:
+    def change_limits(self, changes: Mapping[str, Any], *, keep: bool = False) -> LimitsJSON:
         """
         Change some limits.
         """
         self._check()
-        try:
-            self.limited = asdict(evolve(Limits(**self.limited), **changes))
-        except (TypeError, ValueError) as e:
-            raise BadInput(str(e)) from e
+        Limits().changed(changes, Limits())
+        changes = {name: value for name, value in changes.items() if value is not None}
+        kept = {**self.limited["kept"], **changes} if keep else self.limited["kept"]
+        self.limited = cast("LimitsJSON", {**self.limited, **changes, "kept": kept})
         return self.limits()
 
     def events(self, job_id: str | None, since: str | None = None) -> FakeStream:
@@ -817,6 +823,7 @@ class FakeJobs:
             "sandbox": {"in_force": ["seccomp"], "missing": {"landlock": "the kernel has none"}},
             "pauses": self.steering.pauses(),
             "drain": self.steering.drained(),
+            "binding": {"download": ["global"], "upload": []},
             "quota": 0,
             "bytes_fetched": 1,
             "bytes_sent": 3,

@@ -86,15 +86,17 @@ class LimitTests(SynchronousTestCase):
         expected = {**World().jobs.limited, "downloads": 7, "download_rate": 2_000_000}
         self.assertEqual((answer.status, answer.json()), (200, expected))
         self.assertEqual(self.change(b"{}").json(), expected)
+        kept = self.change(b'{"uploads": 7, "downloads": null, "keep": true}').json()
+        self.assertEqual(kept, {**expected, "uploads": 7, "kept": {"uploads": 7}})
 
     def test_refused(self) -> None:
         """
-        The server refuses a value that is not a number, the jobs a number
-        beyond the limits.
+        A value that is not a number is refused.
         """
-        for value in (b"true", b"null", b'"5"', b"1.5", b"[]"):
+        for value in (b"true", b'"5"', b"1.5", b"[]"):
             answer = self.change(b'{"downloads": %s}' % value)
             self.assertEqual((answer.status, answer.json()["error"]["code"]), (400, "BAD_INPUT"))
+        self.assertEqual(self.change(b'{"downloads": 5, "keep": 1}').status, 400)
         self.world.jobs.refuses = BadInput("no")
         self.assertEqual(self.change(b'{"downloads": 0}').status, 400)
         self.assertEqual(self.world.jobs.limited, World().jobs.limited)

@@ -496,7 +496,7 @@ class Daemon:
         """
         return self._api.request_object("GET", "/limits")
 
-    def change_limits(self, changes: Mapping[str, int]) -> dict[str, Any]:
+    def change_limits(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """
         Change some limits.
 

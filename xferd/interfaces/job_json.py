@@ -7,7 +7,7 @@ sizes in bytes, times in RFC 3339, UTC.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 
 class ErrorJSON(TypedDict):
@@ -327,6 +327,50 @@ class DrainJSON(TypedDict):
     paused: int
 
 
+class HostLimitsJSON(TypedDict):
+    """
+    The limits on one registry: blobs at the same time, and bytes a second at the present time;
+    0 is no limit of its own.  Rates that depend on the time of day are also in C{timetables}.
+    """
+
+    downloads: int
+    uploads: int
+    download_rate: int
+    upload_rate: int
+    timetables: dict[str, dict[str, int]]
+
+
+class ClientLimitsJSON(TypedDict):
+    """
+    The weight of one client, and the limits on its jobs, as for hosts.
+    """
+
+    weight: int
+    download_rate: int
+    upload_rate: int
+    timetables: dict[str, dict[str, int]]
+
+
+class LimitsJSON(TypedDict):
+    """
+    The limits.  C{kept} are the changes that hold after a restart, too, as they were
+    requested; C{binding} is whose rates hold transfers now, by direction.
+    """
+
+    downloads: int
+    downloads_per_host: int
+    ranges: int
+    uploads: int
+    workers: int
+    download_rate: int
+    upload_rate: int
+    timetables: dict[str, dict[str, int]]
+    hosts: dict[str, HostLimitsJSON]
+    clients: dict[str, ClientLimitsJSON]
+    kept: dict[str, Any]
+    binding: dict[str, list[str]]
+
+
 class JobsStatusJSON(TypedDict):
     """
     The part of C{GET /api/v1/status} that the jobs know.
@@ -338,6 +382,7 @@ class JobsStatusJSON(TypedDict):
     sandbox: SandboxJSON | None
     pauses: Sequence[PauseJSON]
     drain: DrainJSON
+    binding: dict[str, list[str]]
     quota: int
     bytes_fetched: int
     bytes_sent: int

@@ -23,6 +23,7 @@ from xferd.interfaces.job_json import (
     JobDetailsJSON,
     JobJSON,
     JobsStatusJSON,
+    LimitsJSON,
     SlotsJSON,
     TransferJSON,
 )
@@ -563,18 +564,22 @@ class IJobs(Interface):
         Figures for metrics.
         """
 
-    def limits() -> Mapping[str, int]:
+    def limits() -> LimitsJSON:
         """
-        The limits on concurrency and bandwidth: C{downloads,
-        downloads_per_host, ranges, uploads, workers, download_rate, upload_rate},
-        the last two in bytes a second; 0 is no limit.
+        The limits on concurrency and bandwidth, with the rates of the present time of day.
         """
 
-    def change_limits(changes: Mapping[str, int]) -> Mapping[str, int]:
+    def change_limits(changes: Mapping[str, Any], *, keep: bool = False) -> LimitsJSON:
         """
         Set some limits.  Transfers that wait start at once where slots are
         free; transfers that run continue.
 
+        @param changes: values by the names of the limits; L{None} for that of the
+            configuration.  C{hosts} and C{clients} have entries with some of their members,
+            or L{None}, which removes the entry.  A rate is a number of bytes a second, a
+            text such as C{20MB/s}, or a timetable C{{"08:00-18:00": "20MB/s", "else": 0}}.
+        @param keep: whether they also hold after a restart of the daemon, instead of those of the
+            configuration.
         @return: all limits as they are then.
         @raise BadInput: one of them is unknown or out of bounds; then none was
             set.

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from secrets import token_hex
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from attrs import asdict, evolve
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -31,6 +31,7 @@ from xferd.interfaces.job_json import (
     JobDetailsJSON,
     JobJSON,
     JobsStatusJSON,
+    LimitsJSON,
     SandboxJSON,
     TransferJSON,
 )
@@ -73,10 +74,13 @@ from xferd.oci import Descriptor
 from xferd.platforms import Platform
 from xferd.trace_context import traceparent
 from xferd.transfer.adaptive_streams import RangePolicy
-from xferd.transfer.eventual import Eventual
+from xferd.transfer.eventual import Background, Eventual
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.retry import RetryPolicy
 from xferd.transfer.steering import Steering
+
+_LIMITS: Final = "limits"
+"""The name of the limits that are kept in the journal."""
 
 CHECK_INTERVAL = 0.5
 """Seconds after which it is checked again, during a stop, which jobs will end in time."""
@@ -145,6 +149,7 @@ class Jobs:
         self._clock = clock
         self._wall_clock = wall_clock
         self._eventual = Eventual(clock)
+        self._background = Background()
         self._broker = Broker(clock, self._eventual, store.gc.used_by)
         self.image_uses = ImageUses(store, self._broker.named, clock)
         self.keeper = Keeper(store, keep, clock=clock, wall_clock=wall_clock)
@@ -258,11 +263,23 @@ class Jobs:
         self._broker.begin(hashlib.sha256(journal.salt).hexdigest()[:8], journal.run)
         await self._uploads.start()
         await self.steering.load()
+        await self._load_limits()
         await self._restarts.load()
         await self._ended.load()
         self._runner.start()
         self.keeper.start()
         self._scrub.start()
+
+    async def _load_limits(self) -> None:
+        """
+        Apply the limits that an earlier daemon kept.
+        """
+        kept = (await self._store.journal.settings()).get(_LIMITS)
+        if kept is not None:
+            try:
+                self._transfers.limits.start(kept)
+            except BadInput as e:
+                self._log.error("the limits that were kept are not applied: {why}", why=str(e))
 
     async def stop(self, grace: float) -> None:
         """
@@ -273,6 +290,7 @@ class Jobs:
         """
         until = self._clock.seconds() + grace
         self._restarts.stop()
+        self._transfers.limits.stop()
         self.mirror.stop()
         self._uploads.keep_sessions()
         self.image_uses.stop()
@@ -547,14 +565,26 @@ class Jobs:
             saved=dict(totals.saved),
         )
 
-    def limits(self) -> Mapping[str, int]:
-        return asdict(self._transfers.limits.present())
+    def limits(self) -> LimitsJSON:
+        return self._transfers.limits.present()
 
-    def change_limits(self, changes: Mapping[str, int]) -> Mapping[str, int]:
-        limits = asdict(self._transfers.limits.change(changes))
+    def change_limits(self, changes: Mapping[str, Any], *, keep: bool = False) -> LimitsJSON:
+        limits = self._transfers.limits
+        limits.change(changes, keep=keep)
+        if keep:
+            self._background.spawn(
+                self._store.journal.record_setting(_LIMITS, limits.kept or None), "while recording limits"
+            )
         if changes:
-            self._log.info("the limits are now {limits}", limits=limits)
-        return limits
+            self._log.info("the limits are now {limits}", limits=limits.present())
+        return limits.present()
+
+    def configure_limits(self, limits: Limits) -> None:
+        """
+        Apply the limits of a configuration that was read again.
+        """
+        self._transfers.limits.configure(limits)
+        self._log.info("the limits are now {limits}", limits=self.limits())
 
     def trace(self, tracer: Tracer | None) -> None:
         """
@@ -609,6 +639,7 @@ class Jobs:
             "sandbox": self._sandbox(),
             "pauses": self.steering.pauses(),
             "drain": self.steering.drained(),
+            "binding": self._transfers.limits.binding(),
             "quota": self._quota.limit,
             "bytes_fetched": fetched.total(),
             "bytes_sent": sent.total(),

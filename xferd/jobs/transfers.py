@@ -26,7 +26,8 @@ from xferd.jobs.blobs.layers import QUEUED_LAYERS
 from xferd.jobs.blobs.upload import UploadManager
 from xferd.jobs.disk_space.quota import Quota
 from xferd.jobs.disk_space.reservations import Reservations
-from xferd.jobs.limits import Limits, LiveLimits
+from xferd.jobs.limits import Limits
+from xferd.jobs.live_limits import LiveLimits
 from xferd.transfer.adaptive_streams import RangePolicy
 from xferd.transfer.bandwidth import Bandwidth
 from xferd.transfer.eventual import Eventual
@@ -110,15 +111,17 @@ class Transfers:
         @param steering: what is paused.
         @param fleet: the nodes with which downloads are shared.
         """
-        downloading = Bandwidth(limits.download_rate, clock)
-        uploading = Bandwidth(limits.upload_rate, clock)
+        weights: dict[str, int] = {}
+        downloading, uploading = Bandwidth(0, clock, weights), Bandwidth(0, clock, weights)
         self._free_space = store.free_space
         self._slots: dict[str, Slots] = {}
 
         def add_slots(kind: str, limit: int, per_host: int, bandwidth: Bandwidth) -> Slots:
             pauses = Pauses(clock)
             hosts.join(kind, pauses)
-            slots = partial(Slots, clock=clock, per_host=per_host, pauses=pauses, bandwidth=bandwidth)
+            slots = partial(
+                Slots, clock=clock, per_host=per_host, pauses=pauses, bandwidth=bandwidth, weights=weights
+            )
             large = self._slots[kind] = slots(limit)
             self._slots[f"small_{kind}"] = slots(SMALL_AT_ONCE, beyond=large)
             return large
@@ -147,7 +150,7 @@ class Transfers:
 
         pauses = Pauses(clock)
         hosts.join("document", pauses, metered=True)
-        self.documents = manager("document", Slots(DOCUMENTS_AT_ONCE, clock, pauses=pauses))
+        self.documents = manager("document", Slots(DOCUMENTS_AT_ONCE, clock, pauses=pauses, weights=weights))
         waits = Pauses(clock)
         hosts.join("question", waits)
         self.questions = manager("document", Slots(QUESTIONS_AT_ONCE, clock, pauses=waits), BOUNDED)
@@ -169,11 +172,15 @@ class Transfers:
             store.journal, manager("upload", uploads), uploading, wall_clock, sharing, moved=hosts.moved
         )
         self.limits = LiveLimits(
+            limits,
             downloads=downloads,
             layers=self.layers,
             uploads=uploads,
             download=downloading,
             upload=uploading,
+            weights=weights,
+            clock=clock,
+            wall_clock=wall_clock,
         )
         store.free_space.follow(self._hold_downloads)
         hosts.follow(self._retry_now)

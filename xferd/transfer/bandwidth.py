@@ -16,7 +16,7 @@ from attrs import define, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from xferd.transfer.allowance import BURST, Allowance
+from xferd.transfer.allowance import Allowance
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 
@@ -25,6 +25,9 @@ ALL: Final = "global"
 
 HOST, CLIENT, JOB = "host", "client", "job"
 """Who else has limits."""
+
+_EVENLY: Final = 0.1
+"""Seconds whose bytes are sent at once."""
 
 _SMALLEST: Final = 4096
 """Bytes of the smallest pieces in which content is sent."""
@@ -125,7 +128,7 @@ class Flow:
         if not self._bandwidth.limited:
             return most
         rates = [each.rate for each in (self._bandwidth.all, *self.route()) if each.rate]
-        return max(min(most, _SMALLEST), min(most, int(min(rates) * BURST))) if rates else most
+        return max(min(most, _SMALLEST), min(most, int(min(rates) * _EVENLY))) if rates else most
 
     def reason(self) -> Reason:
         """

@@ -425,11 +425,15 @@ class Web:
         return respond(request, self._jobs.limits())
 
     @app.route(f"{API}/limits", methods=["PATCH"])
-    def change_limits(self, request: Request) -> bytes:
+    async def change_limits(self, request: Request) -> bytes:
         """
         Change some limits.
         """
-        return respond(request, self._jobs.change_limits(read_limit_changes(request)))
+        changes, keep = read_limit_changes(request)
+        limits = self._jobs.change_limits(changes, keep=keep)
+        if keep:
+            await self._jobs.flushed()
+        return respond(request, limits)
 
     @app.route(f"{API}/hosts", methods=["GET"])
     def list_hosts(self, request: Request) -> bytes:

@@ -103,8 +103,21 @@ _LIMITS: Final = {
     "ranges": 4,
     "uploads": 5,
     "workers": 2,
-    "download_rate": 0,
+    "download_rate": 20_000_000,
     "upload_rate": 0,
+    "timetables": {"download_rate": {"08:00-18:00": 20_000_000, "else": 0}},
+    "hosts": {
+        "registry.example.com": {
+            "downloads": 2,
+            "uploads": 0,
+            "download_rate": 5_000_000,
+            "upload_rate": 0,
+            "timetables": {},
+        }
+    },
+    "clients": {"ci": {"weight": 3, "download_rate": 0, "upload_rate": 0, "timetables": {}}},
+    "kept": {"clients": {"ci": {"weight": 3}}},
+    "binding": {"download": ["host registry.example.com"], "upload": []},
 }
 _PAUSE: Final = {
     "what": "host",
@@ -243,6 +256,7 @@ EXAMPLES: Final[Mapping[str, Any]] = {
         },
         "pauses": [_PAUSE],
         "drain": _DRAIN,
+        "binding": {"download": [], "upload": []},
         "quota": 0,
         "bytes_fetched": _SIZE,
         "bytes_sent": 0,

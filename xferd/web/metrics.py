@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from xferd.interfaces.engines import EngineFigures, IEngines
     from xferd.interfaces.fleet_status import FleetCounts, IFleet
     from xferd.interfaces.hosts import IHostMemory, KnownHost
+    from xferd.interfaces.job_json import LimitsJSON
     from xferd.interfaces.jobs import Figures, IJobs
     from xferd.interfaces.mirror import UpstreamFigures
     from xferd.interfaces.store import IStore
@@ -136,7 +137,7 @@ class Scene:
     version: str
     started: float
     figures: Figures
-    limits: Mapping[str, int]
+    limits: LimitsJSON
     images: int
     store: Mapping[str, int]
     disk: DiskJSON

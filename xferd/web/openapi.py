@@ -485,7 +485,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         ),
         "patch": _operation(
             "change_limits",
-            "Set some limits, while jobs run.",
+            "Set some limits, while jobs run.  A rate is a number, a text such as 20MB/s, or a timetable.",
             {200: _answer("All limits, with the changes.", ref("Limits"))},
             body=ref("LimitChanges"),
         ),

@@ -99,19 +99,19 @@ def fingerprint_of(request: Request) -> bytes:
     return sha256(json.dumps(value, sort_keys=True).encode("ascii")).digest()
 
 
-def read_limit_changes(request: Request) -> dict[str, int]:
+def read_limit_changes(request: Request) -> tuple[dict[str, Any], bool]:
     """
     Read the body of C{PATCH /api/v1/limits}; the jobs check the names and values.
 
+    @return: the changes, and whether they are kept.
     @raise UnsupportedMediaType: its Content-Type is not JSON.
-    @raise BadInput: a value is not a whole number.
+    @raise BadInput: C{keep} is not a truth value.
     """
     changes = json_object(request)
-    for name, value in changes.items():
-        # A boolean is an int, too.
-        if type(value) is not int:
-            raise BadInput(f"a limit is a whole number, but {quoted(name)} is {quoted(value)}")
-    return changes
+    keep = changes.pop("keep", False)
+    if not isinstance(keep, bool):
+        raise BadInput(f"'keep' is true or false, not {quoted(keep)}")
+    return changes, keep
 
 
 def quoted(value: object) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import fields
+from attrs import AttrsInstance, fields
 
 from xferd.interfaces.collection import Freed
 from xferd.interfaces.engines import CONTAINERD, CONTAINERS_STORAGE, FAILED, SERVING, STOPPED
@@ -18,7 +18,7 @@ from xferd.interfaces.fleet_status import ALONE, OFF, PEER, SHARING, STORE, UPST
 from xferd.interfaces.hosts import Availability
 from xferd.interfaces.job_json import REASONS
 from xferd.interfaces.jobs import ALWAYS, REJOIN
-from xferd.jobs.limits import Limits
+from xferd.jobs.limits import ClientLimits, HostLimits, Limits
 from xferd.jobs.timing import PHASES, Cause
 from xferd.transfer.steering import DIRECTIONS, EVERYTHING
 from xferd.web.archive_request import ARCHIVE_END
@@ -155,15 +155,55 @@ _IMAGE: Final[Mapping[str, Schema]] = {
 }
 
 
-_LIMITS: Final[Mapping[str, Schema]] = {
-    limit.name: {
-        "type": "integer",
-        "minimum": limit.metadata["bounds"].least,
-        "maximum": limit.metadata["bounds"].most,
-        "description": limit.metadata["description"],
+def _limits(kind: type[AttrsInstance]) -> dict[str, Schema]:
+    """
+    The limits that are numbers of one class of limits.
+    """
+    return {
+        limit.name: {
+            "type": "integer",
+            "minimum": limit.metadata["bounds"].least,
+            "maximum": limit.metadata["bounds"].most,
+            "description": limit.metadata["description"],
+        }
+        for limit in fields(kind)
+        if limit.metadata
     }
-    for limit in fields(Limits)
+
+
+_BINDING: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": array(TEXT),
+    "description": "Whose bandwidth limits hold transfers now, by direction: global, host HOST, client NAME "
+    "or job ID.",
 }
+_TIMETABLES: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": NUMBERS,
+    "description": "The rates that depend on the time of day: bytes a second for each span, as 08:00-18:00, "
+    "in local time, and for else.  The rate itself is that of now.",
+}
+
+
+def _limit_changes(kind: type[AttrsInstance]) -> dict[str, Schema]:
+    """
+    The changes of limits of one class: a rate may also be a text or a timetable.
+    """
+    more: tuple[Schema, ...] = ({"type": "string"}, {"type": "object", "additionalProperties": True})
+    return {
+        name: {"anyOf": [schema, *(more if name.endswith("_rate") else ()), {"type": "null"}]}
+        for name, schema in _limits(kind).items()
+    }
+
+
+def _entry_changes(kind: type[AttrsInstance], noun: str) -> Schema:
+    entry = {"type": ["object", "null"], "additionalProperties": False, "properties": _limit_changes(kind)}
+    return {
+        "type": "object",
+        "additionalProperties": entry,
+        "description": f"The limits of single {noun}, by name; null removes an entry.",
+    }
+
 
 _HOST_STATE: Final[Mapping[str, Schema]] = {
     "state": ref("HostState"),
@@ -454,7 +494,6 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         }
     ),
     "HostCleared": _object({"host": TEXT, "cleared": {"const": True}}),
-    "Limits": _object(_LIMITS),
     "JobChange": JOB_CHANGE.to_schema(),
     "PauseAsked": PAUSE.to_schema(),
     "Pause": _object(
@@ -475,7 +514,36 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "paused": {**COUNT, "description": "The number of paused jobs among them."},
         }
     ),
-    "LimitChanges": {"type": "object", "additionalProperties": False, "properties": _LIMITS},
+    "Limits": _object(
+        {
+            **_limits(Limits),
+            "timetables": _TIMETABLES,
+            "hosts": {"type": "object", "additionalProperties": ref("HostLimits")},
+            "clients": {"type": "object", "additionalProperties": ref("ClientLimits")},
+            "kept": {
+                "type": "object",
+                "additionalProperties": True,
+                "description": "The changes that hold after a restart of the daemon, too.",
+            },
+            "binding": _BINDING,
+        }
+    ),
+    "HostLimits": _object({**_limits(HostLimits), "timetables": _TIMETABLES}),
+    "ClientLimits": _object({**_limits(ClientLimits), "timetables": _TIMETABLES}),
+    "LimitChanges": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            **_limit_changes(Limits),
+            "hosts": _entry_changes(HostLimits, "registries"),
+            "clients": _entry_changes(ClientLimits, "clients"),
+            "keep": {
+                **FLAG,
+                "description": "Whether the changes hold after a restart of the daemon, too, above its "
+                "configuration; otherwise until it stops or reads that again.",
+            },
+        },
+    },
     "History": _object(
         {
             "interval": {"type": "number", "description": "Seconds of each sample."},
@@ -512,6 +580,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 "description": "The pauses of more than a job, the oldest first.",
             },
             "drain": ref("Drain"),
+            "binding": _BINDING,
             "quota": {**COUNT, "description": "The size limit of the store, in bytes; 0 means no limit."},
             "bytes_fetched": COUNT,
             "bytes_sent": COUNT,

@@ -13,6 +13,15 @@ from xferd.ctl.errors import UsageError
 
 LIMITS = {"downloads": 3, "downloads_per_host": 0, "download_rate": 2_000_000, "upload_rate": 0}
 
+OWN = {
+    **LIMITS,
+    "timetables": {"download_rate": {"08:00-18:00": 2_000_000, "else": 0}},
+    "hosts": {"ghcr.io": {"downloads": 2, "uploads": 0, "timetables": {}}},
+    "clients": {"ci": {"weight": 3, "upload_rate": 0, "timetables": {}}},
+    "kept": {},
+    "binding": {"download": ["host ghcr.io"], "upload": []},
+}
+
 
 class ChangeTests(DaemonTestCase):
     """
@@ -35,12 +44,21 @@ class ChangeTests(DaemonTestCase):
         ]:
             self.assertEqual(read_changes([word]), {"a": value}, word)
         self.assertEqual(read_changes(["a=1", "b_c=2"]), {"a": 1, "b_c": 2})
+        self.assertEqual(read_changes(["a=none", "b_rate=2MB/s"]), {"a": None, "b_rate": 2_000_000})
+
+    def test_timetables(self) -> None:
+        """
+        A rate may depend on the time of day; the daemon checks the times and the rates.
+        """
+        word = "download_rate=08:00-18:00=20MB/s, 22:00-06:00=x,else=0"
+        expected = {"08:00-18:00": "20MB/s", "22:00-06:00": "x", "else": "0"}
+        self.assertEqual(read_changes([word]), {"download_rate": expected})
 
     def test_refused(self) -> None:
         """
         Everything else is wrong use, and the word is named.
         """
-        for word in ("a", "a=", "=5", "a=-1", "a=1.5", "a=5T", "a= 5", "a=1e3", "a=5/s"):
+        for word in ("a", "a=", "=5", "a=-1", "a=1.5", "a=5T", "a= 5", "a=1e3", "a=5/s", "a=08:00-18:00=1,x"):
             self.assertIn(repr(word), str(self.assertRaises(UsageError, read_changes, [word])))
 
 
@@ -78,6 +96,45 @@ class LimitsTests(DaemonTestCase):
         self.assertEqual(
             self.fake.requests, [("PATCH", "/api/v1/limits", {"downloads": 5, "download_rate": 2_000_000})]
         )
+
+    def test_whose(self) -> None:
+        """
+        The limits of one registry or one client are set, removed and kept.
+        """
+        self.fake.on("PATCH", "/limits", Answer(OWN))
+        daemon = "--host", self.fake.url
+        for words, change in (
+            (("--host", "ghcr.io", "downloads=2"), {"hosts": {"ghcr.io": {"downloads": 2}}}),
+            (("--client", "ci", "weight=3", "--keep"), {"clients": {"ci": {"weight": 3}}, "keep": True}),
+            (("--client", "ci", "--remove"), {"clients": {"ci": None}}),
+            (("uploads=none", "--keep"), {"uploads": None, "keep": True}),
+        ):
+            self.fake.requests.clear()
+            done = run(["limits", *words, *daemon])
+            self.assertEqual((done.status, done.err), (0, ""))
+            self.assertEqual(self.fake.requests, [("PATCH", "/api/v1/limits", change)])
+        outcome = run(["limits", "downloads=3", *daemon])
+        for line in (
+            "download_rate:          2.0 MB/s now: 08:00-18:00 2.0 MB/s, else no limit",
+            "host ghcr.io downloads: 2",
+            "client ci weight:       3",
+            "limited now:            downloads by host ghcr.io",
+        ):
+            self.assertIn(f"{line}\n", outcome.out)
+
+    def test_whose_wrong(self) -> None:
+        """
+        Options that do not fit together are wrong use.
+        """
+        for words, expected in (
+            (("--host", "a.io", "--client", "b", "downloads=1"), "name one registry or one client"),
+            (("--remove",), "--remove is for all limits of one registry or one client"),
+            (("--client", "ci", "--remove", "weight=1"), "--remove is for all limits of one registry"),
+            (("--keep",), "--keep is for changes"),
+        ):
+            outcome = run(["limits", *words, "--host", self.fake.url])
+            self.assertEqual((outcome.status, outcome.out), (2, ""))
+            self.assertIn(expected, outcome.err)
 
     def test_wrong_use(self) -> None:
         """

@@ -162,7 +162,7 @@ def _words(command: str, given: Sequence[str], daemon: Daemon) -> list[str]:
         if command == "hosts":
             return [str(host.get("host")) for host in daemon.hosts()] if given else ["clear"]
         if command == "limits":
-            return [f"{name}=" for name in daemon.limits()]
+            return [f"{name}=" for name, value in daemon.limits().items() if isinstance(value, int)]
     except ClientError:
         return []
     if command == "mirror":

@@ -60,6 +60,11 @@ def status(_args: Namespace, session: Session) -> None:
         ),
         ("fetched", size(count(found, "bytes_fetched")) if "bytes_fetched" in found else ""),
         ("sent", size(count(found, "bytes_sent")) if "bytes_sent" in found else ""),
+        *(
+            (f"{clean(direction)}s limited by", ", ".join(map(clean, whose)))
+            for direction, whose in _member(found, "binding").items()
+            if whose
+        ),
         ("disk", f"{size(free)} free in {clean(disk.get('path'))}" if isinstance(free, int) else "unknown"),
         ("disk is full", clean(disk.get("why") or "")),
         *_steering(found, session),
