@@ -38,6 +38,7 @@ BENCHMARKS: Mapping[str, str] = {
     "thin": "push over a link of 1 Mbit/s, to a registry that drops slow streams",
     "stop": "stop the daemon in the middle of a pull",
     "queue": "queue ten thousand transfers",
+    "pieces": "count the bytes of 100 transfers against limits of bandwidth",
     "names": "name an image, beside a thousand names and ten thousand",
     "records": "write into the journal, beside a thousand records and a million",
     "pause": "find the reactor's longest pause during a pull",
@@ -216,6 +217,7 @@ def _run(args: Namespace, setting: Setting) -> Iterator[Outcome]:
     images = []
     alone: Mapping[str, Callable[[Setting], Outcome]] = {
         "queue": shared.queue,
+        "pieces": shared.pieces,
         "names": store.names,
         "records": store.records,
         "capped": capped.pull,

@@ -6,6 +6,7 @@ the cost of a queue.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 from itertools import count
 from time import monotonic, perf_counter
 
@@ -17,6 +18,7 @@ from benchmarks.figures import Outcome, Row, Series
 from benchmarks.images import Image
 from benchmarks.processes import Failed
 from benchmarks.rounds import OURS, Setting
+from xferd.transfer.bandwidth import CLIENT, HOST, JOB, Bandwidth, Flow
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.manager import TransferManager
 from xferd.transfer.retry import RetryPolicy
@@ -25,6 +27,9 @@ from xferd.transfer.transfer import Transfer
 
 _CLIENTS = 100
 _QUEUED = 10_000
+_FLOWS = 100
+_PIECES = 20_000
+_PIECE = 64 * 1024
 
 
 def clients(setting: Setting, image: Image) -> Outcome:
@@ -142,3 +147,37 @@ def queue(setting: Setting) -> Outcome:
     values, missing = setting.in_rounds([queued], once, unit="us")
     rows = [Row(name, "us", Series(took)) for name, took in values.items()]
     return Outcome("queue", "one slot, a hundred clients; the cost of one transfer", rows, missing)
+
+
+def pieces(setting: Setting) -> Outcome:
+    """
+    Count the pieces of many transfers against limits of bandwidth, on a clock that moves as
+    the limits require: the cost of each piece.
+    """
+    fast, slow = 10**12, 10**8
+    limits = {"no limit": (0, 0), "within limits": (fast, fast), "waiting": (slow, fast)}
+
+    def once(name: str, _: int) -> float:
+        clock = Clock()
+        rate, other = limits[name]
+        bandwidth = Bandwidth(rate, clock)
+        for n in range(_FLOWS):
+            bandwidth.limit(HOST, f"host {n % 4}", other)
+            bandwidth.limit(CLIENT, f"client {n % 10}", other)
+            bandwidth.limit(JOB, n, other)
+        clock.advance(1)
+        turns = [(Turn(f"client {n % 10}", 0, n, 0),) for n in range(_FLOWS)]
+        flows = [Flow(bandwidth, f"host {n % 4}", partial(turns.__getitem__, n)) for n in range(_FLOWS)]
+        began = perf_counter()
+        for _ in range(_PIECES // _FLOWS):
+            waits = [flow.take(_PIECE) for flow in flows]
+            while not all(wait is None or wait.called for wait in waits):
+                (timer,) = clock.getDelayedCalls()
+                clock.advance(max(1e-6, timer.getTime() - clock.seconds()))
+            if name == "within limits":
+                clock.advance(0.01)
+        return (perf_counter() - began) / _PIECES * 1_000_000
+
+    values, missing = setting.in_rounds(list(limits), once, unit="us")
+    rows = [Row(name, "us", Series(took)) for name, took in values.items()]
+    return Outcome("pieces", "100 transfers of 10 clients; the cost of 64 KiB", rows, missing)

@@ -406,7 +406,7 @@ class ParseTests(SynchronousTestCase):
         """
         args = parse([])
         moves = ["pull", "again", "push", "there", "copy"]
-        alone = ["clients", "link", "capped", "thin", "stop", "queue", "names", "records", "pause"]
+        alone = ["clients", "link", "capped", "thin", "stop", "queue", "pieces", "names", "records", "pause"]
         groups = [*MANY, *MIRROR, "through", *ENGINE, "fleet-pull", *FLEET]
         self.assertEqual(args.names, [*moves, *alone, *groups])
         self.assertEqual(args.image, ["golang-like", "wordpress-like"])

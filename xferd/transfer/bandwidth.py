@@ -2,12 +2,14 @@
 """
 Bandwidth: the bytes per second in one direction, of all transfers together, and of each
 host, client and job that has a limit.
+
+The module is long because one class decides in which order bytes are paid for by several limits.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import chain, count
 from typing import Final
@@ -76,6 +78,10 @@ class _Piece:
     size: int
     number: int
     waiting: Deferred[None]
+
+
+_Place = tuple[float, int, "Flow"]
+"""Where a flow stands in the order of a limit: its tag, the number of its piece, itself."""
 
 
 def _nobody() -> Sequence[Turn]:
@@ -402,42 +408,44 @@ class Bandwidth:
         """
         ready: list[Deferred[None]] = []
         # The order among the transfers of one limited host is a matter of that host's limit.
-        groups: dict[Allowance | None, list[tuple[float, int, Flow]]] = {}
+        groups: dict[Allowance | None, list[_Place]] = {}
         for flow in self._flows:
-            shared = flow.route().host
-            groups.setdefault(shared, []).append((self._tag(shared, flow), flow.pieces[0].number, flow))
+            host = flow.route().host
+            groups.setdefault(host, []).append((self._tag(host, flow), flow.pieces[0].number, flow))
         for group in groups.values():
             heapify(group)
+        heads = {host: self._head(host, group, now) for host, group in groups.items()}
         while True:
-            heads = []
-            for host, group in groups.items():
-                head = self._head(host, group, now)
-                if head is not None:
-                    heads.append((self._tag(None, head), head.pieces[0].number, head, group))
-            if not heads:
+            # The first two are unique.
+            places = [
+                (self._tag(None, flow), flow.pieces[0].number, host, flow)
+                for host, flow in heads.items()
+                if flow is not None
+            ]
+            if not places:
                 break
-            _, _, flow, group = min(heads, key=lambda head: head[:2])
-            size = flow.pieces[0].size
+            _, _, host, flow = min(places, key=lambda place: place[:2])
+            group, size = groups[host], flow.pieces[0].size
             seconds = self.all.lacks(size) if self.all.rate else 0.0
             if seconds:
-                for _, _, each in chain.from_iterable(groups.values()):
-                    self._claim(self.all, each, each.pieces[0].size, seconds, now)
+                self._claim(self.all, flow, size, seconds, now)
+                self._hold(self.all, chain.from_iterable(groups.values()), now)
                 break
             payers = self._payers(flow, size)
-            if not payers:
-                # The head of another group has claimed what its job permits.
-                continue
-            self._pay(flow, size, payers)
-            ready.append(flow.pieces.popleft().waiting)
-            flow.held = now
-            heappop(group)
-            if flow.pieces:
-                heappush(group, (self._tag(flow.route().host, flow), flow.pieces[0].number, flow))
-            else:
-                del self._flows[flow]
+            # Without any, the head of another group has claimed what its job permits.
+            if payers:
+                self._pay(flow, size, payers)
+                ready.append(flow.pieces.popleft().waiting)
+                flow.held = now
+                heappop(group)
+                if flow.pieces:
+                    heappush(group, (self._tag(host, flow), flow.pieces[0].number, flow))
+                else:
+                    del self._flows[flow]
+            heads[host] = self._head(host, group, now)
         return ready
 
-    def _head(self, host: Allowance | None, group: list[tuple[float, int, Flow]], now: float) -> Flow | None:
+    def _head(self, host: Allowance | None, group: list[_Place], now: float) -> Flow | None:
         """
         The next flow of a group, if it waits for nothing but the limit of all.
 
@@ -454,21 +462,31 @@ class Bandwidth:
             elif not self._has_payer(flow, size, now):
                 heappop(group)
             elif host is not None and (seconds := host.lacks(size)):
-                for _, _, each in group:
-                    self._claim(host, each, each.pieces[0].size, seconds, now)
+                self._claim(host, flow, size, seconds, now)
+                self._hold(host, group, now)
                 group.clear()
             else:
                 return flow
         return None
 
+    def _hold(self, allowance: Allowance, places: Iterable[_Place], now: float) -> None:
+        """
+        Note what these flows wait for, too: behind the one that has claimed it.
+        """
+        for _, _, flow in places:
+            flow.bound, flow.held = allowance, now
+
     def _tag(self, host: Allowance | None, flow: Flow) -> float:
         """
-        Where a flow stands in the order of one limit; L{None} is that of all.
+        The place of a flow in the order of one limit; L{None} is that of all.
         """
         shared = self.all if host is None else host
         if not shared.rate:
             return 0.0
-        payers = self._payers(flow, flow.pieces[0].size) or flow.route().parties
+        parties = flow.route().parties
+        if len(parties) == 1:
+            return shared.start(parties[0].client)
+        payers = self._payers(flow, flow.pieces[0].size) or parties
         return min(shared.start(party.client) for party in payers)
 
     def _forget(self, flow: Flow, piece: _Piece) -> None:
