@@ -131,6 +131,9 @@ class Invariants:
             wrong.append(f"{len(daemon.store.gc._leases.open)} leases are left")
         if daemon.jobs._layers.reservations.total:
             wrong.append(f"{daemon.jobs._layers.reservations.total} bytes are reserved in the end")
+        for name, bandwidth in daemon.jobs._transfers.limits._bandwidths.items():
+            if bandwidth.waiting:
+                wrong.append(f"{bandwidth.waiting} transfers wait for the {name} in the end")
         if daemon.jobs._layers._relay._fetches:
             wrong.append("relayed blobs are left")
         if daemon.jobs._naming._open:
@@ -455,8 +458,9 @@ class Invariants:
             others = [clients for h, clients, most in granted if h == host and most <= priority]
             for other in set().union(*others):
                 self._overtaken[place, other] += sum(other in clients for clients in others)
-                if self._overtaken[place, other] > OVERTAKEN:
-                    yield f"{client} waits for a slot for a {host}, and {other} got {OVERTAKEN + 1}"
+                most = OVERTAKEN * self._daemon.jobs._transfers.limits._weights.get(other, 1)
+                if self._overtaken[place, other] > most:
+                    yield f"{client} waits for a slot for a {host}, and {other} got {most + 1}"
         for place in self._waiting - waiting:
             self._forget(place)
         self._waiting, self._queued, self._rounds = waiting, queued, rounds

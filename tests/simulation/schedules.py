@@ -30,11 +30,23 @@ IMAGES: Final[Mapping[str, tuple[str, tuple[int, ...]]]] = {
 ERRORS: Final = ("connection", "unavailable", "too many", "timeout")
 """The errors of registries."""
 
-LIMITS: Final[Mapping[str, tuple[int, ...]]] = {
+LIMITS: Final[Mapping[str, tuple[Any, ...]]] = {
     "downloads": (1, 2, 3, 6),
     "downloads_per_host": (0, 1, 2),
     "uploads": (1, 2, 5),
     "workers": (1, 2),
+    "download_rate": (0, 20_000),
+    "upload_rate": (0, 20_000),
+    "hosts": (
+        {HOST: {"downloads": 1}, OTHER: {"downloads": 3, "download_rate": 10_000}},
+        {HOST: {"download_rate": 10_000}, TARGET: {"uploads": 1, "upload_rate": 10_000}},
+        {HOST: None, OTHER: None, TARGET: None},
+    ),
+    "clients": (
+        {"ann": {"weight": 3}, "bob": {"weight": 2, "upload_rate": 10_000}},
+        {"bob": {"weight": 1, "download_rate": 10_000}, "eve": {"download_rate": 5_000}},
+        {"ann": None, "bob": None, "eve": None},
+    ),
 }
 
 HELD: Final = ("partial.commit", "trees.commit", "layers.register", "images.put", "journal.job", "blobs.put")

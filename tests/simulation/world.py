@@ -436,7 +436,7 @@ class Simulation:
             self.say(f"  {request}")
             request.cancel(self.daemon.jobs)
 
-    def limit(self, name: str, value: int) -> None:
+    def limit(self, name: str, value: Any) -> None:
         """
         A limit changes.
         """
@@ -448,8 +448,7 @@ class Simulation:
         The configuration is read again: its limits are in force.
         """
         self.invariants.limits_changed()
-        names = ("downloads", "downloads_per_host", "uploads", "workers")
-        self.daemon.jobs.change_limits({name: getattr(self.limits, name) for name in names})
+        self.daemon.jobs.configure_limits(self.limits)
 
     def refuse(self, host: str, call: str, error: str, times: int) -> None:
         """
