@@ -134,3 +134,32 @@ class RateTests(DaemonCase):
         self.assertEqual(binding, whose)
         whys = {each["why"] for each in await self.api("GET", "transfers") if each["state"] == "running"}
         self.assertLessEqual({f"slowed by the download limit of {self.registry.host}"}, whys)
+
+    async def test_doors(self) -> None:
+        """
+        xferctl sets the limits of a job, a host and a client, and keeps them over a restart.
+        """
+        limits = "limits", "download_rate=00:00-24:00=900kB/s,else=1", "--keep"
+        await self.daemon.ctl(*limits)
+        await self.daemon.ctl("limits", "--host", "ghcr.io", "downloads=2", "--keep")
+        await self.daemon.ctl("limits", "--client", "ci", "weight=3")
+        _, reference = self.add(1, 3_000_000, compression="tar")
+        job_id = await self.api.pull(reference)
+        await self.daemon.ctl("limits", "--job", job_id, "download_rate=200k")
+        await self.fetched(job_id, 1)
+
+        async def why() -> bool:
+            whys = {each["why"] for each in await self.api("GET", "transfers")}
+            return f"slowed by the download limit of job {job_id}" in whys
+
+        await self.until(why)
+        status = await self.daemon.ctl("status")
+        self.assertRegex(status, rf"downloads limited by: +.*\bjob {job_id}\n")
+        await self.daemon.ctl("limits", "--job", job_id, "download_rate=0")
+        await self.state(job_id, "done")
+        await self.daemon.stop()
+        await self.start()
+        found = await self.api("GET", "limits")
+        self.assertEqual(found["timetables"], {"download_rate": {"00:00-24:00": 900_000, "else": 1}})
+        self.assertEqual((found["download_rate"], found["hosts"]["ghcr.io"]["downloads"]), (900_000, 2))
+        self.assertEqual(found["clients"], {})

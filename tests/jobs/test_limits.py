@@ -17,10 +17,9 @@ from tests.jobs.case import HOST, JobsCase
 from xferd.errors import BadInput, ConnectionFailed
 from xferd.jobs.limits import HostLimits, Limits, bounds
 from xferd.jobs.live_limits import LiveLimits
-from xferd.rates import Rate
 from xferd.testing.images import sample_image
 from xferd.transfer.bandwidth import HOST as OF_HOST
-from xferd.transfer.bandwidth import Bandwidth
+from xferd.transfer.bandwidth import JOB, Bandwidth
 from xferd.transfer.slots import Slots
 
 if TYPE_CHECKING:
@@ -211,6 +210,33 @@ class OwnLimitTests(JobsCase):
         self.assertEqual((timing["bound"]["by"], timing["bound"]["whom"]), ("limit", f"host {HOST}"))
         self.assertIn(f": the limit download_rate of {HOST}, ", timing["bound"]["text"])
 
+    def test_job(self) -> None:
+        """
+        A job has rates of its own, until it ends.
+        """
+        image = self.add(sample_image(1, 100_000))
+        size = sum(layer.blob.descriptor.size for layer in image.layers)
+        job = self.pull()
+        rates = {"download_rate": size // 10, "upload_rate": {"00:00-24:00": "5k"}}
+        found = self.jobs.steering.change(job, rates=rates, by="someone")
+        self.assertEqual((found["download_rate"], found["upload_rate"]), (size // 10, 5000))
+        self.settle()
+        self.wait(2)
+        found = self.jobs.get(job)
+        self.assertEqual((found["state"], found["download_rate"]), ("running", size // 10))
+        whose = [f"job {job}"]
+        self.assertEqual(self.jobs.limits()["binding"], {"download": whose, "upload": []})
+        (transfer,) = [each for each in self.jobs.transfers() if each["kind"] == "download"]
+        self.assertEqual(transfer["why"], f"slowed by the download limit of job {job}")
+        for wrong in ({"download_rate": "fast"}, {"speed": 1}):
+            self.assertRaises(BadInput, self.jobs.steering.change, job, rates=wrong, by="someone")
+        found = self.jobs.steering.change(job, rates={"download_rate": 0}, by="someone")
+        self.assertEqual((found["download_rate"], found["upload_rate"]), (0, 5000))
+        self.settle()
+        self.wait(1)
+        self.assert_done(job)
+        self.assertEqual((self.job(job)["download_rate"], self.clock.getDelayedCalls()), (0, []))
+
     def test_refused(self) -> None:
         """
         A wrong entry is refused, with its name, and nothing is set.
@@ -341,13 +367,13 @@ class TimetableTests(SynchronousTestCase):
         """
         A job's rate may depend on the time, too, and ends with it.
         """
-        rates = {"download_rate": Rate.of({"08:00-09:00": 5}), "upload_rate": Rate(3)}
-        self.limits.limit_job(17, "f00d", rates)
-        self.assertEqual(self.limits.job_rates(17), {"download_rate": 0, "upload_rate": 3})
+        now = self.limits.limit_job(17, "f00d", {"download_rate": {"08:00-09:00": 5}, "upload_rate": "3"})
+        self.assertEqual(now, {"download_rate": 0, "upload_rate": 3})
         self.clock.advance(1)
-        self.assertEqual(self.limits.job_rates(17), {"download_rate": 5, "upload_rate": 3})
-        self.limits.limit_job(17, "f00d", {})
-        self.assertEqual(self.limits.job_rates(17), {"download_rate": 0, "upload_rate": 0})
+        self.assertEqual(now, {"download_rate": 5, "upload_rate": 3})
+        self.assertEqual((self.download.rate_of(JOB, 17), self.upload.rate_of(JOB, 17)), (5, 3))
+        self.assertEqual(self.limits.limit_job(17, "f00d", {}), {})
+        self.assertEqual((self.download.rate_of(JOB, 17), self.upload.rate_of(JOB, 17)), (0, 0))
         self.assertEqual((self.download.limited, self.clock.getDelayedCalls()), (False, []))
 
 

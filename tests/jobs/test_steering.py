@@ -149,7 +149,7 @@ class PausedJobTests(SteeringCase):
 
     def test_stopped(self) -> None:
         """
-        A job that outlives the daemon stays paused and keeps its priority; when it
+        A job that outlives the daemon stays paused and keeps its priority and its rates; when it
         continues, it does so at the same byte.
         """
         self.check_restarted(self.stopped)
@@ -165,13 +165,14 @@ class PausedJobTests(SteeringCase):
         Restart the daemon while a job is paused.
         """
         job_id, blob = self.stalled_pull()
-        self.change(job_id, paused=True, priority=7)
+        self.change(job_id, paused=True, priority=7, rates={"download_rate": "5kB/s"})
         restart()
         self.wait(30)
         job = self.job(job_id)
         self.assertEqual((job["paused"], job["priority"], job["why"]), (True, 7, f"paused by {BY}"))
+        self.assertEqual((job["download_rate"], job["upload_rate"]), (5000, 0))
         self.assertEqual(self.offsets(blob), [0])
-        self.change(job_id, paused=False)
+        self.change(job_id, paused=False, rates={"download_rate": 0})
         self.registry.finish(blob)
         self.settle()
         self.assert_done(job_id)

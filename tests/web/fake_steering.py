@@ -52,7 +52,13 @@ class FakeSteering:
         return self._known[job_id]
 
     def change(
-        self, job_id: str, *, paused: bool | None = None, priority: int | None = None, by: str
+        self,
+        job_id: str,
+        *,
+        paused: bool | None = None,
+        priority: int | None = None,
+        rates: Mapping[str, Any] | None = None,
+        by: str,
     ) -> JobDetailsJSON:
         """
         Change a job.
@@ -60,7 +66,7 @@ class FakeSteering:
         job = self._job(job_id)
         if job["state"] in ENDED:
             raise JobEnded(f"{job_id} has ended")
-        for name, value in (("paused", paused), ("priority", priority)):
+        for name, value in (("paused", paused), ("priority", priority), *(rates or {}).items()):
             if value is not None:
                 job[name] = value
                 self.done.append((f"{name} {job_id} {value}", by))

@@ -61,6 +61,8 @@ JOB: JobJSON = {
     "priority": 0,
     "paused": False,
     "retry_of": None,
+    "download_rate": 0,
+    "upload_rate": 0,
     "why": "",
     "reason": None,
     "until": None,

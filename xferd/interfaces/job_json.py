@@ -89,7 +89,8 @@ class JobJSON(TypedDict):
     """
     A job, without its layers.  C{why} is the reason why it waits as a whole, and
     C{until} the time at which it then ends.  C{timing} is L{None} until it has ended.
-    C{retry_of} is the ID of the job that it does again.
+    C{retry_of} is the ID of the job that it does again.  C{download_rate} and C{upload_rate}
+    are its bandwidth limits that hold now; 0 means no limit.
     """
 
     id: str
@@ -115,6 +116,8 @@ class JobJSON(TypedDict):
     priority: int
     paused: bool
     retry_of: str | None
+    download_rate: int
+    upload_rate: int
     why: str
     reason: ReasonJSON | None
     until: str | None

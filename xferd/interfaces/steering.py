@@ -6,6 +6,7 @@ Steering: what people pause, precede, drain and retry while the daemon runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -24,7 +25,12 @@ class ISteering(Interface):
     draining: str = Attribute("Why the daemon begins nothing new, a sentence; empty if it does.")
 
     def change(
-        job_id: str, *, paused: bool | None = None, priority: int | None = None, by: str
+        job_id: str,
+        *,
+        paused: bool | None = None,
+        priority: int | None = None,
+        rates: Mapping[str, Any] | None = None,
+        by: str,
     ) -> JobDetailsJSON:
         """
         Change a job that has not ended.
@@ -34,6 +40,9 @@ class ISteering(Interface):
 
         @param paused: whether it is paused from now on; L{None} leaves that as it is.
         @param priority: its priority from now on, for what waits; L{None} leaves it.
+        @param rates: C{download_rate} and C{upload_rate} from now on, as in L{IJobs.change_limits
+            <xferd.interfaces.jobs.IJobs.change_limits>}; what is not given stays.
+        @raise BadInput: one is no rate.
         @raise NotFound: there is no such job.
         @raise JobEnded: it has ended.
         """

@@ -51,6 +51,8 @@ _ADDED: Final[Mapping[str, Any]] = {
     "priority": 0,
     "paused": False,
     "retry_of": None,
+    "download_rate": 0,
+    "upload_rate": 0,
     "why": "",
     "reason": None,
     "until": None,
@@ -113,6 +115,7 @@ class Job:
         <xferd.interfaces.jobs.IJobs.persist>}; L{None} if it ends with the daemon.
     @ivar held: why the daemon does not run it, after or before a restart.
     @ivar paused: its pause, if a person has paused it.
+    @ivar rates: its bandwidth limits that hold now, C{download_rate} and C{upload_rate}.
     @ivar requests: what its own work waits for at present, besides transfers.
     @ivar awaited: the transfers without rows that it waits for, documents, and the reason of
         each when it changed last.
@@ -141,6 +144,7 @@ class Job:
     restart: str | None = None
     held: JobWait | None = None
     paused: Hold | None = None
+    rates: Mapping[str, int] = field(factory=dict)
     requests: list[JobWait] = field(factory=list)
     awaited: dict[Transfer, Reason] = field(factory=dict)
     logged: frozenset[tuple[str, str]] = frozenset()
@@ -353,6 +357,8 @@ class Job:
             "priority": self.request.priority,
             "paused": self.paused is not None,
             "retry_of": self.request.retry_of,
+            "download_rate": self.rates.get("download_rate", 0),
+            "upload_rate": self.rates.get("upload_rate", 0),
             "why": why,
             "reason": reason,
             "until": None if reason is None else reason["until"],

@@ -237,6 +237,22 @@ _ENTRIES: Final[Mapping[str, type[HostLimits] | type[ClientLimits]]] = {
 _NAMES: Final = tuple(limit.name for limit in fields(Limits))
 
 
+def checked_rates(values: Mapping[str, Any]) -> dict[str, Rate]:
+    """
+    The C{download_rate} and the C{upload_rate} of a job.
+
+    @raise BadInput: there is another value, or one is no rate.
+    """
+    try:
+        # These are the fields of a client, too.
+        found = ClientLimits(**values)
+    except TypeError as e:
+        raise BadInput("a job has a download_rate and an upload_rate") from e
+    except ValueError as e:
+        raise BadInput(str(e)) from e
+    return {name: getattr(found, name) for name in values}
+
+
 def bounds() -> dict[str, Bounds]:
     """
     The bounds of each limit that is a number, by name.

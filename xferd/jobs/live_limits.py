@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-from attrs import evolve, fields
+from attrs import evolve, field, fields, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from xferd.interfaces.job_json import LimitsJSON
@@ -23,6 +23,17 @@ from xferd.transfer.slots import Slots
 _LOOK: Final = 1.0
 """Seconds between two looks at the time of day, while a rate depends on it: the wall clock may be
 set, and its zone may go to summer time."""
+
+
+@frozen
+class _Job:
+    """
+    The rates of one job, and those that hold now.
+    """
+
+    name: str
+    rates: Mapping[str, Rate]
+    now: dict[str, int] = field(factory=dict)
 
 
 class LiveLimits:
@@ -66,7 +77,7 @@ class LiveLimits:
         self._minute_of_day = minute_of_day
         self._timer: IDelayedCall | None = None
         self._minute = -1
-        self._jobs: dict[int, tuple[str, Mapping[str, Rate]]] = {}
+        self._jobs: dict[int, _Job] = {}
         self._shaped: set[tuple[str, str, object]] = set()
         self._configured = configured
         self._limits = evolve(configured, workers=layers.workers)
@@ -111,24 +122,20 @@ class LiveLimits:
         if keep:
             self.kept = merged(self.kept, changes, self._configured)
 
-    def limit_job(self, number: int, name: str, rates: Mapping[str, Rate]) -> None:
+    def limit_job(self, number: int, name: str, rates: Mapping[str, Any]) -> Mapping[str, int]:
         """
         Limit a job.
 
         @param number: the number of its turns.
         @param name: its id.
         @param rates: C{download_rate} and C{upload_rate}; without any, it has no limit.
+        @return: the rates that hold now, kept as time passes.
         """
-        self._jobs[number] = name, rates
+        job = self._jobs[number] = _Job(name, {each: Rate.of(rate) for each, rate in rates.items()})
         self._apply_rates()
-        if not any(rates.values()):
+        if not any(job.rates.values()):
             del self._jobs[number]
-
-    def job_rates(self, number: int) -> dict[str, int]:
-        """
-        The rates of a job that hold now.
-        """
-        return {name: each.rate_of(JOB, number) for name, each in self._bandwidths.items()}
+        return job.now
 
     def present(self) -> LimitsJSON:
         """
@@ -191,9 +198,9 @@ class LiveLimits:
                 *((HOST, host, host, getattr(each, name)) for host, each in limits.hosts.items()),
                 *((CLIENT, client, client, getattr(each, name)) for client, each in limits.clients.items()),
                 *(
-                    (JOB, number, job, rates[name])
-                    for number, (job, rates) in self._jobs.items()
-                    if name in rates
+                    (JOB, number, job.name, job.rates[name])
+                    for number, job in self._jobs.items()
+                    if name in job.rates
                 ),
             )
             for scope, key, label, rate in parts:
@@ -205,6 +212,8 @@ class LiveLimits:
         for name, scope, key in self._shaped - shaped:
             self._bandwidths[name].limit(scope, key, 0)
         self._shaped = shaped
+        for job in self._jobs.values():
+            job.now.update({name: rate.at(minute) for name, rate in job.rates.items()})
         self.stop()
         if timed:
             self._timer = self._clock.callLater(_LOOK, self._look)

@@ -196,6 +196,7 @@ class Jobs:
             reorder=self._transfers.reorder,
         )
         self._runner.check_open = self.steering.check_open
+        self._runner.limit_job = self._transfers.limits.limit_job
         self._layers = self._transfers.layers
         self.held: IHeldBlobs = self._layers.held
         self._uploads = self._transfers.uploads

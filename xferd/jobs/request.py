@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import fields, frozen
+from attrs import field, fields, frozen
 
 from xferd.archive.contents import Contents
 
@@ -32,6 +32,8 @@ class Request:
     @ivar wanted: the name for the only image of an archive, or the image to take.
     @ivar size: the size of an archive in bytes, where it was announced.
     @ivar retry_of: the ID of the job that it does again.
+    @ivar rates: the bandwidth limits of the job, C{download_rate} and C{upload_rate}, as
+        values for JSON.
     @ivar contents: what an archive has, once all of it is in the store.
     """
 
@@ -46,6 +48,7 @@ class Request:
     wanted: str | None = None
     size: int | None = None
     retry_of: str | None = None
+    rates: Mapping[str, Any] = field(factory=dict)
     contents: Contents | None = None
 
     def to_json(self) -> Mapping[str, Any]:

@@ -114,6 +114,8 @@ class Runner(Observer):
     @ivar client_bytes: the bytes of the last minute, by client.
     @ivar check_open: called before a job is begun; raises if none may be.
     @ivar tracer: observes what runs as traces, or L{None}.
+    @ivar limit_job: called with the number, the id and the bandwidth limits of a job that has
+        some, and with none at its end; returns those that hold now.
     """
 
     _log = Logger()
@@ -166,6 +168,7 @@ class Runner(Observer):
         self.client_bytes = ClientBytes()
         self.check_open: Callable[[], None] = lambda: None
         self.tracer: Tracer | None = None
+        self.limit_job: Callable[[int, str, Mapping[str, Any]], Mapping[str, int]] = lambda *_: {}
 
     @property
     def is_open(self) -> bool:
@@ -307,6 +310,8 @@ class Runner(Observer):
         if job.paused is not None:
             job.pause(job.paused)
             self._steering.pause_job(job.number, job.paused)
+        if job.request.rates:
+            job.rates = self.limit_job(job.number, job.id, job.request.rates)
         self._by_number[job.number] = job
         self._clients[job.client] += 1
         return running
@@ -516,6 +521,8 @@ class Runner(Observer):
         self.client_bytes.end(job)
         del self._by_number[job.number]
         self._steering.forget(job.number)
+        if job.request.rates:
+            self.limit_job(job.number, job.id, {})
         self._clients[job.client] -= 1
         if not self._clients[job.client]:
             del self._clients[job.client]

@@ -20,6 +20,7 @@ from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.steering import ISteering
 from xferd.jobs.ended_jobs import EndedJobs
 from xferd.jobs.job import Job
+from xferd.jobs.limits import checked_rates
 from xferd.jobs.request import Request
 from xferd.jobs.runner import Runner
 from xferd.json_encoding import rfc3339
@@ -83,8 +84,10 @@ class JobSteering:
         *,
         paused: bool | None = None,
         priority: int | None = None,
+        rates: Mapping[str, Any] | None = None,
         by: str,
     ) -> JobDetailsJSON:
+        limits = checked_rates(rates or {})
         job = self._runner.get(job_id)
         if job is None:
             raise job_ended(job_id, self._ended.get(job_id)["state"])
@@ -94,6 +97,10 @@ class JobSteering:
             job.request = evolve(job.request, priority=priority)
             self._steering.prioritize(job.number, priority)
             self._reorder(job.number)
+        if limits:
+            settings = {**job.request.rates, **{name: rate.setting() for name, rate in limits.items()}}
+            job.request = evolve(job.request, rates=settings)
+            job.rates = self._runner.limit_job(job.number, job.id, settings)
         if job.restart is not None:
             _ = self._runner.record(job)
         self._runner.job_changed(job)

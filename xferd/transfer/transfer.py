@@ -506,7 +506,7 @@ class Transfer(Attempting):
         for watcher in self._watchers:
             before, turn = watcher.turn, self._context.steering.turn(watcher.turn)
             if before.job == job and turn != before:
-                watcher.turn = turn
+                watcher.turn, self._turns = turn, None
                 if self._request is not None:
                     # In this order: a request has one turn at least.
                     self._request.add(turn)

@@ -46,6 +46,8 @@ _JOB: Final[Mapping[str, Any]] = {
     "priority": 0,
     "paused": False,
     "retry_of": None,
+    "download_rate": 0,
+    "upload_rate": 0,
     "why": "",
     "reason": None,
     "until": None,

@@ -70,7 +70,8 @@ class Field:
         if "$ref" in self.schema:
             more = {name: value for name, value in self.schema.items() if name != "$ref"}
             return {"anyOf": [{"$ref": self.schema["$ref"]}, {"type": "null"}], **more}
-        return {**self.schema, "type": [self.schema["type"], "null"]}
+        kinds = self.schema["type"]
+        return {**self.schema, "type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
 
     def described(self, description: str) -> Field:
         """
@@ -135,6 +136,14 @@ class Body:
             **({"required": required} if required else {}),
             "properties": {**kind, **{name: field.to_schema() for name, field in self._fields.items()}},
         }
+
+
+def rate(name: str, description: str) -> Field:
+    """
+    A field for a bandwidth: a number, a text or a timetable, which the jobs check.
+    """
+    kinds = ["integer", "string", "object"]
+    return Field(name, lambda _, value: value, {"type": kinds, "description": description})
 
 
 def flag(name: str, description: str = "", *, required: bool = False) -> Field:

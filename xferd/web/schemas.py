@@ -129,6 +129,11 @@ _JOB: Final[Mapping[str, Schema]] = {
     "priority": {"type": "integer", "description": "Jobs with a higher one precede others."},
     "paused": {**FLAG, "description": "Whether a person has paused it."},
     "retry_of": _nullable("string", description="The ID of the job that it does again."),
+    "download_rate": {
+        **COUNT,
+        "description": "Its limit in bytes per second that holds now; 0 means no limit.",
+    },
+    "upload_rate": {**COUNT, "description": "The same for what it sends."},
     "why": {**TEXT, "description": "Why the job waits as a whole; empty if it does not."},
     "reason": _or_null(ref("Reason")),
     "until": _nullable("string", format="date-time", description="When the wait ends, where known."),

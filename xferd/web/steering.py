@@ -17,7 +17,7 @@ from xferd.jobs.steering import job_ended
 from xferd.trace_context import HEADER, carrying, read_traceparent
 from xferd.transfer.steering import DIRECTIONS, EVERYTHING, host_pause
 from xferd.web.audit import door_of
-from xferd.web.fields import PRIORITY, Body, flag
+from xferd.web.fields import PRIORITY, Body, flag, rate
 from xferd.web.registry_auth import registry_auth
 from xferd.web.request import client_name, header, note, quoted
 from xferd.web.responses import respond
@@ -37,6 +37,8 @@ JOB_CHANGE: Final = Body(
     evolve(
         PRIORITY.described("Its priority from now on: those with a higher one precede others."), default=None
     ),
+    rate("download_rate", "Bytes per second that are downloaded for it; 0 is no limit."),
+    rate("upload_rate", "Bytes per second that are uploaded for it; 0 is no limit."),
 )
 PAUSES: Final = (EVERYTHING, *DIRECTIONS)
 """The names of the pauses of more than a host."""
@@ -75,7 +77,7 @@ class SteeringRequests:
 
     async def change_job(self, request: Request, job_id: str) -> bytes:
         """
-        Pause a job, let it continue, or change its priority.
+        Pause a job, let it continue, or change its priority or its bandwidth.
         """
         changes = JOB_CHANGE.read(request)
         if all(value is None for value in changes.values()):
@@ -84,7 +86,12 @@ class SteeringRequests:
         if found["state"] in ENDED:
             # Only the journal may have it.
             raise job_ended(job_id, found["state"])
-        job = self._jobs.steering.change(job_id, by=who(request), **changes)
+        rates = {
+            name: value
+            for name in ("download_rate", "upload_rate")
+            if (value := changes.pop(name)) is not None
+        }
+        job = self._jobs.steering.change(job_id, rates=rates, by=who(request), **changes)
         await self._jobs.flushed()
         return respond(request, job)
 

@@ -122,6 +122,22 @@ class LimitsTests(DaemonTestCase):
         ):
             self.assertIn(f"{line}\n", outcome.out)
 
+    def test_job(self) -> None:
+        """
+        The rates of one job are set and shown.
+        """
+        job = {"id": "f00d", "download_rate": 2_000_000, "upload_rate": 0}
+        self.fake.on("PATCH", "/jobs/f00d", Answer(job))
+        self.fake.on("GET", "/jobs/f00d", Answer(job))
+        shown = "download_rate: 2.0 MB/s\nupload_rate:   no limit\n"
+        outcome = run(
+            ["limits", "--job", "f00d", "download_rate=2M", "upload_rate=none", "--host", self.fake.url]
+        )
+        self.assertEqual((outcome.status, outcome.err, outcome.out), (0, "", shown))
+        changes = {"download_rate": 2_000_000, "upload_rate": 0}
+        self.assertEqual(self.fake.requests, [("PATCH", "/api/v1/jobs/f00d", changes)])
+        self.assertEqual(run(["limits", "--job", "f00d", "--host", self.fake.url]).out, shown)
+
     def test_whose_wrong(self) -> None:
         """
         Options that do not fit together are wrong use.
@@ -131,6 +147,7 @@ class LimitsTests(DaemonTestCase):
             (("--remove",), "--remove is for all limits of one registry or one client"),
             (("--client", "ci", "--remove", "weight=1"), "--remove is for all limits of one registry"),
             (("--keep",), "--keep is for changes"),
+            (("--job", "f00d", "--keep"), "--job has rates of its own"),
         ):
             outcome = run(["limits", *words, "--host", self.fake.url])
             self.assertEqual((outcome.status, outcome.out), (2, ""))

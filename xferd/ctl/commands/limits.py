@@ -47,6 +47,7 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     whose = parser.add_argument_group("whose limits; without any, those of all jobs together")
     add_registries(whose, "of this registry")
+    whose.add_argument("--job", metavar="ID", help="of this job, until it ends")
     whose.add_argument("--client", metavar="NAME", help="of the jobs of this client, and its weight")
     parser.add_argument("--remove", action="store_true", help="remove all limits of this registry or client")
     parser.add_argument(
@@ -61,10 +62,28 @@ def limits(args: Namespace, session: Session) -> None:
     """
     Run C{xferctl limits}.
     """
+    if args.job:
+        _job_limits(args, session)
+        return
     changes = _changes(args)
     found = session.daemon.change_limits(changes) if changes else session.daemon.limits()
     facts = _facts(found)
     session.printer.facts(found, facts, width=max((len(name) for name, _ in facts), default=0) + 2)
+
+
+def _job_limits(args: Namespace, session: Session) -> None:
+    """
+    Show or set the rates of one job.
+    """
+    if getattr(args, "registries", ()) or args.client or args.keep or args.remove:
+        raise UsageError("--job has rates of its own, until the job ends: give it with NAME=VALUE alone")
+    changes = {name: 0 if value is None else value for name, value in read_changes(args.changes).items()}
+    daemon = session.daemon
+    job = daemon.job_named(
+        args.job, lambda found: daemon.change_job(found, changes) if changes else daemon.job(found)
+    )
+    found = {name: job.get(name) for name in ("download_rate", "upload_rate")}
+    session.printer.facts(found, [(name, _words(name, value)) for name, value in found.items()], width=15)
 
 
 def _changes(args: Namespace) -> dict[str, Any]:
