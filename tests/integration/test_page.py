@@ -6,9 +6,8 @@ keys and the text of the page.
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 
 from tests.integration.browser import ENTER, ESCAPE, TAB, Browser
 from tests.integration.programs import Xferd
@@ -272,64 +271,3 @@ class EndedTests(PageCase):
         await self.browser.click("#job-page .back a")
         await self.browser.gone(".attempt")
         await self.assert_quiet()
-
-
-class LoadTests(PageCase):
-    """
-    A daemon under load.
-    """
-
-    timeout = 240
-
-    async def test_smooth(self) -> None:
-        """
-        With 200 jobs and 1000 transfers the page stays responsive: frames are
-        drawn, and most of each second is idle.
-        """
-        await self.browser.devtools("Performance.enable", {})
-        await self.api("PATCH", "limits", {"downloads": 50, "download_rate": 200_000})
-        pulls = []
-        for number in range(200):
-            self.registry.add(
-                sample_image(5, 100_000, seed=number, compression="tar"), f"team/n{number}", "1"
-            )
-            pulls.append(self.api.pull(f"{self.registry.host}/team/n{number}:1"))
-        await gatherResults([Deferred.fromCoroutine(pull) for pull in pulls])
-        await self.browser.reads("#jobs-count", "^200$")
-        await self.until(self.all_there)
-        spent, frames = await self.measure(4.0)
-        self.assertLess(spent, 0.5)
-        self.assertGreater(frames, 15)
-
-    async def all_there(self) -> bool:
-        """
-        Whether all downloads were requested.
-        """
-        counted = await self.browser.run("return document.querySelector('#transfers-count').textContent")
-        return int(counted or 0) >= 900
-
-    async def measure(self, seconds: float) -> tuple[float, float]:
-        """
-        Measure the page for a while.
-
-        @return: the part of the time that it was busy, and its frames per
-            second.
-        """
-        await self.browser.run(
-            "window.frames_ = 0; const f = () => { window.frames_++; requestAnimationFrame(f); }; f();"
-        )
-        before = await self.metrics()
-        wait: Deferred[None] = Deferred()
-        reactor.callLater(seconds, wait.callback, None)
-        await wait
-        after = await self.metrics()
-        frames = await self.browser.run("return window.frames_")
-        passed = after["Timestamp"] - before["Timestamp"]
-        return (after["TaskDuration"] - before["TaskDuration"]) / passed, frames / passed
-
-    async def metrics(self) -> dict[str, Any]:
-        """
-        Chromium's metrics of the page, in seconds.
-        """
-        found = await self.browser.devtools("Performance.getMetrics", {})
-        return {metric["name"]: metric["value"] for metric in found["metrics"]}

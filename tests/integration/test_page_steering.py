@@ -158,3 +158,21 @@ class LimitTests(PageCase):
         await self.browser.reads("#clients .weight", "^weight 3$")
         await self.browser.reads("#clients .facts", r"at most 2\.00 MB/s up$")
         await self.assert_quiet()
+
+    async def test_job(self) -> None:
+        """
+        A job that runs gets a rate, which its page shows.
+        """
+        image, reference = self.add(1)
+        self.stall(image, 0)
+        job_id = await self.api.pull(reference)
+        await self.browser.go(f"{self.daemon.page}#/jobs/{job_id}")
+        await self.browser.reads("#job-page .limit", "^Limit$")
+        await self.browser.click("#job-page .limit")
+        await self.browser.reads("#limits", f"the pull of {reference}.* Download MB/s Upload MB/s Set Close")
+        await self.browser.run("document.querySelector('#limits [name=download_rate]').value = '1.5'")
+        await self.browser.click("#limits .act button")
+        await self.browser.gone("#limits")
+        self.assertEqual((await self.api("GET", f"jobs/{job_id}"))["download_rate"], 1_500_000)
+        await self.browser.reads("#job-page .facts", r"Download limit 1\.50 MB/s")
+        await self.assert_quiet()

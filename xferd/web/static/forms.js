@@ -2,8 +2,8 @@
  * The forms: begin a job or name an image, and change limits.
  */
 
-import { ask } from "./ask.js";
-import { familiar, rate } from "./format.js";
+import { ask, jobPath } from "./ask.js";
+import { familiar, rate, title } from "./format.js";
 import { tag } from "./images.js";
 import { attribute, hide, optional, text } from "./rows.js";
 
@@ -23,6 +23,8 @@ const KINDS = {
 const form = byId("limits");
 const fields = [...form.querySelectorAll("[data-of] input")];
 let present = {};
+/** The job whose limits the form shows, if it shows those of one. */
+let limited = null;
 
 /** Run one form's request, and show its error beside it. */
 async function send(element, complaint, request) {
@@ -106,7 +108,7 @@ function scope() {
 /** The limits that the form shows, where there are any. */
 function shown() {
   const { of, name } = scope();
-  return of === "all" ? present : present[`${of}s`]?.[name];
+  return of === "all" ? present : of === "job" ? limited : present[`${of}s`]?.[name];
 }
 
 /** Show the limits of the chosen scope. */
@@ -118,21 +120,25 @@ function fillIn() {
     const value = limits[field.name] ?? (field.name === "weight" ? 1 : 0);
     field.value = RATES.has(field.name) ? value / MEGA : value;
   }
-  hide(byId("limits-remove"), of === "all" || !shown());
+  hide(byId("limits-remove"), of === "all" || of === "job" || !shown());
+  hide(byId("limits-keep"), of === "job");
   const timed = Object.keys(limits.timetables ?? {});
   text(byId("limits-timetables"), timed.length ? ` A timetable sets ${timed.join(" and ")}; a change here replaces it.` : "");
   optional(byId("limits-error"), "");
 }
 
-/** Open the form, for one host or client where that is given. */
-export async function openLimits(of, name) {
+/** Open the form, for one host, client or job where that is given. */
+export async function openLimits(of, name, job) {
+  limited = job ?? null;
   await ask("GET", "/limits").then(showLimits, () => {});
   const hosts = new Set([...Object.keys(present.hosts ?? {}), ...[...byId("hosts-known").options].map(({ value }) => value)]);
   const clients = new Set([...Object.keys(present.clients ?? {}), ...[...byId("clients-known").options].map(({ value }) => value)]);
-  if (name) (of === "host" ? hosts : clients).add(name);
+  if (of === "host") hosts.add(name);
+  if (of === "client") clients.add(name);
   const groups = [["host", "registry", hosts], ["client", "client", clients]];
   const options = groups.flatMap(([kind, word, names]) => [...names].sort().map((one) => new Option(`${word} ${one}`, `${kind} ${one}`)));
-  form.elements.scope.replaceChildren(new Option("the whole daemon", ""), ...options);
+  const one = job ? [new Option(`the ${job.kind} of ${title(job)}`, `job ${name}`)] : [];
+  form.elements.scope.replaceChildren(...one, new Option("the whole daemon", ""), ...options);
   form.elements.scope.value = name ? `${of} ${name}` : "";
   fillIn();
   open(true);
@@ -153,10 +159,11 @@ function open(opened) {
 async function change(values) {
   const { of, name } = scope();
   const changes = of === "all" ? { ...values } : { [`${of}s`]: { [name]: values } };
-  if (form.elements.keep.checked) changes.keep = true;
-  const limits = await send(form, byId("limits-error"), () => ask("PATCH", "/limits", changes));
+  if (form.elements.keep.checked && of !== "job") changes.keep = true;
+  const request = of === "job" ? () => ask("PATCH", jobPath(name), values) : () => ask("PATCH", "/limits", changes);
+  const limits = await send(form, byId("limits-error"), request);
   if (!limits) return;
-  showLimits(limits);
+  if (of !== "job") showLimits(limits);
   open(false);
   text(byId("said"), "Limits changed.");
 }

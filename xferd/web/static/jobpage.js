@@ -156,6 +156,8 @@ function factsOf(job) {
     ["Started", job.started && stamp(job.started)],
     ["Ended", job.finished && stamp(job.finished)],
     ["Priority", job.priority ? String(job.priority) : null],
+    ["Download limit", job.download_rate ? rate(job.download_rate) : null],
+    ["Upload limit", job.upload_rate ? rate(job.upload_rate) : null],
     ["Digest", job.result?.digest],
     ["Retry of", job.retry_of],
     ["After a restart", isRunning(job) && job.restart && (job.restart === "always" ? "continues" : "continues when its client comes back")],

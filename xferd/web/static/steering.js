@@ -6,6 +6,7 @@
 import { jobAddress } from "./address.js";
 import { ask, jobPath } from "./ask.js";
 import { count, moment, title } from "./format.js";
+import { openLimits } from "./forms.js";
 import { isRunning } from "./model.js";
 import { question } from "./question.js";
 import { attribute, hide, Rows, text } from "./rows.js";
@@ -67,6 +68,7 @@ export class Steering {
   /** The buttons on the page of a job, which belong to the job that it shows. */
   made(row, current) {
     row.hold.addEventListener("click", () => this.job(current()));
+    row.limit.addEventListener("click", () => openLimits("job", current().id, current()));
     row.again.addEventListener("click", async () => {
       const made = await this.attempt(() => ask("POST", `${jobPath(current().id)}/retry`), "The job could not be done again");
       if (made) location.hash = jobAddress(made.id);
@@ -84,6 +86,7 @@ export class Steering {
   controls(row, job) {
     const running = isRunning(job);
     hide(row.hold, !running);
+    hide(row.limit, !running);
     text(row.hold, job.paused ? "Resume" : "Pause");
     hide(row.again, running || job.state === "done");
     hide(row.precedence, !running);
