@@ -31,6 +31,8 @@ const HISTORY_EVERY = 10_000;
 const CHART_EVERY = 60_000;
 /** Running jobs above which the page does not try to be pretty. */
 const BUSY = 30;
+/** Milliseconds after which a frame is late. */
+const LATE = 250;
 /** How many times as long as a drawing took the page does something else. */
 const SHARE = 8;
 
@@ -63,14 +65,26 @@ let ticking = 0;
 function draw() {
   if (drawing) return;
   drawing = true;
-  const rest = drawn + SHARE * cost - performance.now();
-  if (rest > 16) setTimeout(requestAnimationFrame, rest, show);
-  else requestAnimationFrame(show);
+  // The whole state of the daemon comes in pieces; half of it is not shown.
+  const rest = Math.max(drawn + SHARE * cost, fresh) - performance.now();
+  if (rest > 16) setTimeout(frame, rest);
+  else frame();
+}
+
+/** Draw with the next frame; where the browser makes none for long, without it. */
+function frame() {
+  const late = document.hidden ? 0 : setTimeout(once, LATE);
+  const next = requestAnimationFrame(once);
+  function once() {
+    clearTimeout(late);
+    cancelAnimationFrame(next);
+    show();
+  }
 }
 
 function show() {
   drawing = false;
-  // The whole state of the daemon comes in pieces; half of it is not shown.
+  // The daemon may have been connected since.
   if (performance.now() < fresh) {
     draw();
     return;
