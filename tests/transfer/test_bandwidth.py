@@ -359,6 +359,35 @@ class FlowTests(SynchronousTestCase):
             # The time without work is not made up for.
             self.assertApproximates(self.run_for(4)["a"], 0.5 * RATE, 0.05 * RATE)
 
+    def test_late_pieces(self) -> None:
+        """
+        The shares are the same where timers and pieces come late, as on a machine that lacks
+        the processor.
+        """
+        self.weights["alice"] = 3
+        self.bandwidth.rate = 3 * RATE
+        moved = {"alice": 0, "bob": 0}
+
+        def go_on(client: str, flow: Flow) -> None:
+            moved[client] += PIECE
+            waiting = flow.take(PIECE)
+            if waiting is None:
+                later(client, flow)
+            else:
+                _ = waiting.addCallback(lambda _: later(client, flow))
+
+        def later(client: str, flow: Flow) -> None:
+            self.clock.callLater(0.001, go_on, client, flow)
+
+        for number, client in enumerate(moved):
+            go_on(client, self.flow(Turn(client, 0, number, 0)))
+        for _ in range(200):
+            self.clock.advance(0.02)
+            for _ in range(10):
+                self.clock.advance(0.001)
+        self.assertApproximates(sum(moved.values()) / 6, 3 * RATE, 0.05 * 3 * RATE)
+        self.assertApproximates(moved["alice"] / sum(moved.values()), 0.75, 0.05 * 0.75)
+
     def test_weights_below_a_host(self) -> None:
         """
         A host's limit does not take the shares of those that are at other hosts.

@@ -14,6 +14,9 @@ Seconds whose bytes may move at once after a pause.  They make up for timers, al
 a little late, and for a process that did not run; over ten seconds they are 2.5 %.
 """
 
+PATIENCE: Final = 0.02
+"""Seconds for which the next piece of a client is awaited."""
+
 _ROUNDING: Final = 0.5
 """Sums of floats may lack half a byte."""
 
@@ -33,6 +36,8 @@ class Allowance:
     @ivar whose: whose limit it is: C{global}, C{host ghcr.io}, C{client ci}, C{job 1a2b}.
     @ivar rate: bytes per second; 0 for no limit.
     @ivar claims: what waits for it.
+    @ivar awaited: the clients that have just been served, and that others with a higher tag
+        leave the next bytes to, each until a time of the clock.
     @ivar wanted: the size in bytes of the largest piece that waits.
     @ivar held: the clock's time when something waited for it last.
     """
@@ -42,6 +47,7 @@ class Allowance:
         "_counted",
         "_tags",
         "_virtual",
+        "awaited",
         "claims",
         "held",
         "rate",
@@ -54,6 +60,7 @@ class Allowance:
         self.rate = rate
         self.claims: set[Hashable] = set()
         self.wanted = 0
+        self.awaited: dict[str, float] = {}
         self.held = float("-inf")
         self._balance = 0.0
         self._counted = now
@@ -104,7 +111,23 @@ class Allowance:
         """
         return max(self._tags.get(client, 0.0), self._virtual - self.rate * BURST)
 
-    def serve(self, client: str, size: float) -> None:
+    def yields(self, client: str, now: float) -> float:
+        """
+        The seconds for which a client leaves the next bytes to one with a lower tag that has
+        just been served: its next piece is on the way, and comes late where the process lacks
+        the processor.
+        """
+        if not self.awaited:
+            return 0.0
+        own = self.start(client)
+        ahead = [
+            until - now
+            for other, until in self.awaited.items()
+            if until > now and other != client and self.start(other) < own
+        ]
+        return max(ahead, default=0.0)
+
+    def serve(self, client: str, size: float, now: float) -> None:
         """
         Move the tag of a client.
 
@@ -113,6 +136,8 @@ class Allowance:
         start = self.start(client)
         self._virtual = max(self._virtual, start)
         self._tags[client] = start + size
+        self.awaited[client] = now + PATIENCE
         if len(self._tags) > _PRUNED:
             least = self._virtual - self.rate * BURST
             self._tags = {name: tag for name, tag in self._tags.items() if tag > least}
+            self.awaited = {name: until for name, until in self.awaited.items() if name in self._tags}

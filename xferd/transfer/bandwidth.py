@@ -266,12 +266,16 @@ class Bandwidth:
             return None
         flow = self._anybody if flow is None else flow
         now = self._clock.seconds()
+        returned = self._returns(flow, now)
         if not flow.pieces and self._may_move(flow, size, now):
             self._pay(flow, size, self._payers(flow, size))
             return None
         piece = _Piece(size, next(self._numbers), Deferred(lambda _: self._forget(flow, piece)))
         flow.pieces.append(piece)
         self._flows[flow] = None
+        if returned:
+            # Others have left the next bytes to it.
+            self._wake_in(0.0, now)
         return piece.waiting
 
     def route(self, host: str, turns: Sequence[Turn]) -> _Route:
@@ -297,11 +301,32 @@ class Bandwidth:
         self._refill(route, now)
         for shared in (self.all, route.host):
             if shared is not None and shared.rate:
-                seconds = shared.lacks(size)
+                seconds = shared.lacks(size) or self._yields(shared, flow, now)
                 if seconds or shared.is_claimed(flow):
                     self._claim(shared, flow, size, seconds, now)
                     return False
         return self._has_payer(flow, size, now)
+
+    def _yields(self, shared: Allowance, flow: Flow, now: float) -> float:
+        """
+        The seconds for which the next bytes are left to another client.
+        """
+        return min(shared.yields(party.client, now) for party in flow.route().parties)
+
+    def _returns(self, flow: Flow, now: float) -> bool:
+        """
+        Note that the next piece of a client has come.
+
+        @return: whether others may have waited for it.
+        """
+        route, returned = flow.route(), False
+        for shared in (self.all, route.host):
+            if shared is not None and shared.awaited:
+                for party in route.parties:
+                    returned = (
+                        shared.awaited.pop(party.client, 0.0) > now and bool(shared.claims)
+                    ) or returned
+        return returned
 
     def _refill(self, route: _Route, now: float) -> None:
         self.all.refill(now)
@@ -337,13 +362,13 @@ class Bandwidth:
         """
         Charge a piece to the limits on a transfer.
         """
-        route = flow.route()
+        route, now = flow.route(), self._clock.seconds()
         part = size / len(payers)
         for shared in (self.all, route.host):
             if shared is not None and shared.rate:
                 shared.charge(size)
                 for party in payers:
-                    shared.serve(party.client, part / self._weights.get(party.client, 1))
+                    shared.serve(party.client, part / self._weights.get(party.client, 1), now)
         for party in payers:
             for own in party.allowances:
                 own.charge(part)
@@ -426,7 +451,7 @@ class Bandwidth:
                 break
             _, _, host, flow = min(places, key=lambda place: place[:2])
             group, size = groups[host], flow.pieces[0].size
-            seconds = self.all.lacks(size) if self.all.rate else 0.0
+            seconds = (self.all.lacks(size) or self._yields(self.all, flow, now)) if self.all.rate else 0.0
             if seconds:
                 self._claim(self.all, flow, size, seconds, now)
                 self._hold(self.all, chain.from_iterable(groups.values()), now)
@@ -461,7 +486,7 @@ class Bandwidth:
                 heapreplace(group, (present, number, flow))
             elif not self._has_payer(flow, size, now):
                 heappop(group)
-            elif host is not None and (seconds := host.lacks(size)):
+            elif host is not None and (seconds := host.lacks(size) or self._yields(host, flow, now)):
                 self._claim(host, flow, size, seconds, now)
                 self._hold(host, group, now)
                 group.clear()
