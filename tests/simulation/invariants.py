@@ -367,7 +367,8 @@ class Invariants:
             case "DISK_FULL":
                 return self.filled
             case "STORE_FAILED":
-                return self.broken
+                # A damaged layer below is removed if its unpacking fails, too.
+                return self.broken or (self.damaged and self.workers_lost)
             case "WORKER_LOST":
                 return self.workers_lost
             case "CONNECTION_FAILED" | "REGISTRY_UNAVAILABLE" | "TOOMANYREQUESTS" | "TIMED_OUT":
