@@ -178,6 +178,21 @@ class PausedJobTests(SteeringCase):
         self.assert_done(job_id)
         self.assertEqual(self.offsets(blob), [0, 30_000])
 
+    def test_changed_at_the_end(self) -> None:
+        """
+        A job that is changed while the journal writes its end is not begun again by the next
+        daemon.
+        """
+        job_id, blob = self.stalled_pull()
+        self.store.gate.hold("journal.job")
+        self.registry.finish(blob)
+        self.settle()
+        self.change(job_id, priority=3)
+        self.store.gate.release("journal.job")
+        self.settle()
+        self.assert_done(job_id)
+        self.assertEqual(self.store.journal.recorded[job_id]["state"], "done")
+
     def test_stopped_at_once(self) -> None:
         """
         A daemon that stops does not wait for a job that is paused.

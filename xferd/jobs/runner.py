@@ -639,6 +639,21 @@ class Runner(Observer):
         request = None if job.restart is None else job.to_request()
         return self._record(job.with_layers() if record is None else record, request)
 
+    def record_change(self, job: Job) -> None:
+        """
+        Write a job to the journal that a client has changed, if it outlives the daemon.
+        """
+        if job.restart is not None and self._is_open(job):
+            _ = self.record(job)
+
+    def _is_open(self, job: Job) -> bool:
+        """
+        Whether a job may change; otherwise the journal has, or will have, what became of it.
+        """
+        running = self._running.get(job.id)
+        ends = running is None or running.cancelled or running.suspended
+        return not ends and job.result is None
+
     def _record_in_turns(self, job: Job) -> Deferred[bool]:
         """
         The same, in several turns of the reactor where there are many rows.
@@ -649,9 +664,7 @@ class Runner(Observer):
 
     async def _record_many(self, job: Job) -> bool:
         layers = await make_rows(job.rows, job.id, self._eventual)
-        running = self._running.get(job.id)
-        if running is None or running.cancelled or running.suspended or job.result is not None:
-            # The journal has, or will have, what became of it.
+        if not self._is_open(job):
             return False
         record = {**job.to_json(), "layers": layers, "transfers": list(job.transfers)}
         return await self._record(record, None if job.restart is None else job.to_request())

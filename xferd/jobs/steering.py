@@ -101,8 +101,7 @@ class JobSteering:
             settings = {**job.request.rates, **{name: rate.setting() for name, rate in limits.items()}}
             job.request = evolve(job.request, rates=settings)
             job.rates = self._runner.limit_job(job.number, job.id, settings)
-        if job.restart is not None:
-            _ = self._runner.record(job)
+        self._runner.record_change(job)
         self._runner.job_changed(job)
         return job.with_layers()
 
