@@ -99,8 +99,8 @@ class RateTests(DaemonCase):
         other = CountingRegistry(reactor)
         await other.listen(reactor)
         self.addCleanup(other.stop)
-        heavy, light = self.put("heavy", 52 * MB), self.put("light", 21 * MB)
-        self.put("pushed", 36 * MB)
+        heavy, light = self.put("heavy", 90 * MB), self.put("light", 40 * MB)
+        self.put("pushed", 50 * MB)
         source = f"{self.registry.host}/team/pushed:1"
         await self.done(await self.begin("ci", kind="pull", reference=source))
         await self.api("PATCH", "limits", {"download_rate": "1MB/s", "upload_rate": "300kB/s", "ranges": 1})
