@@ -291,7 +291,9 @@ class PowerCutTests(CrashCase):
         reported as done is there.
         """
         for name in self.checks:
-            states = chosen_of(self.states(self.recorded(name)), STATES)
+            # Bytes of an earlier boot are in few states.
+            most = 3 * STATES if name == "marked" else STATES
+            states = chosen_of(self.states(self.recorded(name)), most)
             self.used.clear()
             for number, (state, said) in enumerate(states):
                 try:
