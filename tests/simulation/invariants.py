@@ -279,8 +279,9 @@ class Invariants:
         How often a small blob may be fetched again: it passes through the memory of a copy,
         and is not kept.
         """
-        image_names = {name for name, image in images().items() if digest in {b.digest for b in image.blobs}}
-        kinds = [request.kind for request in self._requests if request.image in image_names]
+        moved = self._schedule.has("move_tag")
+        names = {n for n, image in images().items() if moved or digest in {b.digest for b in image.blobs}}
+        kinds = [request.kind for request in self._requests if request.image in names]
         copies = kinds.count("copy")
         return copies if len(kinds) > copies or self._daemon.mirrored[digest] else max(0, copies - 1)
 
