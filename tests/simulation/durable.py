@@ -5,7 +5,7 @@ What is on the disk, and at registries, when the daemon is killed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
+from pickle import dumps, loads
 from random import Random
 from typing import Any
 
@@ -21,8 +21,8 @@ from xferd.testing.fake_body import PIECE
 from xferd.testing.fake_images import FakeImages
 from xferd.testing.fakes import FakeJournal, FakeRegistries, FakeRegistry, FakeStore, Gate
 
-Write = tuple[str, tuple[Any, ...]]
-"""A call of the journal: the name of the method, and its arguments."""
+Write = tuple[str, bytes]
+"""A call of the journal: the name of the method, and its pickled arguments."""
 
 
 def _write(name: str) -> Any:
@@ -31,7 +31,7 @@ def _write(name: str) -> Any:
     """
 
     def write(self: Journal, *args: Any) -> Deferred[None]:
-        self.writes.append((name, deepcopy(args)))
+        self.writes.append((name, dumps(args)))
         number = len(self.writes)
 
         def reported(_: None) -> None:
@@ -92,9 +92,9 @@ class Journal(FakeJournal):
             if name == "restart":
                 FakeJournal.restart(self)
             else:
-                getattr(FakeJournal, name)(self, *deepcopy(args))
+                getattr(FakeJournal, name)(self, *loads(args))
         FakeJournal.restart(self)
-        self.writes = [*writes, ("restart", ())]
+        self.writes = [*writes, ("restart", b"")]
         self.flushed = len(self.writes)
 
 

@@ -26,26 +26,22 @@ def run_one(seed: int, say: Callable[[str], object], only: Sequence[int] | None 
     return Simulation(schedule if only is None else schedule.only(only), say).run()
 
 
-def run_all(seeds: Iterable[int], failed: Callable[[Schedule, list[str]], object]) -> int:
+def run_all(seeds: Iterable[int]) -> list[tuple[Schedule, list[str]]]:
     """
     Run the schedules of some seeds.
 
-    @param failed: called with each schedule that fails, shrunk, and what is wrong then.
-    @return: how many failed.
+    @return: each schedule that fails, shrunk, and what is wrong then.
     """
-    wrong = 0
+    failed = []
     gc.disable()
     try:
-        for number, seed in enumerate(seeds, 1):
+        for seed in seeds:
             schedule = Schedule.of(seed)
             if Simulation(schedule).run():
-                wrong += 1
-                failed(*shrink(schedule))
-            if number % 5 == 0:
-                gc.collect()
+                failed.append(shrink(schedule))
     finally:
         gc.enable()
-    return wrong
+    return failed
 
 
 def shrink(schedule: Schedule) -> tuple[Schedule, list[str]]:

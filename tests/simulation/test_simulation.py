@@ -32,8 +32,10 @@ class SimulationTests(SynchronousTestCase):
         """
         All goes well in the first schedules.
         """
-        found: list[object] = []
-        self.assertEqual(run_all(range(12), lambda *failed: found.append(failed)), 0, found)
+        found = run_all(range(12))
+        # An error that nobody handled is logged.
+        gc.collect()
+        self.assertEqual(found, [])
 
     def test_found(self) -> None:
         """

@@ -223,6 +223,7 @@ class FakeBlobs:
         self.anonymous_open: set[FakeAnonymousBlob] = set()
         self._root = path
         self._ingested: dict[str, bytearray] = {}
+        self._files: set[str] = set()
         self._restarts: Counter[Digest] = Counter()
         self.free = 1 << 50
 
@@ -311,11 +312,14 @@ class FakeBlobs:
 
         @param at: the offset in the file; L{None} for a new one.
         """
-        if os.path.isdir(self._root):
+        if at is not None and path in self._files:
+            with open(path, "r+b", buffering=0) as file:
+                os.pwrite(file.fileno(), data, at)
+        elif at is None and os.path.isdir(self._root):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb" if at is None else "r+b") as file:
-                file.seek(at or 0)
+            with open(path, "wb", buffering=0) as file:
                 file.write(data)
+            self._files.add(path)
 
     def keep(self, digest: Digest, data: bytes) -> str:
         """

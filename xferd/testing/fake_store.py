@@ -21,6 +21,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -126,8 +127,12 @@ class _SnapshotRecords:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._database = sqlite3.connect(":memory:", isolation_level=None)
-        self._database.executescript("".join(SnapshotDatabase.migrations))
+
+    @cached_property
+    def _database(self) -> sqlite3.Connection:
+        database = sqlite3.connect(":memory:", isolation_level=None)
+        database.executescript("".join(SnapshotDatabase.migrations))
+        return database
 
     def read(self, query: str) -> Deferred[list[tuple[Any, ...]]]:
         """

@@ -13,8 +13,10 @@ import gzip
 import tarfile
 import zlib
 from collections.abc import Callable
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
@@ -57,6 +59,18 @@ def measure(packed: bytes, algorithm: str = "sha256") -> Unpacked:
 
     @raise BadLayer: it is not a tar.
     """
+    # Tests unpack few layers, each many times.
+    key = sha256(packed).digest(), algorithm
+    if key not in _MEASURED:
+        _MEASURED[key] = _measure(packed, algorithm)
+    return _MEASURED[key]
+
+
+_MEASURED: Final[dict[tuple[bytes, str], Unpacked]] = {}
+"""The facts of the layers so far, by their digest and the algorithm of the diff ID."""
+
+
+def _measure(packed: bytes, algorithm: str) -> Unpacked:
     tar = inflate(packed)
     size = entries = 0
     owners = OwnerSet()

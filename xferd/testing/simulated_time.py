@@ -9,6 +9,7 @@ stopped, as by SIGSTOP, and continued.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
@@ -16,6 +17,12 @@ from typing import Any
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
+
+
+def _ignore(_: DelayedCall) -> None:
+    """
+    A cancelled call stays in the queue.
+    """
 
 
 class SimulatedTime:
@@ -92,11 +99,14 @@ class SimulatedTime:
         if delay < 0:
             raise ValueError(f"a call cannot be {-delay:g} s ago")
 
-        def earlier(call: DelayedCall) -> None:
-            self._push(name, call)
-
         call = DelayedCall(
-            self._now + delay, function, args, kwargs, lambda _: None, earlier, seconds=self.seconds
+            self._now + delay,
+            function,
+            args,
+            kwargs,
+            _ignore,
+            partial(self._push, name),
+            seconds=self.seconds,
         )
         self._push(name, call)
         return call
@@ -116,7 +126,7 @@ class HostTime:
         self._name = name
 
     def seconds(self) -> float:
-        return self._time.seconds()
+        return self._time._now  # noqa: SLF001 - called at every step
 
     def callLater(
         self,
