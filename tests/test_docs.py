@@ -13,18 +13,18 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from fnmatch import fnmatch
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-from attrs import asdict, fields, has
+from attrs import asdict, field, fields, frozen, has
 from docutils.core import publish_doctree
 from docutils.utils import Reporter
 from twisted.internet.defer import Deferred
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
-import xferd
 from tests.jobs.case import HOST, JobsCase
 from tests.test_errors import ours
 from xferd.config import Config, key_of
@@ -180,44 +180,51 @@ def strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
             yield from strings(item, f"{where}/{number}")
 
 
-def modules() -> Iterator[tuple[str, ast.Module, set[int]]]:
+@frozen
+class Texts:
     """
-    Each module of the package: its path, its tree, and the ids of the nodes of its docstrings,
-    also of constants.
-    """
-    for path in (ROOT / "xferd").rglob("*.py"):
-        tree = ast.parse(path.read_bytes())
-        own = {
-            id(node.value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        }
-        yield str(path.relative_to(ROOT)), tree, own
+    The strings of the package.
 
+    @ivar docstrings: its docstrings, also of constants, each with the path of its module.
+    @ivar sentences: the other texts that have more than one word, each with its place, without
+        those of C{xferd.testing}.
+    @ivar parts: every string as a list of parts, with L{None} for each replacement field.
+    """
 
-def docstrings() -> Iterator[tuple[str, str]]:
-    """
-    The docstrings of the package, each with the path of its module.
-    """
-    for path, tree, own in modules():
-        for node in ast.walk(tree):
-            if id(node) in own and isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield path, node.value
+    docstrings: list[tuple[str, str]] = field(factory=list)
+    sentences: list[tuple[str, str]] = field(factory=list)
+    parts: list[list[str | None]] = field(factory=list)
 
-
-def sentences() -> Iterator[tuple[str, str]]:
-    """
-    The other texts of the package that have more than one word, each with its place, without
-    those of tests.
-    """
-    for path, tree, own in modules():
-        if path.startswith("xferd/testing/"):
-            continue
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Constant) or id(node) in own:
+    def add(self, path: str, source: bytes) -> None:
+        """
+        Add the strings of a module.
+        """
+        nodes = list(ast.walk(ast.parse(source)))
+        own = {id(n.value) for n in nodes if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+        joined = [node for node in nodes if isinstance(node, ast.JoinedStr)]
+        inside = {id(part) for node in joined for part in ast.walk(node) if part is not node}
+        for text in joined:
+            self.parts.append([str(v.value) if isinstance(v, ast.Constant) else None for v in text.values])
+        for node in nodes:
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
                 continue
-            if isinstance(node.value, str) and " " in node.value.strip():
-                yield f"{path}, line {node.lineno}", node.value
+            if id(node) not in inside:
+                self.parts.append([node.value])
+            if id(node) in own:
+                self.docstrings.append((path, node.value))
+            elif " " in node.value.strip() and not path.startswith("xferd/testing/"):
+                self.sentences.append((f"{path}, line {node.lineno}", node.value))
+
+
+@cache
+def texts() -> Texts:
+    """
+    The strings of the package.
+    """
+    found = Texts()
+    for path in (ROOT / "xferd").rglob("*.py"):
+        found.add(str(path.relative_to(ROOT)), path.read_bytes())
+    return found
 
 
 SETTINGS = dict(settings(Config, ROOTS))
@@ -337,7 +344,7 @@ class LanguageTests(SynchronousTestCase):
         Errors, the log, and all other texts in the code.
         """
         checked = 0
-        for where, text in sentences():
+        for where, text in texts().sentences:
             self.assert_plain(where, text)
             checked += 1
         self.assertGreater(checked, 2000)
@@ -348,7 +355,7 @@ class LanguageTests(SynchronousTestCase):
         """
         found = [
             (path, match[0])
-            for path, text in docstrings()
+            for path, text in texts().docstrings
             for match in ODD.finditer(" ".join(re.sub(r"[CL]\{.*?\}|@\w+ \w+:", "", text).split()))
             if not PLAIN.fullmatch(match[0].strip())
         ]
@@ -680,21 +687,6 @@ class ErrorsTests(SynchronousTestCase):
         self.assertEqual(listed, {}, "docs/errors.rst has classes that do not exist")
 
 
-def texts() -> Iterator[list[str | None]]:
-    """
-    Every string in the code as a list of parts, with L{None} for each replacement field.
-    """
-    for path in Path(xferd.__file__).parent.rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        joined = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
-        inside = {id(part) for node in joined for part in ast.walk(node) if part is not node}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.JoinedStr):
-                yield [str(v.value) if isinstance(v, ast.Constant) else None for v in node.values]
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
-                yield [node.value]
-
-
 class MessagesTests(SynchronousTestCase):
     """
     The messages in the page on troubleshooting.
@@ -709,7 +701,7 @@ class MessagesTests(SynchronousTestCase):
         )
         messages = [line[4:] for block in found for line in block.splitlines()]
         self.assertGreater(len(messages), 40)
-        said = [parts for parts in texts() if sum(len(part or "") for part in parts) >= 12]
+        said = [parts for parts in texts().parts if sum(len(part or "") for part in parts) >= 12]
         # To compile a pattern of every string would take ten seconds.
         shown = "\n".join(messages)
         likely = [parts for parts in said if all((part or "") in shown for part in parts)]

@@ -9,6 +9,7 @@ import gzip
 import lzma
 import struct
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import zstandard
 from hypothesis import given
@@ -19,10 +20,10 @@ from xferd.archive.inflate import PIECE, Inflater
 from xferd.errors import BadArchive
 
 PACK: Mapping[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
+    "gzip": cache(gzip.compress),
     "zstd": zstandard.ZstdCompressor().compress,
-    "xz": lzma.compress,
-    "bzip2": bz2.compress,
+    "xz": cache(lzma.compress),
+    "bzip2": cache(bz2.compress),
     "tar": bytes,
 }
 TAR = b"".join(b"entry %d\n" % n for n in range(60_000)).ljust(700_000, b"\0")

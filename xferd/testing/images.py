@@ -12,6 +12,7 @@ import shutil
 import stat
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -199,6 +200,19 @@ def sample_layer(
     @param size: the bytes in its files.
     @param seed: equal seeds give equal layers.
     """
+    # Many tests make the same ones.
+    make = _small_layer if size <= _SMALL else _large_layer if size <= _LARGE else _sample_layer
+    return make(size, str(seed), compression, docker)
+
+
+_SMALL: Final = 64 * 1024
+"""Bytes of a small layer, at most: a thousand are kept."""
+
+_LARGE: Final = 8 * 1024 * 1024
+"""Bytes of a large layer, at most: eight are kept."""
+
+
+def _sample_layer(size: int, seed: str, compression: str, docker: bool) -> SampleLayer:
     chance = Random(f"xferd {seed}")  # noqa: S311 - sample data, no secret
     builder = LayerBuilder(compression, docker=docker, level=1).directory("data").directory(f"data/{seed}")
     left, number = size, 0
@@ -210,6 +224,10 @@ def sample_layer(
     if number:
         builder.symlink(f"data/{seed}/first", "0").hardlink(f"data/{seed}/again", f"data/{seed}/0")
     return builder.finish()
+
+
+_small_layer: Final = lru_cache(maxsize=1000)(_sample_layer)
+_large_layer: Final = lru_cache(maxsize=8)(_sample_layer)
 
 
 def sample_image(
