@@ -11,9 +11,9 @@ from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.clocks import QuickClock
 from xferd.fleet.door import PeerDoor
 from xferd.fleet.downloads import FleetDownloads
 from xferd.fleet.memory import MemoryCluster
@@ -187,7 +187,7 @@ class FleetCase(SynchronousTestCase):
         """
         Make the upstream.
         """
-        self.clock = Clock()
+        self.clock = QuickClock()
         self.cluster = MemoryCluster(self.clock)
         self.network = MemoryNetwork(self.clock)
         self.registries = FakeRegistries(self.clock)

@@ -17,6 +17,7 @@ from attrs import define, field
 from twisted.internet.task import Clock
 from twisted.web.server import Site
 
+from tests.clocks import QuickClock
 from tests.simulation.durable import Disk, Store, World
 from tests.simulation.schedules import CLIENTS, IMAGES, Settings
 from xferd.jobs.kept_credentials import KeptCredentials
@@ -189,7 +190,7 @@ class Daemon:
         @param disk: what earlier daemons left.
         @param world: what the registries have.
         """
-        clock = Clock()
+        clock = QuickClock()
         wall_clock = FakeWallClock(clock) if wall is None else FakeWallClock(clock, wall)
         store = Store(clock, path, disk)
         registries = FakeRegistries(clock)
