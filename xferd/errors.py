@@ -12,6 +12,8 @@ The errors of xferd, in one tree::
     │   ├── TooManyUploads         the client waits for other uploads to end
     │   ├── NotFound               the daemon has no such job, image or transfer
     │   │   └── UploadUnknown      the upload has ended: the client begins another
+    │   ├── JobEnded               409: nothing of the job can be changed any more
+    │   ├── JobRunning             409: the client cancels the job before it retries it
     │   ├── PushRefused            the client pushes to another name
     │   ├── InUse                  409: the client ends the use of it first
     │   ├── PreconditionFailed     412: another client was faster
@@ -47,6 +49,7 @@ The errors of xferd, in one tree::
     ├── WorkerLost                 an unpacking process died
     ├── EngineFailed               a container engine does not answer, or refuses
     ├── CoordinationUnavailable    the fleet's etcd does not answer: the operator repairs it
+    ├── Draining                   503: the daemon begins nothing new
     ├── Interrupted                the daemon stopped
     └── ConfigError                the operator corrects an option or a file
 

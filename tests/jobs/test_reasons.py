@@ -53,6 +53,7 @@ WORDS = {
     Reason(Obstacle.SILENCE, 5): "no bytes for 5 s",
     Reason(Obstacle.WORKER): "waiting for a free unpacking worker",
     Reason(Obstacle.WRITING): "waiting for the disk to write it",
+    Reason(Obstacle.PAUSED, detail="everything is paused by root"): "everything is paused by root",
     Reason(Obstacle.WORK, detail="waiting for rain"): "waiting for rain",
     Reason(Obstacle.FILE_DESCRIPTORS): "waiting for file descriptors: all are in use",
     Reason(Obstacle.PREDECESSOR): "waiting for its predecessor's work to end",

@@ -588,13 +588,13 @@ class StoreTests(SynchronousTestCase):
 
     def test_forget(self) -> None:
         """
-        An engine without settings is forgotten; another one is a 400, an unknown one a 404.
+        An engine without settings is forgotten; another one is a 409, an unknown one a 404.
         """
         store = FakeStore(self.world.clock)
         table = store.snapshots.of("old")
         table.set(1, Snapshot(1, "a", Kind.ACTIVE, "", 0, 0))
         world = World(engines=[FakeEngine("node")], former=FormerEngines(store, ["node"]))
-        for name, status in (("node", 400), ("other", 404)):
+        for name, status in (("node", 409), ("other", 404)):
             self.assertEqual(world.ask("DELETE", f"/api/v1/engines/{name}").status, status)
         listed = world.ask("GET", "/api/v1/engines").json()
         self.assertEqual([(each["name"], each["path"]) for each in listed], [("node", "/s"), ("old", "")])

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from xferd.errors import BadInput
 from xferd.web.fields import MAX_SIZE
 from xferd.web.job_request import COLLECTION, KINDS_OF_JOBS, NEW_NAME, PIN
+from xferd.web.schemas import SCHEMAS
 
 BODIES = [*(body for _, body in KINDS_OF_JOBS.values()), NEW_NAME, PIN, COLLECTION]
 NAMES = sorted({name for body in BODIES for name in body.names})
@@ -38,7 +39,8 @@ class BodyTests(SynchronousTestCase):
         """
         A body is accepted if and only if its schema allows it.
         """
-        schema = body.to_schema()
+        # It refers to named schemas of the document.
+        schema = {**body.to_schema(), "components": {"schemas": SCHEMAS}}
         kind = schema["properties"].get("kind")
         whole = {**values, **({} if kind is None else {"kind": kind["const"]})}
         # JSON Schema accepts 1.0 as an integer; no value here is a float.

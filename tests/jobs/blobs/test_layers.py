@@ -151,7 +151,6 @@ class UnpackingTests(JobsCase):
         image = self.add(sample_image(8))
         for layer in image.layers:
             self.store.blobs.contents[layer.blob.digest] = layer.blob.read()
-        self.unpacker.workers = 1
         self.jobs.change_limits({"workers": 1})
         self.unpacker.gate.hold("unpack")
         job_id = self.pull()
