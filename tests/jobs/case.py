@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.clocks import QuickClock
 from xferd.errors import BadInput
 from xferd.hosts.memory import HostMemory
 from xferd.interfaces.registry import IRegistries
@@ -42,7 +42,7 @@ class JobsCase(SynchronousTestCase):
         """
         Start the jobs.
         """
-        self.clock = Clock()
+        self.clock = QuickClock()
         self.wall_clock = FakeWallClock(self.clock)
         path = self.mktemp()
         os.makedirs(path)
