@@ -538,6 +538,8 @@ class Daemon(Service):
                     "the previous secrets and certificates of the fleet remain in use: {why}", why=str(e)
                 )
         self.jobs.configure_limits(config.limits)
+        # The quota spares what the rules keep.
+        self.jobs.keeper.reload(config.registry.keep)
         self.jobs.quota = config.store.quota
         self._prefixes = config.registry.local
         late = self._config.needing_restart(config)

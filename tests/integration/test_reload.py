@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.integration.test_daemon import DaemonCase
+from tests.integration.http_client import Client
+from tests.integration.places import free_port
+from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.testing.faults import Stall
 from xferd.testing.images import sample_image
 
@@ -101,3 +103,35 @@ class ReloadTests(DaemonCase):
         await self.until(over)
         self.assertEqual((await self.api("GET", "status"))["quota"], 1_000_000)
         self.assertIn("pinned", await self.daemon.ctl("images"))
+
+    async def test_keep(self) -> None:
+        """
+        A rule of C{[[registry.keep]]} applies from the signal on, also if there was none.
+        """
+        upstreams = (
+            f'[registry]\ndefault = "{self.registry.host}"\n[registry.upstreams."{self.registry.host}"]\n'
+        )
+        await self.daemon.stop()
+        port = free_port()
+        listen = ("--registry", f"tcp:{port}:interface=127.0.0.1")
+        await self.start("--config", self.configure(upstreams), *listen)
+        self.registry.add(sample_image(1), "app", "1")
+        client = Client(reactor, f"http://127.0.0.1:{port}")
+        self.assertEqual((await client.get("/v2/app/manifests/1")).status, 200)
+
+        async def kept() -> list[str]:
+            return [each for row in await self.api("GET", "registry/repositories") for each in row["kept"]]
+
+        self.assertEqual(await kept(), ["for good"])
+        self.configure(f'[[registry.keep]]\nrepositories = ["**"]\ndays = 7\n{upstreams}')
+        self.daemon.signal("HUP")
+        await self.said("reloaded the settings")
+        self.assertIn("for 7 days after its last use", (await kept())[0])
+        self.configure(f'[[registry.keep]]\nrepositories = ["**"]\nsize = 1\n{upstreams}')
+        self.daemon.signal("HUP")
+
+        async def gone() -> bool:
+            return not await kept()
+
+        await self.until(gone)
+        self.assertIn("by a rule", self.daemon.output)

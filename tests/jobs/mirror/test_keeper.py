@@ -101,6 +101,71 @@ class KeeperTests(JobsCase):
         self.settle()
         self.assertEqual(self.has(old), (False, False))
 
+    def test_reloaded(self) -> None:
+        """
+        New rules apply at once, also if there was none with a limit; the hour begins anew.
+        Without limits nothing is looked at again.
+        """
+        old = self.mirror("old", "old")
+        keeper = self.keeper()
+        keeper.reload([KeepRule(("other",), days=1.0)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        keeper.start()
+        self.settle()
+        self.assertEqual(self.has(old), (True, True))
+        self.clock.advance(INTERVAL / 2)
+        for _ in range(2):
+            keeper.reload([KeepRule(("**",), days=1.0)])
+            self.settle()
+        self.assertEqual(self.has(old), (False, False))
+        self.mirror("next", "next")
+        self.clock.advance(INTERVAL - 1)
+        self.settle()
+        self.assertTrue(self.store.catalog.repositories())
+        self.clock.advance(1)
+        self.settle()
+        self.assertFalse(self.store.catalog.repositories())
+        keeper.reload([KeepRule(("**",), always=True)])
+        self.settle()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_first_rule(self) -> None:
+        """
+        A limit that is the first one begins to apply.
+        """
+        old = self.mirror("old", "old")
+        keeper = self.keeper(KeepRule(("**",), always=True))
+        keeper.start()
+        keeper.reload([KeepRule(("**",), size=1)])
+        self.settle()
+        self.assertEqual(self.has(old), (False, False))
+        self.assertFalse(keeper.spared()(APP, old.digest))
+
+    def test_reloaded_meanwhile(self) -> None:
+        """
+        Rules that change while something is being removed apply after that, and not in a
+        keeper that was stopped.
+        """
+        one, two = self.mirror("one", "one"), self.mirror("two", "two")
+        keeper = self.keeper(KeepRule(("**",), ("one",), days=1.0))
+        self.store.gate.hold("gc.collect")
+        keeper.start()
+        self.settle()
+        for tag in ("none", "two"):
+            keeper.reload([KeepRule(("**",), (tag,), days=1.0)])
+        self.settle()
+        self.assertEqual(self.store.gate.waiting("gc.collect"), 1)
+        self.assertEqual((self.has(one)[0], self.has(two)[0]), (False, True))
+        stopping = keeper.stop()
+        keeper.reload([KeepRule(("none",), days=1.0)])
+        self.settle()
+        self.assertNoResult(stopping)
+        self.store.gate.release("gc.collect")
+        self.settle()
+        self.successResultOf(stopping)
+        self.assertEqual(self.has(two), (True, True))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_spared(self) -> None:
         """
         The quota spares what a rule always keeps, and by a tag only what has it.

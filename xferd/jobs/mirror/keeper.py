@@ -29,7 +29,8 @@ class Keeper:
     """
     The keeper of one store.
 
-    Life cycle: made; C{start}ed, when the store is open; C{stop}ped.
+    Life cycle: made; C{start}ed, when the store is open; C{reload}ed any number of times;
+    C{stop}ped.
     """
 
     _log = Logger()
@@ -43,16 +44,33 @@ class Keeper:
         self.rules = tuple(rules)
         self._store = store
         self._wall_clock = wall_clock
-        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self.expire()))
+        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._apply()))
         self._loop.clock = clock
         self._looping: Deferred[LoopingCall] | None = None
+        self._started = False
+        self._applying = False
 
     def start(self) -> None:
         """
         Apply the rules now, and once an hour.
         """
+        self._started = True
         if any(rule.days or rule.size for rule in self.rules):
             self._looping = self._loop.start(INTERVAL)
+
+    def reload(self, rules: Sequence[KeepRule]) -> None:
+        """
+        Replace the rules, and apply the new ones as soon as nothing is being removed.
+        """
+        if tuple(rules) == self.rules:
+            return
+        self.rules = tuple(rules)
+        # What is being applied is followed by the new rules.
+        if self._started and not self._applying:
+            if self._looping is not None:
+                self._loop.stop()
+                self._looping = None
+            self.start()
 
     def stop(self) -> Deferred[None]:
         """
@@ -112,7 +130,18 @@ class Keeper:
         except StoreError as e:
             self._log.error("cannot apply the rules of the mirror: {error}", error=e)
 
+    async def _apply(self) -> None:
+        self._applying = True
+        try:
+            applied: Sequence[KeepRule] | None = None
+            while applied is not self.rules:
+                applied = self.rules
+                await self.expire()
+        finally:
+            self._applying = False
+
     async def _stop(self) -> None:
+        self._started = False
         looping, self._looping = self._looping, None
         if looping is not None:
             self._loop.stop()
