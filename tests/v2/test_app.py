@@ -105,6 +105,8 @@ class PullTests(RegistryCase):
             self.wait(0.5)
             answer = connection.answer()
             self.assertEqual((answer.status, answer.headers["retry-after"]), (status, again), error)
+            limited = '299 - "slow"' if isinstance(error, TooManyRequests) else None
+            self.assertEqual(answer.headers["warning"], limited, error)
 
     def test_stale(self) -> None:
         """
@@ -283,6 +285,7 @@ class RateLimitTests(RegistryCase):
             answer = self.request(f"/v2/app/{path}")
             self.assertEqual((answer.status, answer.headers["retry-after"]), (429, "700"))
             self.assertEqual(answer.json()["errors"][0]["code"], "TOOMANYREQUESTS")
+            self.assertIsNone(answer.headers["warning"])
             self.wait(601)
             if call == "confirm":
                 self.request("/v2/app/manifests/latest")

@@ -113,6 +113,9 @@ def respond_error(request: Request, error: XferdError, status: int = 0) -> bytes
         wanted = AGAIN
     if wanted is not None:
         request.setHeader(b"retry-after", b"%d" % max(1, round(wanted)))
+    if isinstance(error, TooManyRequests) and status == 404:
+        # The status does not say it.
+        add_warning(request, str(error))
     return respond_errors(request, status, code, str(error))
 
 
