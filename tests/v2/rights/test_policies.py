@@ -41,6 +41,7 @@ class PolicyCase(RegistryCase):
     """
 
     upstream = UpstreamSettings()
+    holder = HOST
 
     def setUp(self) -> None:
         """
@@ -50,7 +51,10 @@ class PolicyCase(RegistryCase):
             default=HOST,
             upstreams={HOST: self.upstream},
             htpasswd=write_htpasswd(self.mktemp(), {"ann": "right", "bob": "other"}),
-            rights=(RightsRule(("ann",), (f"{HOST}/secret",), ("pull",)),),
+            rights=(
+                RightsRule(("ann",), (f"{HOST}/secret",), ("pull",)),
+                RightsRule(("bob",), ("local/**",), ("pull", "push")),
+            ),
         )
         super().setUp()
         self.registry.private.add("secret")
@@ -80,6 +84,21 @@ class PolicyCase(RegistryCase):
             answer = self.ask(path, headers, trust)
             self.assertEqual(answer.status, status, (path, answer.body))
             self.assertNotIn(self.image.manifest.data[:50], answer.body)
+
+    def assert_not_mounted(self, headers: dict[str, str]) -> None:
+        """
+        A client that may push cannot mount the layer, from the repository upstream, by any of
+        its names, or without a name: it has to send the bytes.
+        """
+        self.assertTrue(self.store.blobs.has(self.layer.digest))
+        origins = ("secret", f"{HOST}/secret", f"account@{HOST}/secret", f"pass@{HOST}/secret")
+        for origin in (*(f"&from={each}" for each in origins), ""):
+            path = f"/v2/local/app/blobs/uploads/?mount={self.layer.digest}{origin}"
+            answer = self.request(path, "POST", headers, trust=Trust.NONE)
+            self.assertEqual((answer.status, answer.headers["range"]), (202, "0-0"), origin)
+        answer = self.ask(f"/v2/local/app/blobs/{self.layer.digest}", headers)
+        self.assertEqual(answer.status, 404)
+        self.assertEqual([each.host for each in self.store.catalog.holders(self.layer.digest)], [self.holder])
 
     def assert_served(self, headers: dict[str, str] | None, trust: Trust = Trust.NONE) -> None:
         """
@@ -126,6 +145,17 @@ class AccountTests(PolicyCase):
     """
 
     upstream = UpstreamSettings(policy="account")
+    holder = f"account@{HOST}"
+
+    def test_mount(self) -> None:
+        """
+        A user without a right cannot mount what another one pulled, whatever the policy is
+        by now.
+        """
+        self.assert_served(ANN)
+        self.assert_not_mounted(BOB)
+        self.change(policy="public")
+        self.assert_not_mounted(BOB)
 
     def test_rights(self) -> None:
         """
@@ -218,6 +248,7 @@ class PassTests(PolicyCase):
     """
 
     upstream = UpstreamSettings(policy="pass")
+    holder = f"pass@{HOST}"
 
     def setUp(self) -> None:
         """
@@ -388,12 +419,18 @@ class PassTests(PolicyCase):
 
     def test_mount(self) -> None:
         """
-        Nothing of it is readable without a proof.
+        Nobody mounts what a client's own credentials opened: neither another client, nor one
+        of xferd's own users, nor the client itself.
         """
         self.assert_served(ANN)
-        self.assertEqual(
-            self.store.catalog.holders(self.layer.digest), [Repository(f"pass@{HOST}", "secret")]
+        self.settings = evolve(
+            self.settings, rights=(RightsRule(("anonymous",), ("local/**",), ("pull", "push")),)
         )
+        self.v2.reload(self.settings)
+        self.assert_not_mounted({})
+        self.assert_not_mounted(ANN)
+        self.v2.reload(self.with_users)
+        self.assert_not_mounted(BOB)
 
     def test_malformed(self) -> None:
         """
