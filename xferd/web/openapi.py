@@ -208,7 +208,7 @@ def _pauses(name: str, summary: str, whom: Mapping[str, Any]) -> dict[str, Any]:
             "End this pause.",
             {200: _answer("The pause that has ended.", ref("Pause"))},
             (404, 507),
-            [whom, _CLIENT],
+            [whom],
         ),
     }
 
@@ -405,7 +405,6 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "end_drain",
             "Begin jobs again.",
             {200: _answer("The drain has ended.", ref("Drain"))},
-            parameters=[_CLIENT],
         ),
     },
     "/api/v1/jobs/{job_id}/content": {
