@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from itertools import combinations
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 import xferd
+from tests.integration.peers import require
 from xferd.web.metrics import METRICS
 
 CONTRIB: Final = Path(xferd.__file__).parents[1] / "contrib"
@@ -173,9 +173,7 @@ class AlertTests(SynchronousTestCase):
         """
         The rules are valid, and fire as their tests expect.
         """
-        promtool = shutil.which("promtool")
-        if promtool is None:
-            raise SkipTest("promtool is not installed; Debian has it in the package prometheus")
+        promtool = require("promtool")
         for arguments in (["check", "rules", str(self.rules)], ["test", "rules", str(self.cases)]):
             done = subprocess.run([promtool, *arguments], capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
