@@ -136,6 +136,41 @@ class LimitTests(PageCase):
         self.assertEqual((await self.limits())["hosts"], {})
         await self.assert_quiet()
 
+    async def test_timetable(self) -> None:
+        """
+        A rate by time of day is set, shown beside the rate of now, and shown again; what is no
+        rate is refused with the daemon's words.
+        """
+        image, reference = self.add(1)
+        self.stall(image, 0)
+        await self.api.pull(reference)
+        await self.browser.click("#limits-open")
+        await self.browser.reads("#limits", "Download MB/s")
+        field = "document.querySelector('#limits [name=download_rate]').value"
+        await self.browser.run(f"{field} = '08:00-18:00 x, else 5'")
+        await self.browser.click("#limits .act button")
+        await self.browser.reads(
+            "#limits-error", "download_rate.* has for 08:00-18:00 a rate that must be bytes"
+        )
+        await self.browser.run(f"{field} = '00:00-12:00 0.05, 12:00-24:00 0.05, else 5'")
+        await self.browser.click("#limits .act button")
+        await self.browser.gone("#limits")
+        table = {"00:00-12:00": 50_000, "12:00-24:00": 50_000, "else": 5_000_000}
+        self.assertEqual((await self.limits())["timetables"]["download_rate"], table)
+        spans = "00:00-12:00 0.05, 12:00-24:00 0.05, else 5"
+        await self.browser.reads("#limit-in", rf"^at most 50.0 kB/s · by time of day: {spans} MB/s")
+        self.registry.resume()
+        await self.browser.reads("#limit-in", "limited now by this$")
+        await self.browser.click("#limits-open")
+        await self.browser.reads("#limits", "Download MB/s")
+        self.assertEqual(await self.browser.run(f"return {field}"), spans)
+        await self.browser.run(f"{field} = '0'")
+        await self.browser.click("#limits .act button")
+        await self.browser.gone("#limits")
+        self.assertEqual((await self.limits())["timetables"], {})
+        (complaint,) = await self.browser.complaints()
+        self.assertIn("status of 400", complaint)
+
     async def test_client(self) -> None:
         """
         A client gets a weight and a rate, for the next daemon, too; its row shows them.

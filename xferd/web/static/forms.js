@@ -12,6 +12,24 @@ const byId = (id) => document.getElementById(id);
 const RATES = new Set(["download_rate", "upload_rate"]);
 const MEGA = 1e6;
 
+/** A limit as its field shows it; a rate in MB/s, or by time of day: "08:00-18:00 20, else 5". */
+function written(name, limits) {
+  const value = limits[name] ?? (name === "weight" ? 1 : 0);
+  if (!RATES.has(name)) return String(value);
+  const spans = limits.timetables?.[name];
+  return spans ? Object.entries(spans).map(([when, one]) => `${when} ${one / MEGA}`).join(", ") : String(value / MEGA);
+}
+
+/** The limit in a field; the daemon refuses other texts. */
+function read({ name, value }) {
+  const megabytes = (word) => (Number.isNaN(Number(word)) ? word : Math.round(Number(word) * MEGA));
+  const whole = value.trim();
+  if (whole === "") return null;
+  if (!RATES.has(name)) return Number(whole);
+  if (!whole.includes(":")) return megabytes(whole);
+  return Object.fromEntries(whole.split(/\s*,\s*/).map((span) => span.split(/\s+/)).map(([when, one]) => [when, megabytes(one)]));
+}
+
 /** What each kind of request needs besides the image. */
 const KINDS = {
   pull: { button: "Pull", platform: "this machine's" },
@@ -23,6 +41,7 @@ const KINDS = {
 const form = byId("limits");
 const fields = [...form.querySelectorAll("[data-of] input")];
 let present = {};
+let binding = {};
 /** The job whose limits the form shows, if it shows those of one. */
 let limited = null;
 
@@ -90,13 +109,20 @@ choose();
 
 // ------------------------------------------------------------------- limits
 
-/** Show the limits of the daemon. */
-export function showLimits(limits) {
-  present = limits;
-  const at = (rates) => (rates ? `at most ${rate(rates)}` : "");
-  optional(byId("limit-in"), at(limits.download_rate));
-  optional(byId("limit-out"), at(limits.upload_rate));
-  optional(byId("per-host"), limits.downloads_per_host ? `${limits.downloads_per_host} per host` : "");
+/** Show the limits of the daemon, or whose rates hold transfers now, by direction. */
+export function showLimits(limits, held = binding) {
+  present = limits ?? present;
+  binding = held ?? {};
+  const at = (name) => {
+    const field = `${name}_rate`;
+    const own = present[field];
+    const timed = present.timetables?.[field] && `by time of day: ${written(field, present)} MB/s`;
+    const holding = binding[name]?.map((whose) => (whose === "global" ? "this" : whose)).join(", ");
+    return [own && `at most ${rate(own)}`, timed, holding && `limited now by ${holding}`].filter(Boolean).join(" · ");
+  };
+  optional(byId("limit-in"), at("download"));
+  optional(byId("limit-out"), at("upload"));
+  optional(byId("per-host"), present.downloads_per_host ? `${present.downloads_per_host} per host` : "");
 }
 
 /** Whose limits the form shows: {of, name}; the name is empty for the whole daemon. */
@@ -117,13 +143,10 @@ function fillIn() {
   const limits = shown() ?? {};
   for (const field of fields) {
     hide(field.parentElement, !field.parentElement.dataset.of.split(" ").includes(of));
-    const value = limits[field.name] ?? (field.name === "weight" ? 1 : 0);
-    field.value = RATES.has(field.name) ? value / MEGA : value;
+    field.value = written(field.name, limits);
   }
   hide(byId("limits-remove"), of === "all" || of === "job" || !shown());
   hide(byId("limits-keep"), of === "job");
-  const timed = Object.keys(limits.timetables ?? {});
-  text(byId("limits-timetables"), timed.length ? ` A timetable sets ${timed.join(" and ")}; a change here replaces it.` : "");
   optional(byId("limits-error"), "");
 }
 
@@ -182,9 +205,7 @@ form.addEventListener("submit", (submitted) => {
   const changes = {};
   for (const field of fields) {
     if (!field.parentElement.dataset.of.split(" ").includes(of)) continue;
-    const value = field.value === "" ? null : Number(field.value);
-    const wanted = value !== null && RATES.has(field.name) ? Math.round(value * MEGA) : value;
-    if (wanted !== (limits[field.name] ?? (field.name === "weight" ? 1 : 0))) changes[field.name] = wanted;
+    if (field.value !== written(field.name, limits)) changes[field.name] = read(field);
   }
   change(changes);
 });

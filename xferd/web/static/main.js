@@ -169,6 +169,7 @@ const again = follow("/api/v1/events?events=status", headers, {
 /** The state of the daemon has changed, or what is read besides. */
 function status(data) {
   showStatus(data);
+  showLimits(null, data.binding);
   steering.status(data);
   registries.moved(data.hosts);
   if (started !== null && started !== data.started) said("xferd was restarted.");
