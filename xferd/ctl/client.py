@@ -330,11 +330,26 @@ class Daemon:
         """
         return self._api.request_object("DELETE", "/drain")
 
-    def wait(self, seconds: float) -> None:
+    def poll(self, seconds: float) -> Iterator[dict[str, Any] | None]:
         """
-        Wait before the next request.
+        Read the daemon's status, with so many seconds in between, without end.
+
+        @return: the status; L{None} once when the daemon cannot be reached: it has
+            L{PATIENCE} seconds to come back.
         """
-        self._pause(seconds)
+        reconnects, lost = _Reconnects(self._pause), False
+        while True:
+            try:
+                found = self.status()
+            except (NoDaemon, Refused) as e:
+                if not lost and (isinstance(e, NoDaemon) or e.code == _INTERRUPTED):
+                    lost = True
+                    yield None
+                reconnects.wait(e)
+            else:
+                reconnects, lost = _Reconnects(self._pause), False
+                yield found
+                self._pause(seconds)
 
     # --------------------------------------------------------------- archives
 

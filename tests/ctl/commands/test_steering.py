@@ -111,3 +111,18 @@ class SteeringTests(CommandCase):
         self.assertEqual(outcome.status, 0, outcome.err)
         self.assertIn("2 jobs left, 1 of them paused", outcome.err)
         self.assertIn("jobs left:", outcome.out)
+
+    def test_drain_and_restart(self) -> None:
+        """
+        C{--wait} waits for a daemon that is restarted, which it reports once; that somebody
+        ended the drain meanwhile is a failure, and no wrong use.
+        """
+        drain = {"draining": True, "by": "me (x)", "since": "2026-01-02T03:04:05Z", "jobs": 2, "paused": 0}
+        stopping = refusal(503, "INTERRUPTED", "the daemon is stopping")
+        for last, status in (({**drain, "jobs": 0}, 0), ({**drain, "draining": False}, 1)):
+            self.fake.on("PUT", "/drain", Answer(drain))
+            self.fake.on("GET", "/status", stopping, stopping, Answer({"drain": last}))
+            outcome = run(["drain", "--wait", "--host", self.fake.url])
+            self.assertEqual(outcome.status, status, outcome.err)
+            self.assertEqual(outcome.err.count("the daemon does not answer; waiting up to 60 s"), 1)
+            self.assertEqual("the drain was ended meanwhile" in outcome.err, status == 1)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from xferd.ctl.client import LOST
 from xferd.ctl.commands.arguments import Command, add_no_credentials, add_printing, add_progress
 from xferd.ctl.commands.filters import add_registries
-from xferd.ctl.errors import UsageError
+from xferd.ctl.errors import ClientError, UsageError
 from xferd.ctl.text import clean
 
 if TYPE_CHECKING:
@@ -201,14 +202,8 @@ def drain(args: Namespace, session: Session) -> None:
     Run C{xferctl drain}.
     """
     found = session.daemon.end_drain() if args.end else session.daemon.drain()
-    left = None
-    while args.wait and found.get("jobs"):
-        if left != (left := (found.get("jobs"), found.get("paused"))):
-            print(_left(found), file=session.stderr, flush=True)
-        session.daemon.wait(_LOOK)
-        found = session.daemon.status().get("drain") or {}
-        if not found.get("draining"):
-            raise UsageError("the drain was ended meanwhile")
+    if args.wait:
+        found = _wait(session, found)
     facts = [
         ("draining", "yes" if found.get("draining") else "no"),
         ("by", clean(found.get("by") or "")),
@@ -216,6 +211,29 @@ def drain(args: Namespace, session: Session) -> None:
         ("paused", clean(found.get("paused") or "")),
     ]
     session.printer.facts(found, facts, width=11)
+
+
+def _wait(session: Session, found: dict[str, Any]) -> dict[str, Any]:
+    """
+    Wait until no job is left, also while the daemon is restarted.
+
+    @param found: the drain as it is now; returned as it is then.
+    @raise ClientError: the drain was ended, or the daemon does not come back.
+    """
+    looks = session.daemon.poll(_LOOK)
+    said = ""
+    while found.get("jobs"):
+        if said != (said := _left(found)):
+            print(said, file=session.stderr, flush=True)
+        status = next(looks)
+        while status is None:
+            said = LOST
+            print(said, file=session.stderr, flush=True)
+            status = next(looks)
+        found = status.get("drain") or {}
+        if not found.get("draining"):
+            raise ClientError("the drain was ended meanwhile")
+    return found
 
 
 def _left(found: Mapping[str, Any]) -> str:
