@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.waits import MOUNT, TOKEN, reporting, waiting_for
+from xferd.waits import CLIENT, MOUNT, TOKEN, reporting, waiting_for, waiting_long
 
 
 class WaitsTests(SynchronousTestCase):
@@ -25,10 +26,11 @@ class WaitsTests(SynchronousTestCase):
         self.present: list[str] = []
 
     @contextmanager
-    def waiting(self, what: str, whom: str) -> Iterator[None]:
+    def waiting(self, what: str, whom: str, ago: float) -> Iterator[None]:
         """
         Record a wait.
         """
+        self.assertEqual(ago, 3.0 if what == CLIENT else 0.0)
         self.present.append(f"{what} {whom}")
         try:
             yield
@@ -69,6 +71,30 @@ class WaitsTests(SynchronousTestCase):
         done.cancel()
         self.failureResultOf(done, CancelledError)
         self.assertEqual(self.present, [])
+
+    def test_long(self) -> None:
+        """
+        A wait that is reported late ends as others do; one that ends before is not reported.
+        """
+        clock = Clock()
+
+        async def work(end: Deferred[None]) -> None:
+            with reporting(self.waiting), waiting_long(clock, 3.0, CLIENT, "ci"):
+                await end
+
+        for seconds, present in ((2.0, []), (3.0, ["client ci"])):
+            for cancelled in (False, True):
+                end: Deferred[None] = Deferred()
+                done = Deferred.fromCoroutine(work(end))
+                clock.advance(seconds)
+                self.assertEqual(self.present, present)
+                if cancelled:
+                    done.cancel()
+                    self.failureResultOf(done, CancelledError)
+                else:
+                    end.callback(None)
+                    self.successResultOf(done)
+                self.assertEqual((self.present, clock.getDelayedCalls()), ([], []))
 
     def test_none(self) -> None:
         """

@@ -261,6 +261,11 @@ class CopyTests(JobsCase):
         first, second, third = (self.copy(name) for name in ("one", "two", "three"))
         self.wait(1)
         self.assertEqual([len(self.states(job_id)) for job_id in (first, second, third)], [2, 0, 0])
+        words = "waiting for memory for manifests: other copies use it"
+        for job_id in (second, third):
+            job = self.job(job_id)
+            self.assertEqual((job["why"], job["reason"]["what"]), (words, "memory"))
+        self.assertNotEqual(self.job(first)["why"], words)
         self.jobs.cancel(second)
         self.wait(1)
         self.assertEqual(self.job(second)["state"], "cancelled")

@@ -55,6 +55,8 @@ WORDS = {
     Reason(Obstacle.WRITING): "waiting for the disk to write it",
     Reason(Obstacle.PAUSED, detail="everything is paused by root"): "everything is paused by root",
     Reason(Obstacle.WORK, detail="waiting for rain"): "waiting for rain",
+    Reason(Obstacle.CLIENT, detail="ci"): "waiting for its client to send more of the archive",
+    Reason(Obstacle.MEMORY): "waiting for memory for manifests: other copies use it",
     Reason(Obstacle.FILE_DESCRIPTORS): "waiting for file descriptors: all are in use",
     Reason(Obstacle.PREDECESSOR): "waiting for its predecessor's work to end",
     Reason(Obstacle.CANCELLATION): "waiting for its work to end",

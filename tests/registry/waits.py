@@ -21,7 +21,7 @@ class Waits:
         self.all: list[str] = []
 
     @contextmanager
-    def __call__(self, what: str, whom: str) -> Iterator[None]:
+    def __call__(self, what: str, whom: str, ago: float) -> Iterator[None]:
         """
         Record a wait until its end.
         """

@@ -137,6 +137,10 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
             return "waiting for a free unpacking worker"
         case Obstacle.WRITING:
             return "waiting for the disk to write it"
+        case Obstacle.CLIENT:
+            return "waiting for its client to send more of the archive"
+        case Obstacle.MEMORY:
+            return "waiting for memory for manifests: other copies use it"
         case Obstacle.FILE_DESCRIPTORS:
             return "waiting for file descriptors: all are in use"
         case Obstacle.PREDECESSOR:

@@ -65,9 +65,9 @@ class JobWaits:
         return partial(self._waiting, job)
 
     @contextmanager
-    def _waiting(self, job: Job, what: str, whom: str) -> Iterator[None]:
+    def _waiting(self, job: Job, what: str, whom: str, ago: float) -> Iterator[None]:
         reason = Reason(Obstacle(what), detail=whom)
-        wait = JobWait(describe(reason, job.kind), what, self._wall_clock(), reason.whom)
+        wait = JobWait(describe(reason, job.kind), what, self._wall_clock() - ago, reason.whom)
         job.requests.append(wait)
         self._report(job)
         try:

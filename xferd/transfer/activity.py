@@ -81,13 +81,14 @@ class Activity:
         return 0.0 if now - self._heard >= SILENCE else self._rate.value(now, position)
 
     @contextmanager
-    def requesting(self, what: str, whom: str) -> Iterator[None]:
+    def requesting(self, what: str, whom: str, ago: float) -> Iterator[None]:
         """
         A context in which the transfer waits for one request of many.
 
         @param what: a value of L{Obstacle}.
+        @param ago: the seconds since the wait began.
         """
-        request = Reason(Obstacle(what), detail=whom), self._clock.seconds()
+        request = Reason(Obstacle(what), detail=whom), self._clock.seconds() - ago
         self._requests.append(request)
         try:
             yield
@@ -107,11 +108,13 @@ class Activity:
         if limit is not NO_REASON:
             return limit
         silence = self._clock.seconds() - self._heard
-        if silence < SILENCE or self._kind not in _KINDS_OF_BYTES:
+        if silence < SILENCE:
             return slot_reason
         known = self.stillness()
         if known is not NO_REASON:
             return known
+        if self._kind not in _KINDS_OF_BYTES:
+            return slot_reason
         if total and position >= total:
             sent = self._kind == "upload"
             return Reason(Obstacle.CONFIRMATION, detail=host) if sent else Reason(Obstacle.WRITING)

@@ -78,10 +78,11 @@ class Attempting(Protocol):
         """
         raise NotImplementedError
 
-    def requesting(self, what: str, whom: str) -> AbstractContextManager[None]:
+    def requesting(self, what: str, whom: str, ago: float) -> AbstractContextManager[None]:
         """
         A context in which an attempt waits for a response.
 
         @param what: the value of an L{Obstacle}.
         @param whom: the host or program that has to respond.
+        @param ago: the seconds since the wait began.
         """

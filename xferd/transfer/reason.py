@@ -45,6 +45,8 @@ class Obstacle(StrEnum):
     @cvar WORKER: bytes are here, and no worker unpacks them, as all unpack other layers.
     @cvar WRITING: all bytes are here, and the disk has not confirmed them.
     @cvar WORK: what its work function waits for, C{detail}.
+    @cvar CLIENT: the client, C{detail}, has sent no more of its archive.
+    @cvar MEMORY: the documents of other copies occupy the memory.
     @cvar FILE_DESCRIPTORS: the process has no file descriptor left.
     @cvar PREDECESSOR: the cancelled work of the same key has not ended.
     @cvar CANCELLATION: it was cancelled, and its work has not ended.
@@ -75,6 +77,8 @@ class Obstacle(StrEnum):
     WORKER = "worker"
     WRITING = "writing"
     WORK = "work"
+    CLIENT = "client"
+    MEMORY = "memory"
     FILE_DESCRIPTORS = "file-descriptors"
     PREDECESSOR = "predecessor"
     CANCELLATION = "cancellation"
@@ -126,6 +130,7 @@ _NAMING: Final = frozenset(
         Obstacle.CONFIRMATION,
         Obstacle.MOUNT,
         Obstacle.SILENCE,
+        Obstacle.CLIENT,
     }
 )
 _MOVING: Final = frozenset(

@@ -231,8 +231,8 @@ class Transfer(Attempting):
         """
         return self.wait(Obstacle.DISK, why)
 
-    def requesting(self, what: str, whom: str) -> AbstractContextManager[None]:
-        return self.activity.requesting(what, whom)
+    def requesting(self, what: str, whom: str, ago: float) -> AbstractContextManager[None]:
+        return self.activity.requesting(what, whom, ago)
 
     def report(
         self,

@@ -15,6 +15,7 @@ from tests.jobs.archives.samples import docker_save, layout, path, tar
 from xferd.archive.contents import INDEX, NAME, RENDITION_OF
 from xferd.archive.plan import tar_header
 from xferd.docker_manifest import to_oci_manifest
+from xferd.json_encoding import rfc3339
 from xferd.media_types import OCI_MANIFEST
 from xferd.oci import Document
 from xferd.platforms import Platform
@@ -40,6 +41,29 @@ class FormTests(ImportCase):
             "import of docker.io/library/a:1 for ci: done; ",
         ):
             self.assertEqual(len([line for line in lines if line.startswith(begin)]), 1, begin)
+
+    def test_silent_client(self) -> None:
+        """
+        An import whose client sends nothing for three seconds has that as its reason, since the
+        last bytes; the next bytes end it, and so does the end of the job.
+        """
+        data = tar(layout({"a:1": sample_image(1)}))
+        job_id = self.begin(size=len(data))
+        offset = self.give(job_id, data[:1000])
+        self.wait(1)
+        self.assertEqual(self.job(job_id)["why"], "")
+        self.wait(3)
+        job, words = self.job(job_id), "waiting for its client to send more of the archive"
+        self.assertEqual((job["why"], job["reason"]["what"], job["reason"]["whom"]), (words, "client", "ci"))
+        self.assertEqual(job["reason"]["since"], rfc3339(self.wall_clock() - 4))
+        offset = self.give(job_id, data[offset:2000], offset)
+        self.assertEqual(self.job(job_id)["why"], "")
+        self.wait(4)
+        self.assertEqual(self.job(job_id)["why"], words)
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.assertEqual((self.job(job_id)["state"], self.job(job_id)["why"]), ("cancelled", ""))
+        self.assert_idle()
 
     def test_layout(self) -> None:
         """

@@ -185,6 +185,31 @@ class UnpackingTests(JobsCase):
         self.settle()
         self.assert_done(job_id)
 
+    def test_slow_registration(self) -> None:
+        """
+        A layer whose registration takes the disk long has that as its reason after three
+        seconds, until it is registered.
+        """
+        self.add(sample_image(1))
+        self.store.gate.hold("layers.register")
+        job_id = self.pull()
+        self.wait(2)
+        row = self.job(job_id)["layers"][0]
+        self.assertEqual((row["state"], row["why"]), ("registering", ""))
+        stream = self.jobs.events(job_id)
+        _ = stream.get()
+        self.wait(3)
+        row = self.job(job_id)["layers"][0]
+        self.assertEqual((row["state"], row["why"]), ("registering", "waiting for the disk to write it"))
+        self.assertEqual(self.job(job_id)["reason"]["what"], "writing")
+        got = self.successResultOf(stream.get())
+        self.assertIn("waiting for the disk to write it", [event.data.get("why") for event in got])
+        stream.close()
+        self.store.gate.release("layers.register")
+        self.settle()
+        self.assert_done(job_id)
+        self.assert_idle()
+
     def test_displaced(self) -> None:
         """
         An unpacking whose process was displaced while its download backs off

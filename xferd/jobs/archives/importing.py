@@ -92,6 +92,7 @@ class Import:
                     clock=self._clock,
                     turn=self._job.turn(),
                     label=label,
+                    client=self._job.client,
                     changed=self._reporter.job_changed,
                     resumed=self._job.resumed,
                 )

@@ -30,8 +30,10 @@ from xferd.jobs.disk_space.full_disk import retry_while_full
 from xferd.jobs.upload_stream import UploadStream
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, Descriptor
+from xferd.transfer.activity import SILENCE
 from xferd.transfer.fair_queue import Turn
 from xferd.transfer.watcher import Watcher
+from xferd.waits import CLIENT, waiting_long
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -68,11 +70,13 @@ class Ingestion:
         clock: IReactorTime,
         turn: Turn,
         label: str,
+        client: str,
         changed: Callable[[], None],
         resumed: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """
         @param label: the name of the archive in errors.
+        @param client: the name of the client that sends it.
         @param changed: called when more of it was received.
         @param resumed: waits until its job is not paused.
         """
@@ -82,6 +86,7 @@ class Ingestion:
         self._layers = layers
         self._clock = clock
         self._turn = turn
+        self._client = client
         self._label = label
         self._changed = changed
         self._contents = Contents()
@@ -131,7 +136,8 @@ class Ingestion:
         Read the next piece; the client waits for that, and so for the end of a pause.
         """
         await self._resumed()
-        return await self._upload_stream.read()
+        with waiting_long(self._clock, SILENCE, CLIENT, self._client):
+            return await self._upload_stream.read()
 
     def release(self) -> None:
         """

@@ -39,6 +39,7 @@ to be: the next one is ready when a worker is free.
 
 _WORKER: Final = Reason(Obstacle.WORKER)
 _DOWNLOAD: Final = Reason(Obstacle.DOWNLOAD)
+_WRITING: Final = Reason(Obstacle.WRITING)
 
 
 @frozen(eq=False)
@@ -352,6 +353,7 @@ class LayerManager:
             finally:
                 parent.release()
         parent_id = None if below is None else below.chain_id
+        transfer.activity.stillness = lambda: _WRITING
         return await retry_while_full(
             self._store.free_space,
             lambda: self._store.layers.register(parent_id, wanted, stack.blob),

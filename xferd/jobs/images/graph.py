@@ -6,6 +6,7 @@ The graph of a manifest or an index: all documents and blobs that it names.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 from attrs import define, field, frozen
 
@@ -13,6 +14,7 @@ from xferd.errors import BadDocument, ManifestUnknown, NotFound
 from xferd.jobs.images.document_memory import MemoryShare
 from xferd.names import Digest
 from xferd.oci import MAX_DOCUMENT, MAX_INDEX_DEPTH, Descriptor, Document, Index, parse_document
+from xferd.waits import MEMORY, waiting_for
 
 MAX_DOCUMENTS = 10_000
 """The largest number of manifests of one copy."""
@@ -157,7 +159,9 @@ class _Walk:
         Wait for the memory of a document.
         """
         if self.share is not None:
-            await self.share.take(size)
+            taking = self.share.take(size)
+            with nullcontext() if taking.called else waiting_for(MEMORY, ""):
+                await taking
 
     def _add(self, blob: Descriptor) -> None:
         if blob.digest not in self.blobs:
