@@ -10,10 +10,10 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from configparser import ConfigParser
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
@@ -26,15 +26,22 @@ from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.jobs.case import HOST, JobsCase
+from tests.jobs.test_reasons import WORDS
 from tests.test_errors import ours
 from xferd.config import Config, key_of
 from xferd.ctl.commands.arguments import Parser, add_common, command_parser
 from xferd.ctl.commands.table import MODULES, load_command
 from xferd.engines.settings import EnginesSettings
 from xferd.interfaces.collection import Freed
+from xferd.jobs.blobs.partial_download import MIXED, WRONG
 from xferd.jobs.events.broker import image_json
 from xferd.jobs.images.details import image_details
 from xferd.jobs.limits import bounds
+from xferd.jobs.reasons import BEFORE
+from xferd.jobs.restarts import WINDOW
+from xferd.jobs.runner import SUSPENDED
+from xferd.jobs.timing import Cause, Timing
+from xferd.jobs.verdict import timing_json
 from xferd.names import Reference
 from xferd.rates import Rate
 from xferd.service import STEP_LIMIT
@@ -225,6 +232,77 @@ def texts() -> Texts:
     for path in (ROOT / "xferd").rglob("*.py"):
         found.add(str(path.relative_to(ROOT)), path.read_bytes())
     return found
+
+
+DETAILS = ("", "the disk is full", "some bytes were wrong", "waiting for rain", "no access")
+"""Words of L{WORDS<tests.jobs.test_reasons.WORDS>} that only stand for others, which are below."""
+
+MORE_WORDS = (
+    "the disk of /var/lib/xferd is full; transfers continue when space is free again",
+    WRONG,
+    MIXED.format("ghcr.io/team/app"),
+    "waiting for docker.io/library/alpine, which sends nothing",
+    "waiting for another client's download of the same blob",
+    "paused by user alice (laptop)",
+    "downloads are paused by root",
+    "uploads are paused by root",
+    "ghcr.io is paused by root",
+    BEFORE.why,
+    SUSPENDED,
+    f"waits up to {WINDOW:.0f} s for its client",
+    (
+        "waits for the credentials for ghcr.io and quay.io: its client can send them again, "
+        "or its user can run 'xferctl login ghcr.io'"
+    ),
+    "no answer for 4 s from ghcr.io",
+    "no bytes unpacked for 4 s",
+    "waiting for an upload slot, 1st in line",
+    "waiting for an unpacking worker, 1st in line",
+)
+"""The words of reasons that a text of the obstacle's own belongs to, and of jobs that wait."""
+
+CASES = (
+    (Cause.LINE, "moving", "download", "ghcr.io"),
+    (Cause.LINE, "moving", "download", "slow.example"),
+    (Cause.LINE, "waiting", "download", "ghcr.io"),
+    (Cause.REGISTRY, "resolving", "document", "ghcr.io"),
+    (Cause.SILENCE, "waiting", "download", "ghcr.io"),
+    (Cause.SILENCE, "waiting", "upload", "ghcr.io"),
+    (Cause.LIMIT, "moving", "download", ""),
+    (Cause.LIMIT, "moving", "download", "host ghcr.io"),
+    (Cause.LIMIT, "moving", "upload", "client ci"),
+    (Cause.LIMIT, "moving", "download", "job 124bcf5aba73"),
+    (Cause.SLOTS, "waiting", "download", ""),
+    (Cause.HOST_SLOTS, "waiting", "download", "ghcr.io"),
+    (Cause.HELPER, "resolving", "document", "docker-credential-ecr-login"),
+    (Cause.RATE_LIMIT, "waiting", "download", "ghcr.io"),
+    (Cause.FAILURES, "waiting", "download", "ghcr.io"),
+    (Cause.UNPACKING, "unpacking", "unpacking", ""),
+    (Cause.DISK, "registering", "", ""),
+    (Cause.FULL_DISK, "waiting", "", ""),
+    (Cause.DESCRIPTORS, "waiting", "download", ""),
+    (Cause.CLIENT, "moving", "", ""),
+    (Cause.RESTART, "interrupted", "", ""),
+    (Cause.RESTART, "queued", "", ""),
+    (Cause.PAUSED, "waiting", "", "user alice"),
+    (Cause.OTHER, "waiting", "download", ""),
+)
+"""Stages of jobs whose verdicts are different."""
+
+
+def like(examples: Iterable[str]) -> re.Pattern[str]:
+    """
+    A pattern of texts that differ from an example only in names and numbers.
+    """
+    patterns = []
+    for example in examples:
+        text = re.escape(example).replace(re.escape("..."), ".+")
+        text = re.sub(r"\d+(?:st|nd|rd|th)\\? ", r"\\d+[a-z]{2} ", text.replace("\\ ", " "))
+        text = re.sub(r"(?<![\w\\.])[\w-]+(?:\\\.[\w-]+)+(?:/[\w/]+)?", r"\\S+(?: and \\S+)*", text)
+        text = re.sub(r"(?<![\w\\{])\d+(?:\\\.\d+)?(?![\w}])", r"[\\d.]+", text)
+        text = re.sub(r"job \w+", r"job \\w+", text).replace("upload limit", "download limit")
+        patterns.append(text.replace("slots in use", "slots? in use"))
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
 
 SETTINGS = dict(settings(Config, ROOTS))
@@ -713,6 +791,47 @@ class MessagesTests(SynchronousTestCase):
                 bool(pieces) and any(all(map(text.__contains__, pieces)) for text in bare)
             )
             self.assertTrue(known, f"docs/troubleshooting.rst: no such message in the code: {message}")
+
+    def test_reasons(self) -> None:
+        """
+        The words of each reason are under "A job waits".
+        """
+        section = page("troubleshooting").partition("A job waits\n----")[2].partition("\nIt is slow\n----")[0]
+        blocks = re.findall(r"^\.\. code-block:: text\n\n((?:    .+\n)+)", section, re.MULTILINE)
+        documented = like([line[4:] for block in blocks for line in block.splitlines()])
+        told = [words for words in (*WORDS.values(), *MORE_WORDS) if words not in DETAILS]
+        self.assertGreater(len(told), 40)
+        for words in told:
+            known = documented.fullmatch(words)
+            self.assertTrue(known, f"docs/troubleshooting.rst, A job waits, lacks: {words}")
+
+    def test_verdicts(self) -> None:
+        """
+        What may have bounded a job is in the table under "It is slow", and nothing else.
+        """
+        section = (
+            page("troubleshooting").partition("\nIt is slow\n----")[2].partition("\nA job failed\n----")[0]
+        )
+        cells = re.findall(r"^   \* - ((?:.|\n      )+)", section, re.MULTILINE)
+        examples = [example for cell in cells for example in re.findall(r"``([^`]+)``", cell)]
+        texts = set()
+        for cause, phase, kind, whom in CASES:
+            stages = [[phase, cause, kind, whom, 2, 10.0]]
+            if phase == "moving":
+                stages.append(["moving", cause, kind, whom, 2, 10.0])
+            timing = Timing()
+            timing.restore({"stages": stages, "moved": [[kind, whom, 40_000_000]]}, 0.0)
+            rates = {"slow.example": {"docker.io": 11_000_000.0}}.get(whom, {})
+            bound = timing_json(timing, "pull", 0, None, partial(dict, rates), done=True)["bound"]
+            assert bound is not None
+            texts.add(bound["text"].partition(": ")[2])
+        self.assertEqual({case[0] for case in CASES}, set(Cause))
+        documented = like(examples)
+        for text in texts:
+            self.assertTrue(documented.search(text), f"docs/troubleshooting.rst, It is slow, lacks: {text}")
+        for example in examples:
+            known = any(like([example]).search(text) for text in texts)
+            self.assertTrue(known, f"docs/troubleshooting.rst, It is slow: there is no such cause: {example}")
 
 
 class UnitTests(SynchronousTestCase):

@@ -23,7 +23,7 @@ DIRECTIONS: Final = {"downloads": "download", "uploads": "upload"}
 """The kind of the transfers that a pause of a direction concerns, by the name of the pause."""
 
 _PAUSABLE: Final = frozenset({"download", "upload", "document"})
-_OF_KIND: Final = {kind: ((name, f"{name} are"),) for name, kind in DIRECTIONS.items()}
+_OF_KIND: Final = {kind: name for name, kind in DIRECTIONS.items()}
 _HOSTS: Final = "hosts/"
 
 
@@ -147,10 +147,12 @@ class Steering:
             return NO_REASON
         holds = [self._jobs.get(turn.job) for turn in turns] if self._jobs else []
         if holds and holds[0] is not None and None not in holds:
-            return _paused(holds[0], "")
-        for name, what in ((EVERYTHING, "everything is"), *_OF_KIND.get(kind, ())):
-            if name in self._holds:
-                return _paused(self._holds[name], what)
+            return _paused(holds[0], f"paused by {holds[0].by}")
+        if (hold := self._holds.get(EVERYTHING)) is not None:
+            return _paused(hold, f"everything is paused by {hold.by}")
+        direction = _OF_KIND.get(kind, "")
+        if (hold := self._holds.get(direction)) is not None:
+            return _paused(hold, f"{direction} are paused by {hold.by}")
         return NO_REASON
 
     def host_reason(self, host: str) -> Reason:
@@ -158,7 +160,7 @@ class Steering:
         Why nothing may move from or to a host.
         """
         hold = self._holds.get(_HOSTS + host) if self._holds and host else None
-        return NO_REASON if hold is None else _paused(hold, f"{host} is")
+        return NO_REASON if hold is None else _paused(hold, f"{host} is paused by {hold.by}")
 
     def _changed(self) -> None:
         for observer in self._observers:
@@ -172,5 +174,5 @@ def host_pause(host: str) -> str:
     return _HOSTS + host
 
 
-def _paused(hold: Hold, what: str) -> Reason:
-    return Reason(Obstacle.PAUSED, detail=f"{what} paused by {hold.by}".strip(), host=hold.by)
+def _paused(hold: Hold, words: str) -> Reason:
+    return Reason(Obstacle.PAUSED, detail=words, host=hold.by)
