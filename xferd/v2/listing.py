@@ -7,7 +7,7 @@ manifest.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -68,7 +68,8 @@ class Listing:
     async def tags(self, request: Request, target: Target, source: IRepository) -> bytes:
         """
         The tags of a repository ("Listing Tags", end-8); of a mirrored one, those of
-        its upstream, too.
+        its upstream, too, and those of images that jobs pulled, if the client may have
+        them.
 
         @param source: the repository.
         @raise NotFound: there is no such repository.
@@ -77,6 +78,9 @@ class Listing:
         repository, wanted = target.repository, _wanted(request)
         catalog = self._store.catalog
         known, error = set(catalog.tags(repository)), None
+        if target.images:
+            images = (image.reference for image in self._store.images.all())
+            known.update(each.tag for each in images if each.repository == repository and each.tag)
         if target.upstream is not None:
             listed, error = await self._tags_of_upstream(source)
             known.update(listed)
@@ -132,6 +136,7 @@ class Listing:
         read.
         """
         named: dict[str, Repository] = {}
+        images = set(self._names_of_images(request))
         for repository in self._store.catalog.repositories():
             plain, policy = unlisted(repository)
             name = plain.path if plain.host == LOCAL_HOST else str(plain)
@@ -142,10 +147,24 @@ class Listing:
             now = PUBLIC if target.upstream is None else target.upstream.policy
             if target.repository == plain and policy == now:
                 named[name] = repository
-        names = sorted(named)
+        names = sorted(images.union(named))
         for name in names[bisect_right(names, last) :]:
-            if await self._rights.readable(request, [named[name]]):
+            if name in images or await self._rights.readable(request, [named[name]]):
                 yield name
+
+    def _names_of_images(self, request: Request) -> Iterator[str]:
+        """
+        The names of the upstreams' repositories of which jobs pulled images that the client
+        may have.
+        """
+        for repository in {image.reference.repository for image in self._store.images.all()}:
+            try:
+                target = self._find(str(repository))
+            except XferdError:
+                continue  # It is of no upstream that is listed.
+            public = target.upstream is not None and target.upstream.policy == PUBLIC
+            if public and target.repository == repository and self._rights.has_images(request, repository):
+                yield str(repository)
 
     async def _tags_of_upstream(self, source: IRepository) -> tuple[Sequence[str], XferdError | None]:
         """

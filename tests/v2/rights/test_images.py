@@ -23,6 +23,8 @@ class ImagesTests(RegistryCase):
         """
         super().setUp()
         self.image = self.add(sample_image(1))
+        self.registry.add(self.image, "app", "1")
+        self.add(sample_image(1, seed=2), "other")
         self.registry.private.add("app")
         self.pulled()
         self.paths = (
@@ -51,11 +53,44 @@ class ImagesTests(RegistryCase):
         """
         self.assertEqual(self.statuses(Trust.ALL), [200] * 4)
 
-    def test_rule(self) -> None:
+    def lists(self, trust: Trust) -> tuple[int, object, object]:
         """
-        A rule can make it public.
+        What the lists of a client have: the status of the list of tags, the tags, and the
+        repositories.
+        """
+        tags = self.request("/v2/app/tags/list", trust=trust)
+        repositories = self.request("/v2/_catalog", trust=trust).json()["repositories"]
+        return tags.status, tags.json().get("tags"), repositories
+
+    def test_lists(self) -> None:
+        """
+        What a client gets is in its lists, and nothing else is.
+        """
+        self.pulled("other")
+        self.pulled("app:1")
+        self.assertEqual(self.lists(Trust.NONE), (404, None, []))
+        names = [f"{HOST}/app", f"{HOST}/other"]
+        self.assertEqual(self.lists(Trust.ALL), (200, ["1", "latest"], names))
+        self.publish()
+        self.assertEqual(self.lists(Trust.NONE), (200, ["1", "latest"], names[:1]))
+        for policy in ("account", "pass"):
+            settings = UpstreamSettings(policy=policy, root_may=True)
+            self.v2.reload(RegistrySettings(default=HOST, upstreams={HOST: settings}))
+            self.assertEqual(self.request("/v2/_catalog").json(), {"repositories": []}, policy)
+        self.v2.reload(RegistrySettings(default="", upstreams={}))
+        self.assertEqual(self.request("/v2/_catalog").json(), {"repositories": []})
+
+    def publish(self) -> None:
+        """
+        Make the repository public by a rule.
         """
         rule = RightsRule(("anonymous",), (f"{HOST}/app",), ("pull",))
         upstreams = {HOST: UpstreamSettings(alias="up")}
         self.v2.reload(RegistrySettings(default=HOST, upstreams=upstreams, rights=(rule,)))
+
+    def test_rule(self) -> None:
+        """
+        A rule can make it public.
+        """
+        self.publish()
         self.assertEqual(self.statuses(Trust.NONE), [200] * 4)

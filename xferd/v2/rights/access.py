@@ -132,8 +132,7 @@ class Access:
         if upstream is None:
             return Grant(repository, None, manifest)
         source = await self._sources.find(target, None)
-        public = self._rules.allow("", str(repository), Action.PULL)
-        images = action is Action.PULL and (public or is_trusted(request, self._hosts))
+        images = action is Action.PULL and self.has_images(request, repository)
         return Grant(source.name, source, manifest, images)
 
     async def readable(self, request: HTTPRequest, repositories: Sequence[Repository]) -> list[Repository]:
@@ -144,6 +143,14 @@ class Access:
         login = self._logins.shown(request)
         user = await self._logins.user(request, login) if login is not None else ""
         return [each for each in repositories if self._reads(request, user, each)]
+
+    def has_images(self, request: HTTPRequest, repository: Repository) -> bool:
+        """
+        Whether the client of a request that may pull from an upstream's repository may
+        have the images of this name that jobs pulled: see L{Grant}.
+        """
+        public = self._rules.allow("", str(repository), Action.PULL)
+        return public or is_trusted(request, self._hosts)
 
     async def check_login(self, request: HTTPRequest) -> None:
         """

@@ -136,6 +136,12 @@ class Rights:
         """
         return await self._access.readable(request, repositories)
 
+    def has_images(self, request: HTTPRequest, repository: Repository) -> bool:
+        """
+        See L{Access.has_images}.
+        """
+        return self._access.has_images(request, repository)
+
     async def check_login(self, request: HTTPRequest) -> None:
         """
         See L{Access.check_login}.
