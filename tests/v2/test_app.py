@@ -182,15 +182,52 @@ class PullTests(RegistryCase):
 
     def test_blob_head(self) -> None:
         """
-        HEAD of a blob asks the upstream only for what no manifest names.
+        HEAD of a blob asks the upstream once, and fetches nothing; what is in the store or
+        arrives needs no question.
         """
         self.request("/v2/app/manifests/latest")
         self.registry.put_blob("app", Digest.of(b"loose"), b"loose")
         for digest, size in ((self.layer.digest, len(self.layer.read())), (Digest.of(b"loose"), 5)):
-            answer = self.request(f"/v2/app/blobs/{digest}", "HEAD")
-            self.assertEqual((answer.status, answer.headers["content-length"]), (200, str(size)))
-            self.assertEqual(answer.body, b"")
-            self.assertEqual(self.gets(digest), 0)
+            for _ in range(2):
+                answer = self.request(f"/v2/app/blobs/{digest}", "HEAD")
+                self.assertEqual((answer.status, answer.headers["content-length"]), (200, str(size)))
+                self.assertEqual(answer.body, b"")
+            self.assertEqual((self.gets(digest), self.registry.count("confirm", digest)), (0, 1))
+        config = self.image.config.digest
+        self.request(f"/v2/app/blobs/{config}")
+        self.registry.remove_blob("app", config)
+        self.assertEqual(self.request(f"/v2/app/blobs/{config}", "HEAD").status, 200)
+        self.assertEqual(self.registry.count("confirm", config), 0)
+
+    def test_blob_head_arrives(self) -> None:
+        """
+        HEAD of a blob that arrives asks nothing.
+        """
+        self.request("/v2/app/manifests/latest")
+        self.registry.stall(self.layer.digest)
+        connection = self.connect()
+        connection.send("GET", f"/v2/app/blobs/{self.layer.digest}", {"Host": "localhost"})
+        self.settle()
+        self.assertEqual(self.request(f"/v2/app/blobs/{self.layer.digest}", "HEAD").status, 200)
+        self.assertEqual(self.registry.count("confirm", self.layer.digest), 0)
+        self.registry.finish(self.layer.digest)
+        self.settle()
+
+    def test_blob_head_gone(self) -> None:
+        """
+        HEAD is no success for a blob that GET could not send: the upstream has lost it, refuses
+        it, or does not answer.
+        """
+        self.request("/v2/app/manifests/latest")
+        path = f"/v2/app/blobs/{self.layer.digest}"
+        self.registry.gate.fail("confirm", ConnectionFailed("no", host=HOST), times=9)
+        connection = self.connect()
+        connection.send("HEAD", path, {"Host": "localhost"})
+        self.wait(4)
+        self.assertEqual(connection.answer().status, 502)
+        self.registry.gate.mend()
+        self.registry.remove_blob("app", self.layer.digest)
+        self.assertEqual(self.request(path, "HEAD").status, 404)
 
     def test_own_request(self) -> None:
         """

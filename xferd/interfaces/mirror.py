@@ -193,13 +193,14 @@ class IMirror(Interface):
         """
 
     def describe(
-        source: IRepository, digest: Digest, client: str, *, images: bool = False
+        source: IRepository, digest: Digest, client: str, *, images: bool = False, sure: bool = False
     ) -> Deferred[Descriptor]:
         """
         The size and type of a blob, without fetching it.
 
         @param images: see L{manifest}.
-
+        @param sure: whether the upstream has to confirm a blob that is not in the store, and
+            does not arrive, also if a manifest names it.
         @raise BlobUnknown: the upstream has no such blob.
         @raise SourceError: the upstream cannot be asked.
         """

@@ -240,7 +240,10 @@ class Registry:
         wanted, client = Digest.parse(digest), client_name(request)
         (target, source), _ = await self._granted(request, name, alias, Action.PULL, blob=wanted)
         try:
-            described = await self._mirror.describe(source, wanted, client, images=target.images)
+            # A GET has a status of its own when its first bytes are here.
+            described = await self._mirror.describe(
+                source, wanted, client, images=target.images, sure=request.method == b"HEAD"
+            )
         except TooManyRequests as e:
             return respond_error(request, e, _limit_status(target))
         if target.upstream is None and not self._store.blobs.has(wanted):

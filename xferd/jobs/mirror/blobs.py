@@ -105,20 +105,24 @@ class MirroredBlobs:
         self._confirmed: ExpiringDict[tuple[Hashable, Digest], tuple[float, Descriptor]]
         self._confirmed = ExpiringDict(clock.seconds)
 
-    async def describe(self, source: IRepository, digest: Digest, turn: Turn, images: bool) -> Descriptor:
+    async def describe(
+        self, source: IRepository, digest: Digest, turn: Turn, images: bool, *, sure: bool = False
+    ) -> Descriptor:
         """
         The descriptor of a blob: that of a manifest, else by the upstream's answer.
 
         @param images: see L{IMirror.manifest<xferd.interfaces.mirror.IMirror.manifest>}.
+        @param sure: whether the upstream has to confirm a blob that is not in the store, and
+            does not arrive.
         @raise BlobUnknown: the upstream does not have it in this repository.
         @raise SourceError: there is no answer.
         """
         known = self._known.blob(source.name, digest, images)
-        if known is not None:
+        if known is not None and not (sure and await self._is_doubtful(source, known, turn, images)):
             return known
         confirmed = self._confirmed.get((source.identity, digest))
         if confirmed is not None and self._clock.seconds() < confirmed[0] + CONFIRMED:
-            return confirmed[1]
+            return known or confirmed[1]
 
         async def use(blob: Descriptor) -> None:
             self._confirmed[source.identity, digest] = self._clock.seconds(), blob
@@ -126,7 +130,28 @@ class MirroredBlobs:
         async def attempt(repository: IRepository) -> Descriptor:
             return Descriptor("application/octet-stream", digest, await _size(repository, digest))
 
-        return await self._questions.ask(source, "blob", str(digest), attempt, use, turn)
+        found = await self._questions.ask(source, "blob", str(digest), attempt, use, turn)
+        return known or found
+
+    async def _is_doubtful(self, source: IRepository, blob: Descriptor, turn: Turn, images: bool) -> bool:
+        """
+        Whether the upstream has to confirm that it has a blob that a manifest names.
+
+        @raise SourceError: it has not proved to have the one of the store, and does not.
+        """
+        if self._store.blobs.has(blob.digest) and not self._layers.isolated:
+            await self._may_read(source, blob.digest, turn, images)
+            return False
+        return not self.fills.has(source, blob)
+
+    async def _may_read(self, source: IRepository, digest: Digest, turn: Turn, images: bool) -> bool:
+        """
+        Whether the clients of a repository may have a blob of the store: see
+        L{Provenance.check}.
+        """
+        if images and self._known.is_of_image(source.name, digest):
+            return True
+        return await self._provenance.check(source, digest, turn)
 
     async def open(
         self, source: IRepository, blob: Descriptor, turn: Turn, start: int, stop: int, images: bool
@@ -145,8 +170,7 @@ class MirroredBlobs:
         stored = self._store.blobs.has(blob.digest)
         self._traffic.blob(source.host, stored, stop - start)
         if stored and not self._layers.isolated:
-            images = images and self._known.is_of_image(source.name, blob.digest)
-            if images or await self._provenance.check(source, blob.digest, turn):
+            if await self._may_read(source, blob.digest, turn, images):
                 return self._layers.content(blob, source, turn)
             return await self._pass(source, blob, turn, start, stop)
 

@@ -105,9 +105,10 @@ class Mirror:
         return Deferred.fromCoroutine(count())
 
     def describe(
-        self, source: IRepository, digest: Digest, client: str, *, images: bool = False
+        self, source: IRepository, digest: Digest, client: str, *, images: bool = False, sure: bool = False
     ) -> Deferred[Descriptor]:
-        return Deferred.fromCoroutine(self._blobs.describe(source, digest, self._turn(client), images))
+        turn = self._turn(client)
+        return Deferred.fromCoroutine(self._blobs.describe(source, digest, turn, images, sure=sure))
 
     def blob(
         self,
