@@ -18,6 +18,7 @@ from xferd.errors import ConnectionFailed
 from xferd.interfaces.engines import EngineFigures
 from xferd.interfaces.fleet_status import FleetCounts
 from xferd.interfaces.hosts import Quota
+from xferd.interfaces.mirror import UpstreamFigures
 from xferd.interfaces.transfer import HostAccount
 from xferd.testing.fake_engine import FakeEngine
 from xferd.testing.fake_fleet import FakeFleet
@@ -143,6 +144,24 @@ class MetricsTests(SynchronousTestCase):
             self.assertEqual(self.value(samples, name, **labels), value, name)
         self.assertGreater(self.value(samples, "xferd_disk_size_bytes"), 0)
         self.assertGreater(self.value(samples, "process_resident_memory_bytes"), 0)
+
+    def test_mirrored(self) -> None:
+        """
+        What the registry's clients got, what its upstreams sent, and what that saved; nothing
+        while more was fetched than read.
+        """
+        figures = UpstreamFigures(hits=3, misses=2, stale=1, sent=50, fetched=20)
+        upstreams = {"a.example": figures, "b.example": UpstreamFigures(sent=5, fetched=20)}
+        self.world.jobs.numbers = evolve(FIGURES, upstreams=upstreams)
+        samples = self.scrape()
+        for result, count in (("hit", 3), ("miss", 2), ("stale", 1)):
+            value = self.value(samples, "xferd_mirror_answers_total", host="a.example", result=result)
+            self.assertEqual(value, count)
+        for host, direction, count in (("a.example", "sent", 50), ("b.example", "fetched", 20)):
+            value = self.value(samples, "xferd_mirror_bytes_total", host=host, direction=direction)
+            self.assertEqual(value, count)
+        for host, count in (("a.example", 30), ("b.example", 0)):
+            self.assertEqual(self.value(samples, "xferd_mirror_saved_bytes", host=host), count)
 
     def test_failures(self) -> None:
         """

@@ -101,6 +101,7 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_gc_seconds": "Duration of Python's garbage collections, by generation.",
     "xferd_mirror_answers_total": "Manifests and blobs for clients of the registry, by upstream and result.",
     "xferd_mirror_bytes_total": "Bytes of mirrored blobs, sent to clients and fetched from the upstream.",
+    "xferd_mirror_saved_bytes": "Bytes that clients of the registry got and the upstream did not send.",
     "xferd_quota_remaining": "Requests that a registry still permits an account, by its last response.",
     "xferd_quota_limit": "Requests that a registry permits an account in a window.",
     "xferd_host_paused": "Whether a registry asked an account to wait: 1 or 0.",
@@ -320,6 +321,9 @@ class Metrics:
         ]
         yield _counter("xferd_mirror_answers_total", answers, "host", "result")
         yield _counter("xferd_mirror_bytes_total", moved, "host", "direction")
+        # What a slow client has not read yet was fetched: the difference also falls.
+        saved = self._bounded({host: each.saved for host, each in upstreams.items()})
+        yield _gauge("xferd_mirror_saved_bytes", [((host,), count) for host, count in saved.items()], "host")
 
     def _known(self, hosts: Sequence[KnownHost]) -> Iterator[Metric]:
         """
