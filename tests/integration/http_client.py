@@ -75,6 +75,18 @@ class Download(Protocol):
         """
         cast(Any, self.transport).stopProducing()
 
+    def pause(self) -> None:
+        """
+        Read no more bytes for now.
+        """
+        cast(Any, self.transport).pauseProducing()
+
+    def resume(self) -> None:
+        """
+        Read again.
+        """
+        cast(Any, self.transport).resumeProducing()
+
     async def has(self, size: int) -> None:
         """
         Wait for some bytes.

@@ -191,6 +191,30 @@ class PullTests(FaultyCase):
         self.assertEqual(self.registry.count("GET", self.blob.digest), 1)
         self.assertLessEqual(self.registry.bytes_sent, len(self.data))
 
+    async def test_stopped_reader(self) -> None:
+        """
+        A client that stops reading slows neither another one nor the download, of which it
+        gets the rest later.
+        """
+        image = self.add("large", 30_000_000)
+        blob = image.layers[0].blob
+        data = blob.read()
+        path = f"/v2/app/blobs/{blob.digest}"
+        await self.get("/v2/app/manifests/large")
+        stopped = await self.client.open(path)
+        await stopped.has(1)
+        stopped.pause()
+        answer = await self.get(path)
+        self.assertEqual((answer.status, answer.whole, answer.body == data), (200, True, True))
+        self.assertEqual(self.registry.count("GET", blob.digest), 1)
+        self.assertFalse(stopped.ended.called)
+        # More than the buffers on its way are still to come.
+        self.assertLess(len(stopped.data), len(data) // 2)
+        await self.registry.stop()
+        stopped.resume()
+        rest = await stopped.ended
+        self.assertEqual((rest.status, rest.whole, rest.body == data), (200, True, True))
+
     async def test_alone_and_gone(self) -> None:
         """
         A download goes on when its only client has left.
@@ -339,6 +363,69 @@ class LoopTests(MirrorCase):
         answer = await self.get("/v2/app/manifests/1")
         self.assertEqual((answer.status, answer.body), (200, image.manifest.data))
         self.assertIn("is this daemon's own registry", self.daemon.output)
+
+
+class TwoHostsTests(MirrorCase):
+    """
+    An upstream with two hosts in its C{hosts.toml}.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Start both, with one image.
+        """
+        self.image = sample_image(1, SIZE)
+        self.blob = self.image.layers[0].blob
+        self.first, self.second = Registry(reactor), Registry(reactor)
+        for registry in (self.first, self.second):
+            registry.add(self.image, "app", "1")
+            await registry.listen(reactor)
+            self.addCleanup(registry.stop)
+        self.certs = mkdtemp(prefix="xferd-")
+        self.addCleanup(shutil.rmtree, self.certs)
+        place = Path(self.certs, self.second.host)
+        place.mkdir()
+        Path(place, "hosts.toml").write_text(
+            f'server = "http://{self.second.host}"\n[host."http://{self.first.host}"]\n'
+            'capabilities = ["pull", "resolve"]\n'
+        )
+        await self.start(self.second.host)
+        await self.get("/v2/app/manifests/1")
+
+    def gets(self) -> tuple[int, int]:
+        """
+        How often each host was asked for the blob.
+        """
+        return self.first.count("GET", self.blob.digest), self.second.count("GET", self.blob.digest)
+
+    async def test_wrong_bytes(self) -> None:
+        """
+        Wrong bytes of the first host cost their readers the connection, and that host one
+        request: the next client gets the bytes of the second one.
+        """
+        self.first.faults.plant(Flip(1000), self.blob.digest, times=None)
+        path = f"/v2/app/blobs/{self.blob.digest}"
+        broken = await self.get(path)
+        self.assertEqual((broken.status, broken.whole), (200, False))
+        for answer in await gather([self.get(path) for _ in range(2)]):
+            self.assertEqual((answer.status, answer.whole), (200, True))
+            self.assertEqual(answer.body, self.blob.read())
+        self.assertEqual(self.gets(), (1, 1))
+
+    async def test_breaks(self) -> None:
+        """
+        Where the first host breaks in the middle, the second one sends the rest, in the
+        response that has begun.
+        """
+        self.first.rate = RATE
+        download = await self.client.open(f"/v2/app/blobs/{self.blob.digest}")
+        await download.has(SIZE // 4)
+        await self.first.stop()
+        answer = await download.ended
+        self.assertEqual((answer.status, answer.whole), (200, True))
+        self.assertEqual(answer.body, self.blob.read())
+        self.assertEqual(self.gets(), (1, 1))
+        self.assertLess(self.second.bytes_sent, len(answer.body))
 
 
 class FreshnessTests(FaultyCase):
@@ -510,18 +597,22 @@ class DebianTests(MirrorCase):
     """
 
     kind: type[DockerRegistry] = DockerRegistry
+    tls = False
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start both, and push an image.
         """
         tokens = await self.token_server()
-        self.registry = self.kind(reactor, self.mktemp(), tokens=tokens)
+        self.registry = self.kind(reactor, self.mktemp(), tls=self.tls, tokens=tokens)
         self.addCleanup(self.registry.stop)
         await self.registry.start()
         self.image = sample_image(2, 100_000)
         options = [] if tokens is None else [f"--dest-creds={USER}:{PASSWORD}"]
         await push(reactor, self.image, f"{self.registry.host}/app:1", self.mktemp(), *options)
+        if self.tls:
+            authority = Path(self.registry.certificates, "ca.crt")
+            self.settings += f'[hosts."{self.registry.host}"]\nca_file = "{authority}"\n'
         await self.start(self.registry.host)
 
     async def token_server(self) -> SigningTokenServer | None:
@@ -579,6 +670,14 @@ class DebianTests(MirrorCase):
         # In this mode it crashes after its report, when it writes results.yaml.
         report = (output + errors).decode(errors="replace")
         self.assertIn("OCI Conformance Result: Pass", report, report[-3000:])
+
+
+class TLSTests(DebianTests):
+    """
+    A mirror of Debian's registry with TLS, whose authority the settings name.
+    """
+
+    tls = True
 
 
 class Registry3Tests(DebianTests):
