@@ -28,7 +28,7 @@ from tests.integration.peers import push, require, run
 from tests.integration.places import free_port
 from tests.integration.programs import Dockerd, Xferd
 from xferd.interfaces.reactor import IReactor
-from xferd.testing.images import sample_image
+from xferd.testing.images import sample_image, write_layout
 
 reactor = cast(IReactor, installed)
 
@@ -126,6 +126,26 @@ class ClientTests(PushCase):
         await run(reactor, ["skopeo", "delete", "--tls-verify=false", f"docker://{reference}"])
         response = await self.request("GET", "/v2/local/team/app/manifests/1")
         self.assertEqual(response.status, 404)
+
+    async def test_imported(self) -> None:
+        """
+        An archive that is imported under an own name comes back by skopeo byte for byte, also
+        without the name in the store, after a collection and a restart.
+        """
+        image = sample_image(2, 300_000)
+        layout = str(self.place / "layout")
+        write_layout(layout, {"other": image})
+        await self.daemon.ctl("import", layout, "localhost/local/team/app:1")
+        await self.daemon.ctl("rm", "localhost/local/team/app:1")
+        await self.daemon.ctl("gc")
+        await self.daemon.stop()
+        await self.start()
+        copy = ["skopeo", "copy", "--src-tls-verify=false", f"docker://{self.host}/local/team/app:1"]
+        await run(reactor, [*copy, f"dir:{self.place}/back"])
+        back = self.place / "back"
+        self.assertEqual((back / "manifest.json").read_bytes(), image.manifest.data)
+        for blob in image.blobs:
+            self.assertEqual((back / blob.digest.hex).read_bytes(), blob.read())
 
     async def test_docker(self) -> None:
         """

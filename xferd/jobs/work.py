@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IRegistries, IRepository
-from xferd.interfaces.store import IStore
+from xferd.interfaces.store import Image, IStore
 from xferd.jobs.archives.importing import Import
 from xferd.jobs.copy import Copy
 from xferd.jobs.images.document_memory import DocumentMemory
@@ -23,6 +23,7 @@ from xferd.jobs.images.publish import Publisher
 from xferd.jobs.images.stored import stored_image
 from xferd.jobs.images.whole_images import WholeImages
 from xferd.jobs.job import Job
+from xferd.jobs.local.repository import LocalRepository
 from xferd.jobs.prefetch import Prefetch
 from xferd.jobs.pull import Pull
 from xferd.jobs.push import Push
@@ -166,8 +167,14 @@ class Work:
             wall_clock=self._wall_clock,
             reporter=self._runner.reporter(job),
             naming=self._naming,
+            publish=self._publish,
         )
         return await importing.run()
+
+    async def _publish(self, image: Image) -> None:
+        repository = self._registries.repository(image.reference.repository)
+        if isinstance(repository, LocalRepository):
+            await repository.add_image(image)
 
     async def _verify(self, job: Job) -> dict[str, str]:
         image = stored_image(self._store, Reference.parse(job.reference)) if job.reference else None

@@ -6,7 +6,7 @@ images are pulled from there.
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable
+from collections.abc import Awaitable, Callable, Container, Hashable
 from functools import partial
 
 from attrs import evolve
@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from xferd.archive.contents import FoundImage, choose_images
 from xferd.docker_manifest import to_oci_manifest
-from xferd.errors import BadArchive, BlobUnknown
+from xferd.errors import BadArchive, BlobUnknown, ContentMissing
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IBlobBody, IBlobSource
 from xferd.interfaces.store import Image, IStore
@@ -55,10 +55,14 @@ class Import:
         wall_clock: WallClock,
         reporter: Reporter,
         naming: Naming,
+        publish: Callable[[Image], Awaitable[None]],
     ) -> None:
         """
         @param wanted: the name for the only image, or the image to take.
+        @param publish: has the registry serve an image, if its name is one of xferd's own;
+            raises L{ContentMissing} if it cannot.
         """
+        self._publish = publish
         self._job = job
         self._wanted = wanted
         self._store = store
@@ -143,6 +147,10 @@ class Import:
                 await self._naming.give(image, resolution)
                 if warning is not None:
                     self._job.warn(warning)
+                try:
+                    await self._publish(image)
+                except ContentMissing as e:
+                    self._job.warn(f"the registry does not serve {image.reference}: {e}")
         finally:
             self._naming.close(resolution)
 

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from xferd.errors import BlobUnknown, ManifestUnknown, SizeMismatch, StoreError
 from xferd.interfaces.registry import IBlobBody, IContent, IRepository, Pushed, UploadSession
-from xferd.interfaces.store import IStore
+from xferd.interfaces.store import Image, IStore
 from xferd.jobs.local.manifests import LocalManifests
 from xferd.media_types import OCTET_STREAM
 from xferd.names import Digest, Repository
@@ -119,6 +119,26 @@ class LocalRepository:
         What a job sends is in the store, or arrives there: no byte is copied.
         """
         return Deferred.fromCoroutine(self._push(digest, content, candidates, report))
+
+    async def add_image(self, image: Image) -> None:
+        """
+        Add an image of the store, and set its tag.
+
+        @raise ContentMissing: a blob is not in the store.
+        @raise StoreError: the disk refuses.
+        """
+        catalog, blobs = self._store.catalog, self._store.blobs
+        release = self._store.gc.lease()
+        try:
+            for part in (image.config, *image.layers):
+                if blobs.has(part.digest):
+                    await catalog.put_blob(self.name, Descriptor(OCTET_STREAM, part.digest, part.size))
+            data = await blobs.read(image.manifest.digest)
+            document = Document(image.manifest.media_type, data, image.manifest.digest)
+            tag = image.reference.tag
+            await self._manifests.put(self.name, document, () if tag is None else (tag,))
+        finally:
+            release()
 
     def abort(self, session: UploadSession) -> Deferred[None]:  # noqa: ARG002
         return succeed(None)
