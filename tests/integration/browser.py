@@ -32,6 +32,9 @@ ESCAPE: Final = "\ue00c"
 _ELEMENT: Final = "element-6066-11e4-a52e-4f735466cecf"
 """The key under which WebDriver names an element of the page."""
 
+_READY: Final = "started successfully on port"
+"""What chromedriver prints when it is ready."""
+
 _READ: Final = """
 const shown = (node) => node.checkVisibility({visibilityProperty: true});
 const found = [...document.querySelectorAll(arguments[0])].filter(shown);
@@ -53,12 +56,27 @@ class Browser(Program):
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True)
-        argv = [*before, "chromedriver", "--port=0"]
-        super().__init__(reactor, argv, "started successfully on port", str(place))
+        self._command = [*before, "chromedriver", "--port=0"]
+        self._place = str(place)
+        super().__init__(reactor, self._command, _READY, self._place)
         self._clock: IReactorTime = reactor
         self._agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
         self._profile = str(place / "profile")
         self._session = ""
+
+    async def start(self) -> None:
+        """
+        Start chromedriver.  The port that it chooses is free on IPv6, and may be in use on IPv4:
+        then it chooses another one.
+        """
+        for tries_left in (2, 1, 0):
+            try:
+                await super().start()
+                return
+            except PeerFailed as e:
+                if not tries_left or "Address already in use" not in str(e):
+                    raise
+            super().__init__(self._reactor, self._command, _READY, self._place)
 
     async def open(self, url: str, *, width: int = 1400, height: int = 900, dark: bool = False) -> None:
         """

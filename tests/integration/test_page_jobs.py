@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from tests.integration.browser import ENTER
+from tests.integration.test_daemon import reactor
 from tests.integration.test_page import PageCase
 from xferd.testing.faults import Flip
 from xferd.testing.images import sample_image
@@ -139,11 +141,14 @@ class FilterTests(PageCase):
             for job_id in await gatherResults(pulls):
                 await self.state(job_id, "done")
         await self.browser.run("location.reload()")
-        await self.browser.reads("#ended-count", r"^200\+$")
+        await self.browser.reads("#ended-count", r"^20\d\+$")
         self.assertEqual(len(await self.browser.read("#ended-jobs .name")), 50)
-        for count in ("200\\+", "200\\+", "226"):
+        # An event of the last job may come after the list, which makes it one longer.
+        while await self.browser.read("#ended-more"):
             await self.browser.click("#ended-more")
-            await self.browser.reads("#ended-count", f"^{count}$")
+            while await self.browser.run("return document.getElementById('ended-more').disabled"):
+                await deferLater(reactor, 0.05)
+        await self.browser.reads("#ended-count", "^226$")
         self.assertEqual(await self.browser.run("return document.querySelectorAll('.ended').length"), 226)
         await self.browser.gone("#ended-more")
         await self.browser.run(f"location.hash = '#/?text={first}'")
