@@ -239,6 +239,28 @@ class NameTests(MirrorCase):
         image = self.images[OTHER]
         self.assertEqual(self.fetched(self.other, image), [1] * len(image.blobs))
 
+    async def test_override_path(self) -> None:
+        """
+        containerd pulls by an address with the registry in its path, also when the upstreams
+        are gone.
+        """
+        for name in ("first", "again"):
+            engine = await self.engine(Containerd, name)
+            for host, part in (("docker.io", "docker.io"), (self.other.host, "lan")):
+                path = engine.place / "etc/containerd/certs.d" / host / "hosts.toml"
+                self.assertIn(f'[host."http://{self.mirror}"]', path.read_text())
+                path.write_text(
+                    f'[host."http://{self.mirror}/v2/{part}"]\n'
+                    'capabilities = ["pull", "resolve"]\noverride_path = true\n'
+                )
+            self.assertEqual(await engine.pull(HUB), self.config(HUB))
+            self.assertEqual(await engine.pull(f"{self.other.host}/team/tool:2"), self.config(OTHER))
+            await self.hub.stop()
+            await self.other.stop()
+        for registry, reference in ((self.hub, HUB), (self.other, OTHER)):
+            image = self.images[reference]
+            self.assertEqual(self.fetched(registry, image), [1] * len(image.blobs))
+
     async def test_fallback(self) -> None:
         """
         containerd continues with the registry itself, where the mirror cannot reach it.
