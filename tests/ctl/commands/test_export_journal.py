@@ -10,6 +10,7 @@ from contextlib import closing
 
 from tests.ctl.fake_daemon import Answer, DaemonTestCase
 from tests.ctl.run import Outcome, run
+from tests.store.disk.test_file_system import Recorder
 
 
 class ExportJournalTests(DaemonTestCase):
@@ -55,6 +56,14 @@ class ExportJournalTests(DaemonTestCase):
         self.assertEqual(sorted(os.listdir(self.data)), before)
         folder, name = os.path.split(self.target)
         self.assertEqual([each for each in os.listdir(folder) if name in each], [name])
+
+    def test_flushed(self) -> None:
+        """
+        The copy and its name are on the disk when the command ends.
+        """
+        recorder = Recorder(self, "fsync", "rename")
+        self.assertEqual(self.export().status, 0)
+        self.assertEqual(recorder.calls, ["fsync file", "rename", "fsync directory"])
 
     def test_refused(self) -> None:
         """

@@ -57,6 +57,7 @@ def export_journal(args: Namespace, session: Session) -> None:
         with session.interrupts.held():
             os.rename(temporary, args.path)
             temporary = None
+        _sync_directory(folder or ".")
     except PermissionError as e:
         raise ClientError(f"cannot copy {journal}: run this command as the daemon's user or root") from e
     except OSError as e:
@@ -67,6 +68,17 @@ def export_journal(args: Namespace, session: Session) -> None:
         if temporary is not None:
             os.unlink(temporary)
     session.printer.facts({"path": args.path}, [("written", args.path)])
+
+
+def _sync_directory(path: str) -> None:
+    """
+    Flush the names in a directory to the disk.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _back_up(journal: str, target: str) -> None:
