@@ -61,14 +61,15 @@ class ThinLines:
 
     def look(self) -> None:
         """
-        Try one more stream where a host may have few, and requests wait for it.
+        Try one more stream where a host may have few, and requests wait for it; give it up
+        where it gained nothing.
         """
         streams, now = self._hosts.streams, self._clock.seconds()
         for host in self._queue.hosts if streams else ():
-            limit = self._hosts.limit_of(host) or self._hosts.limit
-            if host in streams and streams.look(
-                host, now, self._hosts.held[host], self._slow.rate(host), limit
-            ):
-                self._log.info(
-                    "{host} has {most} streams from now on", host=host, most=self._hosts.most(host) or limit
-                )
+            limit, before = self._hosts.limit_of(host) or self._hosts.limit, streams.most(host)
+            if not before:
+                continue
+            streams.look(host, now, self._hosts.held[host], self._slow.rate(host), limit)
+            most = streams.most(host)
+            if most != before:
+                self._log.info("{host} has {most} streams from now on", host=host, most=most or limit)
