@@ -12,15 +12,14 @@ from typing import Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.simulation.found import FOUND
 from tests.simulation.planted import PLANTED, find
 from tests.simulation.runner import SCHEDULES, run_all, run_one
 from tests.simulation.schedules import KINDS, Schedule
+from tests.simulation.world import Simulation
 
 FIRST: Final[Mapping[str, int]] = {"lost slot": 88, "forgotten watcher": 20, "unfair queue": 10}
 """Where the search for some bugs begins, so that it is short."""
-
-FOUND: Final[Mapping[int, tuple[int, ...]]] = {1427: (0, 1, 6, 9, 18, 19, 20, 22)}
-"""The steps of schedules that have found bugs, by seed."""
 
 
 class SimulationTests(SynchronousTestCase):
@@ -41,8 +40,8 @@ class SimulationTests(SynchronousTestCase):
         """
         Schedules that have found bugs of xferd go well.
         """
-        for seed, only in FOUND.items():
-            self.assertEqual(run_one(seed, lambda _: None, only), [], seed)
+        for bug, schedule in FOUND.items():
+            self.assertEqual(Simulation(schedule).run(), [], bug)
 
     def test_repeatable(self) -> None:
         """
