@@ -10,7 +10,6 @@ import shutil
 import tarfile
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -18,15 +17,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.integration.peers import PASSWORD, USER, DockerRegistry
-from tests.integration.programs import Xferd
+from tests.integration.programs import XFERCTL, Xferd, environment
 from tests.integration.slow_proxy import SlowProxy
 from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.ctl import api as http
 from xferd.ctl.address import Address
 from xferd.ctl.client import ENDED, Daemon
-from xferd.ctl.display.board import Board
 from xferd.testing.images import SampleImage, image_of, sample_image, write_layout
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
@@ -121,105 +120,16 @@ class DetachedTests(EachSignal, RestartCase):
         self.assertEqual([each["reference"] for each in await self.api("GET", "images")], [reference])
 
 
-class WaitingTests(EachSignal, RestartCase):
-    """
-    xferctl waits for its job while the daemon is restarted.
-    """
-
-    async def job_id(self) -> str:
-        """
-        Wait for the only job.
-        """
-        (job,) = await self.until(lambda: self.api("GET", "jobs"))
-        return str(job["id"])
-
-    async def interrupted(self, signal: str) -> None:
-        """
-        A pull says so in one line, and ends with 0.
-        """
-        _, reference = self.add(1, 1_000_000)
-        pulling = Deferred.fromCoroutine(self.daemon.try_ctl("pull", reference))
-        job_id = await self.job_id()
-        await self.fetched(job_id, 300_000)
-        await self.daemon.stop(signal)
-        await self.start()
-        output, errors, status = await pulling
-        self.assertEqual((errors, status), ("", 0))
-        lines = output.splitlines()
-        # A slow start is reported again, with the time for which nothing has changed.
-        said = [line for line in lines if line.endswith("waiting up to 60 s for its restart")]
-        self.assertEqual(len(said), 1, output)
-        self.assertIn(reference, lines[-1])
-        job = await self.state(job_id, "done", "failed")
-        self.assertEqual((job["state"], job["restart"]), ("done", "rejoin"))
-        self.assertLess(self.registry.bytes_sent, 1_600_000)
-
-
-class WatchTests(RestartCase):
-    """
-    xferctl watch follows everything over a restart of the daemon.
-    """
-
-    async def continues(self, signal: str) -> None:
-        """
-        The client learns that the stream starts over, and each change of a job's state is
-        reported once.
-        """
-        _, before = self.add(1, 1_000)
-        ended = (await self.daemon.ctl("pull", "--detach", before)).strip()
-        await self.state(ended, "done")
-        watching = deferToThread(self.watch, ended)
-        _, reference = self.add(1, 1_000_000)
-        job_id = (await self.daemon.ctl("pull", "--detach", reference)).strip()
-        await self.fetched(job_id, 300_000)
-        await self.daemon.stop(signal)
-        await self.start()
-        kinds, states = await watching
-        self.assertEqual(kinds.count("begin"), 2)
-        self.assertEqual(states.pop(ended), ["done"])
-        seen = states.pop(job_id)
-        self.assertEqual((seen[-1], states), ("done", {}))
-        self.assertEqual([state for state, after in pairwise(seen) if state == after], [])
-
-    def watch(self, ended: str) -> tuple[list[str], dict[str, list[str]]]:
-        """
-        Watch until another job is done.
-
-        @param ended: a job that is done.
-        @return: the kinds of all events, and by job the states that were reported.
-        """
-        board, kinds, states = Board(), list[str](), dict[str, list[str]]()
-        for event in Daemon([Address.parse(self.daemon.url)], client="me").watch():
-            kinds.append(event.kind)
-            changed = board.update(event)
-            if changed is not None:
-                states.setdefault(changed.job["id"], []).append(changed.state)
-                if changed.ended and changed.job["id"] != ended:
-                    break
-        return kinds, states
-
-    async def test_stopped(self) -> None:
-        """
-        After SIGTERM.
-        """
-        await self.continues("TERM")
-
-    async def test_killed(self) -> None:
-        """
-        After C{kill -9}.
-        """
-        await self.continues("KILL")
-
-
 class CredentialsTests(RestartCase):
     """
     A detached pull with the user's own credentials.
     """
 
-    async def test_killed(self) -> None:
+    async def begin(self) -> tuple[str, str, Path]:
         """
-        It continues after C{kill -9} without its user.  Its credentials are in memory, for this
-        user alone, until it ends.
+        Begin a pull, and wait until it moves.
+
+        @return: the registry, the job's ID, and the file with its credentials.
         """
         server = DockerRegistry(reactor, str(self.place / "private"), htpasswd=True)
         await server.start()
@@ -233,8 +143,16 @@ class CredentialsTests(RestartCase):
         job_id = await self.begin_with(f"{proxy.address}/app:1", auth.decode())
         await self.fetched(job_id, 300_000)
         (kept,) = Path("/dev/shm").glob(f"xferd-*/{job_id}")
-        self.assertEqual((kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777), (0o600, 0o700))
         self.addCleanup(shutil.rmtree, kept.parent)
+        return proxy.address, job_id, kept
+
+    async def test_killed(self) -> None:
+        """
+        It continues after C{kill -9} without its user.  Its credentials are in memory, for this
+        user alone, until it ends.
+        """
+        _, job_id, kept = await self.begin()
+        self.assertEqual((kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777), (0o600, 0o700))
         await self.daemon.stop("KILL")
         for file in (self.place / "x").rglob("*"):
             if file.is_file():
@@ -243,6 +161,42 @@ class CredentialsTests(RestartCase):
         job = await self.state(job_id, "done", "failed")
         self.assertEqual((job["state"], job["error"]), ("done", None))
         self.assertFalse(kept.exists())
+
+    async def test_login(self) -> None:
+        """
+        Without the file, as after a reboot, it waits with that reason until its user logs in.
+        """
+        host, job_id, kept = await self.begin()
+        await self.daemon.stop("KILL")
+        kept.unlink()
+        await self.start()
+        job = await self.state(job_id, "queued", "done", "failed")
+        self.assertEqual(job["state"], "queued")
+        self.assertIn(f"waits for the credentials for {host}", job["why"])
+        self.assertIn(f"xferctl login {host}", job["why"])
+        errors, status = await self.login(host)
+        self.assertEqual((errors, status), ("", 0))
+        job = await self.state(job_id, "done", "failed")
+        self.assertEqual((job["state"], job["error"]), ("done", None))
+        self.assertFalse(kept.exists())
+
+    async def login(self, host: str) -> tuple[str, int]:
+        """
+        Run C{xferctl login} with the password.
+
+        @return: its errors, and its exit status.
+        """
+        password = self.place / "password"
+        password.write_text(PASSWORD)
+        options = ["--host", self.daemon.url, "login", host, "--username", USER, "--password-stdin"]
+        _, errors, status = await getProcessOutputAndValue(
+            "/bin/sh",
+            ["-c", f'exec "$@" < {password}', "sh", *XFERCTL, *options, "--auth-file", f"{password}.json"],
+            environment(),
+            None,
+            reactor,
+        )
+        return errors.decode(), status
 
     async def begin_with(self, reference: str, auth: str) -> str:
         """

@@ -194,13 +194,13 @@ class LoginTests(SynchronousTestCase):
         self.headers = {"X-Registry-Auth": encoded({"username": "me", "password": "hunter2"})}
         self.registry = self.world.registries.registry("r.example:5000", "me")
 
-    def try_login(self, host: str) -> Answer:
+    def try_login(self, host: str, peer: str = "127.0.0.1") -> Answer:
         """
         Try the credentials, and let the registry answer.
         """
         body = json.dumps({"host": host}).encode()
         headers = {"Host": "localhost:9337", "Content-Type": "application/json"}
-        connection = self.world.connect()
+        connection = self.world.connect(peer=peer)
         connection.send(
             "POST", "/api/v1/auth", {**headers, **self.headers, "Content-Length": str(len(body))}, body
         )
@@ -215,6 +215,17 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual(answer.status, 200)
         self.assertEqual(answer.json(), {"host": "r.example:5000", "accepted": True})
         self.assertEqual([r.kind for r in self.registry.requests], ["check"])
+
+    def test_supplies(self) -> None:
+        """
+        Credentials that the registry accepts are passed to the jobs of the same user that wait for
+        them, and those that it refuses are not.
+        """
+        self.registry.gate.fail("check", Denied("no", host="r.example:5000", status=401))
+        self.try_login("r.example:5000", "192.0.2.9")
+        self.assertEqual(self.world.jobs.supplied, [])
+        self.try_login("https://R.example:5000/", "192.0.2.9")
+        self.assertEqual(self.world.jobs.supplied, [("192.0.2.9", {"r.example:5000": ME})])
 
     def test_refused(self) -> None:
         """

@@ -241,6 +241,22 @@ class FollowTests(DaemonTestCase):
         outcome = run(["job", "-f", "j1", "--json", "--host", self.fake.url])
         self.assertEqual((outcome.status, outcome.err), (1, "xferctl: no (DENIED)\n"))
 
+    def test_restarted(self) -> None:
+        """
+        A daemon that is restarted is waited for, which one line reports, and the job is followed
+        to its end.
+        """
+        events = one_pull()
+        gone = refusal(503, "INTERRUPTED", "xferd is stopping")
+        self.fake.on("GET", "/jobs/j1", Answer({**job(), "layers": []}), gone)
+        self.fake.on(
+            "GET", "/jobs/j1/events", Answer(lines=events[:6], whole=False), gone, gone, Answer(lines=events)
+        )
+        outcome = run(["job", "j1", "--follow", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual(outcome.out.splitlines().count(LOST), 1)
+        self.assertIn("@sha256:", outcome.out.splitlines()[-1])
+
     def test_unknown(self) -> None:
         """
         An unknown job is refused.
