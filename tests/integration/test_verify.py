@@ -16,11 +16,13 @@ from unittest import SkipTest
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, push, run
-from tests.integration.programs import Xferd
+from tests.integration.programs import TWISTD, Xferd
 from tests.integration.trees import listing
+from xferd.ctl.client import ENDED
 from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import SampleImage, sample_image
 
@@ -327,6 +329,47 @@ class TreeTests(TreeCase):
         self.assertEqual({finding["path"] for finding in job["findings"]} - {"."}, {"extra"})
         await self.look()
         self.assertTrue(all((tree.parent / "entries").exists() for tree in self.trees()))
+
+
+class ScrubTests(VerifyCase):
+    """
+    The check in the background.
+    """
+
+    async def start(self) -> None:
+        """
+        Start a daemon that begins to check after two seconds, and not after an hour.
+        """
+        config = self.place / "xferd.toml"
+        config.write_text("[scrub]\nrate = 100000000\n")
+        self.daemon = daemon = Xferd(reactor, str(self.place / "x"), *self.options)
+        begin = daemon._argv.index(TWISTD[2])
+        daemon._argv[begin] = f"from xferd.jobs.verify import scrub; scrub.REST = 2.0; {TWISTD[2]}"
+        await daemon.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
+
+    async def test_healed(self) -> None:
+        """
+        A flipped bit of a blob is found, named, and replaced by a job that nobody
+        requested.
+        """
+        layer = self.image.layers[0].blob.digest
+        path = self.blob(layer)
+        right = path.read_bytes()
+        flip(path)
+        while not (
+            found := [job for job in await self.daemon.show("jobs", "--all") if job["kind"] == "verify"]
+        ):
+            await deferLater(reactor, 0.2)
+        (job,) = found
+        while job["state"] not in ENDED:
+            (job,) = await self.daemon.show("job", job["id"])
+        self.assertEqual((job["state"], job["client"], job["error"]), ("done", "scrub", None))
+        name = f"content/blobs/sha256/{layer.hex}"
+        findings = [(finding["path"], finding["state"]) for finding in job["findings"]]
+        self.assertEqual(findings, [(name, "healed")])
+        self.assertEqual(path.read_bytes(), right)
+        self.assertEqual(self.kept(), [])
 
 
 class MountedTests(TreeCase):
