@@ -449,7 +449,7 @@ def _general(name: str, path: str) -> str:
             parts.append("HEX" if "." not in part else "HEX.KEY")
         elif part.startswith(("sha256-", "sha512-")):
             parts.append("PARTIAL" + (".spans" if part.endswith(".spans") else ""))
-        elif part.startswith(("file-", "tree-", "upload-")):
+        elif part.startswith(("file-", "tree-", "blob-", "upload-")):
             parts.append(part.partition("-")[0].upper())
         elif part in ("sha256", "sha512"):
             parts.append("ALGORITHM")

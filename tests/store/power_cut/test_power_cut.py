@@ -16,6 +16,7 @@ from threading import Event
 from typing import Final, TypeVar
 
 from tests.store.power_cut.disk import Disk, Said, Sync, choices, write
+from tests.store.power_cut.life import FILL, IMPORTED, PAUSE, SETTINGS
 from tests.store.power_cut.recording import record
 from tests.store.support import make_version_1, pull
 from tests.store.test_crash import LARGE, PARTS, SAME, WANTED, CrashCase, life
@@ -58,6 +59,8 @@ REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
     "marked": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
     "pushes": frozenset({_SQLITE, _NO_NAMES}),
     "heal": frozenset({_SQLITE, _NO_JOBS, "syncfs store"}),
+    "imports": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
+    "records": frozenset({_SQLITE, _NO_NAMES}),
     # Whatever is lost of a migration is done again, with the same names.
     "migrate": frozenset(
         {
@@ -109,7 +112,7 @@ def booted(state: dict[str, tuple[int, bytes | None]]) -> dict[str, tuple[int, b
 
 class PowerCutTests(CrashCase):
     """
-    The commits of a store: blobs, trees, layers, names, journal, pushes, migration,
+    The commits of a store: blobs, trees, layers, names, journal, pushes, imports, migration,
     quarantine.
     """
 
@@ -275,6 +278,39 @@ class PowerCutTests(CrashCase):
             self.assertEqual(set(store.layers.chain_ids()), set())
             self.assertTrue([name for name in names if name.startswith("tree-")])
 
+    def check_imported(self, store: Store, said: list[str]) -> None:
+        """
+        What was reported is there, and a blob with a name has its bytes.
+        """
+        self.check(store, said)
+        for data in IMPORTED:
+            if store.blobs.has(Digest.of(data)):
+                self.assertEqual(self.successResultOf(store.blobs.read(Digest.of(data))), data)
+        self.assertFalse(store.blobs.has(Digest.of(b"given up")))
+
+    def check_recorded(self, store: Store, said: list[str]) -> None:
+        """
+        Pauses, limits and downloads are there, and the message of a job is there with its end.
+        """
+        journal = store.journal
+        settings = self.successResultOf(journal.settings())
+        for name, value in SETTINGS.items():
+            # The next step after the last report may have ended the pause.
+            resumed = name == PAUSE and "fill" in said
+            if f"setting {name}" in said and not (resumed and name not in settings):
+                self.assertEqual(settings.get(name), value)
+        if "resumed" in said:
+            self.assertNotIn(PAUSE, settings)
+        fills = self.successResultOf(journal.fills())
+        self.assertIn(fills, ([FILL],) if "fill" in said else ([FILL], []))
+        record = self.successResultOf(journal.job("job-1"))
+        done = record is not None and record["state"] == "done"
+        waiting = [each.id for each in self.successResultOf(journal.deliveries())]
+        self.assertEqual(waiting, ["job-1-a"] if done else [])
+        self.assertTrue(done or "delivery job-1-a" not in said)
+        if done:
+            self.assertEqual(self.successResultOf(journal.delivery_body("job-1-a")), "body")
+
     checks: Final[dict[str, Callable[[PowerCutTests, Store, list[str]], None]]] = {
         "tidy_life": check_life,
         "life": check_completed,
@@ -283,6 +319,8 @@ class PowerCutTests(CrashCase):
         "pushes": check_push,
         "migrate": check_migration,
         "heal": check_healed,
+        "imports": check_imported,
+        "records": check_recorded,
     }
 
     def test_promised(self) -> None:
