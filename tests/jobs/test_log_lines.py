@@ -12,6 +12,7 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.errors import ConnectionFailed, Denied
 from xferd.interfaces.jobs import ALWAYS
+from xferd.jobs.timing import PHASES
 from xferd.logs.records import record_of
 from xferd.testing.images import sample_image
 
@@ -84,6 +85,8 @@ class EndedTests(LinesCase):
                 "code": None,
                 "error": None,
                 "seconds": 2.0,
+                **{f"seconds_{phase}": 2.0 * (phase == "moving") for phase in PHASES},
+                "rate": size / 2,
                 "bytes_received": size,
                 "bytes_sent": 0,
                 "bytes_saved": 0,
@@ -94,7 +97,8 @@ class EndedTests(LinesCase):
         self.assertEqual(
             formatEvent(event),
             f"pull of {HOST}/app:latest for ci: done; job {job_id} of user 7 by socket, "
-            f"{self.image.digest}, 2.0 s, {size / 1000:.1f} kB received; {job['timing']['bound']['text']}",
+            f"{self.image.digest}, 2.0 s (moving 2.0 s), {size / 1000:.1f} kB received, "
+            f"{size / 2000:.1f} kB/s; {job['timing']['bound']['text']}",
         )
         self.assertEqual(event["log_level"].name, "info")
 
@@ -173,12 +177,15 @@ class FailedTests(LinesCase):
                 "error": "cut",
                 "jobs": jobs,
                 "clients": ["ci", "other"],
+                "references": [f"{HOST}/app:latest"],
+                "targets": [],
             },
         )
         self.assertEqual(
             formatEvent(event),
             f"attempt 1 of download {self.blob}, {HOST}/app, failed after 3.0 s and 30000 bytes: "
-            f"cut (CONNECTION_FAILED); job {jobs[0]}, {jobs[1]}",
+            f"cut (CONNECTION_FAILED); job {jobs[0]}, pull of {HOST}/app:latest for ci"
+            f"; job {jobs[1]}, pull of {HOST}/app:latest for other",
         )
         for job_id in jobs:
             self.jobs.cancel(job_id)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from xferd.interfaces.job_json import JobJSON
 from xferd.jobs.disk_space.sizes import in_words
 from xferd.jobs.job import Job
+from xferd.jobs.timing import PHASES
 
 ENDED: Final = "{kind} of {image} for {client}: {outcome}; job {job}{details}"
 """The format of the line of a job that has ended."""
@@ -63,11 +64,16 @@ def ended_fields(job: Job, record: JobJSON, cancelled_by: str) -> dict[str, Any]
             "saved": timing["bytes_saved"],
         }
         bound = timing["bound"]
-        details.append(f", {timing['seconds']:.1f} s")
+        phases = {phase: timing["phases"].get(phase, 0.0) for phase in PHASES}
+        spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in phases.items() if seconds >= 0.05)
+        details.append(f", {timing['seconds']:.1f} s" + (f" ({spent})" if spent else ""))
         details += [f", {in_words(size)} {way}" for way, size in sizes.items() if size]
+        details.append(f", {in_words(round(timing['rate']))}/s" if timing["rate"] else "")
         details.append("" if bound is None else f"; {bound['text']}")
         fields |= {f"bytes_{way}": size for way, size in sizes.items()}
+        fields |= {f"seconds_{phase}": seconds for phase, seconds in phases.items()}
         fields |= {
+            "rate": timing["rate"],
             "seconds": timing["seconds"],
             "bound_by": None if bound is None else bound["by"],
             "verdict": None if bound is None else bound["text"],
@@ -82,13 +88,19 @@ def failed_fields(record: Mapping[str, Any], jobs: Sequence[Job]) -> dict[str, A
     @param record: the attempt's, with times in seconds.
     @param jobs: the jobs that watch its transfer.
     """
-    names = [job.id for job in jobs]
     return {
         "event": "attempt-failed",
         **{name: record[name] for name in ("transfer", "kind", "digest", "source", "attempt")},
         **{name: record[name] for name in ("bytes_done", "bytes_moved", "code", "error")},
         "seconds": round(record["finished"] - record["started"], 3),
-        "jobs": names,
+        "jobs": [job.id for job in jobs],
         "clients": sorted({job.client for job in jobs}),
-        "details": f"; job {', '.join(names)}" if names else "",
+        "references": sorted({job.reference for job in jobs if job.reference}),
+        "targets": sorted({job.target for job in jobs if job.target}),
+        "details": "".join(f"; job {job.id}, {_described(job)}" for job in jobs),
     }
+
+
+def _described(job: Job) -> str:
+    to = f" to {job.target}" if job.target else ""
+    return f"{job.kind} of {job.label}{to} for {job.client}"

@@ -139,6 +139,20 @@ class PullTests(DaemonTestCase):
         self.fake.takes(event("job", job()), event("job", job("failed", error=error), True))
         self.assertEqual(self.pull(), (1, "", "xferctl: there is no \\x07alpine (MANIFEST_UNKNOWN)\n"))
 
+    def test_verdict_of_failure(self) -> None:
+        """
+        The output of a job that failed or was cancelled after some time ends with what moved and
+        what bounded it, except with C{--quiet}.
+        """
+        text = "waiting 90 % of 4 min 2 s: attempts at ghcr.io failed"
+        timing = {"bytes_received": 397e6, "rate": 2.1e6, "bound": {"text": text}}
+        for state in ("failed", "cancelled"):
+            self.fake.takes(event("job", job()), event("job", job(state, timing=timing), True))
+            outcome = self.pull()
+            self.assertEqual(outcome.status, 1)
+            self.assertEqual(outcome.out, f"397 MB received, 2.1 MB/s on average\n{text}\n")
+            self.assertEqual(self.pull("--quiet").out, "")
+
     def test_failed_without_reason(self) -> None:
         """
         A failed job without an error ends with status 1, too.

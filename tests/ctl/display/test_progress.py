@@ -80,6 +80,12 @@ class DisplayTests(SynchronousTestCase):
         bound = {"text": "moving 78 % of 4 min 2 s: the line"}
         done = job_result(JobView(job("done", timing={"bound": bound})))
         self.assertEqual((done.lines[-1], done.name), (bound["text"], PINNED))
+        timing = {"bytes_received": 397e6, "bytes_saved": 88e6, "rate": 2.1e6, "bound": bound}
+        moved = "397 MB received, 88.0 MB saved, 2.1 MB/s on average"
+        done = job_result(JobView(job("done", timing=timing)))
+        self.assertEqual(done.lines[-2:], (moved, bound["text"]))
+        verified = job_result(JobView(job("done", kind="verify", timing=timing)))
+        self.assertEqual(verified.lines, (moved, bound["text"]))
         quick = job_result(JobView(job("done", timing={"bound": None})))
         self.assertEqual(len(quick.lines), 1)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import job_result
+from xferd.ctl.display.timing import closing
 from xferd.ctl.errors import ClientError
 from xferd.ctl.interrupts import CommandInterrupted
 from xferd.ctl.text import clean, json_line
@@ -86,6 +87,9 @@ def follow(
             display.show_event(view, event, view.update(event))
     display.warn(view.warnings)
     display.report(view.findings)
+    if view.state != "done":
+        for line in closing(view.job):
+            display.note(line)
     if view.state == "failed":
         raise JobFailed(view.error or f"job {clean(job.get('id'))} failed")
     if view.state == "cancelled":

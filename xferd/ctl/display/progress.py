@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from xferd.ctl.client import LOST
-from xferd.ctl.display.timing import verdict
+from xferd.ctl.display.timing import closing
 from xferd.ctl.text import json_line, plural, size
 
 if TYPE_CHECKING:
@@ -218,12 +218,12 @@ class JsonLines(ProgressDisplay):
 
 def job_result(view: JobView) -> Result:
     """
-    The result of a job that is done: one line of totals, one on what bounded it, and its
-    reference.
+    The result of a job that is done: one line of totals, after a second one on what moved and
+    one on what bounded it, and its reference.
     """
     if view.kind == "verify":
-        return Result(summary(view))
-    return Result(view.pinned, tuple(filter(None, (summary(view), verdict(view.job)))))
+        return Result(summary(view), closing(view.job))
+    return Result(view.pinned, (summary(view), *closing(view.job)))
 
 
 def summary(view: JobView) -> str:

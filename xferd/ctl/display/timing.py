@@ -23,6 +23,32 @@ def verdict(job: Mapping[str, Any]) -> str:
     return clean(bound.get("text")) if isinstance(bound, dict) else ""
 
 
+def moved(job: Mapping[str, Any]) -> str:
+    """
+    The bytes that moved for a job, those that did not have to, and the mean rate; empty if the
+    daemon did not report them.
+    """
+    timing = job.get("timing")
+    if not isinstance(timing, dict):
+        return ""
+    parts = [
+        f"{size(_number(timing.get(name)))} {word}"
+        for name, word in (("bytes_received", "received"), ("bytes_sent", "sent"), ("bytes_saved", "saved"))
+        if _number(timing.get(name))
+    ]
+    rate = _number(timing.get("rate"))
+    return ", ".join([*parts, *([f"{size(rate)}/s on average"] if rate else [])])
+
+
+def closing(job: Mapping[str, Any]) -> tuple[str, ...]:
+    """
+    The last lines on a job that has ended: what moved, and what took most of its time; none if
+    that was not long.
+    """
+    bound = verdict(job)
+    return tuple(filter(None, (moved(job), bound))) if bound else ()
+
+
 def timing_facts(job: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     The duration of a job, its phases, the bytes that moved, and what bounded it; empty
@@ -35,16 +61,10 @@ def timing_facts(job: Mapping[str, Any]) -> list[tuple[str, str]]:
     spent = (
         {clean(phase): _number(each) for phase, each in phases.items()} if isinstance(phases, dict) else {}
     )
-    moved = [
-        f"{size(_number(timing.get(name)))} {word}"
-        for name, word in (("bytes_received", "received"), ("bytes_sent", "sent"), ("bytes_saved", "saved"))
-        if _number(timing.get(name))
-    ]
-    rate = _number(timing.get("rate"))
     return [
         ("took", duration(_number(timing.get("seconds")))),
         ("phases", ", ".join(f"{phase} {duration(each)}" for phase, each in spent.items() if each >= 0.05)),
-        ("moved", ", ".join([*moved, *([f"{size(rate)}/s on average"] if rate else [])])),
+        ("moved", moved(job)),
         ("bounded by", verdict(job)),
     ]
 
