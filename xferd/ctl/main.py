@@ -34,6 +34,14 @@ _BAD_REQUEST = 400
 """The HTTP status of a request with wrong arguments, such as an invalid reference."""
 
 
+_EXAMPLES = (
+    "  xferctl pull alpine",
+    "  xferctl copy alpine registry.example.com/team/alpine",
+    "  xferctl watch",
+    "  xferctl --host unix:/run/xferd/xferd.sock jobs --all",
+)
+
+
 class _TopParser(Parser):
     """
     The parser of everything before the command; its help lists the commands.
@@ -43,7 +51,7 @@ class _TopParser(Parser):
         super().__init__(
             prog="xferctl",
             usage="xferctl [OPTION]... COMMAND [ARGUMENT]...",
-            epilog="'xferctl COMMAND --help' describes a command.",
+            epilog="\n".join(["examples:", *_EXAMPLES, "", "'xferctl COMMAND --help' describes a command."]),
         )
         self.add_argument(
             "--version", action="version", version=f"xferctl {__version__}", help="show the version and exit"

@@ -50,6 +50,22 @@ class DoctorTests(DaemonTestCase):
         )
         self.assertEqual(outcome.err, "xferctl: 1 problem found\n")
 
+    def test_forms(self) -> None:
+        """
+        Checks are printed as YAML, or by a template.
+        """
+        for arguments, text in (
+            (["-o", "yaml"], "name: sockets"),
+            (["--format", "{{.name}}={{json .problems}}"], 'sockets=[{"message"'),
+        ):
+            self.examine(BAD, GOOD)
+            outcome = run(
+                ["doctor", *arguments, "--host", self.fake.url], environment(DOCKER_CONFIG=self.mktemp())
+            )
+            self.assertEqual(outcome.status, 1, outcome.err)
+            self.assertIn(text, outcome.out)
+            self.assertNotIn("1 problem", outcome.out)
+
     def test_json(self) -> None:
         """
         With C{--json} each check is one line.

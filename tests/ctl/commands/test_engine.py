@@ -199,7 +199,7 @@ class ListTests(CommandCase):
         """
         outcome = run(["engine", "ls", "podman", "--host", self.fake.url])
         self.assertEqual(outcome.status, 2)
-        self.assertIn("'ls' takes no arguments but --engine and --json", outcome.err)
+        self.assertIn("'ls' takes no arguments but --engine, --json and --format", outcome.err)
 
 
 class FillTests(CommandCase):

@@ -196,6 +196,18 @@ def add_json(parser: _ActionsContainer, description: str) -> None:
     parser.add_argument("--json", action="store_true", help=description)
 
 
+def add_template(forms: _ActionsContainer, description: str) -> None:
+    """
+    Add C{--format}.
+    """
+    forms.add_argument(
+        "--format",
+        metavar="TEMPLATE",
+        dest="template",
+        help=f"{description} by a template of its members, as '{{{{.id}}}} {{{{json .error}}}}'",
+    )
+
+
 def add_printing(parser: ArgumentParser, *, table: bool = False) -> None:
     """
     Add the options of a L{Form<xferd.ctl.printer.Form>}, for commands that print objects.
@@ -214,12 +226,7 @@ def add_printing(parser: ArgumentParser, *, table: bool = False) -> None:
         else "table (default), json or yaml",
     )
     forms.add_argument("--json", action="store_const", const="json", dest="form", help="the same as -o json")
-    forms.add_argument(
-        "--format",
-        metavar="TEMPLATE",
-        dest="template",
-        help="print each object by a template of its members, as '{{.id}} {{json .error}}'",
-    )
+    add_template(forms, "print each object")
     if table:
         parser.add_argument(
             "--no-trunc", action="store_true", help="print whole names and digests, in lines of any length"

@@ -10,9 +10,9 @@ import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from xferd._version import __version__
-from xferd.ctl.commands.arguments import Command, add_json
+from xferd.ctl.commands.arguments import Command, add_printing
 from xferd.ctl.errors import ClientError
-from xferd.ctl.text import clean, json_line, plural
+from xferd.ctl.text import clean, plural
 from xferd.docker_config import auth_files
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    add_json(parser, "print each check as one line of JSON")
+    add_printing(parser)
 
 
-def doctor(args: Namespace, session: Session) -> None:
+def doctor(args: Namespace, session: Session) -> None:  # noqa: ARG001
     """
     Run C{xferctl doctor}.
 
@@ -40,9 +40,7 @@ def doctor(args: Namespace, session: Session) -> None:
     for check in checks:
         problems = [p for p in check.get("problems") or () if isinstance(p, dict)]
         count += len(problems)
-        if args.json:
-            print(json_line(check), file=session.stdout)
-        else:
+        if session.printer.facts(check, ()):
             _print(session, clean(check.get("name")), problems)
     if count:
         raise ClientError(f"{plural(count, 'problem')} found")

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from xferd.ctl.columns import Column
-from xferd.ctl.commands.arguments import Command, add_json, add_no_credentials
+from xferd.ctl.commands.arguments import Command, add_json, add_no_credentials, add_template
 from xferd.ctl.config_file import show_files
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import count
@@ -80,6 +80,7 @@ def _arguments(parser: ArgumentParser) -> None:
         "-o", "--output", metavar="DIR", help="write the files below DIR; / is this machine itself"
     )
     add_json(output, "print one JSON object per file, check, engine or image")
+    add_template(output, "for ls: print each engine")
     parser.add_argument(
         "--image", metavar="REF", help="the image that check pulls (default: a small one that it makes)"
     )
@@ -96,9 +97,11 @@ def engine(args: Namespace, session: Session) -> None:
     @raise UsageError: a tool is missing or unknown, or an option belongs to another action.
     @raise ClientError: the daemon serves no such engine, or a tool cannot use it.
     """
+    if args.template is not None and args.action != "ls":
+        raise UsageError("--format belongs to 'ls'")
     if args.action == "ls":
         if args.tools or args.versions:
-            raise UsageError("'ls' takes no arguments but --engine and --json")
+            raise UsageError("'ls' takes no arguments but --engine, --json and --format")
     elif args.action == "fill":
         if len(args.tools) != 2 or args.versions or args.engine is not None:
             raise UsageError("'fill' takes the arguments NAME and REF, and neither --engine nor --for")

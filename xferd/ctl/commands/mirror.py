@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.columns import Column
-from xferd.ctl.commands.arguments import Command, add_json
+from xferd.ctl.commands.arguments import Command, add_json, add_template
 from xferd.ctl.config_file import show_files
 from xferd.ctl.errors import ClientError, UsageError
 from xferd.ctl.mirror.check import check
@@ -57,6 +57,7 @@ def _arguments(parser: ArgumentParser) -> None:
         "-o", "--output", metavar="DIR", help="write the files below DIR; / is the client itself"
     )
     add_json(output, "print one JSON object per file or request")
+    add_template(output, "for check: print each request")
     parser.add_argument(
         "--image",
         metavar="REF",
@@ -79,6 +80,8 @@ def mirror(args: Namespace, session: Session) -> None:
             raise UsageError(f"{name!r} is not a client; the clients are {', '.join(known)}")
     if args.action == "show" and not args.clients:
         raise UsageError(f"a client is required: {_CLIENTS}")
+    if args.action == "show" and args.template is not None:
+        raise UsageError("--format belongs to 'check'")
     if args.action == "check" and (args.output is not None or args.upstream):
         raise UsageError("--output and --upstream belong to 'show'")
     found = session.daemon.registry()
