@@ -207,6 +207,23 @@ class ReasonsTests(ReasonsCase):
         await self.shows(f"no answer for N s from {host}", *await self.pull(reference))
         await self.end()
 
+    async def test_paused(self) -> None:
+        """
+        A pause of all downloads by a person, and one of the jobs themselves.
+        """
+        image, reference = self.image(1)
+        self.registry.faults.plant(Stall(1000), str(image.layers[0].blob.digest))
+        shown = await self.pull(reference)
+        await self.browser.reads(LAYER, "^no bytes for [0-9]+ s from ")
+        await self.daemon.ctl("pause", "--downloads")
+        await self.shows("downloads are paused by user ", *shown)
+        await self.daemon.ctl("pause", *[job["id"] for job in await self.api("GET", "jobs?state=running")])
+        await self.daemon.ctl("resume", "--downloads")
+        await self.shows("paused by user ", *shown)
+        await self.browser.reads(LAYER, "^paused by user ")
+        await self.daemon.ctl("resume", *[job["id"] for job in await self.api("GET", "jobs?state=running")])
+        await self.browser.reads("#images .name", reference)
+
     async def test_disk(self) -> None:
         """
         A disk that is full: the pull ends when there is room.

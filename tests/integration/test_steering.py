@@ -5,7 +5,8 @@ behind a slow proxy that counts bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -231,6 +232,45 @@ class PausedMoreTests(SteeringCase):
             await self.done(job_id)
         self.assertLess(self.proxy.received["team/one"], 2_050_000 + SPARE)
 
+    async def test_directions(self) -> None:
+        """
+        Downloads that are paused are silent within a second, while an upload moves; and the
+        other way round.
+        """
+        await self.api("PATCH", "limits", {"ranges": 1})
+        source = self.image("up", size=8_000_000).replace(self.proxy.address, self.registry.host)
+        await self.done(await self.api.pull(source))
+        other = Registry(reactor)
+        await other.listen(reactor)
+        self.addCleanup(other.stop)
+        up = SlowProxy(other.host, RATE)
+        self.addCleanup(up.stop)
+        target = f"{up.address}/team/copy:1"
+        push = await self.api("POST", "jobs", {"kind": "push", "reference": source, "target": target})
+        jobs = [push["id"], await self.api.pull(self.image("down", size=8_000_000))]
+
+        def downloaded() -> int:
+            return self.proxy.received["team/down"]
+
+        def uploaded() -> int:
+            return up.sent["team/copy"]
+
+        def has_more(counter: Callable[[], int], least: int) -> bool:
+            return counter() > least
+
+        for what, quiet, busy in (("downloads", downloaded, uploaded), ("uploads", uploaded, downloaded)):
+            await self.until(lambda: downloaded() > 100_000 and uploaded() > 100_000)
+            await self.daemon.ctl("pause", f"--{what}")
+            await self.wait(SOON)
+            before = quiet(), busy()
+            await self.wait(2)
+            self.assertEqual(quiet(), before[0])
+            self.assertGreater(busy() - before[1], RATE)
+            await self.daemon.ctl("resume", f"--{what}")
+            await self.until(partial(has_more, quiet, before[0] + 100_000))
+        for job_id in jobs:
+            await self.api("DELETE", f"jobs/{job_id}")
+
     async def test_kept(self) -> None:
         """
         A pause of everything that is kept holds after a restart of the daemon: nothing
@@ -291,6 +331,31 @@ class QueueTests(SteeringCase):
             job = await self.done(job_id)
             ended.append(job["finished"])
         self.assertEqual(ended, sorted(ended))
+
+    async def test_host_slots(self) -> None:
+        """
+        A registry has as many connections with bytes as its own limit permits, from the second
+        after a change: the wire carries the rate of so many.
+        """
+        await self.api("PATCH", "limits", {"downloads": 8, "ranges": 1})
+        await self.daemon.ctl("limits", "--host", self.proxy.address, "downloads=1")
+        job_id = await self.api.pull(self.image("app", layers=4, size=6_000_000))
+        await self.moves("app")
+        for number in (1, 3):
+            await self.daemon.ctl("limits", "--host", self.proxy.address, f"downloads={number}")
+            await self.wait(SOON)
+            before, began = self.proxy.received["team/app"], reactor.seconds()
+            await self.wait(4)
+            rate = (self.proxy.received["team/app"] - before) / (reactor.seconds() - began)
+            self.assertApproximates(rate, number * RATE, 0.2 * number * RATE, f"with {number}")
+            layers = (await self.api("GET", f"jobs/{job_id}"))["layers"]
+            states = [layer["state"] for layer in layers]
+            self.assertEqual((states.count("downloading"), len(states)), (number, 4), states)
+            whys = {layer["why"] for layer in layers if layer["state"] != "downloading"}
+            self.assertEqual(
+                whys, {f"{self.proxy.address} has its {number} download slot{'s' * (number > 1)} in use"}
+            )
+        await self.api("DELETE", f"jobs/{job_id}")
 
     async def test_drain(self) -> None:
         """
