@@ -164,6 +164,8 @@ export class JobLists {
 
   async #more() {
     const key = this.key;
+    // The last page may have come, and not be drawn.
+    if (this.#asked === key && this.#next === null) return;
     const button = byId("ended-more");
     button.disabled = true;
     try {
