@@ -68,18 +68,22 @@ ODD = re.compile(
     # Pronouns without an antecedent, and fragments in place of a noun.
     r"\bwhoever\b|(?-i:\bWho\b)|(?<=[;:.(]) ?who\b|\bwhom\b|\b(?:some|no|every|any)body\b"
     r"|\bwhat (?:is what|there is)\b|(?:^|\. )It\.(?: |$)|\b(?:transfers|layers|jobs) that do\b(?! not)"
-    r"|\b(?:is|are|there is|be) none\b|\ball that\b|\bthose that are\b|\band the like\b|\band its like\b"
+    r"|\b(?:is|are|there is|be) none\b|\ball that\b|\b(?:is|has) who\b|\bwhat is (?:not )?here\b"
+    r"|\bwhatever source\b|\bwhat (?:runs|uses it|was begun|is paused)\b|\b(?:paused|recorded) so\b(?! far)"
+    r"|\bthose that are\b|\band the like\b|\band its like\b"
     # Verbs that have a precise form.
     r"|\b(?:go|goes|going|gone|went) on\b(?! to)|\b(?:break|breaks|broke|broken) off\b"
     r"|\b(?:bring|brings|bringing|brought)\b|\b(?:tell|tells|telling|told)\b|\b(?:mend|mends|mended)\b"
     r"|\b(?:gives?|gave|given|giving) (?:away|back|up|out)\b|\b(?:throws?|threw|thrown) away\b"
     r"|\b(?:let|lets|letting) (?:in|go|out)\b|\b(?:is|are|was|were) asked\b|\btried again\b"
+    r"|\bwants? nothing\b(?! more)|\bnothing new\b(?! that)|\bdone again\b|\bdo(?:es)? (?:it|jobs?) again\b"
+    r"|\b(?:take|send)s? (?:it )?no more\b(?! \w)|\bis alone has\b"
     r"|\b(?:made|makes?) a mistake\b|\bfollowers enough\b|\bno formality\b|\bhas it in\b"
     # Nouns that have another meaning here.
     r"|\brooms?\b|\b(?:last|no|any|its|whose) words?\b|\bfor want of\b"
     # Adverbs and idioms.
     r"|\banew\b|\bbut once\b|\bin vain\b|\bplease\b|\bon (?:its|their) way\b|\bas (?:it|they) came\b"
-    r"|\bas it is\b|\bnothing but\b|\bso it is\b(?! \w)",
+    r"|\bhow far that\b|\bas it is\b|\bnothing but\b|\bso it is\b(?! \w)",
     re.IGNORECASE,
 )
 """Phrases with a plainer form: see CONTRIBUTING.rst, "Language"."""

@@ -12,7 +12,7 @@ The errors of xferd, in one tree::
     │   ├── TooManyUploads         the client waits for other uploads to end
     │   ├── NotFound               the daemon has no such job, image or transfer
     │   │   └── UploadUnknown      the upload has ended: the client begins another
-    │   ├── JobEnded               409: nothing of the job can be changed any more
+    │   ├── JobEnded               409: the job can no longer be changed
     │   ├── JobRunning             409: the client cancels the job before it retries it
     │   ├── PushRefused            the client pushes to another name
     │   ├── InUse                  409: the client ends the use of it first
@@ -49,7 +49,7 @@ The errors of xferd, in one tree::
     ├── WorkerLost                 an unpacking process died
     ├── EngineFailed               a container engine does not answer, or refuses
     ├── CoordinationUnavailable    the fleet's etcd does not answer: the operator repairs it
-    ├── Draining                   503: the daemon begins nothing new
+    ├── Draining                   503: the daemon starts no new work
     ├── Interrupted                the daemon stopped
     └── ConfigError                the operator corrects an option or a file
 
@@ -227,7 +227,7 @@ class TooManyJobs(BadInput):
 
 class JobEnded(BadInput):
     """
-    The job has ended, and cannot be changed any more.
+    The job has ended, and can no longer be changed.
     """
 
     code = "JOB_ENDED"
@@ -235,7 +235,7 @@ class JobEnded(BadInput):
 
 class JobRunning(BadInput):
     """
-    The job has not ended, and cannot be done again.
+    The job has not ended, and cannot be retried.
     """
 
     code = "JOB_RUNNING"
@@ -608,7 +608,7 @@ class Interrupted(XferdError):
 
 class Draining(XferdError):
     """
-    The daemon is being drained before maintenance, and begins nothing new.
+    The daemon is being drained before maintenance, and starts no new work.
 
     @cvar retry_after: the seconds after which a client may ask again.
     """

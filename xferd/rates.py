@@ -38,7 +38,7 @@ def parse_rate(value: object) -> int:
     """
     Read a number of bytes per second, or a text with a unit: C{20MB/s}, C{1.5Gi}, C{0}.
 
-    @raise ValueError: it is neither; the message follows the name of the value.
+    @raise ValueError: the value is neither; the message follows the name of the value.
     """
     if type(value) is int and 0 <= value <= MOST:
         return value
@@ -74,7 +74,7 @@ class Span:
         """
         Read C{08:00-18:00}, or C{22:00-06:00}, over midnight.
 
-        @raise ValueError: it is no such text, or the rate is none.
+        @raise ValueError: the text is not a span, or the value not a rate.
         """
         match = _SPAN.fullmatch(text)
         numbers = [] if match is None else [int(number) for number in match.groups()]
@@ -104,8 +104,8 @@ class Rate:
     """
     A bandwidth, which may depend on the time of day.
 
-    A time that the clock leaves out in spring has no rate, and one that comes twice in
-    autumn has its own both times: only the time of day counts.
+    Only the time of day counts: when summer time skips an hour, its rate does not apply;
+    when an hour occurs twice, its rate applies both times.
 
     @ivar usual: bytes per second; 0 for no limit.
     @ivar spans: the times of day with another rate.
@@ -119,7 +119,7 @@ class Rate:
         """
         Read a rate: see L{parse_rate}; or C{{"08:00-18:00": "20MB/s", "else": 0}}.
 
-        @raise ValueError: it is none; the message follows the name of the value.
+        @raise ValueError: the value is not a rate; the message follows the name of the value.
         """
         if isinstance(value, Rate):
             return value
@@ -151,7 +151,7 @@ class Rate:
 
     def setting(self) -> int | dict[str, int]:
         """
-        What L{of} reads, as values for JSON.
+        The value that L{of} accepts, for JSON.
         """
         if not self.spans:
             return self.usual
@@ -162,7 +162,7 @@ class Rate:
 
 
 NO_LIMIT: Final = Rate()
-"""The rate of what has no limit."""
+"""The rate without a limit."""
 
 
 def local_minute(seconds: float) -> int:

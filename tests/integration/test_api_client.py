@@ -20,12 +20,12 @@ from made.api.images import list_images
 from made.api.jobs import create_job, list_jobs, show_attempts, show_job
 from made.api.limits import change_limits
 from made.client import Client
-from made.models import Error, ErrorCode, JobKind, JobState, LimitChanges, PullAsked, TransferKind
+from made.models import Error, ErrorCode, JobKind, JobState, LimitChanges, PullRequest, TransferKind
 
 socket, reference = sys.argv[1:]
 transport = httpx.HTTPTransport(uds=socket)
 client = Client(base_url="http://localhost", httpx_args={"transport": transport})
-job = create_job.sync(client=client, body=PullAsked(kind="pull", reference=reference))
+job = create_job.sync(client=client, body=PullRequest(kind="pull", reference=reference))
 begun = job
 while job.state in (JobState.QUEUED, JobState.RUNNING):
     time.sleep(0.05)

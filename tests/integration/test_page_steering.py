@@ -1,5 +1,5 @@
 """
-The status page in Chromium: pauses, priorities, the drain, and jobs that are done again.
+The status page in Chromium: pauses, priorities, the drain and retries.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ class SteeringTests(PageCase):
 
     async def test_drain(self) -> None:
         """
-        A drained daemon begins no jobs, which the form reports; the drain is ended.
+        A drained daemon accepts no jobs, which the form reports; the drain is ended.
         """
         _, reference = self.add(1)
         await self.browser.click("#drain")
-        await self.browser.reads("#question-text", "it begins no jobs")
+        await self.browser.reads("#question-text", "it accepts no jobs")
         await self.browser.click("#question-yes")
-        await self.browser.reads("#pauses .pause", "^The daemon begins no jobs: .*; all jobs have ended")
+        await self.browser.reads("#pauses .pause", "^The daemon accepts no jobs: .*; all jobs have ended")
         await self.browser.click("#reference")
         await self.browser.type(reference + ENTER)
         await self.browser.reads("#pull-error", "drain")

@@ -384,7 +384,7 @@ class QueueTests(SteeringCase):
 
     async def test_retry(self) -> None:
         """
-        A pull that was cancelled is done again, and fetches only what is missing.
+        A pull that was cancelled is retried, and fetches only what is missing.
         """
         job_id = await self.api.pull(self.image("app"))
         await self.moves("app", 300_000)

@@ -244,7 +244,7 @@ class JobsConformance(_Base):
 
     def test_retried(self) -> None:
         """
-        A job that did not succeed is done again as a new one; an import is not, and none
+        A job that did not succeed is retried as a new one; an import is not, and none
         that has not ended.
         """
         steering = self.jobs.steering

@@ -1,6 +1,6 @@
 """
 Tests for L{xferd.jobs.steering}: pulls, pushes and copies that are paused, over restarts too,
-and jobs that are done again.
+and retries.
 """
 
 from __future__ import annotations
@@ -332,12 +332,12 @@ class PausedHostTests(SteeringCase):
 
 class RetriedTests(SteeringCase):
     """
-    Jobs that are done again.
+    Retries of jobs.
     """
 
     def again(self, job_id: str, client: str = "ann", **how: Any) -> str:
         """
-        Do a job again.
+        Retry a job.
         """
         again = self.jobs.steering.retry(job_id, client, **how)
         self.settle()
@@ -345,7 +345,7 @@ class RetriedTests(SteeringCase):
 
     def test_failed(self) -> None:
         """
-        A pull that has failed is done again with all of its request, also by the next
+        A pull that has failed is retried with all of its request, also by the next
         daemon.
         """
         blob = self.add(sample_image(1, size=100_000)).layers[0].blob.digest
@@ -368,7 +368,7 @@ class RetriedTests(SteeringCase):
 
     def test_push(self) -> None:
         """
-        A push is done again with its further tags.
+        A push is retried with its further tags.
         """
         self.add(sample_image(1))
         self.pulled()

@@ -52,7 +52,7 @@ class RegistryTests(UsersCase):
             "path": "/v2/local/ann/app/manifests/1",
             "status": 201,
             "code": "",
-            "asked": "",
+            "body": "",
         }
         self.assertEqual({name: line[name] for name in expected}, expected)
         self.assertIn(" by registry: PUT /v2/local/ann/app/manifests/1: 201, account ann", line["message"])

@@ -99,7 +99,7 @@ class FakeSteering:
 
     def drain(self, *, by: str) -> DrainJSON:
         """
-        Begin nothing new.
+        Drain the daemon: start no new work.
         """
         self._drained_by = by
         self.done.append(("drain", by))
@@ -107,7 +107,7 @@ class FakeSteering:
 
     def end_drain(self) -> DrainJSON:
         """
-        Begin jobs again.
+        End the drain: accept jobs again.
         """
         self._drained_by = ""
         self.done.append(("end drain", ""))
@@ -115,7 +115,7 @@ class FakeSteering:
 
     def drained(self) -> DrainJSON:
         """
-        How far that is.
+        The progress of the drain.
         """
         drains, running = bool(self._drained_by), [j for j in self._known.values() if j["state"] not in ENDED]
         paused = sum(job["paused"] for job in running)
@@ -139,7 +139,7 @@ class FakeSteering:
             if job["state"] not in ENDED:
                 raise JobRunning(f"{job_id} has not ended")
             if job["state"] == "done" or job["kind"] == "import":
-                raise BadInput(f"{job_id} cannot be done again")
+                raise BadInput(f"{job_id} cannot be retried")
             return succeed(self._again(job, client, credentials or {}))
         except XferdError as e:
             return fail(e)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.web.fakes import job
 from tests.web.world import World
 from xferd.logs.records import record_of, to_json
-from xferd.web.audit import MAX_ASKED, MOST_REFUSED, WINDOW
+from xferd.web.audit import MAX_BODY, MOST_REFUSED, WINDOW
 
 TOKEN = "a-secret-token"
 
@@ -60,8 +60,8 @@ class ChangeTests(AuditCase):
         """
         The line of a new job has its ID, and what was requested.
         """
-        asked = {"kind": "pull", "reference": "alpine", "priority": 3}
-        line = self.line(World(), "POST", "/api/v1/jobs", asked, **{"X-Xferd-Client": "ci"})
+        body = {"kind": "pull", "reference": "alpine", "priority": 3}
+        line = self.line(World(), "POST", "/api/v1/jobs", body, **{"X-Xferd-Client": "ci"})
         self.assert_has(
             line,
             action="create_job",
@@ -74,7 +74,7 @@ class ChangeTests(AuditCase):
             status=202,
             job="j1",
             code="",
-            asked='{"kind": "pull", "reference": "alpine", "priority": 3}',
+            body='{"kind": "pull", "reference": "alpine", "priority": 3}',
         )
         self.assertEqual(
             line["message"],
@@ -95,25 +95,25 @@ class ChangeTests(AuditCase):
         """
         world = World()
         world.jobs.known["j1"] = job(id="j1")
-        for method, path, body, action, asked in (
+        for method, path, sent, action, body in (
             ("DELETE", "/api/v1/jobs/j1", None, "cancel_job", ""),
             ("PATCH", "/api/v1/limits", {"downloads": 7}, "change_limits", '{"downloads": 7}'),
             ("DELETE", "/api/v1/images/alpine", None, "remove_image", ""),
             ("POST", "/api/v1/images/alpine/pin", {"pinned": True}, "pin_image", '{"pinned": true}'),
             ("POST", "/api/v1/gc", {"dry_run": False}, "collect", '{"dry_run": false}'),
         ):
-            line = self.line(world, method, path, body)
+            line = self.line(world, method, path, sent)
             if line["status"] < 400:
-                self.assert_has(line, asked=asked)
+                self.assert_has(line, body=body)
             self.assert_has(line, action=action, path=path, job="j1" if "jobs" in path else "")
 
     def test_long(self) -> None:
         """
         A long body is cut.
         """
-        asked = {"kind": "push", "reference": "a", "tags": [f"{n:0100}" for n in range(20)]}
-        line = self.line(World(), "POST", "/api/v1/jobs", asked)
-        self.assertEqual((line["status"], len(line["asked"])), (202, MAX_ASKED))
+        body = {"kind": "push", "reference": "a", "tags": [f"{n:0100}" for n in range(20)]}
+        line = self.line(World(), "POST", "/api/v1/jobs", body)
+        self.assertEqual((line["status"], len(line["body"])), (202, MAX_BODY))
 
     def test_reads(self) -> None:
         """
@@ -146,7 +146,7 @@ class AccessTests(AuditCase):
         world = World(trusted=False, token=TOKEN)
         for headers, token in (({}, ""), ({"Authorization": "Bearer wrong-secret"}, "unknown")):
             line = self.line(world, "PATCH", "/api/v1/limits", {"password": "p4ss"}, **headers)
-            self.assert_has(line, status=401, code="UNAUTHORIZED", token=token, asked="")
+            self.assert_has(line, status=401, code="UNAUTHORIZED", token=token, body="")
             self.assertNotIn("secret", json.dumps(line))
             self.assertNotIn("p4ss", json.dumps(line))
 
@@ -155,7 +155,7 @@ class AccessTests(AuditCase):
         The body of an invalid request is left out.
         """
         line = self.line(World(), "POST", "/api/v1/auth", {"host": "a", "password": "p4ss"})
-        self.assert_has(line, action="check_login", status=400, code="BAD_INPUT", asked="")
+        self.assert_has(line, action="check_login", status=400, code="BAD_INPUT", body="")
         self.assertNotIn("p4ss", json.dumps(line))
 
     def test_login(self) -> None:
@@ -166,7 +166,7 @@ class AccessTests(AuditCase):
         line = self.line(
             World(), "POST", "/api/v1/auth", {"host": "r.example"}, **{"X-Registry-Auth": credentials}
         )
-        self.assert_has(line, action="check_login", asked='{"host": "r.example"}')
+        self.assert_has(line, action="check_login", body='{"host": "r.example"}')
         self.assertNotIn(credentials, json.dumps(line))
 
     def test_bounded(self) -> None:

@@ -94,7 +94,7 @@ class NameTests(SynchronousTestCase):
         The member C{kind} selects the schema of a request for a job, and of an event.
         """
         schemas = api()["components"]["schemas"]
-        for name in ("JobAsked", "Event"):
+        for name in ("JobRequest", "Event"):
             mapping = schemas[name]["discriminator"]["mapping"]
             self.assertEqual(
                 sorted(mapping.values()), sorted(each["$ref"] for each in schemas[name]["oneOf"])

@@ -108,14 +108,14 @@ class DocumentTests(SynchronousTestCase):
         ):
             self.assertEqual(set(get_type_hints(shape)), set(SCHEMAS[name]["properties"]), name)
 
-    def test_asked(self) -> None:
+    def test_bodies(self) -> None:
         """
         The documented arguments of requests are those that are read: the fields
         of each kind of job, and the limits.
         """
         schemas = api()["components"]["schemas"]
         for kind, (_, body) in KINDS_OF_JOBS.items():
-            self.assertEqual(schemas[f"{kind.capitalize()}Asked"], body.to_schema())
+            self.assertEqual(schemas[f"{kind.capitalize()}Request"], body.to_schema())
         for name in ("Limits", "LimitChanges"):
             numbers = {
                 limit: schema["anyOf"][0] if "anyOf" in schema else schema

@@ -42,7 +42,7 @@ class SteeringTests(SynchronousTestCase):
         one that has ended.
         """
         for body, status, words in (
-            (b"{}", 400, "nothing is to be changed: give one of paused, priority"),
+            (b"{}", 400, "the request changes nothing: give one of paused, priority"),
             (b'{"paused": 1}', 400, "'paused' must be true or false"),
             (b'{"priority": 1001}', 400, "'priority' must be a whole number from -1000 to 1000"),
             (b'{"pause": true}', 400, "has no field"),
@@ -93,7 +93,7 @@ class SteeringTests(SynchronousTestCase):
 
     def test_retried(self) -> None:
         """
-        A job is done again as a new one, whose place the response names.
+        A job is retried as a new one, whose place the response names.
         """
         running = self.world.ask("POST", "/api/v1/jobs/j1/retry", b"", JSON)
         self.assertEqual((running.status, running.json()["error"]["code"]), (409, "JOB_RUNNING"))

@@ -210,14 +210,14 @@ class Daemon:
         """
         Change a job that has not ended.
 
-        @param changes: C{paused} or C{priority}.
+        @param changes: C{paused}, C{priority}, C{download_rate} or C{upload_rate}.
         @return: the job.
         """
         return self._api.request_object("PATCH", _job_path(job_id), changes)
 
     def retry(self, job_id: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """
-        Do a job again.
+        Retry a job.
 
         @param headers: the user's credentials, for the new job.
         @return: the new job.
@@ -303,14 +303,14 @@ class Daemon:
         Pause everything, a direction or a registry.
 
         @param name: C{all}, C{downloads}, C{uploads} or C{hosts/HOST}.
-        @param keep: whether the pause holds after a restart of the daemon, too.
+        @param keep: whether the pause persists over a restart of the daemon.
         @return: the pause.
         """
         return self._api.request_object("PUT", f"/pauses/{_quoted(name, safe='/:')}", {"keep": keep})
 
     def resume_more(self, name: str) -> dict[str, Any]:
         """
-        End such a pause.
+        End a pause of everything, of a direction or of a registry.
 
         @return: the pause.
         """
@@ -318,15 +318,15 @@ class Daemon:
 
     def drain(self) -> dict[str, Any]:
         """
-        Have the daemon begin nothing new.
+        Drain the daemon: it starts no new work.
 
-        @return: how far that is.
+        @return: the progress of the drain.
         """
         return self._api.request_object("PUT", "/drain", {})
 
     def end_drain(self) -> dict[str, Any]:
         """
-        Have the daemon begin jobs again.
+        End the drain: the daemon accepts jobs again.
         """
         return self._api.request_object("DELETE", "/drain")
 

@@ -89,7 +89,7 @@ class JobJSON(TypedDict):
     """
     A job, without its layers.  C{why} is the reason why it waits as a whole, and
     C{until} the time at which it then ends.  C{timing} is L{None} until it has ended.
-    C{retry_of} is the ID of the job that it does again.  C{download_rate} and C{upload_rate}
+    C{retry_of} is the ID of the job of which it is a retry.  C{download_rate} and C{upload_rate}
     are its bandwidth limits that hold now; 0 means no limit.
     """
 
@@ -306,9 +306,9 @@ class SandboxJSON(TypedDict):
 
 class PauseJSON(TypedDict):
     """
-    A pause of more than a job: C{what} is C{all}, C{downloads}, C{uploads} or C{host},
-    C{host} the host of the latter, C{by} who made it, and C{keep} whether it holds after
-    a restart of the daemon, too.
+    A pause of a host, of a direction or of everything: C{what} is C{all}, C{downloads},
+    C{uploads} or C{host}, C{host} the paused host or empty, C{by} the person who paused it, and
+    C{keep} whether the pause persists over a restart of the daemon.
     """
 
     what: str
@@ -320,8 +320,8 @@ class PauseJSON(TypedDict):
 
 class DrainJSON(TypedDict):
     """
-    Whether the daemon drains: it begins nothing new.  C{jobs} is the number of those that
-    have not ended, C{paused} of those among them that are paused.
+    Whether the daemon is drained: it starts no new work.  C{jobs} is the number of jobs that
+    have not ended, C{paused} the number of paused jobs among them.
     """
 
     draining: bool
@@ -357,8 +357,8 @@ class ClientLimitsJSON(TypedDict):
 
 class LimitsJSON(TypedDict):
     """
-    The limits.  C{kept} are the changes that hold after a restart, too, as they were
-    requested; C{binding} is whose rates hold transfers now, by direction.
+    The limits.  C{kept} has the changes that persist over a restart, as they were
+    requested; C{binding} names the limits that delay transfers at present, by direction.
     """
 
     downloads: int
@@ -395,10 +395,10 @@ class JobsStatusJSON(TypedDict):
 
 class HistoryJSON(TypedDict):
     """
-    What moved lately: the bytes of each C{interval}, in seconds, the newest one last, which
-    ended at C{until}; an hour at most.  Saved are the bytes that several jobs share, beyond the
-    first one, and when a job or an answer of the registry ends, what the store had.  By client, the
-    bytes that moved in the last minute: for several clients, they count for each.
+    The bytes of the last hour, in intervals of C{interval} seconds, the newest one last, which
+    ended at C{until}.  Bytes that several jobs share are saved for each job but the first; bytes that
+    the store had are counted as saved when the job, or the response of the daemon's registry, ends.
+    C{clients} has the bytes of the last minute; bytes for several clients count for each of them.
     """
 
     interval: float

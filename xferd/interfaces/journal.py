@@ -244,15 +244,14 @@ class IJournal(Interface):
 
     def record_setting(name: str, value: Any) -> Deferred[None]:
         """
-        Record what a person has set while the daemon ran, to be kept, in place of an
-        earlier value.
+        Record a setting that a person changed at run time, in place of its earlier value.
 
         @param value: for JSON; L{None} removes it.
         """
 
     def settings() -> Deferred[dict[str, Any]]:
         """
-        What was recorded so, by name.
+        The recorded settings, by name.
         """
 
     def record_holder(repository: Repository, digest: Digest) -> Deferred[None]:

@@ -147,9 +147,9 @@ class ISharedTags(Interface):
 
     def is_fresh(source: IRepository, tag: str, held: Digest) -> Deferred[bool]:
         """
-        Whether another node has checked lately that a tag is what is here.
+        Whether another node has checked lately that a tag names the stored manifest.
 
-        @param held: what is here.
+        @param held: the stored manifest.
         @return: fires within seconds, and without an error.  Cancelling ends the wait.
         """
 

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_steering -*-
 """
-Steering: what people pause, precede, drain and retry while the daemon runs.
+Steering: pauses, priorities, drain and retries while the daemon runs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from xferd.interfaces.job_json import DrainJSON, JobDetailsJSON, PauseJSON
 
 class ISteering(Interface):
     """
-    What people change while the daemon runs.  Each change takes effect within a second.
+    Changes that people make while the daemon runs.  Each takes effect within a second.
 
-    C{by} is who makes it, for people.
+    C{by} is the author of a change, for people.
     """
 
-    draining: str = Attribute("Why the daemon begins nothing new, a sentence; empty if it does.")
+    draining: str = Attribute("Why the daemon starts no new work, a sentence; empty if it does.")
 
     def change(
         job_id: str,
@@ -35,21 +35,21 @@ class ISteering(Interface):
         """
         Change a job that has not ended.
 
-        A job that is paused wants nothing: what it alone transfers stops, and continues
-        at the same byte; what others share with it continues.  Its layers are unpacked.
+        The transfers that only paused jobs watch stop, and later continue at the same byte.
+        Transfers that other jobs watch continue, and so does the unpacking of layers.
 
-        @param paused: whether it is paused from now on; L{None} leaves that as it is.
-        @param priority: its priority from now on, for what waits; L{None} leaves it.
+        @param paused: whether it is paused from now on; L{None} for no change.
+        @param priority: its new priority in the queue for slots; L{None} for no change.
         @param rates: C{download_rate} and C{upload_rate} from now on, as in L{IJobs.change_limits
-            <xferd.interfaces.jobs.IJobs.change_limits>}; what is not given stays.
-        @raise BadInput: one is no rate.
+            <xferd.interfaces.jobs.IJobs.change_limits>}; others do not change.
+        @raise BadInput: a value is not a rate.
         @raise NotFound: there is no such job.
         @raise JobEnded: it has ended.
         """
 
     def pauses() -> Sequence[PauseJSON]:
         """
-        The pauses of more than a job, the oldest first.
+        The pauses of hosts, of directions and of everything, the oldest first.
         """
 
     def pause(name: str, *, keep: bool, by: str) -> Deferred[PauseJSON]:
@@ -57,45 +57,45 @@ class ISteering(Interface):
         Pause everything, a direction or a host.
 
         @param name: C{all}, C{downloads}, C{uploads} or C{hosts/HOST}.
-        @param keep: whether the pause holds after a restart of the daemon, too.
-        @return: fires when the journal has it, if it is to be kept.
-        @raise StoreError: the journal refuses; it is paused for this run.
+        @param keep: whether the pause persists over a restart of the daemon.
+        @return: fires when a pause that persists is in the journal.
+        @raise StoreError: the journal cannot be written; the pause holds until the daemon stops.
         """
 
     def resume(name: str) -> Deferred[PauseJSON]:
         """
         End a pause.
 
-        @return: fires with the pause when the journal has it no more.
-        @raise NotFound: there is none with this name.
-        @raise StoreError: the journal refuses; the pause has ended for this run.
+        @return: fires with the pause when it is removed from the journal.
+        @raise NotFound: no pause has this name.
+        @raise StoreError: the journal cannot be written; the pause begins again after a restart.
         """
 
     def drain(*, by: str) -> DrainJSON:
         """
-        Begin nothing new, until L{end_drain} or a restart; what was begun continues.
+        Start no new work, until L{end_drain} or a restart; running jobs continue.
         """
 
     def end_drain() -> DrainJSON:
         """
-        Begin jobs again.
+        End the drain: accept jobs again.
         """
 
     def drained() -> DrainJSON:
         """
-        How far that is.
+        The progress of the drain.
         """
 
     def retry(
         job_id: str, client: str, credentials: Mapping[str, Credentials] | None = None
     ) -> Deferred[JobDetailsJSON]:
         """
-        Do a job again that has failed or was cancelled, as a new one.
+        Retry a job that failed or was cancelled, as a new job.
 
         @param credentials: the client's own, by registry host.
         @return: fires with the new job.
         @raise NotFound: there is no such job.
         @raise JobRunning: it has not ended.
-        @raise BadInput: it is done, or cannot be done again.
-        @raise Draining: the daemon begins nothing new.
+        @raise BadInput: it succeeded, or cannot be retried.
+        @raise Draining: the daemon is being drained.
         """

@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 DELIVERED, FAILED, DROPPED = "delivered", "failed", "dropped"
 RESULTS: Final = (DELIVERED, FAILED, DROPPED)
-"""How an attempt to deliver a message ends: it is accepted, is repeated later, or is dropped."""
+"""The results of an attempt to deliver a message: it was accepted, is repeated later, or was dropped."""
 
 
 @frozen

@@ -46,13 +46,13 @@ class ClientBytes:
 
     def begin(self, job: Job) -> None:
         """
-        Count what moves for a job from now on.
+        Count the bytes of a job from now on.
         """
         self._counted[job] = _moved(job)
 
     def end(self, job: Job) -> None:
         """
-        Count what has moved for a job that ends.
+        Count the last bytes of a job that ends.
         """
         self._count(job)
         del self._counted[job]

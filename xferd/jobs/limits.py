@@ -35,7 +35,7 @@ HEAVIEST: Final = 1000
 """The largest weight of a client."""
 
 MOST_ENTRIES: Final = 1000
-"""The most hosts, or clients, with limits of their own."""
+"""The largest number of hosts, or of clients, with limits of their own."""
 
 _CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,63}")
 
@@ -110,7 +110,7 @@ class ClientLimits:
     """
 
     weight: int = _limit(
-        1, Bounds(1, HEAVIEST), "Its share of slots and bandwidth, where others that have 1 share them, too."
+        1, Bounds(1, HEAVIEST), "Its share of slots and bandwidth, relative to clients of weight 1."
     )
     download_rate: Rate = field(
         default=NO_LIMIT,
@@ -241,7 +241,7 @@ def checked_rates(values: Mapping[str, Any]) -> dict[str, Rate]:
     """
     The C{download_rate} and the C{upload_rate} of a job.
 
-    @raise BadInput: there is another value, or one is no rate.
+    @raise BadInput: a name is unknown, or a value is not a rate.
     """
     try:
         # These are the fields of a client, too.

@@ -21,8 +21,8 @@ from xferd.transfer.bandwidth import CLIENT, HOST, JOB, Bandwidth
 from xferd.transfer.slots import Slots
 
 _LOOK: Final = 1.0
-"""Seconds between two looks at the time of day, while a rate depends on it: the wall clock may be
-set, and its zone may go to summer time."""
+"""Seconds between two readings of the time of day, while a rate depends on it: the wall clock may be
+set, and summer time may begin or end."""
 
 
 @frozen
@@ -154,7 +154,7 @@ class LiveLimits:
 
     def binding(self) -> dict[str, list[str]]:
         """
-        Whose rates hold transfers now, by direction.
+        The names of the limits that delay transfers at present, by direction.
         """
         return {name.removesuffix("_rate"): each.binding() for name, each in self._bandwidths.items()}
 

@@ -153,7 +153,7 @@ def describe(reason: Reason, kind: str, *, small: bool = False) -> str:
 
 def owner(whose: str) -> str:
     """
-    Whose limit it is, in words that follow its name; none for that of all transfers.
+    The owner of a limit, in words that follow the limit's name; none for that of all transfers.
 
     @param whose: C{global}, or as C{host ghcr.io}, C{client ci}, C{job 1a2b}.
     """

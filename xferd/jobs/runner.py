@@ -112,8 +112,8 @@ class Runner(Observer):
     @ivar delivered: the bytes of pulls and copies that are done.
     @ivar totals: the times of the jobs that have ended.
     @ivar client_bytes: the bytes of the last minute, by client.
-    @ivar check_open: called before a job is begun; raises if none may be.
-    @ivar tracer: observes what runs as traces, or L{None}.
+    @ivar check_open: called before a job is begun; raises if new jobs are refused.
+    @ivar tracer: records jobs and transfers as traces, or L{None}.
     @ivar limit_job: called with the number, the id and the bandwidth limits of a job that has
         some, and with none at its end; returns those that hold now.
     """
@@ -527,7 +527,7 @@ class Runner(Observer):
         if not self._clients[job.client]:
             del self._clients[job.client]
         self.on_end(job)
-        # What is not done can be done again.
+        # A job that did not succeed can be retried.
         again = {} if state == "done" else {REQUEST: {**job.request.to_json(), "contents": None}}
         self.spawn(self._ended.add({**record, **again}, recorded=recorded), "while recording a job")
         self._broker.ended(job, record)

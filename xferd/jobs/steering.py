@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.jobs.test_steering -*-
 """
-Steering of jobs: pauses, priorities, drain and retries, as clients ask for them.
+Steering of jobs: pauses, priorities, drain and retries, as clients request them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from xferd.transfer.reason import NO_REASON
 from xferd.transfer.steering import DIRECTIONS, EVERYTHING, Hold, Steering, host_pause
 
 _SETTING: Final = "pause/"
-"""What begins the names of pauses in the journal."""
+"""The prefix of the names of pauses in the journal."""
 
 _HOSTS: Final = host_pause("")
 
@@ -122,7 +122,7 @@ class JobSteering:
         self, job_id: str, client: str, credentials: Mapping[str, Credentials]
     ) -> JobDetailsJSON:
         if self._runner.get(job_id) is not None:
-            raise JobRunning(f"job {job_id} has not ended: cancel it before it is done again")
+            raise JobRunning(f"job {job_id} has not ended: cancel it before you retry it")
         record = await self._ended.find(job_id)
         if record["state"] == "done":
             raise BadInput(f"job {job_id} is done: there is nothing to retry")
@@ -150,7 +150,7 @@ class JobSteering:
 
     async def _pause(self, name: str, keep: bool, by: str) -> PauseJSON:
         before = self._steering.holds().get(name)
-        # Whoever paused it first is asked about it.
+        # The pause keeps the name of the person who paused first.
         hold = Hold(by, self._wall_clock(), keep) if before is None else evolve(before, keep=keep)
         self._steering.pause(name, hold)
         if keep or (before is not None and before.keep):
@@ -175,21 +175,23 @@ class JobSteering:
     def draining(self) -> str:
         if self._drain is None:
             return ""
-        return f"the daemon is being drained by {self._drain.by}: it begins nothing new, and ends what runs"
+        return (
+            f"the daemon is being drained by {self._drain.by}: it starts no new work; running jobs continue"
+        )
 
     def check_open(self) -> None:
         """
-        Check that something new may begin.
+        Check that new work may start.
 
-        @raise Draining: it may not.
+        @raise Draining: the daemon is being drained.
         """
         if self._drain is not None:
             raise Draining(self.draining)
 
     def refusal(self, host: str) -> str:
         """
-        Why clients of the mirror get no answer of a host, a sentence; empty if they do: a
-        drain, or a pause of the host or of everything.
+        Why the mirror sends no requests to a host, a sentence: a drain, or a pause of the
+        host or of everything.  Empty if it does.
         """
         reasons = self._steering.reason("document", ()), self._steering.host_reason(host)
         return self.draining or next((each.detail for each in reasons if each is not NO_REASON), "")
@@ -219,7 +221,7 @@ def job_ended(job_id: str, state: str) -> JobEnded:
     """
     The error for a change of a job that has ended.
     """
-    return JobEnded(f"job {job_id} has ended ({state}): nothing of it can be changed any more")
+    return JobEnded(f"job {job_id} has ended ({state}): it can no longer be changed")
 
 
 def _words(name: str) -> str:

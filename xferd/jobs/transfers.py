@@ -73,7 +73,7 @@ class Transfers:
     @ivar layers: downloads, unpacks and registers layers.
     @ivar uploads: pushes blobs.
     @ivar limits: the limits in force.
-    @ivar steering: what is paused.
+    @ivar steering: the pauses.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Transfers:
         @param observer: observes the transfers of jobs.
         @param eventual: makes the calls to watchers of all transfers, so that
             one turn of the reactor has one slice of them.
-        @param steering: what is paused.
+        @param steering: the pauses.
         @param fleet: the nodes with which downloads are shared.
         """
         weights: dict[str, int] = {}
@@ -241,14 +241,14 @@ class Transfers:
 
     def reorder(self, job: int) -> None:
         """
-        Have the transfers of a job wait in the turns that it has now.
+        Let the transfers of a job wait with its new turns.
         """
         for manager in self._managers:
             manager.reorder(job)
 
     def _steer(self) -> None:
         """
-        Something was paused, or continues.
+        A pause has begun or ended.
         """
         self.layers.steer()
         for manager in self._managers:

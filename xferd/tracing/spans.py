@@ -114,7 +114,7 @@ class Spans(Tracer):
 
     def _give_up(self) -> None:
         """
-        Repeat no export that failed.
+        Stop repeating failed exports.
         """
         if self._exporter is not None:
             self._exporter.shutdown()
@@ -279,7 +279,7 @@ class SDKLog(logging.Handler):
 
     def install(self) -> None:
         """
-        Take what the SDK logs from now on.
+        Pass on the log of the SDK from now on.
         """
         logger = logging.getLogger("opentelemetry")
         logger.addHandler(self)
@@ -287,7 +287,7 @@ class SDKLog(logging.Handler):
 
     def remove(self) -> None:
         """
-        Take it no more.
+        Stop passing on the log of the SDK.
         """
         logger = logging.getLogger("opentelemetry")
         logger.removeHandler(self)

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.transfer.test_silence -*-
 """
-The activity of a running transfer: how fast its bytes move, and why they do not.
+The activity of a running transfer: its throughput, and why it is slow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KINDS_OF_BYTES: Final = frozenset({"download", "upload", "unpacking", "document
 
 class Activity:
     """
-    What is known of the bytes of a transfer while it runs.
+    The progress of the bytes of a running transfer.
 
     @ivar stillness: returns the reason why no byte moves, if the work function knows one.
     @ivar limit: returns the bandwidth limit that holds it as its reason.

@@ -30,14 +30,14 @@ class Allowance:
 
     Each client has a tag: the bytes that it has moved, divided by its weight.  Where
     bytes of several clients wait, those of the client with the lowest tag go first.  A
-    client that comes back is at most L{BURST} behind the others: no time without work is
-    made up for.
+    client that returns is at most L{BURST} behind the others: it is not compensated for the
+    time without work.
 
-    @ivar whose: whose limit it is: C{global}, C{host ghcr.io}, C{client ci}, C{job 1a2b}.
+    @ivar whose: its name: C{global}, C{host ghcr.io}, C{client ci}, C{job 1a2b}.
     @ivar rate: bytes per second; 0 for no limit.
     @ivar claims: what waits for it.
-    @ivar awaited: the clients that have just been served, and that others with a higher tag
-        leave the next bytes to, each until a time of the clock.
+    @ivar awaited: the clients that have just been served, each with a time of the clock.  Until
+        then, clients with a higher tag leave the next bytes to them.
     @ivar wanted: the size in bytes of the largest piece that waits.
     @ivar held: the clock's time when something waited for it last.
     """

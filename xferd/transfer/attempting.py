@@ -62,19 +62,20 @@ class Attempting(Protocol):
 
     def pause(self) -> Reason:
         """
-        Why no attempt may run now, with whatever source, as a person has paused it.
+        The pause that keeps attempts with any source from running; L{NO_REASON
+        <xferd.transfer.reason.NO_REASON>} if there is no such pause.
         """
         raise NotImplementedError
 
     def pause_of(self, source: ISource) -> Reason:
         """
-        The same for attempts with one source.
+        The pause that keeps attempts with one source from running.
         """
         raise NotImplementedError
 
     def wants(self, source: ISource) -> bool:
         """
-        Whether a watcher that wants its result now adds the source.
+        Whether a watcher that is not paused adds the source.
         """
         raise NotImplementedError
 

@@ -140,9 +140,9 @@ class Attempts:
 
     def steer(self) -> None:
         """
-        Something was paused, or continues: end an attempt that may not run now, or for
-        which another source is wanted, and choose again.  A download continues if all bytes
-        are here; those of an upload may still be in the kernel, which sends them.
+        A pause has begun or ended: end an attempt that may not run now, or that needs another
+        source, and choose a source again.  A download whose bytes are complete continues.  The
+        last bytes of an upload may still be in the kernel, so it is ended.
         """
         if self._working is None:
             self._choose_again()
@@ -389,8 +389,8 @@ class Attempts:
 
     def _obstacle(self, source: ISource) -> float:
         """
-        How far a source is from beginning, slots or not: 0 if it may begin now.  One that
-        is not wanted now is the last choice.
+        The order of a source by the wait for its start, slots or not: 0 if it may start now.
+        A source that only paused jobs add is the last choice.
         """
         if not self._owner.wants(source):
             return inf

@@ -23,13 +23,13 @@ from xferd.transfer.fair_queue import Turn
 from xferd.transfer.reason import NO_REASON, Obstacle, Reason
 
 ALL: Final = "global"
-"""Whose limit that of all transfers together is."""
+"""The name of the limit of all transfers together."""
 
 HOST, CLIENT, JOB = "host", "client", "job"
-"""Who else has limits."""
+"""The scopes of all other limits."""
 
 _EVENLY: Final = 0.1
-"""Seconds whose bytes are sent at once."""
+"""Pieces are as large as the bytes of so many seconds."""
 
 _SMALLEST: Final = 4096
 """Bytes of the smallest pieces in which content is sent."""
@@ -56,7 +56,7 @@ class _Route:
     """
     The limits on one transfer.
 
-    @ivar host: that of its host.
+    @ivar host: the limit of its host.
     """
 
     turns: Sequence[Turn]
@@ -93,9 +93,9 @@ class Flow:
     The bytes of one transfer: those of all its streams count together.
 
     It has the limits on its host, on the jobs that watch it and on their clients.  It moves
-    as long as one of these jobs permits it, and is charged in equal parts to those that
-    do: a job whose limit holds another transfer of the job pays for none that moves
-    without it.
+    as long as one of these jobs permits it, and is charged in equal parts to the jobs that
+    permit it.  A job whose limit delays another of its transfers is not charged for one that
+    moves without it.
     """
 
     def __init__(
@@ -160,10 +160,10 @@ class Bandwidth:
     Token buckets whose rates may change at any time.
 
     Bytes are counted when they have moved; the transfer then waits until they
-    are paid for: by the limit of all, by that of the host, and by a job.  Of the
-    waiting transfers, those of the client go first that has moved the fewest bytes,
-    divided by its weight, where both the clients share a limit; those of one client
-    are served in the order of their arrival, each for one piece at a time.
+    are charged to the global limit, to that of the host, and to a job.  Where clients share a
+    limit, the client that has moved the fewest bytes, divided by its weight, is served
+    first.  Transfers of one client are served in the order of their arrival, one piece at a
+    time.
 
     @ivar all: the limit of all transfers together.
     @ivar limited: whether there is any limit.
@@ -173,7 +173,7 @@ class Bandwidth:
     def __init__(self, rate: int, clock: IReactorTime, weights: Mapping[str, int] | None = None) -> None:
         """
         @param rate: bytes per second; 0 for no limit.
-        @param weights: those of the clients which have another one than 1; they may change.
+        @param weights: the weights of clients; 1 for others.  They may change.
         """
         self._clock = clock
         self._weights = {} if weights is None else weights
@@ -234,7 +234,7 @@ class Bandwidth:
 
     def binding(self) -> list[str]:
         """
-        Whose limits hold a transfer, or held one within the last second.
+        The names of the limits that delay a transfer, or did within the last second.
         """
         every = (self.all, *self._limits.values())
         return [each.whose for each in every if each.rate and (each.claims or self.is_recent(each.held))]

@@ -36,7 +36,7 @@ class TransferContext:
     @ivar pulse: the transfers whose progress has to be reported.
     @ivar random: where jitter comes from.
     @ivar policy: returns the present retry policy.
-    @ivar steering: what is paused.
+    @ivar steering: the pauses.
     """
 
     kind: str

@@ -53,7 +53,7 @@ class _Client:
     """
     A client with waiters.
 
-    @ivar round: set anew when it arrives and at each of its turns.
+    @ivar round: its place in the order of turns; replaced when it arrives and after each of its turns.
     """
 
     name: str
@@ -100,7 +100,7 @@ class FairQueue(Generic[W]):
 
     def __init__(self, weights: Mapping[str, int] | None = None) -> None:
         """
-        @param weights: those of the clients which have another one than 1; they may change.
+        @param weights: the weights of clients; 1 for others.  They may change.
         """
         self._weights = {} if weights is None else weights
         self._lanes: dict[str, _Lane] = {}

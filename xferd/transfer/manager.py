@@ -113,7 +113,7 @@ class TransferManager(Owner[Transfer]):
             when the transfer can no longer be joined and its work has ended.
         @param random: the source of jitter.
         @param eventual: makes the calls to watchers, where others share it.
-        @param steering: what is paused; its owner calls L{steer} and L{reorder}.
+        @param steering: the pauses; its owner calls L{steer} and L{reorder}.
         """
         self.clock = clock
         self._steering = Steering() if steering is None else steering
@@ -173,7 +173,7 @@ class TransferManager(Owner[Transfer]):
         @raise Interrupted: the manager is stopped.
         """
         if self._stopping:
-            raise Interrupted("xferd is stopping and begins nothing new")
+            raise Interrupted("xferd is stopping and starts no new transfers")
         turn = self._steering.turn(turn)
         transfer = self._current.get(key)
         if transfer is not None:
@@ -231,22 +231,21 @@ class TransferManager(Owner[Transfer]):
 
     def is_paused(self, turns: Iterable[Turn], source: ISource) -> bool:
         """
-        Whether a transfer for some watchers, from one source, would have to wait as it is
-        paused.
+        Whether a pause would keep a transfer for some watchers, from one source, waiting.
         """
         reasons = self._steering.reason(self._context.kind, turns), self._steering.host_reason(source.host)
         return any(reason is not NO_REASON for reason in reasons)
 
     def steer(self) -> None:
         """
-        End and begin attempts, as something was paused or continues.
+        End and begin attempts after a pause has begun or ended.
         """
         for transfer in list(self._at_work.values()):
             transfer.steer()
 
     def reorder(self, job: int) -> None:
         """
-        Have the transfers of a job wait in the turns that it has now.
+        Let the transfers of a job wait with its new turns.
         """
         for transfer in list(self._current.values()):
             transfer.reorder(job)

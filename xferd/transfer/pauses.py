@@ -1,7 +1,8 @@
 # -*- test-case-name: tests.transfer.test_pauses -*-
 """
-Pauses: the time before which nothing may start at a host, for one account or
-for all.
+Registry back-offs: the time before which nothing may start at a host, for one account or
+for all, because the host requested it (C{Retry-After}).  In this module they are called pauses;
+those that people make are in L{steering<xferd.transfer.steering>}.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Obstacle(StrEnum):
     @cvar DISK: the disk is full: nothing may start at any host, or its work waits
         for free space; C{detail} is the text.
     @cvar PAUSED: a person, C{host}, has paused it, its host or more; C{detail} is the text.
-    @cvar PAUSE: the host, C{detail}, is paused for C{number} seconds.
+    @cvar PAUSE: a registry back-off: the host, C{detail}, requested a wait of C{number} seconds.
     @cvar INTERVAL: the quota at the host, C{detail}, is low; the next transfer
         may start there in C{number} seconds.
     @cvar HOST_LIMIT: the host, C{detail}, has all its C{number} slots in use.

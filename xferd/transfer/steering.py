@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.transfer.test_steering -*-
 """
-Steering: what people have paused, and the priorities that they gave to jobs that run.
+Steering: the pauses that people made, and the priorities that they gave to running jobs.
 
-Unlike the pauses that a host asks for (L{Pauses<xferd.transfer.pauses.Pauses>}), these end
-when a person ends them, and concern running transfers, too.
+Unlike a registry back-off (L{Pauses<xferd.transfer.pauses.Pauses>}), a pause ends when a
+person ends it, and applies to running transfers, too.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Hold:
 
 class Steering:
     """
-    What is paused, by name: C{all}, C{downloads}, C{uploads}, C{hosts/HOST}; and which jobs
-    are, by number.
+    The pauses, by name: C{all}, C{downloads}, C{uploads}, C{hosts/HOST}; and those of jobs, by
+    number.
 
-    A job that is paused wants nothing now: a transfer that only paused jobs watch waits.  A
-    pause of C{all} or of a host concerns documents, too; one of a direction only blobs.
-    What has no host, such as an archive, is paused with its job alone.
+    A transfer waits if only paused jobs watch it.  A pause of C{all} or of a host applies to
+    blobs and documents, one of a direction only to blobs.  A transfer without a host, such as
+    that of an archive, is paused only with its job.
     """
 
     def __init__(self) -> None:
@@ -59,12 +59,12 @@ class Steering:
         self._observers: list[Callable[[], object]] = []
 
     def __bool__(self) -> bool:
-        # Asked for each attempt: nothing is paused, mostly.
+        # Called for each attempt; usually nothing is paused.
         return bool(self._holds or self._jobs)
 
     def observe(self, observer: Callable[[], object]) -> None:
         """
-        Call C{observer} when something is paused, or continues.
+        Call C{observer} when a pause begins or ends.
         """
         self._observers.append(observer)
 

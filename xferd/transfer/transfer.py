@@ -494,14 +494,14 @@ class Transfer(Attempting):
 
     def steer(self) -> None:
         """
-        Something was paused, or continues: end or begin an attempt accordingly.
+        A pause has begun or ended: end or begin an attempt accordingly.
         """
         if self._attempts is not None and not self.over:
             self._attempts.steer()
 
     def reorder(self, job: int) -> None:
         """
-        The priority of a job has changed: wait in the turns that it has now.
+        The priority of a job has changed: wait with its new turns.
         """
         for watcher in self._watchers:
             before, turn = watcher.turn, self._context.steering.turn(watcher.turn)

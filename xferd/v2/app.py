@@ -96,7 +96,7 @@ class Registry:
         @param peers: decides about the requests of other nodes, in a fleet.
         @param via: the identity of this daemon, which its own requests have.
         @param connections: how many connections may be open, of all listeners.
-        @param check_open: called before a blob is pushed; raises if nothing may begin.
+        @param check_open: called before a blob is pushed; raises if new work is refused.
         """
         self._check_open = check_open
         self._store = store

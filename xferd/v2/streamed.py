@@ -314,8 +314,8 @@ class RegistrySite(WebSite):
     def log(self, request: HTTPRequest) -> None:
         """
         Write one line for a request that changed something, or was refused, but not
-        for each piece of an upload, for what is not here, for a range that is not, for a
-        challenge to log in, and for peers that fetch blobs.
+        for pieces of an upload, for reads of missing content or ranges, for a challenge to
+        log in, and for peers that fetch blobs.
         """
         reads = request.method in (b"GET", b"HEAD") and request.code in (404, 416)
         challenge = request.code == 401 and not request.requestHeaders.hasHeader(b"authorization")

@@ -276,21 +276,21 @@ class Web:
     @app.route(f"{API}/jobs/<job_id>", methods=["PATCH"])
     async def change_job(self, request: Request, job_id: str) -> bytes:
         """
-        Pause a job, let it continue, or change its priority.
+        Pause or resume a job, or change its priority or its bandwidth limits.
         """
         return await self._steering.change_job(request, job_id)
 
     @app.route(f"{API}/jobs/<job_id>/retry", methods=["POST"])
     async def retry_job(self, request: Request, job_id: str) -> bytes:
         """
-        Do a job again that has failed or was cancelled.
+        Retry a job that failed or was cancelled.
         """
         return await self._steering.retry(request, job_id, f"{API}/jobs")
 
     @app.route(f"{API}/pauses", methods=["GET"])
     def list_pauses(self, request: Request) -> bytes:
         """
-        List the pauses of more than a job.
+        List the pauses of registries, of directions and of everything.
         """
         return self._steering.pauses(request)
 
@@ -325,14 +325,14 @@ class Web:
     @app.route(f"{API}/drain", methods=["PUT"])
     def drain(self, request: Request) -> bytes:
         """
-        Begin nothing new.
+        Drain the daemon: start no new work.
         """
         return self._steering.drain(request)
 
     @app.route(f"{API}/drain", methods=["DELETE"])
     def end_drain(self, request: Request) -> bytes:
         """
-        Begin jobs again.
+        End the drain: accept jobs again.
         """
         return self._steering.end_drain(request)
 

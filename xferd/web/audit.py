@@ -35,7 +35,7 @@ WINDOW: Final = 60.0
 MAX_JOB: Final = 64
 """The most characters of a job's ID, which a client may have made up."""
 
-MAX_ASKED: Final = 500
+MAX_BODY: Final = 500
 """The most characters of a body in a line."""
 
 LINE: Final = "{user} by {door}: {method} {path}: {status}{details}"
@@ -136,7 +136,7 @@ class AuditTrail:
         notes = noted(request)
         peer = request.getClientAddress()
         host = request.getHost()
-        asked = _asked(notes.get("asked")) if request.code < 400 else ""
+        body = _body(notes.get("body")) if request.code < 400 else ""
         name = shown(request.getHeader(b"x-xferd-client") or b"")
         who = {
             "account": notes.get("account", ""),
@@ -160,16 +160,16 @@ class AuditTrail:
             "path": shown(request.path),
             "status": request.code,
             **what,
-            "asked": asked,
-            "details": "".join([*details, f"; {asked}" if asked else ""]),
+            "body": body,
+            "details": "".join([*details, f"; {body}" if body else ""]),
         }
 
 
-def _asked(body: object) -> str:
+def _body(body: object) -> str:
     """
     The body of a request, as far as it fits.
     """
     if not body:
         return ""
     text = json.dumps(body, separators=(", ", ": "))
-    return text if len(text) <= MAX_ASKED else f"{text[: MAX_ASKED - 3]}..."
+    return text if len(text) <= MAX_BODY else f"{text[: MAX_BODY - 3]}..."

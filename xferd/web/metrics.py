@@ -110,7 +110,7 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_engine_layers": "Layers of the store that each container engine uses.",
     "xferd_engine_prepares_total": "Layers that each container engine requested, by result.",
     "xferd_webhooks_total": "Attempts to send a message about a job, by receiver and result.",
-    "xferd_webhooks_waiting": "Messages about jobs that no receiver has accepted yet, by receiver.",
+    "xferd_webhooks_waiting": "Messages about jobs that are not accepted yet, by receiver.",
     "xferd_fleet_available": "Whether etcd, which coordinates the fleet, answers: 1 or 0.",
     "xferd_fleet_bytes_total": "Bytes of blobs by source: upstream, peer or store.",
     "xferd_fleet_sent_bytes_total": "Bytes of blobs that peers got from this node.",

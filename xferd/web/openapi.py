@@ -48,15 +48,15 @@ _ALWAYS: Final = (400, 401, 403, 421, 500)
 
 
 TAGS: Final[Mapping[str, str]] = {
-    "jobs": "What clients request: begun, listed, followed and cancelled.",
-    "transfers": "The shared work of jobs: each blob once.",
+    "jobs": "The requests of clients: create, list, follow and cancel them.",
+    "transfers": "Downloads, uploads and unpackings, which jobs share.",
     "images": "The images of the store.",
     "limits": "Limits on concurrency and bandwidth.",
-    "steering": "Pauses, and the drain before maintenance.",
-    "hosts": "What is remembered of registries.",
+    "steering": "Pauses of registries, directions and everything, and the drain before maintenance.",
+    "hosts": "The record of registries.",
     "registry": "The registry that the daemon serves.",
     "engines": "Container engines that run images from the store.",
-    "fleet": "Several nodes that download each blob once.",
+    "fleet": "The fleet: several nodes that download each blob once.",
     "daemon": "The daemon itself.",
     "page": "The status page, and the logins of browsers.",
 }
@@ -139,7 +139,7 @@ def _answer(description: str, schema: Schema, *media_types: str, **headers: str)
 
 def _refused(status: int) -> dict[str, Any]:
     """
-    How a request is refused.
+    The response to a refused request.
     """
     content = {JSON: {"schema": ref("Error"), "example": REFUSED[status]}}
     return {"description": REFUSALS[status], "content": content}
@@ -201,7 +201,7 @@ def _pauses(name: str, summary: str, whom: Mapping[str, Any]) -> dict[str, Any]:
             {200: _answer("The pause.", ref("Pause"))},
             (404, 507),
             [whom, _CLIENT],
-            ref("PauseAsked"),
+            ref("PauseRequest"),
         ),
         "delete": _operation(
             f"resume{name}",
@@ -273,11 +273,13 @@ _ONLY_JOB: Final = _parameter(
 _STATUS: Final = _parameter(
     "query",
     "events",
-    "Report the state of the daemon, too, as events of the kind status.",
+    "status: also report the state of the daemon, as events of the kind status.",
     {"type": "string", "enum": ["status"]},
 )
 _JOB_ID: Final = _parameter("path", "job_id", "The job's ID.", {"type": "string", "minLength": 1})
-_PAUSE: Final = _parameter("path", "name", "What is paused.", {"type": "string", "enum": [*PAUSES]})
+_PAUSE: Final = _parameter(
+    "path", "name", "The pause: all, downloads or uploads.", {"type": "string", "enum": [*PAUSES]}
+)
 _HOST: Final = _parameter("path", "host", "The host's name.", {"type": "string", "minLength": 1})
 _NAME: Final = _parameter(
     "path", "name", "The image's name; slashes need no escape.", {"type": "string", "minLength": 1}
@@ -338,7 +340,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             },
             (404, 422, 429, 503),
             [_KEY, _CLIENT, _AUTH, _CONFIG, _TRACE, _ONLY_JOB],
-            ref("JobAsked"),
+            ref("JobRequest"),
         ),
         "get": _list(
             "list_jobs",
@@ -369,7 +371,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         ),
         "patch": _operation(
             "change_job",
-            "Pause a job that has not ended, let it continue, or change its priority.",
+            "Pause or resume a job that has not ended, or change its priority or its bandwidth limits.",
             {200: _answer("The job.", ref("JobInFull"))},
             (404, 409, 503),
             [_JOB_ID, _CLIENT],
@@ -379,7 +381,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/jobs/{job_id}/retry": {
         "post": _operation(
             "retry_job",
-            "Do a job again that has failed or was cancelled, as a new one.",
+            "Retry a job that failed or was cancelled, as a new job.",
             {202: _answer("The new job.", ref("JobInFull"), Location="The new job.")},
             (404, 409, 429, 503),
             [_JOB_ID, _CLIENT, _AUTH, _CONFIG],
@@ -388,22 +390,24 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
     "/api/v1/pauses": {
         "get": _operation(
             "list_pauses",
-            "List the pauses of more than a job, the oldest first.",
+            "List the pauses of registries, of directions and of everything, the oldest first.",
             {200: _answer("The pauses.", array(ref("Pause")))},
         )
     },
     "/api/v1/pauses/{name}": _pauses("", "Pause everything (all), downloads or uploads.", _PAUSE),
-    "/api/v1/pauses/hosts/{host}": _pauses("_host", "Pause a registry, documents included.", _HOST),
+    "/api/v1/pauses/hosts/{host}": _pauses(
+        "_host", "Pause a registry, manifests and configs included.", _HOST
+    ),
     "/api/v1/drain": {
         "put": _operation(
             "drain",
-            "Begin nothing new; what was begun continues.",
-            {200: _answer("How far that is.", ref("Drain"))},
+            "Drain the daemon: start no new work; running jobs continue.",
+            {200: _answer("The progress of the drain.", ref("Drain"))},
             parameters=[_CLIENT],
         ),
         "delete": _operation(
             "end_drain",
-            "Begin jobs again.",
+            "End the drain: accept jobs again.",
             {200: _answer("The drain has ended.", ref("Drain"))},
         ),
     },
@@ -455,7 +459,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("The registry accepts them.", ref("Accepted"))},
             (429, 502, 503, 504),
             [_AUTH, _CONFIG],
-            ref("LoginAsked"),
+            ref("LoginRequest"),
         )
     },
     "/api/v1/jobs/{job_id}/events": {
@@ -545,7 +549,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {201: _answer("The image under that name.", ref("Image"))},
             (404, 503, 507),
             [_NAME],
-            ref("TagAsked"),
+            ref("TagRequest"),
         )
     },
     "/api/v1/images/{name}/pin": {
@@ -555,7 +559,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _answer("The image.", ref("Image"))},
             (404, 503, 507),
             [_NAME],
-            ref("PinAsked"),
+            ref("PinRequest"),
         )
     },
     "/api/v1/gc": {
@@ -564,7 +568,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "Free unused content of the store, or report what would be freed.",
             {200: _answer("The content that was freed, or would be.", ref("Collected"))},
             (503, 507),
-            body=ref("CollectionAsked"),
+            body=ref("CollectionRequest"),
         )
     },
     "/api/v1/status": {
@@ -587,7 +591,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "Create a code for http://xferd.localhost:PORT/enter?code=CODE, which authorises one browser.",
             {201: _answer("The code.", ref("PageCode"))},
             (404,),
-            body=ref("PageAsked"),
+            body=ref("PageRequest"),
         )
     },
     "/api/v1/doctor": {
@@ -635,7 +639,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {200: _filled()},
             (404, 502, 503, 507),
             [_ENGINE, _CLIENT, _AUTH, _CONFIG],
-            ref("FillAsked"),
+            ref("FillRequest"),
         )
     },
     "/api/v1/fleet": {
@@ -652,7 +656,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             {202: _answer("The nodes that have begun.", ref("FleetPrefetch"))},
             (503,),
             [],
-            ref("FleetPrefetchAsked"),
+            ref("FleetPrefetchRequest"),
         )
     },
     "/api/v1/openapi.json": {

@@ -49,14 +49,14 @@ def shown(part: bytes) -> str:
 
 def note(request: HTTPRequest, name: str, value: object) -> None:
     """
-    Keep something of a request for its line in the audit trail (L{xferd.web.audit}).
+    Record a value of a request for its line in the audit trail (L{xferd.web.audit}).
     """
     request.__dict__.setdefault("notes", {})[name] = value
 
 
 def noted(request: HTTPRequest) -> Mapping[str, Any]:
     """
-    What L{note} kept.
+    The values that L{note} recorded.
     """
     found: Mapping[str, Any] = request.__dict__.get("notes", {})
     return found
@@ -84,7 +84,7 @@ def json_object(request: Request) -> dict[str, Any]:
         raise BadInput("the body is not JSON") from e
     if not isinstance(value, dict):
         raise BadInput("the body is not a JSON object")
-    note(request, "asked", dict(value))
+    note(request, "body", dict(value))
     return value
 
 
@@ -110,7 +110,7 @@ def read_limit_changes(request: Request) -> tuple[dict[str, Any], bool]:
     changes = json_object(request)
     keep = changes.pop("keep", False)
     if not isinstance(keep, bool):
-        raise BadInput(f"'keep' is true or false, not {quoted(keep)}")
+        raise BadInput(f"'keep' must be true or false, not {quoted(keep)}")
     return changes, keep
 
 

@@ -126,14 +126,20 @@ _JOB: Final[Mapping[str, Schema]] = {
         "description": "Whether the job continues after a restart of the daemon: by itself, or only if its "
         "client comes back within 60 s; null if it ends with the daemon.",
     },
-    "priority": {"type": "integer", "description": "Jobs with a higher one precede others."},
+    "priority": {
+        "type": "integer",
+        "description": "The place in the queue for slots: jobs of a higher priority precede others.",
+    },
     "paused": {**FLAG, "description": "Whether a person has paused it."},
-    "retry_of": _nullable("string", description="The ID of the job that it does again."),
+    "retry_of": _nullable("string", description="The ID of the job of which it is a retry."),
     "download_rate": {
         **COUNT,
-        "description": "Its limit in bytes per second that holds now; 0 means no limit.",
+        "description": "Its download limit in bytes per second at present; 0 means no limit.",
     },
-    "upload_rate": {**COUNT, "description": "The same for what it sends."},
+    "upload_rate": {
+        **COUNT,
+        "description": "Its upload limit in bytes per second at present; 0 means no limit.",
+    },
     "why": {**TEXT, "description": "Why the job waits as a whole; empty if it does not."},
     "reason": _or_null(ref("Reason")),
     "until": _nullable("string", format="date-time", description="When the wait ends, where known."),
@@ -179,14 +185,14 @@ def _limits(kind: type[AttrsInstance]) -> dict[str, Schema]:
 _BINDING: Final[Schema] = {
     "type": "object",
     "additionalProperties": array(TEXT),
-    "description": "Whose bandwidth limits hold transfers now, by direction: global, host HOST, client NAME "
-    "or job ID.",
+    "description": "The bandwidth limits that delay transfers at present, by direction: global, host HOST, "
+    "client NAME or job ID.",
 }
 _TIMETABLES: Final[Schema] = {
     "type": "object",
     "additionalProperties": NUMBERS,
     "description": "The rates that depend on the time of day: bytes a second for each span, as 08:00-18:00, "
-    "in local time, and for else.  The rate itself is that of now.",
+    "in local time, and for else.  The limit itself is the present rate.",
 }
 
 
@@ -216,7 +222,7 @@ _HOST_STATE: Final[Mapping[str, Schema]] = {
     "until": _nullable("string", format="date-time", description="The end of that state, where known."),
 }
 
-_JOBS_ASKED: Final = {f"{kind.capitalize()}Asked": body for kind, (_, body) in KINDS_OF_JOBS.items()}
+_JOBS_ASKED: Final = {f"{kind.capitalize()}Request": body for kind, (_, body) in KINDS_OF_JOBS.items()}
 
 _EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "job": ("Job",),
@@ -252,7 +258,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "description": "A stable code for programs.  Later versions may add some.",
     },
     **{name: body.to_schema() for name, body in _JOBS_ASKED.items()},
-    "JobAsked": _one_of({kind: f"{kind.capitalize()}Asked" for kind in KINDS_OF_JOBS}),
+    "JobRequest": _one_of({kind: f"{kind.capitalize()}Request" for kind in KINDS_OF_JOBS}),
     "JobKind": {"type": "string", "enum": list(KINDS)},
     "JobState": {"type": "string", "enum": list(STATES)},
     "JobError": _object({"code": ref("ErrorCode"), "message": TEXT}),
@@ -269,7 +275,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "ImageLayer": _object({"digest": DIGEST, "size": COUNT, "media_type": TEXT}),
     "Offset": _object({"offset": {**COUNT, "description": "The offset of the next piece."}}),
     "ArchiveEnd": ARCHIVE_END.to_schema(),
-    "LoginAsked": LOGIN.to_schema(),
+    "LoginRequest": LOGIN.to_schema(),
     "Accepted": _object({"host": TEXT, "accepted": {"const": True}}),
     "Job": _object(_JOB),
     "JobInFull": _object(
@@ -412,7 +418,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             }
         }
     ),
-    "FleetPrefetchAsked": FLEET_PREFETCH.to_schema(),
+    "FleetPrefetchRequest": FLEET_PREFETCH.to_schema(),
     "FleetPrefetch": _object(
         {
             "nodes": {
@@ -422,7 +428,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         }
     ),
     "FleetJob": _object({"node": TEXT, "job": {**TEXT, "description": "The ID of its job there."}}),
-    "FillAsked": FILL.to_schema(),
+    "FillRequest": FILL.to_schema(),
     "FillProgress": _object(
         {
             "bytes": {
@@ -444,8 +450,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "EngineForgotten": _object(
         {"name": TEXT, "snapshots": {**COUNT, "description": "The number of its snapshots."}}
     ),
-    "TagAsked": NEW_NAME.to_schema(),
-    "PinAsked": PIN.to_schema(),
+    "TagRequest": NEW_NAME.to_schema(),
+    "PinRequest": PIN.to_schema(),
     "Removed": _object(
         {
             "reference": TEXT,
@@ -453,7 +459,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "used_by": {**array(TEXT), "description": "What needs the image's layers, so that they stay."},
         }
     ),
-    "CollectionAsked": COLLECTION.to_schema(),
+    "CollectionRequest": COLLECTION.to_schema(),
     "Collected": _object({"dry_run": FLAG, "freed": ref("Freed"), "kept": array(ref("KeptFor"))}),
     "KeptFor": _object(
         {
@@ -500,20 +506,20 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "HostCleared": _object({"host": TEXT, "cleared": {"const": True}}),
     "JobChange": JOB_CHANGE.to_schema(),
-    "PauseAsked": PAUSE.to_schema(),
+    "PauseRequest": PAUSE.to_schema(),
     "Pause": _object(
         {
             "what": {"type": "string", "enum": [EVERYTHING, *DIRECTIONS, "host"]},
             "host": {**TEXT, "description": "The registry that is paused; empty for other pauses."},
             "by": {**TEXT, "description": "The person who paused it."},
             "since": TIME,
-            "keep": {**FLAG, "description": "Whether it holds after a restart of the daemon, too."},
+            "keep": {**FLAG, "description": "Whether it persists over a restart of the daemon."},
         }
     ),
     "Drain": _object(
         {
-            "draining": {**FLAG, "description": "Whether the daemon begins nothing new."},
-            "by": {**TEXT, "description": "The person who drains it; empty for none."},
+            "draining": {**FLAG, "description": "Whether the daemon is drained: it starts no new work."},
+            "by": {**TEXT, "description": "The person who drained it; empty if it is not drained."},
             "since": _nullable("string", format="date-time"),
             "jobs": {**COUNT, "description": "The number of jobs that have not ended."},
             "paused": {**COUNT, "description": "The number of paused jobs among them."},
@@ -528,7 +534,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "kept": {
                 "type": "object",
                 "additionalProperties": True,
-                "description": "The changes that hold after a restart of the daemon, too.",
+                "description": "The changes that persist over a restart of the daemon.",
             },
             "binding": _BINDING,
         }
@@ -544,8 +550,8 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "clients": _entry_changes(ClientLimits, "clients"),
             "keep": {
                 **FLAG,
-                "description": "Whether the changes hold after a restart of the daemon, too, above its "
-                "configuration; otherwise until it stops or reads that again.",
+                "description": "Whether the changes persist over restarts of the daemon and override its "
+                "configuration; otherwise they hold until it stops or reads its configuration again.",
             },
         },
     },
@@ -582,7 +588,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             },
             "pauses": {
                 **array(ref("Pause")),
-                "description": "The pauses of more than a job, the oldest first.",
+                "description": "The pauses of registries, of directions and of everything, the oldest first.",
             },
             "drain": ref("Drain"),
             "binding": _BINDING,
@@ -613,7 +619,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             },
         }
     ),
-    "PageAsked": PAGE.to_schema(),
+    "PageRequest": PAGE.to_schema(),
     "PageCode": _object(
         {
             "code": TEXT,

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_steering -*-
 """
-Requests that steer: pauses, priorities, drain and retries.
+Requests for pauses, priorities, drain and retries.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ if TYPE_CHECKING:
 JOB_CHANGE: Final = Body(
     "a change of a job",
     evolve(
-        flag("paused", "Whether it is paused: nothing is transferred for it alone until it continues."),
+        flag("paused", "Whether it is paused: transfers that it alone needs stop until it is resumed."),
         default=None,
     ),
     evolve(
-        PRIORITY.described("Its priority from now on: those with a higher one precede others."), default=None
+        PRIORITY.described("Its priority in the queue for slots: jobs of a higher priority precede others."),
+        default=None,
     ),
-    rate("download_rate", "Bytes per second that are downloaded for it; 0 is no limit."),
-    rate("upload_rate", "Bytes per second that are uploaded for it; 0 is no limit."),
+    rate("download_rate", "Download limit in bytes per second; 0 means no limit."),
+    rate("upload_rate", "Upload limit in bytes per second; 0 means no limit."),
 )
 PAUSES: Final = (EVERYTHING, *DIRECTIONS)
-"""The names of the pauses of more than a host."""
+"""The names of the pauses that are not of one host."""
 
-PAUSE: Final = Body("a pause", flag("keep", "Whether it holds after a restart of the daemon, too."))
+PAUSE: Final = Body("a pause", flag("keep", "Whether it persists over a restart of the daemon."))
 
 
 def who(request: Request) -> str:
@@ -58,7 +59,7 @@ def _name(name: str, host: str) -> str:
     """
     The name of a pause.
 
-    @raise NotFound: there is none with this name.
+    @raise NotFound: no pause has this name.
     """
     if host:
         return host_pause(host_of(host))
@@ -69,7 +70,7 @@ def _name(name: str, host: str) -> str:
 
 class SteeringRequests:
     """
-    Answers requests that steer.
+    Answers requests for pauses, priorities, drain and retries.
     """
 
     def __init__(self, jobs: IJobs) -> None:
@@ -77,11 +78,11 @@ class SteeringRequests:
 
     async def change_job(self, request: Request, job_id: str) -> bytes:
         """
-        Pause a job, let it continue, or change its priority or its bandwidth.
+        Pause or resume a job, or change its priority or its bandwidth limits.
         """
         changes = JOB_CHANGE.read(request)
         if all(value is None for value in changes.values()):
-            raise BadInput(f"nothing is to be changed: give one of {', '.join(JOB_CHANGE.names)}")
+            raise BadInput(f"the request changes nothing: give one of {', '.join(JOB_CHANGE.names)}")
         found = await self._jobs.find(job_id)
         if found["state"] in ENDED:
             # Only the journal may have it.
@@ -97,7 +98,7 @@ class SteeringRequests:
 
     async def retry(self, request: Request, job_id: str, jobs_path: str) -> bytes:
         """
-        Do a job again, as a new one that outlives the daemon as a new job does.
+        Retry a job as a new one, which may outlive the daemon as any new job.
         """
         credentials = registry_auth(request).named
         before = await self._jobs.find(job_id)
@@ -112,7 +113,7 @@ class SteeringRequests:
 
     def pauses(self, request: Request) -> bytes:
         """
-        List the pauses of more than a job.
+        List the pauses of registries, of directions and of everything.
         """
         return respond(request, list(self._jobs.steering.pauses()))
 
@@ -138,12 +139,12 @@ class SteeringRequests:
 
     def drain(self, request: Request) -> bytes:
         """
-        Begin nothing new.
+        Drain the daemon: start no new work.
         """
         return respond(request, self._jobs.steering.drain(by=who(request)))
 
     def end_drain(self, request: Request) -> bytes:
         """
-        Begin jobs again.
+        End the drain: accept jobs again.
         """
         return respond(request, self._jobs.steering.end_drain())

@@ -30,19 +30,19 @@ from xferd.webhooks.settings import WebhookSettings
 from xferd.webhooks.signature import signed_headers
 
 TIMEOUTS: Final = Timeouts(connect=5.0, tls=5.0, headers=10.0, silence=5.0, excerpt=2.0, close=2.0)
-"""The time that a receiver has: one that does more than take a message is late."""
+"""The time that a receiver has: it is meant to accept a message before it acts on it."""
 
 BASE: Final = 5.0
 """Seconds before a message that was not accepted is sent again; doubled each time."""
 
 CAP: Final = 3600.0
-"""The most of these seconds."""
+"""The largest delay between two attempts, in seconds."""
 
 KEPT: Final = 3 * 24 * 3600.0
 """Seconds after which a message is dropped."""
 
 MOST: Final = 10_000
-"""The most messages that wait for one receiver; further ones are dropped at once."""
+"""The largest number of messages that wait for one receiver; new ones are then dropped at once."""
 
 QUIET: Final = 60.0
 """Seconds between two lines about messages that are dropped because too many wait."""
@@ -52,8 +52,8 @@ class Sender:
     """
     The messages of one receiver.
 
-    A message that is not accepted waits longer each time, and has others sent before it.
-    After a failure, all wait for its delay: most are the receiver's.
+    The delay of a message that is not accepted doubles each time; other messages are sent before
+    it.  After a failure, all messages wait for that delay: most failures are the receiver's.
 
     Life cycle: made; L{add}ed to at any time; L{start}; L{stop}.
 
@@ -136,7 +136,7 @@ class Sender:
 
     def stop(self) -> Deferred[None]:
         """
-        Send no more.  What was not accepted stays in the journal.
+        Stop sending.  Messages that were not accepted stay in the journal.
 
         @return: fires when the present request has ended.
         """
@@ -284,7 +284,7 @@ class Sender:
 
     def _unrecorded(self, failure: object) -> None:
         """
-        The disk refuses: the next daemon sends the message again.
+        The journal cannot be written: the next daemon sends the message again.
         """
         self._log.warn("cannot record a webhook's message: {error}", error=getattr(failure, "value", failure))
 

@@ -67,7 +67,7 @@ class WebhookSettings:
     @property
     def key(self) -> str:
         """
-        What the journal calls it: the same for the same URL, and no secret.
+        Its name in the journal: the same for the same URL, without a secret.
         """
         return sha256(self.url.encode()).hexdigest()[:16]
 

@@ -36,7 +36,7 @@ class Webhooks:
     """
     All receivers.
 
-    Life cycle: made, from when on the journal asks for the messages of jobs; L{start},
+    Life cycle: made, from then on the journal requests the messages of jobs; L{start},
     when the journal is open; L{stop}, before it is closed.
     """
 
@@ -126,7 +126,7 @@ class Webhooks:
 
     async def stop(self) -> None:
         """
-        Send no more, and close all connections.
+        Stop sending, and close all connections.
         """
         await DeferredList([sender.stop() for sender in self._senders.values()])
         await self._connections.close()

@@ -144,10 +144,13 @@ class LimitsTests(DaemonTestCase):
         """
         for words, expected in (
             (("--host", "a.io", "--client", "b", "downloads=1"), "name one registry or one client"),
-            (("--remove",), "--remove is for all limits of one registry or one client"),
-            (("--client", "ci", "--remove", "weight=1"), "--remove is for all limits of one registry"),
-            (("--keep",), "--keep is for changes"),
-            (("--job", "f00d", "--keep"), "--job has rates of its own"),
+            (("--remove",), "--remove needs --host or --client"),
+            (
+                ("--client", "ci", "--remove", "weight=1"),
+                "--remove needs --host or --client, and no NAME=VALUE",
+            ),
+            (("--keep",), "--keep needs a change"),
+            (("--job", "f00d", "--keep"), "--job cannot be combined"),
         ):
             outcome = run(["limits", *words, "--host", self.fake.url])
             self.assertEqual((outcome.status, outcome.out), (2, ""))

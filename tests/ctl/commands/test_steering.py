@@ -66,7 +66,7 @@ class SteeringTests(CommandCase):
         for argv, words in (
             (["pause"], "name a job, or use --all"),
             (["resume"], "name a job, or use --all"),
-            (["pause", "5f3c", "--keep"], "a job stays paused"),
+            (["pause", "5f3c", "--keep"], "a paused job stays paused"),
             (["priority", "5f3c", "high"], "invalid int"),
             (["retry", "5f3c", "--progress", "plain"], "--progress belongs to --follow"),
             (["retry", "5f3c", "--follow", "-o", "yaml"], "leave -o and --format out"),
@@ -87,7 +87,7 @@ class SteeringTests(CommandCase):
 
     def test_retry(self) -> None:
         """
-        Jobs are done again; with --follow, their progress is shown.
+        Jobs are retried; with --follow, their progress is shown.
         """
         self.fake.on("GET", "/jobs/j0", Answer(job("failed", id="j0")))
         self.fake.on("POST", "/jobs/j0/retry", Answer(job(retry_of="j0"), 202))

@@ -240,7 +240,7 @@ def add_progress(group: _ActionsContainer) -> None:
     group.add_argument(
         "--progress",
         choices=("bars", "plain", "none"),
-        help="show bars, plain lines or nothing of the work itself (default: bars on a terminal, else plain)",
+        help="show bars, plain lines, or no progress (default: bars on a terminal, else plain)",
     )
 
 

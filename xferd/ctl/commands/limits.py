@@ -45,15 +45,19 @@ def _arguments(parser: ArgumentParser) -> None:
         help="set this limit; k, M, G, Ki, Mi and Gi multiply a number, and 0 removes the limit; a rate may "
         "depend on the time of day: 08:00-18:00=20MB/s,else=0; none restores the configured value",
     )
-    whose = parser.add_argument_group("whose limits; without any, those of all jobs together")
-    add_registries(whose, "of this registry")
-    whose.add_argument("--job", metavar="ID", help="of this job, until it ends")
-    whose.add_argument("--client", metavar="NAME", help="of the jobs of this client, and its weight")
+    scope = parser.add_argument_group("scope of the limits; without any of these options, all jobs together")
+    add_registries(scope, "show or set the limits of this registry")
+    scope.add_argument(
+        "--job", metavar="ID", help="show or set the rates of this job, which hold until it ends"
+    )
+    scope.add_argument(
+        "--client", metavar="NAME", help="show or set the limits and the weight of this client"
+    )
     parser.add_argument("--remove", action="store_true", help="remove all limits of this registry or client")
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="also after a restart of the daemon, above its configuration",
+        help="keep the change after restarts of the daemon; it overrides the configuration",
     )
     add_printing(parser)
 
@@ -76,7 +80,7 @@ def _job_limits(args: Namespace, session: Session) -> None:
     Show or set the rates of one job.
     """
     if getattr(args, "registries", ()) or args.client or args.keep or args.remove:
-        raise UsageError("--job has rates of its own, until the job ends: give it with NAME=VALUE alone")
+        raise UsageError("--job cannot be combined with --host, --client, --keep or --remove")
     changes = {name: 0 if value is None else value for name, value in read_changes(args.changes).items()}
     daemon = session.daemon
     job = daemon.job_named(
@@ -94,15 +98,15 @@ def _changes(args: Namespace) -> dict[str, Any]:
     """
     hosts = list(getattr(args, "registries", ()))
     if len(hosts) + bool(args.client) > 1:
-        raise UsageError("name one registry or one client: each has limits of its own")
+        raise UsageError("name one registry or one client, not several")
     values: Any = read_changes(args.changes)
     if args.remove and (values or not (hosts or args.client)):
-        raise UsageError("--remove is for all limits of one registry or one client: give --host or --client")
+        raise UsageError("--remove needs --host or --client, and no NAME=VALUE")
     if args.remove:
         values = None
     elif not values:
         if args.keep:
-            raise UsageError("--keep is for changes: give NAME=VALUE, or --remove")
+            raise UsageError("--keep needs a change: NAME=VALUE or --remove")
         return {}
     if hosts:
         values = {"hosts": {hosts[0]: values}}

@@ -23,7 +23,7 @@ _NAMES: Final = ("all", "downloads", "uploads")
 """The pauses of more than a registry, and their options."""
 
 _LOOK: Final = 1.0
-"""Seconds between two looks at a daemon that drains."""
+"""Seconds between two requests for the progress of a drain."""
 
 
 def _add_what(parser: ArgumentParser, verb: str) -> None:
@@ -44,7 +44,7 @@ def _pause_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="pause after restarts of the daemon, too (default: until it stops); not for jobs",
+        help="keep the pause after restarts of the daemon (default: until it stops); not for jobs",
     )
     add_printing(parser)
 
@@ -60,7 +60,9 @@ def pause(args: Namespace, session: Session) -> None:
     """
     names = list(_names(args))
     if args.keep and not names:
-        raise UsageError("--keep belongs to --all, --downloads, --uploads or --host; a job stays paused")
+        raise UsageError(
+            "--keep needs --all, --downloads, --uploads or --host; a paused job stays paused after restarts"
+        )
     for name in names:
         _show_pause(session, session.daemon.pause_more(name, args.keep), "paused")
     _change(args, session, paused=True)
@@ -140,7 +142,7 @@ def _retry_arguments(parser: ArgumentParser) -> None:
         "-f",
         "--follow",
         action="store_true",
-        help="show the progress of each until it ends, one after the other",
+        help="show the progress of each job until it ends, one after the other",
     )
     add_progress(parser)
     add_no_credentials(parser)
@@ -192,8 +194,8 @@ def _follow(args: Namespace, session: Session, begun: list[tuple[dict[str, Any],
 
 def _drain_arguments(parser: ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--wait", action="store_true", help="wait until no job is left")
-    group.add_argument("--end", action="store_true", help="begin jobs again")
+    group.add_argument("--wait", action="store_true", help="wait until all jobs have ended")
+    group.add_argument("--end", action="store_true", help="end the drain: accept jobs again")
     add_printing(parser)
 
 
@@ -238,7 +240,7 @@ def _wait(session: Session, found: dict[str, Any]) -> dict[str, Any]:
 
 def _left(found: Mapping[str, Any]) -> str:
     jobs, paused = found.get("jobs"), found.get("paused")
-    also = f", {paused} of them paused: 'xferctl resume' lets them end" if paused else ""
+    also = f", {paused} of them paused: 'xferctl resume' lets them continue" if paused else ""
     return f"{jobs} job{'s' * (jobs != 1)} left{also}"
 
 
@@ -247,8 +249,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "[JOB...]",
         _pause_arguments,
         pause,
-        "What is paused moves no byte within a second, and keeps what it has.  What another job needs, too, "
-        "continues, and so does unpacking.",
+        "Paused transfers stop within a second, and keep their bytes.  Transfers that another job needs "
+        "continue, and so does unpacking.",
         (
             "xferctl pause 5f3c0a9e1b77",
             "xferctl pause --host ghcr.io --host quay.io",
@@ -266,15 +268,15 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "JOB N",
         _priority_arguments,
         priority,
-        "A job with a higher priority precedes others in the queue for slots; transfers that run keep "
-        "theirs.  The usual priority is 0.",
+        "A job with a higher priority precedes others in the queue for slots; running transfers keep their "
+        "slots.  The default priority is 0.",
         ("xferctl priority 5f3c0a9e1b77 10", "xferctl priority 5f3 -5"),
     ),
     "retry": Command(
         "JOB...",
         _retry_arguments,
         retry,
-        "Each job that has failed or was cancelled is done again as a new one, and continues where it was.  "
+        "Each retry is a new job, which continues where the failed or cancelled one stopped.  "
         "With --follow, interrupting the command cancels the new jobs.",
         ("xferctl retry 5f3c0a9e1b77", "xferctl retry --follow 5f3"),
     ),
@@ -282,8 +284,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "",
         _drain_arguments,
         drain,
-        "The daemon begins no jobs, and is not ready for others; what was begun continues.  A restart of the "
-        "daemon ends this.",
+        "The daemon accepts no new jobs and reports that it is not ready; running jobs continue.  "
+        "A restart of the daemon ends the drain.",
         ("xferctl drain --wait && systemctl stop xferd", "xferctl drain --end"),
     ),
 }

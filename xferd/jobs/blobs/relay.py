@@ -117,7 +117,7 @@ class Relay:
 
     def steer(self) -> None:
         """
-        Something was paused: end the requests that only paused jobs need.
+        A pause has begun: end the requests that only paused jobs need.
         """
         for turns, source, end in list(self._ends.values()):
             if self._downloads.is_paused(turns, source):

@@ -86,7 +86,7 @@ class MirroredBlobs:
         @param store_turn: see L{Fills}.
         @param traffic: counts hits, misses and bytes.
         @param check_open: called before a blob is requested that does not arrive yet; raises if
-            nothing may begin.
+            new work is refused.
         """
         self._check_open = check_open
         self._store = store
@@ -164,7 +164,7 @@ class MirroredBlobs:
         @param stop: the exclusive offset of the last one.
         @return: the reader, when bytes arrive, so that an error until then has a
             status.  A small blob is complete then.
-        @raise Draining: nothing may begin.
+        @raise Draining: the daemon is being drained.
         @raise SourceError: no source delivers it.
         """
         stored = self._store.blobs.has(blob.digest)

@@ -29,7 +29,7 @@ from xferd.oci import Document
 from xferd.transfer.fair_queue import Turn
 
 CHECK: Final = 2.0
-"""Seconds for which a client waits for the check of what is here.  The check continues."""
+"""Seconds for which a client waits for the check of a stored manifest.  The check continues."""
 
 LONGEST: Final = 3600.0
 """Seconds for which other nodes of a fleet need not check a tag, at most."""
@@ -153,7 +153,7 @@ class MirroredManifests:
         self, source: IRepository, wanted: str, held: KnownManifest, turn: Turn, ttl: float = 0.0
     ) -> Document | None:
         """
-        Ask the upstream about what is here.  If that is of use without the answer, wait
+        Ask the upstream about the stored manifest.  If that is of use without the answer, wait
         for it a little only.
         """
 

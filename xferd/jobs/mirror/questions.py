@@ -66,7 +66,7 @@ class Questions:
         @param transfers: the manager of these questions alone, of which each ends
             soon: a client waits.
         @param hosts: whether an upstream is down, and its quota low.
-        @param refusal: returns why a person wants a host not to be asked, or an empty string.
+        @param refusal: returns why a person has stopped requests to a host, or an empty string.
         """
         self._refusal = refusal
         self._transfers = transfers
@@ -157,19 +157,19 @@ class Questions:
 
     def _admit(self, source: IRepository, checks: bool) -> float:
         """
-        Look whether an upstream may be asked now.
+        Check that a request may be sent to an upstream now.
 
         @return: the seconds to wait for its answer.
         @raise SourceError: it may not.
         """
         refusal = self._refusal(source.host)
         if refusal:
-            # Clients can use another registry, or what is here.
-            why = f"{refusal}: {source.label} is not asked"
+            # Clients can use another registry, or the content of the store.
+            why = f"{refusal}; no request was sent to {source.label}"
             raise RegistryUnavailable(why, host=source.host, retry_after=REFUSED)
         memory, account = self._hosts, source.account
         state = memory.admit(source.host, account) if checks else memory.state(source.host, account)
-        why = f"{state.why}: {source.label} is not asked"
+        why = f"{state.why}; no request was sent to {source.label}"
         if state.availability is Availability.PAUSED or (
             checks and state.availability is Availability.QUOTA_LOW
         ):

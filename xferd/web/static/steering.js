@@ -1,6 +1,5 @@
 /**
- * Steering: pauses of jobs, registries, directions and everything; the priority of jobs; the drain;
- * jobs that are done again.
+ * Steering: pauses of jobs, registries, directions and everything; priorities; the drain; retries.
  */
 
 import { jobAddress } from "./address.js";
@@ -25,7 +24,7 @@ export class Steering {
   #pauses = [];
   #drain = null;
 
-  /** @param attempt called with an action and a complaint; gives the action's answer, or null */
+  /** @param attempt called with an action and a complaint; returns the action's result, or null */
   constructor({ attempt }) {
     this.attempt = attempt;
     this.rows = new Rows(byId("pauses"), "pause-row", showPause, (row) => {
@@ -35,7 +34,7 @@ export class Steering {
     byId("drain").addEventListener("click", () => this.#toggleDrain());
   }
 
-  /** Take in the pauses and the drain, as the status has them. */
+  /** Show the pauses and the drain of the status. */
   status({ pauses = [], drain }) {
     this.#pauses = pauses;
     this.#drain = drain;
@@ -55,12 +54,12 @@ export class Steering {
     return Boolean(this.#of({ what: "host", host }));
   }
 
-  /** Pause a registry, or let it continue. */
+  /** Pause or resume a registry. */
   host(host) {
     return this.#toggle({ what: "host", host });
   }
 
-  /** Pause a job, or let it continue. */
+  /** Pause or resume a job. */
   job(job) {
     return this.attempt(() => ask("PATCH", jobPath(job.id), { paused: !job.paused }), `The job could not be ${job.paused ? "resumed" : "paused"}`);
   }
@@ -70,7 +69,7 @@ export class Steering {
     row.hold.addEventListener("click", () => this.job(current()));
     row.limit.addEventListener("click", () => openLimits("job", current().id, current()));
     row.again.addEventListener("click", async () => {
-      const made = await this.attempt(() => ask("POST", `${jobPath(current().id)}/retry`), "The job could not be done again");
+      const made = await this.attempt(() => ask("POST", `${jobPath(current().id)}/retry`), "The job could not be retried");
       if (made) location.hash = jobAddress(made.id);
     });
     for (const [name, step] of [["higher", PRIORITY], ["lower", -PRIORITY]]) {
@@ -112,8 +111,8 @@ export class Steering {
 
   async #toggleDrain() {
     if (this.#drain?.draining) return this.#end({ what: "drain" });
-    const running = this.#drain?.jobs ? ` ${count(this.#drain.jobs, "job")} will go on to the end.` : "";
-    const words = `Until the drain is ended or the daemon restarted, it begins no jobs, and /readyz reports that.${running}`;
+    const running = this.#drain?.jobs ? ` ${count(this.#drain.jobs, "job")} will run to completion.` : "";
+    const words = `Until the drain is ended or the daemon restarted, it accepts no jobs, and /readyz reports that.${running}`;
     return (await question("Drain the daemon?", words, "Drain")) && this.attempt(() => ask("PUT", "/drain"), "The daemon could not be drained");
   }
 }
@@ -124,7 +123,7 @@ function showPause(row, pause) {
   const when = since ? `, since ${moment(since)}` : "";
   if (what === "drain") {
     const left = jobs ? `${count(jobs, "job")} ${jobs === 1 ? "has" : "have"} not ended` : "all jobs have ended";
-    text(row.words, `The daemon begins no jobs: it is drained by ${by}${when}; ${left}${paused ? `, ${paused} of them paused` : ""}.`);
+    text(row.words, `The daemon accepts no jobs: it is drained by ${by}${when}; ${left}${paused ? `, ${paused} of them paused` : ""}.`);
     text(row.end, "End the drain");
   } else {
     const name = nameOf(pause);
