@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from xferd.config import Config
 from xferd.errors import ConfigError
-from xferd.fleet_settings import FleetSettings, read_secrets
+from xferd.fleet_settings import FleetSettings
 
 NODE = FleetSettings(
     etcd=("http://127.0.0.1:2379",),
@@ -155,44 +155,3 @@ class SettingsTests(SynchronousTestCase):
         A change needs a restart.
         """
         self.assertEqual(self.read("").needing_restart(self.read(WHOLE)), ["fleet"])
-
-
-class SecretTests(SynchronousTestCase):
-    """
-    L{read_secrets}.
-    """
-
-    def write(self, data: bytes, mode: int = 0o600) -> str:
-        """
-        Write a file.
-        """
-        path = Path(self.mktemp())
-        path.write_bytes(data)
-        path.chmod(mode)
-        return str(path)
-
-    def test_read(self) -> None:
-        """
-        The secret has no space around it; a group may read it.  There may be several, one a
-        line.
-        """
-        path = self.write(b" 0123456789abcdef\n", 0o640)
-        self.assertEqual(read_secrets(path), [b"0123456789abcdef"])
-        path = self.write(b"0123456789abcdef\r\n\nfedcba9876543210")
-        self.assertEqual(read_secrets(path), [b"0123456789abcdef", b"fedcba9876543210"])
-
-    def test_secret(self) -> None:
-        """
-        A secret is refused that is missing, short, long, readable by others, or no file.
-        """
-        for path, reason in (
-            ("/nonexistent/secret", "cannot read the secret of the fleet in /nonexistent/secret: No such"),
-            (self.write(b"short\n"), "has 5 bytes, and needs 16: write one with 'openssl rand -hex 32'"),
-            (self.write(b"\n"), "has 0 bytes, and needs 16"),
-            (self.write(b"0123456789abcdef\nshort"), "a secret of the fleet in"),
-            (self.write(b"0123456789abcdef\n" * 5), "has 5 secrets, and may have 4: remove the oldest"),
-            (self.write(b"x" * 5000), "has more than 4096 bytes"),
-            (self.write(b"0123456789abcdef", 0o644), "is open to other users: run chmod 0600"),
-            ("/dev/null", "/dev/null is not a file"),
-        ):
-            self.assertIn(reason, str(self.assertRaises(ConfigError, read_secrets, path)))

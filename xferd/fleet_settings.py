@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.test_fleet_settings -*-
 """
-The settings of the fleet, and its secret.
+The settings of the fleet.
 
 They are beside the package C{xferd.fleet}: a daemon without C{[fleet]} imports nothing
 of it.
@@ -8,12 +8,9 @@ of it.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import stat
 from ipaddress import ip_address, ip_network
-from typing import Final
 
 from attrs import Attribute, field, frozen
 from attrs.validators import ge, le
@@ -21,19 +18,6 @@ from attrs.validators import ge, le
 from xferd.errors import ConfigError
 from xferd.http_urls import split_url
 from xferd.interfaces.fleet import MAX_HOLDERS, MAX_URL, is_node_name
-
-MIN_SECRET: Final = 16
-"""The bytes of the shortest secret."""
-
-MAX_SECRET: Final = 4096
-"""The bytes of the longest file of secrets."""
-
-MAX_SECRETS: Final = 4
-"""The secrets in it, at most."""
-
-OPEN: Final = 0o037
-"""The permissions that a file with a secret must not have: a group may read it, as in
-a volume of Kubernetes."""
 
 _PEER_LISTEN = re.compile(r"ssl:[0-9]{1,5}(?::interface=(?:[A-Za-z0-9.-]|\\:)+)?")
 _SERVER = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?/?")
@@ -191,53 +175,6 @@ class FleetSettings:
         if not is_node_name(name):
             raise ConfigError(f"the name of this host, {name!r}, is not that of a node: set name in [fleet]")
         return name
-
-
-def read_secrets(path: str, whose: str = "the fleet") -> list[bytes]:
-    """
-    Read the secrets of the fleet: one a line, of which the first signs.
-
-    @param whose: who has the secrets, for errors.
-    @raise ConfigError: the file cannot be read, others can read it, or a secret is
-        too short.
-    """
-    data, mode = _read(path, whose)
-    if mode & OPEN:
-        raise ConfigError(f"the secret of {whose} in {path} is open to other users: run chmod 0600 {path}")
-    secrets = [line.strip() for line in data.splitlines() if line.strip()]
-    if len(secrets) > MAX_SECRETS:
-        raise ConfigError(f"{path} has {len(secrets)} secrets, and may have {MAX_SECRETS}: remove the oldest")
-    shortest = min(map(len, secrets), default=0)
-    if shortest < MIN_SECRET:
-        raise ConfigError(
-            f"a secret of {whose} in {path} has {shortest} bytes, and needs {MIN_SECRET}: "
-            "write one with 'openssl rand -hex 32'"
-        )
-    return secrets
-
-
-def _read(path: str, whose: str) -> tuple[bytes, int]:
-    """
-    Read a file with a secret.
-
-    @return: the content, and the permissions.
-    """
-    try:
-        with open(path, "rb", opener=_open) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{path} is not a file")
-            data = file.read(MAX_SECRET + 1)
-    except OSError as e:
-        raise ConfigError(f"cannot read the secret of {whose} in {path}: {e.strerror}") from e
-    if len(data) > MAX_SECRET:
-        raise ConfigError(f"{path} has more than {MAX_SECRET} bytes")
-    return data, stat.S_IMODE(status.st_mode)
-
-
-def _open(path: str, flags: int) -> int:
-    # A pipe would block.
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _is_server(url: str) -> bool:

@@ -14,9 +14,10 @@ from xferd.doctor.files import check_access
 from xferd.doctor.network import check_certificate
 from xferd.doctor.problem import Problem, Running
 from xferd.errors import ConfigError
-from xferd.fleet_settings import OPEN, FleetSettings, read_secrets
+from xferd.fleet_settings import FleetSettings
 from xferd.http_urls import split_url
 from xferd.names import Digest
+from xferd.secret_files import OPEN, read_secrets
 
 PATIENCE: Final = 3.0
 """The time limit of the request to this node, in seconds."""
@@ -35,7 +36,7 @@ def check_fleet(running: Running) -> Iterator[Problem]:
     secret_problem = False
     try:
         if settings.secret_file:
-            read_secrets(settings.secret_file)
+            read_secrets(settings.secret_file, "the fleet")
     except ConfigError as e:
         secret_problem = True
         yield Problem(str(e), "correct this and restart xferd; until then it works without a fleet")

@@ -31,7 +31,7 @@ from xferd.fleet.peer_requests import PeerRequests
 from xferd.fleet.prefetch import Prefetches
 from xferd.fleet.proofs import Prover, Secrets
 from xferd.fleet.tags import FleetTags
-from xferd.fleet_settings import FleetSettings, read_secrets
+from xferd.fleet_settings import FleetSettings
 from xferd.http_urls import split_url
 from xferd.interfaces.catalog import LOCAL_HOST
 from xferd.interfaces.fleet import MIN_SHARED, Claim, ICoordination, Node, Peer
@@ -63,6 +63,7 @@ from xferd.names import Digest, Reference
 from xferd.oci import Descriptor
 from xferd.registry.transport.networks import Networks
 from xferd.registry.transport.tls import read_ca, read_client
+from xferd.secret_files import read_secrets
 
 LOAD_SECONDS: Final = 30.0
 """Seconds after which the number of running transfers is reported again."""
@@ -214,7 +215,7 @@ class Fleet:
             return
         certificates = read_certificates(settings)
         if parts.secrets is not None:
-            parts.secrets.replace(read_secrets(settings.secret_file))
+            parts.secrets.replace(read_secrets(settings.secret_file, "the fleet"))
         parts.client.use_certificates(*certificates)
 
     @property
@@ -321,7 +322,7 @@ class _Parts:
         @raise ConfigError: a file of the settings cannot be used.
         """
         reactor = context.reactor
-        secrets = Secrets(*read_secrets(settings.secret_file)) if settings.secret_file else None
+        secrets = Secrets(*read_secrets(settings.secret_file, "the fleet")) if settings.secret_file else None
         node = Node(Peer(settings.node_name, settings.url), context.version, context.wall_clock())
         prover = Prover(secrets or Secrets(KNOWN_TO_ALL), node.peer, reactor.seconds)
         ca, pair = read_certificates(settings)

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from attrs import Attribute, field, frozen
 
-from xferd.fleet_settings import read_secrets
 from xferd.registry.transport.urls import Origin
+from xferd.secret_files import read_secrets
 
 STATES: Final = ("done", "failed", "cancelled")
 """The states in which a job ends."""
