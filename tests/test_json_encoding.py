@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.json_encoding import Encoded, encode, encode_list
+from xferd.json_encoding import Encoded, encode, encode_list, from_rfc3339, rfc3339
 
 
 class EncodeTests(SynchronousTestCase):
@@ -35,6 +35,22 @@ class EncodeTests(SynchronousTestCase):
         Text that UTF-8 cannot represent is escaped, as all that is not ASCII.
         """
         self.assertEqual(encode("\ud800\u2028"), rb'"\ud800\u2028"')
+
+
+class TimeTests(SynchronousTestCase):
+    """
+    Points in time.
+    """
+
+    def test_both_ways(self) -> None:
+        """
+        A time is written in UTC with milliseconds, and read with any offset; other text is
+        refused.
+        """
+        self.assertEqual(rfc3339(1767323047.68), "2026-01-02T03:04:07.680Z")
+        self.assertEqual(from_rfc3339("2026-01-02T03:04:07.680Z"), 1767323047.68)
+        self.assertEqual(from_rfc3339("2026-01-02T05:04:07.680+02:00"), 1767323047.68)
+        self.assertRaises(ValueError, from_rfc3339, "yesterday")
 
 
 class ListTests(SynchronousTestCase):

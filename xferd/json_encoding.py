@@ -20,6 +20,15 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def from_rfc3339(stamp: str) -> float:
+    """
+    The inverse of L{rfc3339}: seconds since the epoch.
+
+    @raise ValueError: the text is not such a time.
+    """
+    return datetime.fromisoformat(stamp).timestamp()
+
+
 def encode(value: object) -> bytes:
     """
     Encode a value.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -32,7 +31,7 @@ from xferd.jobs.runner import Runner
 from xferd.jobs.shutdown_errors import crashed, killed, left
 from xferd.jobs.upload_stream import UploadStream
 from xferd.jobs.work import Work
-from xferd.json_encoding import rfc3339
+from xferd.json_encoding import from_rfc3339, rfc3339
 from xferd.names import Digest, Reference
 from xferd.transfer.steering import Hold
 
@@ -314,8 +313,8 @@ def _job_of(number: int, unfinished: UnfinishedJob) -> Job:
         target=record["target"],
         platform=record["platform"],
         client=record["client"],
-        created=_seconds(record["created"]),
-        started=None if started is None else _seconds(started),
+        created=from_rfc3339(record["created"]),
+        started=None if started is None else from_rfc3339(started),
         request=request,
         restart=values["restart"],
         paused=None if values.get("paused") is None else Hold(**values["paused"]),
@@ -326,7 +325,3 @@ def _job_of(number: int, unfinished: UnfinishedJob) -> Job:
             Reference.parse(name).repository for name in (reference, record["target"]) if name
         ),
     )
-
-
-def _seconds(stamp: str) -> float:
-    return datetime.fromisoformat(stamp).timestamp()

@@ -9,7 +9,6 @@ of other packages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
@@ -26,6 +25,7 @@ from xferd.errors import StoreError
 from xferd.interfaces.hosts import Availability
 from xferd.interfaces.webhooks import RESULTS, WebhookFigures
 from xferd.jobs.job import ENDED
+from xferd.json_encoding import from_rfc3339
 from xferd.web.disk_status import DiskJSON, disk_status
 from xferd.web.guard import ACCESSES
 from xferd.web.job_request import KINDS_OF_JOBS
@@ -174,7 +174,7 @@ async def scene_of(
         usage = {}
     return Scene(
         version=version,
-        started=datetime.fromisoformat(started).timestamp(),
+        started=from_rfc3339(started),
         figures=jobs.figures(),
         limits=jobs.limits(),
         images=len(store.images.all()),

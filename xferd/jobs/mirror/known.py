@@ -7,7 +7,6 @@ images of that name that jobs pulled or imported.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from math import inf
 
 from attrs import frozen
@@ -15,6 +14,7 @@ from attrs import frozen
 from xferd.interfaces.catalog import CatalogManifest
 from xferd.interfaces.store import Image, IStore
 from xferd.jobs.mirror.entries import catalog_entry
+from xferd.json_encoding import from_rfc3339
 from xferd.names import Digest, Reference, Repository
 from xferd.oci import Descriptor, Document, document_type
 
@@ -72,7 +72,7 @@ class Known:
         for digest in (image.resolved, image.manifest.digest):
             manifest = await self.manifest(repository, digest, images)
             if manifest is not None:
-                return KnownTag(manifest, None, _seconds(image.created))
+                return KnownTag(manifest, None, _created(image))
         return None
 
     async def manifest(self, repository: Repository, digest: Digest, images: bool) -> KnownManifest | None:
@@ -143,11 +143,11 @@ class Known:
         return (image for image in self._store.images.all() if image.reference.repository == repository)
 
 
-def _seconds(stamp: str) -> float:
+def _created(image: Image) -> float:
     """
-    A time of RFC 3339 in seconds since the epoch.
+    When the name of an image was set, in seconds since the epoch.
     """
     try:
-        return datetime.fromisoformat(stamp).timestamp()
+        return from_rfc3339(image.created)
     except ValueError:
         return -inf

@@ -9,7 +9,6 @@ its name.
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import count
 from typing import Final
 
@@ -18,6 +17,7 @@ from twisted.logger import Logger
 from xferd.errors import StoreError
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import Image
+from xferd.json_encoding import from_rfc3339
 from xferd.names import Reference
 from xferd.store.journal import Journal
 
@@ -93,7 +93,7 @@ class LastUsed:
         if used is not None:
             return used
         try:
-            return datetime.fromisoformat(image.created).timestamp(), 0
+            return from_rfc3339(image.created), 0
         except ValueError:
             return 0.0, 0
 
