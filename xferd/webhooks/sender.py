@@ -6,9 +6,10 @@ Sends the messages of one receiver, one at a time, until each is accepted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from itertools import count
+from random import Random
 from typing import Final
 
 from attrs import evolve
@@ -26,6 +27,7 @@ from xferd.registry.transport.exchange import Exchange
 from xferd.registry.transport.request_body import BytesBody
 from xferd.registry.transport.response_body import read_excerpt
 from xferd.registry.transport.timeouts import Timeouts
+from xferd.transfer.retry import RetryPolicy
 from xferd.webhooks.settings import WebhookSettings
 from xferd.webhooks.signature import signed_headers
 
@@ -37,6 +39,8 @@ BASE: Final = 5.0
 
 CAP: Final = 3600.0
 """The largest delay between two attempts, in seconds."""
+
+_POLICY: Final = RetryPolicy(base=BASE, cap=CAP, jitter=0.5)
 
 KEPT: Final = 3 * 24 * 3600.0
 """Seconds after which a message is dropped."""
@@ -72,12 +76,12 @@ class Sender:
         *,
         clock: IReactorTime,
         wall_clock: WallClock,
-        random: Callable[[], float],
+        random: Random,
     ) -> None:
         """
         @param secrets: sign the messages.
         @param exchange: makes the requests.
-        @param random: returns a number from 0 to 1, for delays.
+        @param random: the source of jitter.
         """
         self.settings = settings
         self.results: Counter[str] = Counter()
@@ -289,8 +293,4 @@ class Sender:
         self._log.warn("cannot record a webhook's message: {error}", error=getattr(failure, "value", failure))
 
     def _delay(self, attempts: int) -> float:
-        """
-        The seconds before the next attempt: from half of the delay to all of it.
-        """
-        delay: float = min(CAP, BASE * 2.0 ** min(attempts - 1, 20))
-        return delay * (1 - self._random() / 2)
+        return _POLICY.delay(attempts, self._random)

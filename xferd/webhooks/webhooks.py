@@ -7,9 +7,9 @@ wants it.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,7 +80,7 @@ class Webhooks:
                 journal,
                 clock=clock,
                 wall_clock=wall_clock,
-                random=random.random,
+                random=Random(),  # noqa: S311
             )
         journal.announce = self._announce
 
