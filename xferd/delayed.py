@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 class Delayed(Deferred[T]):
     """
-    A Deferred that notes cancellations until it has a result.  What fires it decides what
-    they mean then.
+    A Deferred that records cancellations until it has a result.  The code that fires it
+    decides on their effect.
 
     @ivar cancelled: whether it was cancelled.
     """
@@ -31,7 +31,7 @@ class Delayed(Deferred[T]):
 
     def cancel(self) -> None:
         """
-        Note a cancellation; with a result, as for any Deferred.
+        Record a cancellation.  After the result, it has its usual effect.
         """
         if self.called:
             super().cancel()

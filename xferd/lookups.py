@@ -11,29 +11,28 @@ from __future__ import annotations
 from typing import Final
 
 SMALL: Final = 64 * 1024
-"""Bytes of a blob at most that is sent without a look: sending it again costs little."""
+"""The size in bytes of the largest blob that is sent without a lookup: to send it again costs little."""
 
 ENOUGH: Final = 16
-"""Looks in a row that found nothing, after which most are left out."""
+"""The number of unsuccessful lookups in a row after which most are skipped."""
 
 STRIDE: Final = 8
-"""Of so many small blobs one is still looked for."""
+"""Of so many small blobs, one is still looked up."""
 
 
 class Lookups:
     """
-    The looks for the blobs that are sent to one repository.
+    The lookups of blobs that are sent to one repository.
 
     A HEAD costs about as much as each of the two requests that send a small blob, and
-    a look into the journal costs a tenth.  Where thousands of small blobs go into a
-    repository that has none of them, looks are left out for most of them.  A single
-    look that finds a blob restores all looks, so that an interrupted job which is
-    repeated sends few blobs twice.
+    a query of the journal costs a tenth.  When thousands of small blobs are sent to a
+    repository that has none of them, most lookups are skipped.  One successful lookup
+    ends this, so that a retry of an interrupted job sends few blobs twice.
     """
 
     def __init__(self, absent: int = 0) -> None:
         """
-        @param absent: the looks that found nothing before.
+        @param absent: the number of earlier unsuccessful lookups in a row.
         """
         self._absent = absent
         self._skipped = 0
@@ -49,6 +48,6 @@ class Lookups:
 
     def note(self, found: bool) -> None:
         """
-        Note the result of a look.
+        Record the result of a lookup.
         """
         self._absent = 0 if found else self._absent + 1

@@ -255,7 +255,7 @@ class Job:
 
     def pause(self, hold: Hold | None) -> None:
         """
-        Pause what it does itself, besides transfers; L{None} lets it continue.
+        Pause its own work, besides transfers; L{None} ends the pause.
         """
         self.paused = hold
         self.timing.pause(None if hold is None else hold.by)

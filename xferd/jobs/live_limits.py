@@ -28,7 +28,7 @@ set, and summer time may begin or end."""
 @frozen
 class _Job:
     """
-    The rates of one job, and those that hold now.
+    The rates of one job, and their present values.
     """
 
     name: str
@@ -40,7 +40,7 @@ class LiveLimits:
     """
     Applies limits, and the rates of the present time of day.
 
-    Life cycle: made; L{start}ed with the changes that are kept; L{stop}ped.
+    Life cycle: made; L{start}ed with the recorded changes; L{stop}ped.
     """
 
     def __init__(

@@ -399,7 +399,7 @@ class Runner(Observer):
             # In a turn of its own: many jobs may end with one write to the disk.
             await uninterrupted(self._eventual.caught_up())
             if len(job.rows) > ROWS_IN_A_TURN:
-                # What is settled is made once: the turn in which the job ends is short.
+                # Settled rows are made once, so that the turn in which the job ends is short.
                 await uninterrupted(Deferred.fromCoroutine(make_rows(job.rows, job.id, self._eventual)))
         except CancelledError:
             if running.reason is None or running.cancelled:
@@ -648,7 +648,7 @@ class Runner(Observer):
 
     def _is_open(self, job: Job) -> bool:
         """
-        Whether a job may change; otherwise the journal has, or will have, what became of it.
+        Whether a job may change; otherwise its end is, or will be, in the journal.
         """
         running = self._running.get(job.id)
         ends = running is None or running.cancelled or running.suspended

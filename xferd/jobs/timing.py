@@ -187,9 +187,9 @@ class Timing:
 
     def pause(self, by: str | None) -> None:
         """
-        From now on, all time is that of a pause, until it ends.
+        Attribute all time to a pause, until it ends.
 
-        @param by: who has paused the job; L{None} at the end of the pause.
+        @param by: the person who paused the job; L{None} at the end of the pause.
         """
         self.count()
         self._paused = None if by is None else Stage("waiting", Cause.PAUSED, whom=by)

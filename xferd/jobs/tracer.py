@@ -15,7 +15,7 @@ from xferd.transfer.transfer import Transfer
 
 class Tracer(Protocol):
     """
-    Observes them.  No method blocks or calls back.
+    Observes jobs, transfers and attempts.  No method blocks or calls back.
     """
 
     def transfer_changed(self, job: Job, transfer: Transfer) -> None:

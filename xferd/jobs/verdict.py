@@ -20,10 +20,10 @@ SENDING: Final = frozenset({"push", "copy"})
 """The kinds of jobs whose bytes go to a registry."""
 
 LEAST: Final = 1.0
-"""Seconds that a job has to take before anything is said to have bounded it."""
+"""The shortest duration of a job, in seconds, for which a cause is named."""
 
 NAMED: Final = 0.1
-"""The least part of what bounded a job that a phase has to have to be named."""
+"""A phase is named if it has at least this share of the time of the job's main cause."""
 
 FASTER: Final = 2.0
 """How much more one transfer with another host carries, where a host is slower than the line."""

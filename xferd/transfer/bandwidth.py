@@ -427,12 +427,12 @@ class Bandwidth:
 
     def _serve(self, now: float) -> list[Deferred[None]]:
         """
-        Pay for all that can be paid for, in a fair order.
+        Charge all pieces that the limits permit, in a fair order.
 
-        @return: what waits for it.
+        @return: the Deferreds of their flows, to be fired.
         """
         ready: list[Deferred[None]] = []
-        # The order among the transfers of one limited host is a matter of that host's limit.
+        # The limit of a host determines the order of its transfers.
         groups: dict[Allowance | None, list[_Place]] = {}
         for flow in self._flows:
             host = flow.route().host
@@ -472,9 +472,9 @@ class Bandwidth:
 
     def _head(self, host: Allowance | None, group: list[_Place], now: float) -> Flow | None:
         """
-        The next flow of a group, if it waits for nothing but the limit of all.
+        The next flow of a group, if it waits only for the global limit.
 
-        @param group: a heap, from which those that wait are removed.
+        @param group: a heap; flows that wait for another limit are removed.
         """
         while group:
             tag, number, flow = group[0]
@@ -496,14 +496,14 @@ class Bandwidth:
 
     def _hold(self, allowance: Allowance, places: Iterable[_Place], now: float) -> None:
         """
-        Note what these flows wait for, too: behind the one that has claimed it.
+        Record the limit that these flows wait for, behind the one that has claimed it.
         """
         for _, _, flow in places:
             flow.bound, flow.held = allowance, now
 
     def _tag(self, host: Allowance | None, flow: Flow) -> float:
         """
-        The place of a flow in the order of one limit; L{None} is that of all.
+        The place of a flow in the order of one limit; L{None} is the global one.
         """
         shared = self.all if host is None else host
         if not shared.rate:

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from xferd.web.client_limits import Client
 
 MOST_REFUSED: Final = 60
-"""The most lines of refused requests within L{WINDOW}; a listener of the world gets many."""
+"""The largest number of lines about refused requests within L{WINDOW}: a public listener receives many."""
 
 WINDOW: Final = 60.0
 """Seconds."""
 
 MAX_JOB: Final = 64
-"""The most characters of a job's ID, which a client may have made up."""
+"""The largest number of characters of a job's ID, which a client may have invented."""
 
 MAX_BODY: Final = 500
-"""The most characters of a body in a line."""
+"""The largest number of characters of a body in a line."""
 
 LINE: Final = "{user} by {door}: {method} {path}: {status}{details}"
 """The format of a line."""

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 INTERVAL: Final = 1.0
-"""Seconds from one look at the state to the next."""
+"""Seconds between two readings of the state."""
 
 STEPS: Final = 1000
-"""Steps of the disk: less than one of them is no change, as other programs write, too."""
+"""Steps of the disk: a smaller change is ignored, as other programs write, too."""
 
 
 class Follower(Protocol):
@@ -33,8 +33,8 @@ class Follower(Protocol):
 
 class StatusEvents:
     """
-    Looks at the state once a second while there are followers, and shows it to all of them where
-    it has changed: it is made and encoded once.
+    Reads the state once a second while there are followers, and sends it to all of them when it
+    has changed.  The event is made and encoded once.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class StatusEvents:
     ) -> None:
         """
         @param state: makes the state, as C{GET /api/v1/status} shows it.
-        @param others: returns what is not part of the state, and is reported like a change of
-            it: its reader then reads the rest again.
+        @param others: returns a value whose change is reported like a change of the state: a
+            follower then requests the other lists again.
         """
         self._clock = clock
         self._state = state
@@ -55,7 +55,7 @@ class StatusEvents:
 
     def add(self, follower: Follower) -> None:
         """
-        Show the state to a response, now and after each change.
+        Send the state to a response, now and after each change.
         """
         self._followers[follower] = None
         if self._timer is None:

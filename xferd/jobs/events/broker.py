@@ -360,8 +360,8 @@ class Broker:
 
     def _hasten(self) -> None:
         """
-        Have the streams on everything report soon what was put into them: a few people look at
-        these, and a change of a state is not to wait as long as bytes that move.
+        Let the streams of all subjects report their events soon: they have few readers, and a
+        change of state is more urgent than progress.
         """
         for stream in self._of_all:
             stream.hasten()

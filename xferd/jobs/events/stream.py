@@ -20,7 +20,7 @@ INTERVAL = 0.1
 """Seconds at least between two readings of one stream, unless a job has ended."""
 
 MOMENT = 0.2
-"""Seconds until the first reading of a stream whose job began just now: many end by then."""
+"""Seconds until the first reading of the stream of a new job: many jobs have ended by then."""
 
 BATCH = 200
 """The most events of one reading; the next ones follow after a turn of the reactor."""
@@ -92,7 +92,7 @@ class EventStream:
 
     def hasten(self) -> None:
         """
-        Have what was put read soon: it is more than bytes that have moved.
+        Let the events be read soon: one of them is more than progress.
         """
         if self._items and not self._soon:
             self._soon = True

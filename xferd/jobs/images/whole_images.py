@@ -30,7 +30,7 @@ class WholeImage:
     """
     An image whose layers were found registered.
 
-    @ivar config: what its config says.
+    @ivar config: its parsed config.
     @ivar stacks: its layers, the bottom one first.
     @ivar number: the number of the last check; numbers rise.
     @ivar at: the clock's time of that check.
@@ -47,8 +47,8 @@ class WholeImages:
     The images that jobs have found whole, by the digest of their manifest, for clients
     that share the content of the store.
 
-    What a config says is parsed once.  That its layers are here is checked again, but once
-    for all jobs that hold their lease by then: it keeps what the check has touched.
+    A config is parsed once.  The layers are checked again, but one check serves all jobs that
+    already hold their lease: the lease protects everything that the check has touched.
     """
 
     def __init__(self, store: IStore, layers: DownloadManager, clock: IReactorTime) -> None:

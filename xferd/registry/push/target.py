@@ -64,8 +64,8 @@ class PushAttempt:
         mounts: Lookups,
     ) -> None:
         """
-        @param lookups: the looks into the repository so far.
-        @param mounts: the looks into all others so far, by mounts without C{from}.
+        @param lookups: the lookups in the repository so far.
+        @param mounts: the lookups in all other repositories so far, by mounts without C{from}.
         """
         self._client = client
         self._repository = repository
