@@ -100,6 +100,7 @@ class HelpTests(SynchronousTestCase):
         The help lists every command, and each command has its own.
         """
         text = self.printed("--help")
+        self.assertIn("\nexamples:\n  xferctl pull alpine\n", text)
         for name in MODULES:
             self.assertRegex(text, rf"(?m)^  {name} +{load_command(name).summary}$")
             described = self.printed(name, "--help")

@@ -193,6 +193,16 @@ class ListTests(CommandCase):
         """
         self.assertEqual(self.objects("engine", "ls"), self.items)
 
+    def test_template(self) -> None:
+        """
+        With C{--format}, each engine is printed by a template; other actions refuse it.
+        """
+        outcome = run(["engine", "ls", "--format", "{{.kind}}/{{.name}}", "--host", self.fake.url])
+        self.assertEqual(outcome.out.splitlines()[0], "containerd/node", outcome.err)
+        outcome = run(["engine", "show", "podman", "--format", "{{.kind}}", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.out), (2, ""))
+        self.assertIn("--format belongs to 'ls'", outcome.err)
+
     def test_wrong_use(self) -> None:
         """
         Tools belong to C{show}.

@@ -194,6 +194,16 @@ class CheckTests(CommandCase):
         self.assertEqual([each["status"] for each in found], [200, 200, 200, 200, 200, 206])
         self.assertEqual(set(found[0]), {"client", "method", "path", "status", "size", "problem"})
 
+    def test_template(self) -> None:
+        """
+        With C{--format}, each request is printed by a template; C{show} refuses it.
+        """
+        outcome = self.check("podman", "--format", "{{.client}}: {{.method}}")
+        self.assertEqual(set(outcome.out.splitlines()) - {"podman: HEAD"}, {"podman: GET"}, outcome.err)
+        outcome = run(["mirror", "show", "podman", "--format", "{{.client}}", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.out), (2, ""))
+        self.assertIn("--format belongs to 'check'", outcome.err)
+
     def test_wrong_use(self) -> None:
         """
         The image is a reference, and options of C{show} are refused.
