@@ -51,6 +51,7 @@ COMMITS: Final = frozenset(
 _SQLITE: Final = "fdatasync store"
 _NO_NAMES: Final = "fsync store/content"
 _NO_JOBS: Final = "fdatasync store/xferd.db-wal"
+_NO_SNAPSHOTS: Final = "fdatasync store/snapshots.db-wal"
 
 REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
     "tidy_life": frozenset({_SQLITE}),
@@ -59,8 +60,8 @@ REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
     "marked": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
     "pushes": frozenset({_SQLITE, _NO_NAMES}),
     "heal": frozenset({_SQLITE, _NO_JOBS, "syncfs store"}),
-    "imports": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
-    "records": frozenset({_SQLITE, _NO_NAMES}),
+    "imports": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS, _NO_SNAPSHOTS}),
+    "records": frozenset({_SQLITE, _NO_NAMES, _NO_SNAPSHOTS}),
     # Whatever is lost of a migration is done again, with the same names.
     "migrate": frozenset(
         {
