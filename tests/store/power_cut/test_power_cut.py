@@ -54,12 +54,12 @@ _NO_JOBS: Final = "fdatasync store/xferd.db-wal"
 _NO_SNAPSHOTS: Final = "fdatasync store/snapshots.db-wal"
 
 REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
-    "tidy_life": frozenset({_SQLITE}),
-    "life": frozenset({_SQLITE}),
-    "parts": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
-    "marked": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS}),
+    "tidy_life": frozenset({_SQLITE, _NO_SNAPSHOTS}),
+    "life": frozenset({_SQLITE, _NO_SNAPSHOTS}),
+    "parts": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS, _NO_SNAPSHOTS}),
+    "marked": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS, _NO_SNAPSHOTS}),
     "pushes": frozenset({_SQLITE, _NO_NAMES}),
-    "heal": frozenset({_SQLITE, _NO_JOBS, "syncfs store"}),
+    "heal": frozenset({_SQLITE, _NO_JOBS, _NO_SNAPSHOTS, "syncfs store"}),
     "imports": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS, _NO_SNAPSHOTS}),
     "records": frozenset({_SQLITE, _NO_NAMES, _NO_SNAPSHOTS}),
     # Whatever is lost of a migration is done again, with the same names.
@@ -67,6 +67,7 @@ REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
         {
             _SQLITE,
             _NO_JOBS,
+            _NO_SNAPSHOTS,
             "fsync store",
             "syncfs store",
             "fsync store/layers/ALGORITHM",
