@@ -1,5 +1,7 @@
 """
 What has to hold in a simulation of the daemon: after each step, and in the end.
+
+The module is long because all checks share what they saw after the last step.
 """
 
 from __future__ import annotations
@@ -76,6 +78,7 @@ class Invariants:
         self._overtaken: Counter[tuple[Place, str]] = Counter()
         self._known: set[Digest] = set()
         self._present: set[Digest] = set()
+        self._unpacked: set[Digest] = set()
         self._running: set[object] = set()
         self._gets: Counter[Digest] = Counter()
 
@@ -261,13 +264,14 @@ class Invariants:
         for digest in gets:
             # A download that runs when the blob is pushed may begin one more stream.
             excused = daemon.loses or digest in daemon.mirrored or digest in self._running
-            if gets[digest] > self._gets[digest] and digest in self._present and not excused:
+            here = digest in self._present or (digest in self._unpacked and not self._blob_users(digest))
+            if gets[digest] > self._gets[digest] and here and not excused:
                 yield f"{digest} was requested, and is in the store"
         self._gets = gets
-        self._present = {
+        self._unpacked = {
             d for d, diff in daemon.store.trees.blobs.items() if diff in daemon.store.trees.unpacked
         }
-        self._present |= daemon.store.blobs.contents.keys()
+        self._present = set(daemon.store.blobs.contents)
         self._running = {
             transfer.digest
             for transfer in daemon.jobs._transfers
@@ -279,11 +283,23 @@ class Invariants:
         How often a small blob may be fetched again: it passes through the memory of a copy,
         and is not kept.
         """
-        moved = self._schedule.has("move_tag")
-        names = {n for n, image in images().items() if moved or digest in {b.digest for b in image.blobs}}
-        kinds = [request.kind for request in self._requests if request.image in names]
+        kinds = self._kinds(digest)
         copies = kinds.count("copy")
         return copies if len(kinds) > copies or self._daemon.mirrored[digest] else max(0, copies - 1)
+
+    def _blob_users(self, digest: Digest) -> bool:
+        """
+        Whether a job may need a blob whose tree is here: only a pull does not.
+        """
+        return any(kind != "pull" for kind in self._kinds(digest))
+
+    def _kinds(self, digest: Digest) -> list[str]:
+        """
+        The kinds of the requests for images with a blob.
+        """
+        moved = self._schedule.has("move_tag")
+        names = {n for n, image in images().items() if moved or digest in {b.digest for b in image.blobs}}
+        return [request.kind for request in self._requests if request.image in names]
 
     # ------------------------------------------------------------- clients
 
