@@ -10,7 +10,7 @@ import shutil
 from typing import Any, cast
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
@@ -261,6 +261,20 @@ class ImagesTests(ImagesConformance, StoreTestCase):
             self.assertEqual(self.successResultOf(images.put(later)), later)
             self.assertEqual(images.peek(image.reference), later)
             self.assertNotEqual(os.stat(self.file), before)
+
+    def test_again_after_change_of_layers(self) -> None:
+        """
+        Where layers have changed since, the name is set again, and who follows the names is
+        told: an engine's view that has dropped the image shows it again.
+        """
+        image = self.pulled("alpine", b"one").image
+        changed: list[str] = []
+        self.store.images.follow(lambda: changed.append("changed"), lambda: succeed(None))
+        self.successResultOf(self.store.images.layers_changed())
+        self.successResultOf(self.store.images.put(image))
+        self.assertEqual(len(changed), 2)
+        self.successResultOf(self.store.images.put(image))
+        self.assertEqual(len(changed), 2)
 
     def test_again_while_removed(self) -> None:
         """

@@ -95,6 +95,8 @@ class Images:
         self._names: list[str] = []
         self._sorted: list[Image] = []
         self._lost: set[str] = set()
+        # The names that were set since layers last changed.
+        self._current: set[Reference] = set()
         self._roots: set[Digest] | None = None
         self._followers: list[tuple[Callable[[], object], Callable[[], Deferred[None]]]] = []
         self._writes: Batches[tuple[Reference, Image | bool | None]] = Batches(
@@ -141,6 +143,7 @@ class Images:
         """
         Cancelling ends the wait.
         """
+        self._current.clear()
         self._report()
         return Deferred.fromCoroutine(self._settle())
 
@@ -199,11 +202,11 @@ class Images:
 
     def _is_named(self, image: Image) -> bool:
         """
-        Whether an image was given its name less than L{RECENT} seconds before, and no change of
-        names is being written: clients pull the same image at the same time.
+        Whether an image was given its name less than L{RECENT} seconds before, no layers have changed
+        since, and no change of names is being written: clients pull the same image at the same time.
         """
         present = self._images.get(image.reference)
-        if present is None or not self._writes.idle:
+        if present is None or image.reference not in self._current or not self._writes.idle:
             return False
         if _content(image) != _content(present) or (image.pinned and not present.pinned):
             return False
@@ -262,8 +265,10 @@ class Images:
         for reference, wanted in batch:
             if wanted is None:
                 self._last_used.forget(reference)
+                self._current.discard(reference)
             elif not isinstance(wanted, bool):
                 self._last_used.note(reference)
+                self._current.add(reference)
         self._report()
 
     def _set(self, reference: Reference, image: Image | None) -> None:
