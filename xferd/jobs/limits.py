@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from attrs import Attribute, evolve, field, fields, frozen
@@ -66,8 +66,13 @@ def _named_rate(name: str, value: object) -> Rate:
         raise ValueError(f"{name!r} {e}") from e
 
 
-def _of_rate(description: str) -> dict[str, object]:
-    return {"bounds": Bounds(0, MOST), "description": description}
+def _rate(converter: Callable[[object], Rate], description: str) -> Rate:
+    value: Rate = field(
+        default=NO_LIMIT,
+        converter=converter,
+        metadata={"bounds": Bounds(0, MOST), "description": description},
+    )
+    return value
 
 
 def _within_bounds(_: object, attribute: Attribute[int], value: object) -> None:
@@ -89,16 +94,8 @@ class HostLimits:
         0, Bounds(0, AT_ONCE), "Blobs downloaded from it at the same time; 0 is downloads_per_host."
     )
     uploads: int = _limit(0, Bounds(0, AT_ONCE), "Blobs uploaded to it at the same time; 0 is no limit.")
-    download_rate: Rate = field(
-        default=NO_LIMIT,
-        converter=_download_rate,
-        metadata=_of_rate("Bytes a second downloaded from it; 0 is no limit."),
-    )
-    upload_rate: Rate = field(
-        default=NO_LIMIT,
-        converter=_upload_rate,
-        metadata=_of_rate("Bytes a second uploaded to it; 0 is no limit."),
-    )
+    download_rate: Rate = _rate(_download_rate, "Bytes a second downloaded from it; 0 is no limit.")
+    upload_rate: Rate = _rate(_upload_rate, "Bytes a second uploaded to it; 0 is no limit.")
 
 
 @frozen
@@ -112,16 +109,8 @@ class ClientLimits:
     weight: int = _limit(
         1, Bounds(1, HEAVIEST), "Its share of slots and bandwidth, relative to clients of weight 1."
     )
-    download_rate: Rate = field(
-        default=NO_LIMIT,
-        converter=_download_rate,
-        metadata=_of_rate("Bytes a second downloaded by its jobs; 0 is no limit."),
-    )
-    upload_rate: Rate = field(
-        default=NO_LIMIT,
-        converter=_upload_rate,
-        metadata=_of_rate("Bytes a second uploaded by its jobs; 0 is no limit."),
-    )
+    download_rate: Rate = _rate(_download_rate, "Bytes a second downloaded by its jobs; 0 is no limit.")
+    upload_rate: Rate = _rate(_upload_rate, "Bytes a second uploaded by its jobs; 0 is no limit.")
 
 
 def _hosts(value: Mapping[str, HostLimits]) -> dict[str, HostLimits]:
@@ -169,16 +158,10 @@ class Limits:
     )
     uploads: int = _limit(5, Bounds(1, AT_ONCE), "Blobs uploaded at the same time, by all jobs together.")
     workers: int = _limit(0, Bounds(0, 1_000), "Layers unpacked at the same time; 0 is one for each core.")
-    download_rate: Rate = field(
-        default=NO_LIMIT,
-        converter=_download_rate,
-        metadata=_of_rate("Bytes a second downloaded by all jobs together; 0 is no limit."),
+    download_rate: Rate = _rate(
+        _download_rate, "Bytes a second downloaded by all jobs together; 0 is no limit."
     )
-    upload_rate: Rate = field(
-        default=NO_LIMIT,
-        converter=_upload_rate,
-        metadata=_of_rate("Bytes a second uploaded by all jobs together; 0 is no limit."),
-    )
+    upload_rate: Rate = _rate(_upload_rate, "Bytes a second uploaded by all jobs together; 0 is no limit.")
     hosts: dict[str, HostLimits] = field(factory=dict, converter=_hosts)
     clients: dict[str, ClientLimits] = field(factory=dict, converter=_clients)
 
