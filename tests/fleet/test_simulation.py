@@ -28,7 +28,7 @@ class SimulationTests(SynchronousTestCase):
         wrong = []
         for seeds in (range(6), range(6, 12)):
             wrong += run_all(seeds)
-            # An error that nobody handled is logged.
+            # An unhandled error is logged when it is collected.
             gc.collect()
         self.assertEqual(wrong, [], "\n" + "\n".join(wrong))
 

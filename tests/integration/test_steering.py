@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 
 from tests.integration.slow_proxy import SlowProxy
 from tests.integration.test_daemon import DaemonCase, reactor
+from xferd.jobs.job import ENDED
 from xferd.testing.images import sample_image
 from xferd.testing.registry import Registry
 
@@ -101,7 +102,7 @@ class SteeringCase(DaemonCase):
         """
         Wait until a job is done.
         """
-        job = await self.state(job_id, "done", "failed", "cancelled")
+        job = await self.state(job_id, *ENDED)
         self.assertEqual((job["state"], job["error"]), ("done", None))
         return job
 

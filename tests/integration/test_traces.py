@@ -22,6 +22,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from tests.integration.test_daemon import DaemonCase, reactor
+from xferd.jobs.job import ENDED
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -121,18 +122,6 @@ class TracesTests(DaemonCase):
         )
         return str(json.loads(await readBody(response))["id"])
 
-    async def ended(self, job_id: str) -> dict[str, Any]:
-        """
-        Wait for the end of a job.
-        """
-
-        async def over() -> Any:
-            job = await self.api("GET", f"jobs/{job_id}")
-            return job if job["state"] in ("done", "failed", "cancelled") else None
-
-        found: dict[str, Any] = await self.until(over)
-        return found
-
     async def test_exported(self) -> None:
         """
         The spans of a pull reach the collector, at the stop at the latest, in the trace of its
@@ -145,7 +134,7 @@ class TracesTests(DaemonCase):
             self.registry.log.clear()
             await self.restart(url, f"propagate = {str(propagate).lower()}")
             job_id = await self.pull_traced(reference)
-            job = await self.ended(job_id)
+            job = await self.state(job_id, *ENDED)
             self.assertEqual(job["state"], "done")
             await self.daemon.stop()
             await self.until(lambda: collector.named("pull"))
@@ -182,7 +171,7 @@ class TracesTests(DaemonCase):
         for number, each in enumerate((url, mute, "http://127.0.0.1:1")):
             await self.restart(each)
             self.registry.add(self.add(1)[0], f"team/app{number}", "1")
-            job = await self.ended(await self.api.pull(f"{self.registry.host}/team/app{number}:1"))
+            job = await self.state(await self.api.pull(f"{self.registry.host}/team/app{number}:1"), *ENDED)
             self.assertEqual(job["state"], "done")
             stopped = self.daemon
             await stopped.stop()

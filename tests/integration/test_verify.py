@@ -350,8 +350,8 @@ class ScrubTests(VerifyCase):
 
     async def test_healed(self) -> None:
         """
-        A flipped bit of a blob is found, named, and replaced by a job that nobody
-        requested.
+        The scrub finds a flipped bit of a blob, names it, and replaces the blob, without a
+        request of a client.
         """
         layer = self.image.layers[0].blob.digest
         path = self.blob(layer)

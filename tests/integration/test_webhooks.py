@@ -16,6 +16,7 @@ from twisted.web.server import Site
 from tests.integration.test_daemon import DaemonCase, reactor
 from tests.webhooks.case import SECRET, Receiver
 from tests.webhooks.test_signature import verifier
+from xferd.jobs.job import ENDED
 from xferd.testing.certificates import Authority
 
 
@@ -48,18 +49,6 @@ class WebhookTests(DaemonCase):
         config = self.place / "xferd.toml"
         config.write_text(f'[[webhooks]]\nurl = "{url}"\nsecret_file = "{self.secret}"\n{more}\n')
         await self.start("--config", str(config))
-
-    async def ended(self, job_id: str) -> dict[str, Any]:
-        """
-        Wait for the end of a job.
-        """
-
-        async def over() -> Any:
-            job = await self.api("GET", f"jobs/{job_id}")
-            return job if job["state"] in ("done", "failed", "cancelled") else None
-
-        found: dict[str, Any] = await self.until(over)
-        return found
 
     def check(self, number: int) -> dict[str, Any]:
         """
@@ -94,14 +83,14 @@ class WebhookTests(DaemonCase):
         """
         await self.restart()
         image, reference = self.add(1)
-        job = await self.ended(await self.api.pull(reference))
+        job = await self.state(await self.api.pull(reference), *ENDED)
         await self.until(lambda: self.receiver.messages)
         body = self.check(0)
         self.assertEqual((body["type"], body["data"]["id"]), ("job.done", job["id"]))
         self.assertEqual(body["data"]["result"]["digest"], str(image.digest))
         self.assertEqual(body["data"]["timing"], job["timing"])
         self.receiver.answers = [500]
-        failed = await self.ended(await self.api.pull(f"{self.registry.host}/team/none:1"))
+        failed = await self.state(await self.api.pull(f"{self.registry.host}/team/none:1"), *ENDED)
         await self.until(lambda: len(self.receiver.messages) == 3)
         self.assertEqual(self.check(1), self.check(2))
         self.assertEqual(self.check(2)["data"]["error"]["code"], failed["error"]["code"])
@@ -161,7 +150,7 @@ class WebhookTests(DaemonCase):
         url = f"https://127.0.0.1:{port.getHost().port}/hook"
         await self.restart(url)
         _, reference = self.add(1)
-        await self.ended(await self.api.pull(reference))
+        await self.state(await self.api.pull(reference), *ENDED)
         await self.until(lambda: "was not accepted: " in self.daemon.output)
         self.assertIn("certificate", self.daemon.output.partition("was not accepted: ")[2])
         self.assertEqual(self.receiver.messages, [])

@@ -30,7 +30,7 @@ class SampleTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """
-        Before the first sample there is none, and what was counted before the start is in none.
+        The history is empty before the first sample, and lacks what was counted before the start.
         """
         self.assertEqual(self.history.to_json()["received"], ())
         self.clock.advance(INTERVAL)

@@ -201,7 +201,7 @@ class RepositoryConformance(_Base):
         """
         self.assertEqual(self.wait(self.push()), Pushed("uploaded"))
         self.assertEqual(self.reported[-1], len(DATA))
-        # Without a session, there is none to forget.
+        # The session, if there was one, is forgotten.
         self.assertIsNone(next(reversed(self.remembered), None))
         self.assertEqual(self.wait(self.here.confirm(DIGEST)), len(DATA))
         self.assertEqual(self.wait(self.push()), Pushed("exists"))

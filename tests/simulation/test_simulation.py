@@ -32,7 +32,7 @@ class SimulationTests(SynchronousTestCase):
         All goes well in the first schedules.
         """
         found = run_all(range(12))
-        # An error that nobody handled is logged.
+        # An unhandled error is logged when it is collected.
         gc.collect()
         self.assertEqual(found, [])
 

@@ -114,8 +114,8 @@ class SteeringTests(CommandCase):
 
     def test_drain_and_restart(self) -> None:
         """
-        C{--wait} waits for a daemon that is restarted, which it reports once; that somebody
-        ended the drain meanwhile is a failure, and no wrong use.
+        C{--wait} waits for a daemon that is restarted, and reports that once.  If another client
+        ends the drain meanwhile, the command fails with 1, not with 2.
         """
         drain = {"draining": True, "by": "me (x)", "since": "2026-01-02T03:04:05Z", "jobs": 2, "paused": 0}
         stopping = refusal(503, "INTERRUPTED", "the daemon is stopping")

@@ -120,7 +120,8 @@ class FilesTests(ToolCase):
 
     def test_remapped_docker(self) -> None:
         """
-        A docker with a user namespace for all containers is refused; an empty setting is none.
+        A docker with a user namespace for all containers is refused.  An empty setting means
+        that there is no user namespace.
         """
         versions = {"docker": "29.0", "containerd": "2.1"}
         path = "/etc/docker/daemon.json"

@@ -103,8 +103,8 @@ class KeeperTests(JobsCase):
 
     def test_reloaded(self) -> None:
         """
-        New rules apply at once, also if there was none with a limit; the hour begins anew.
-        Without limits nothing is looked at again.
+        New rules apply at once, also if no earlier rule had a limit, and the hour starts again.
+        Without limits, the content is not checked again.
         """
         old = self.mirror("old", "old")
         keeper = self.keeper()

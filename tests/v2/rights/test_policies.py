@@ -419,8 +419,8 @@ class PassTests(PolicyCase):
 
     def test_mount(self) -> None:
         """
-        Nobody mounts what a client's own credentials opened: neither another client, nor one
-        of xferd's own users, nor the client itself.
+        A blob that a client reached with its own credentials cannot be mounted: by another
+        client, by one of xferd's own users, or by the client itself.
         """
         self.assert_served(ANN)
         self.settings = evolve(
