@@ -106,6 +106,16 @@ class WholeImagesTests(JobsCase):
         self.clock.advance(FRESH)
         self.assertFalse(self.found(early))
 
+    def test_removed_after_check(self) -> None:
+        """
+        A check does not count for an image that has lost a layer since: a verification removes
+        layers, with those above, in spite of leases.
+        """
+        early = self.whole.now()
+        self.assertTrue(self.found(early))
+        del self.store.layers.registered[self.image.chain_ids[1]]
+        self.assertFalse(self.found(early))
+
     def test_leases(self) -> None:
         """
         The check keeps all parts for every lease that is held.

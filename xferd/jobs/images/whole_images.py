@@ -74,7 +74,7 @@ class WholeImages:
         if whole is None:
             return None
         now = self._clock.seconds()
-        if whole.number > since and now - whole.at < FRESH:
+        if whole.number > since and now - whole.at < FRESH and self._has_top(whole):
             return whole
         here = self._store.blobs.has(resolved.manifest.config.digest)
         if not (here and all(map(self._is_here, whole.stacks))):
@@ -82,6 +82,13 @@ class WholeImages:
         self._number += 1
         whole.number, whole.at = self._number, now
         return whole
+
+    def _has_top(self, whole: WholeImage) -> bool:
+        """
+        Whether the top layer is registered still.  A verification removes layers that it cannot
+        replace, with those above them, though jobs hold leases.
+        """
+        return not whole.stacks or self._layers.is_registered(whole.stacks[-1])
 
     def _is_here(self, stack: Stack) -> bool:
         """
