@@ -2,7 +2,7 @@
 """
 The jobs of the daemon: clients begin, list, follow and cancel them here.
 
-One class provides all of L{IJobs}, which makes this the longest module.
+One class provides all of L{IJobs}, which makes the module long.
 """
 
 from __future__ import annotations
