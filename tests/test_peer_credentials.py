@@ -207,17 +207,20 @@ class SocketTests(SynchronousTestCase):
         root's own connection reuses the two ports.
         """
         with socket.create_server(("127.0.0.1", 0)) as server:
-            first = socket.socket()
-            first.connect(server.getsockname())
+            first, second = socket.socket(), socket.socket()
+            # Both have the port from the start: no other program gets it in between.
+            for each in (first, second):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            first.bind(("127.0.0.1", 0))
             ports = first.getsockname()
+            second.bind(ports)
+            first.connect(server.getsockname())
             old, _ = server.accept()
             with old:
                 # With no time to linger, the connection is reset.
                 first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 first.close()
-                with socket.socket() as second:
-                    second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    second.bind(ports)
+                with second:
                     second.connect(server.getsockname())
                     self.assertEqual(tcp_uid(ports, server.getsockname()), os.geteuid())
                     self.assertIsNone(peer_uid(old))
