@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final, cast
@@ -23,11 +23,12 @@ from tests.integration.engines import Crane, found
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, PeerFailed, push, require, run
 from tests.integration.places import free_port
 from tests.integration.programs import Dockerd, Xferd
+from tests.integration.test_door import ask_as
 from tests.other_user import OTHER
-from tests.v2.rights.users import write_htpasswd
+from tests.v2.rights.users import basic, write_htpasswd
 from xferd.interfaces.reactor import IReactor
 from xferd.testing.certificates import Authority
-from xferd.testing.images import sample_image
+from xferd.testing.images import SampleImage, SampleIndex, index_of, sample_image
 from xferd.testing.registry import Registry
 from xferd.testing.tokens import TokenServer
 
@@ -88,6 +89,12 @@ class RightsCase(TestCase):
         await self.daemon.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.daemon.stop()))
 
+    def content(self, private: bool) -> Mapping[str, SampleImage | SampleIndex]:
+        """
+        The images of an upstream, by their names.
+        """
+        return {"team/app:1": self.image}
+
     async def upstream(self, alias: str) -> None:
         """
         Start Debian's registry with the image; it is private unless its policy is C{public}.
@@ -97,8 +104,9 @@ class RightsCase(TestCase):
         await server.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
         options = [f"--dest-creds={ME}"] if private else []
-        layout = str(self.place / f"layout-{alias}")
-        await push(reactor, self.image, f"{server.host}/team/app:1", layout, *options)
+        for name, image in self.content(private).items():
+            layout = str(self.place / f"layout-{alias}")
+            await push(reactor, image, f"{server.host}/{name}", layout, *options)
         self.upstreams[alias] = server.host
 
     async def token_upstream(self, alias: str) -> None:
@@ -107,7 +115,10 @@ class RightsCase(TestCase):
         """
         tokens = TokenServer(reactor, users={USER: PASSWORD}, anonymous=False)
         server = Registry(reactor, guard=tokens)
-        server.add(self.image, "team/app", "1")
+        # As Debian's.
+        server.lists_referrers = False
+        for name, image in self.content(True).items():
+            server.add(image, *name.split(":"))
         for each in (tokens, server):
             await each.listen(reactor)
             self.addCleanup(each.stop)
@@ -244,6 +255,116 @@ class UpstreamTests(RightsCase):
                 await self.refused(self.skopeo(host, credentials))
             await self.skopeo(host, ME)
         self.assertNotIn(PASSWORD, self.daemon.output)
+
+
+class SecondUserTests(RightsCase):
+    """
+    One user has pulled a private image, which has a referrer; another user knows its name and
+    all of its digests.
+    """
+
+    def content(self, private: bool) -> Mapping[str, SampleImage | SampleIndex]:
+        """
+        The private upstreams have an image of their own.
+        """
+        if not private:
+            return super().content(private)
+        self.secret = sample_image(1, 50_000, "secret")
+        self.signature = sample_image(1, 1000, "signature")
+        # The upstreams lack the referrers API: a tag has the list instead.
+        tag = f"team/secret:{str(self.secret.digest).replace(':', '-')}"
+        return {"team/secret:1": self.secret, tag: index_of({self.signature.platform: self.signature})}
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Let the other user push to a repository of his own.
+        """
+        await super().setUp()
+        rule = (
+            '[[registry.rights]]\nusers = ["bob"]\nrepositories = ["local/bob/**"]\nmay = ["pull", "push"]\n'
+        )
+        text = self.config.read_text()
+        self.config.write_text(text.replace("[[registry.rights]]", f"{rule}[[registry.rights]]", 1))
+        await self.reload()
+
+    async def ask(self, login: str, *requests: tuple[str, str], **headers: str) -> list[tuple[int, str]]:
+        """
+        Send requests as another user of the machine.
+
+        @param login: user and password; empty for none.
+        @return: statuses and whole responses.
+        """
+        headers.update(basic(*login.split(":")) if login else {})
+        host, _, port = self.registry.partition(":")
+        where = {"host": host, "port": int(port)}
+        return await ask_as(OTHER, where, *[(*request, None) for request in requests], **headers)
+
+    def names(self) -> list[str]:
+        """
+        The ends of all paths by which the image and its referrer can be read.
+        """
+        digest, signature = self.secret.digest, self.signature.digest
+        names = ["manifests/1", f"manifests/{digest}", f"manifests/{signature}"]
+        names += [f"manifests/{str(digest).replace(':', '-')}", f"referrers/{digest}", "tags/list"]
+        return names + [f"blobs/{b.digest}" for b in (*self.secret.blobs, *self.signature.blobs)]
+
+    async def test_nothing(self) -> None:
+        """
+        The other user gets nothing of it: by tag, by digest, in parts, by its referrers, in lists, and by
+        mounting or naming its blobs in an own repository.
+        """
+        names = self.names()
+        for alias, mine in (("account", "dora:dora-secret"), ("pass", ME), ("token", ME)):
+            base, host = f"/v2/{alias}/team/secret", self.upstreams[alias]
+            answers = await self.ask(mine, *[("GET", f"{base}/{name}") for name in names])
+            self.assertEqual([status for status, _ in answers], [200] * len(names), alias)
+            (listed,) = [text for name, (_, text) in zip(names, answers, strict=True) if "referrers" in name]
+            self.assertIn(str(self.signature.digest), listed)
+            forms = (f"{base}/{{}}", f"/v2/{host}/team/secret/{{}}", f"/{alias}/v2/team/secret/{{}}")
+            reads = [form.format(name) for form in forms for name in names]
+            reads += [f"/v2/team/secret/{name}?ns={host}" for name in names]
+            # Another repository of the same store.
+            reads += [f"/v2/open/team/app/{name}" for name in names if name.startswith("blobs/")]
+            reads += [f"/v2/open/team/app/manifests/{i.digest}" for i in (self.secret, self.signature)]
+            requests = [("GET", path) for path in reads] + [("HEAD", f"{base}/{name}") for name in names]
+            parts = [("GET", f"{base}/{name}") for name in names if name.startswith("blobs/")]
+            lists = [
+                ("GET", path)
+                for path in ("/v2/_catalog", f"/v2/open/team/app/referrers/{self.secret.digest}")
+            ]
+            for login in ("", "bob:bob-secret"):
+                answers = await self.ask(login, *requests)
+                answers += await self.ask(login, *parts, Range="bytes=0-9")
+                for request, (status, response) in zip(requests + parts, answers, strict=True):
+                    self.assertIn(status, (401, 404), (login, request))
+                    self.assertNotIn("schemaVersion", response)
+                for status, response in await self.ask(login, *lists):
+                    self.assertEqual(status, 200)
+                    for part in ("secret", str(self.signature.digest)):
+                        self.assertNotIn(part, response)
+            await self.assert_not_taken(alias)
+            ((status, _),) = await self.ask(mine, ("GET", f"{base}/manifests/1"))
+            self.assertEqual(status, 200)
+
+    async def assert_not_taken(self, alias: str) -> None:
+        """
+        The other user cannot put a blob of the image into his repository without its bytes.
+        """
+        bob, own = "bob:bob-secret", "/v2/local/bob/app"
+        origins = ["", *(f"&from={name}/team/secret" for name in (alias, self.upstreams[alias]))]
+        blobs = [blob.digest for blob in self.secret.blobs]
+        posts = [
+            ("POST", f"{own}/blobs/uploads/?mount={blob}{origin}") for blob in blobs for origin in origins
+        ]
+        for request, (status, _) in zip(posts, await self.ask(bob, *posts), strict=True):
+            self.assertEqual(status, 202, request)
+        manifest = self.place / "manifest.json"
+        manifest.write_bytes(self.secret.manifest.data)
+        kind = ("-H", f"Content-Type: {self.secret.manifest.media_type}")
+        put = ("-X", "PUT", *kind, "--data-binary", f"@{manifest}")
+        self.assertEqual(await self.curl(f"{own}/manifests/1", bob, OTHER, *put), 400)
+        for status, _ in await self.ask(bob, *[("GET", f"{own}/blobs/{blob}") for blob in blobs]):
+            self.assertEqual(status, 404)
 
 
 class LoginTests(RightsCase):
