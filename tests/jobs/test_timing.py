@@ -18,7 +18,7 @@ from tests.jobs.case import HOST, OTHER
 from tests.jobs.test_hosts import HostsCase
 from tests.jobs.test_restarts import RestartsCase
 from tests.transfer.case import ONE, EngineTests
-from xferd.errors import ConnectionFailed, TooManyRequests
+from xferd.errors import ConnectionFailed, RegistryUnavailable, TooManyRequests
 from xferd.interfaces.job_json import BoundJSON
 from xferd.interfaces.jobs import ALWAYS
 from xferd.interfaces.transfer import ISource
@@ -260,6 +260,20 @@ class SlowTests(AfterwardsCase):
         self.wait(10)
         self.assert_done(job_id)
         self.assert_bound(job_id, f"waiting 92 % of 3.2 s: attempts at {HOST} failed", "failures", HOST)
+
+    def test_server_error(self) -> None:
+        """
+        A registry that is down and asks to wait does not limit requests.
+        """
+        (blob,) = self.image()
+        self.registry.finish(blob)
+        self.registry.gate.fail(
+            "open", RegistryUnavailable("down", host=HOST, status=503, retry_after=20), blob
+        )
+        job_id = self.pull()
+        self.wait(30)
+        self.assert_done(job_id)
+        self.assert_bound(job_id, f"waiting 99 % of 20 s: attempts at {HOST} failed", "failures", HOST)
 
     def test_unpacking(self) -> None:
         """

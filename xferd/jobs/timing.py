@@ -18,6 +18,7 @@ from typing import Any, Final
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
+from xferd.errors import TooManyRequests
 from xferd.transfer.bandwidth import ALL
 from xferd.transfer.reason import Obstacle
 from xferd.transfer.transfer import Transfer
@@ -364,9 +365,7 @@ def _stage_of(transfer: Transfer, group: int) -> Stage | None:
             # All bytes are here, or were sent.
             cause = Cause.REGISTRY if kind == "upload" else Cause.DISK
     if cause is Cause.FAILURES and source is not None:
-        # A registry that asked to wait limits requests, whatever its status.
-        asked = getattr(transfer.trouble(source), "retry_after", None)
-        cause = Cause.RATE_LIMIT if asked else cause
+        cause = Cause.RATE_LIMIT if isinstance(transfer.trouble(source), TooManyRequests) else cause
     match cause:
         case Cause.OTHER if group == _FOLLOWING:
             return None
