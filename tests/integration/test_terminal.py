@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred
 
 from tests.integration.test_daemon import DaemonCase, reactor
 from tests.integration.tmux import Tmux
-from xferd.testing.faults import Stall
+from xferd.testing.faults import Stall, too_many_requests
 from xferd.testing.images import SampleImage
+from xferd.testing.registry import Registry
 
 LARGE = 1_500_000
 """Bytes of a layer that has no slots of its own."""
@@ -42,14 +43,23 @@ class TerminalTests(DaemonCase):
 
     async def shown(self, tmux: Tmux, window: str, *words: str) -> str:
         """
-        Wait until a terminal shows all of some words, and return what it shows.
+        Wait until a terminal shows all of some words, in one line or in several, and return what
+        it shows.
         """
 
-        async def look() -> str | None:
-            text = await tmux.read(window)
-            return text if all(word in text for word in words) else None
+        text = ""
 
-        return str(await self.until(look))
+        async def look() -> bool:
+            nonlocal text
+            text = await tmux.read(window)
+            whole = " ".join(text.split())
+            return all(word in whole for word in words)
+
+        try:
+            await self.until(look)
+        except self.failureException as e:
+            raise self.failureException(f"no {words} in:\n{text}") from e
+        return text
 
     async def test_ctrl_c(self) -> None:
         """
@@ -69,25 +79,40 @@ class TerminalTests(DaemonCase):
 
     async def test_no_reason_is_cropped(self) -> None:
         """
-        Lists, bars and the board have the whole reason of each transfer.
+        Lists, bars and the board have the whole reason of each job, layer, transfer and registry.
         """
         _, reference = self.stalled()
-        await self.daemon.ctl("pull", "--detach", reference)
+        job_id = (await self.daemon.ctl("pull", "--detach", reference)).strip()
+        other = Registry(reactor)
+        await other.listen(reactor)
+        self.addCleanup(other.stop)
+        other.faults.plant(too_many_requests("300"), "/manifests/", times=None)
+        limited = f"{other.host}/team/a-name-that-is-much-longer-than-others/frontend:2026.12.1-rc1"
+        await self.daemon.ctl("pull", "--detach", limited)
 
-        async def waiting() -> list[str]:
-            transfers = await self.api("GET", "transfers?kind=download&state=queued")
-            return [transfer["why"] for transfer in transfers if "in line" in transfer["why"]]
+        asked = f"{other.host} asked to wait"
+        lines = [f"waiting for a download slot, {place} in line" for place in ("1st", "2nd")]
+        later = [f"{other.host} limits requests (429: TOOMANYREQUESTS: slow down); it asks to wait 300 s"]
 
         async def all_wait() -> bool:
-            return len(await waiting()) == 2
+            whys = [transfer["why"] for transfer in await self.api("GET", "transfers")]
+            return all(any(words in why for why in whys) for words in [*lines, *later])
 
         await self.until(all_wait)
-        for width, height in ((80, 24), (120, 40), (200, 50)):
-            tmux = self.terminal(width, height)
-            for command in (("transfers", "--state", "queued"), ("pull", reference), ("watch",)):
+        for width in (80, 120, 200):
+            tmux = self.terminal(width, 60)
+            for words, *command in (
+                ([*lines, *later], "transfers"),
+                (later, "jobs"),
+                (lines, "job", job_id),
+                ([asked], "hosts"),
+                ([*lines, *later], "watch"),
+                (lines, "pull", reference),
+                (later, "pull", limited),
+            ):
                 window = await tmux.open(self.daemon.url, *command)
-                text = await self.shown(tmux, window, *(await waiting()))
-                self.assertLessEqual(max(map(len, text.splitlines())), width)
+                text = await self.shown(tmux, window, *words)
+                self.assertLessEqual(max(map(len, text.splitlines())), width, command)
 
     async def test_watch(self) -> None:
         """
