@@ -22,6 +22,7 @@ from xferd.ctl.text import (
     cut_front,
     cut_reference,
     json_line,
+    lasting,
     portion,
     short,
     size,
@@ -159,6 +160,23 @@ class NumberTests(SynchronousTestCase):
             "2026-01-02T09:00:00",
         ):
             self.assertIn(ago(text, NOW), ("3 hours ago", "2 hours ago"))
+
+    def test_lasting(self) -> None:
+        """
+        A reason has the time at which its wait began once that has lasted three seconds, with
+        the day if that was another one.
+        """
+        began = NOW - timedelta(seconds=3)
+        local = began.astimezone()
+        self.assertEqual(lasting("paused", began.isoformat(), NOW), f"paused (since {local:%H:%M:%S})")
+        self.assertEqual(lasting("paused", began.isoformat(), NOW - timedelta(seconds=1)), "paused")
+        self.assertEqual(
+            lasting("paused", began.isoformat(), NOW + timedelta(days=1)),
+            f"paused (since {local:%Y-%m-%d %H:%M:%S})",
+        )
+        self.assertEqual(lasting("", began.isoformat(), NOW), "")
+        for since in (None, "", "soon"):
+            self.assertEqual(lasting("paused", since, NOW), "paused")
 
     def test_no_time(self) -> None:
         """

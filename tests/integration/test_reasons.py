@@ -107,22 +107,25 @@ class ReasonsCase(DaemonCase):
         pattern = re.escape(sentence).replace("N\\ s", r"[0-9]+\ s")
         job = await self.job()
 
+        # A silence has its duration in its sentence.
+        since = "" if "for N s" in sentence else r"(?s:.{0,300}?)\(since\s+[0-9]"
+
         async def ctl(*arguments: str) -> bool:
-            return re.search(pattern, await self.daemon.ctl(*arguments)) is not None
+            return re.search(pattern + since, await self.daemon.ctl(*arguments)) is not None
 
         async def terminal() -> bool:
-            return re.search(pattern, await self.tmux.read(window)) is not None
+            return re.search(pattern + since, await self.tmux.read(window)) is not None
 
         def reads(path: Path, before: str = "") -> bool:
             return path.exists() and re.search(before + pattern, path.read_text()) is not None
 
-        await self.browser.reads(f"{LAYER}, {JOB}", pattern)
+        await self.browser.reads(f"{LAYER}, {JOB}", pattern + since.replace("(?s:.{0,300}?)", ".*"))
         await self.until(terminal)
         await self.until(lambda: reads(pipe))
         await self.until(lambda: ctl("job", job["id"]))
         await self.until(lambda: ctl("transfers"))
         await self.until(lambda: reads(self.events, '"why":"'))
-        await self.until(lambda: re.search(f"pull of .* waits: {pattern}", self.daemon.output))
+        await self.until(lambda: re.search(f"pull of .* waits: {pattern}.*\\(since ", self.daemon.output))
 
     async def end(self) -> None:
         """

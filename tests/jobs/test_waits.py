@@ -78,7 +78,10 @@ class WaitsTests(JobsCase):
         self.assertEqual((document["why"], document["reason"]), (said, reason))
         stream.close()
         lines = self.wait_logged(8)
-        self.assertEqual(lines, [f"pull of {HOST}/app:latest for ci waits: trying again in 37 s: slow down"])
+        since = f"(since {rfc3339(began)})"
+        self.assertEqual(
+            lines, [f"pull of {HOST}/app:latest for ci waits: trying again in 37 s: slow down {since}"]
+        )
         self.wait(34)
         self.assert_done(job_id)
         self.assertEqual((self.job(job_id)["why"], self.job(job_id)["reason"]), ("", None))
@@ -127,7 +130,8 @@ class WaitsTests(JobsCase):
         self.assertEqual(self.transfer("download", first)["rate"], 0)
         self.assertRegex("\n".join(lines), f"pull of .* for ci waits: no bytes for [0-9] s from {HOST}")
         self.assertIn(
-            f"pull of {HOST}/app:latest for ci waits: waiting for a download slot, 1st in line", lines
+            f"pull of {HOST}/app:latest for ci waits: waiting for a download slot, 1st in line (since ",
+            "\n".join(lines),
         )
         self.registry.feed(first, 10)
         self.settle()

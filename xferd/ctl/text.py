@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _SPANS = (
@@ -24,6 +24,9 @@ _SPANS = (
 )
 _ARROW = " -> "
 _SECONDS = re.compile(r"\b([0-9]+) s\b")
+_LASTING = timedelta(seconds=3)
+"""The time from which a wait is worth the moment at which it began."""
+
 _NARROWEST = 8
 """Characters of two names, at least, for a text with both."""
 
@@ -153,6 +156,22 @@ def time_of_day(moment: object) -> str:
     """
     then = _moment(moment)
     return clean(moment) if then is None else f"{then.astimezone():%H:%M:%S}"
+
+
+def lasting(why: str, since: object, now: datetime) -> str:
+    """
+    A reason with the local time at which its wait began, once that has lasted some seconds:
+    C{paused by ci (since 14:03:20)}.
+
+    @param since: RFC 3339; any other value stands for no wait.
+    @param now: the present time, with a time zone.
+    """
+    then = _moment(since)
+    if not why or then is None or now - then < _LASTING:
+        return why
+    local, today = then.astimezone(), now.astimezone()
+    day = "" if local.date() == today.date() else f"{local:%Y-%m-%d} "
+    return f"{why} (since {day}{local:%H:%M:%S})"
 
 
 def seconds(start: object, end: object) -> str:

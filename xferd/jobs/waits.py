@@ -114,22 +114,23 @@ class JobWaits:
         Log the waits of a job that it did not have before.
         """
         now = self._wall_clock()
-        found: dict[tuple[str, str], str] = {}
+        found: dict[tuple[str, str], tuple[str, str | None]] = {}
         for why, reason, since in job.waits():
             if reason is None or not since:
                 continue
             if now - since >= LASTS:
-                found.setdefault((reason["what"], reason["whom"]), why)
+                found.setdefault((reason["what"], reason["whom"]), (why, reason["since"]))
             else:
                 self.changed(job)
-        for key, why in found.items():
+        for key, (why, moment) in found.items():
             if key not in job.logged:
                 self._log.info(
-                    "{kind} of {image} for {client} waits: {why}",
+                    "{kind} of {image} for {client} waits: {why} (since {since})",
                     kind=job.kind,
                     image=job.label,
                     client=job.client,
                     why=why,
+                    since=moment,
                     what=key[0],
                     whom=key[1],
                 )

@@ -69,13 +69,14 @@ class BarsTests(SynchronousTestCase):
 
     def test_waits(self) -> None:
         """
-        A job without layers shows what it waits for, in its total.
+        A job without layers shows what it waits for, and since when, in its total.
         """
-        reason = {"what": "back-off", "whom": "hub.example", "since": None, "until": "x", "place": None}
+        since = "2026-01-02T03:04:05Z"
+        reason = {"what": "back-off", "whom": "hub.example", "since": since, "until": "x", "place": None}
         waiting = job(why="trying again in 40 s: 429", reason=reason, bytes_total=0)
         shown = self.picture([Event("job", waiting, False)], 100)
         self.assertRegex(shown[0], "^total +waiting ")
-        self.assertIn("trying again in 40 s: 429", " ".join(shown))
+        self.assertRegex(" ".join(shown), r"trying again in 40 s: 429 \(since 2026-01-0. ..:..:05\)")
 
     def test_lost(self) -> None:
         """

@@ -6,7 +6,7 @@ Tests for L{xferd.ctl.display.lists}: lists in terminals of common widths.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.ctl.fake_daemon import TARGET, job, push_job, transfer
 from xferd.ctl.columns import lay_out
 from xferd.ctl.display.job_view import JobView
-from xferd.ctl.display.lists import TRANSFERS, job_columns
+from xferd.ctl.display.lists import job_columns, transfer_columns
 
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 REASON = (
@@ -51,11 +51,30 @@ class WidthTests(SynchronousTestCase):
             transfer(3, id="5f3c0a9e1b79", state="running", bytes_total=None),
         ]
         for width in WIDTHS:
-            head, rows = lay_out(TRANSFERS, items, width)
+            head, rows = lay_out(transfer_columns(NOW), items, width)
             self.assert_fits(head, rows, width, [REASON, "short", ""])
             self.assertIn("0b" * 6, rows[0][0])
             self.assertRegex(rows[0][0], r"vice/app( |$)")
-        self.assertIn("registry.example.com:5000/team/service/app", lay_out(TRANSFERS, items, 120).rows[0][0])
+        self.assertIn(
+            "registry.example.com:5000/team/service/app",
+            lay_out(transfer_columns(NOW), items, 120).rows[0][0],
+        )
+
+    def test_since(self) -> None:
+        """
+        The reason of a job or a transfer has the time at which the wait began, at any width, unless
+        it has the wait's duration.
+        """
+        began = NOW - timedelta(minutes=1)
+        reason = {"what": "paused", "whom": "ci", "since": began.isoformat(), "until": None, "place": None}
+        silence = {**reason, "what": "silence", "whom": "registry.example.com"}
+        waits = ((REASON, reason), ("no bytes for 60 s", silence))
+        told = [f"{REASON} (since {began.astimezone():%H:%M:%S})", "no bytes for 60 s"]
+        transfers = [transfer(n, why=why, reason=data) for n, (why, data) in enumerate(waits)]
+        jobs = [JobView(job(why=why, reason=data)) for why, data in waits]
+        for width in WIDTHS:
+            self.assert_fits(*lay_out(transfer_columns(NOW), transfers, width), width, told)
+            self.assert_fits(*lay_out(job_columns(NOW), jobs, width), width, told)
 
     def test_jobs(self) -> None:
         """

@@ -6,6 +6,7 @@ Tests for L{xferd.ctl.display.plain}.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -168,7 +169,9 @@ class StateTests(SynchronousTestCase):
         """
         self.out = StringIO()
         self.clock = Clock()
-        self.display = PlainLines(self.out, self.clock.seconds)
+        self.display = PlainLines(
+            self.out, self.clock.seconds, lambda: datetime.fromtimestamp(self.clock.seconds(), UTC)
+        )
 
     def wait(self, seconds: int) -> list[str]:
         """
@@ -187,6 +190,21 @@ class StateTests(SynchronousTestCase):
         for kind, data in events:
             event = Event(kind, data, False)
             self.display.show_event(view, event, view.update(event))
+
+    def test_since(self) -> None:
+        """
+        A reason is followed by the time at which the wait began.
+        """
+        self.clock.advance(60)
+        since = datetime.fromtimestamp(30, UTC)
+        reason = {"what": "pause", "whom": "h", "since": since.isoformat(), "until": None, "place": None}
+        view = JobView(job())
+        why = f"h asked to wait (since {since.astimezone():%H:%M:%S})"
+        self.show(view, ("job", job(why="h asked to wait", reason=reason)))
+        self.assertEqual(self.out.getvalue(), f"waiting: {why}\n")
+        self.assertIn(f"0 B of 30.0 MB, {why}", self.wait(10)[0])
+        self.show(view, ("layer", layer(1, "waiting", why="h asked to wait", reason=reason)))
+        self.assertIn(f"waiting ({why})", self.out.getvalue())
 
     def test_states(self) -> None:
         """

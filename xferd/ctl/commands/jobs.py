@@ -21,6 +21,7 @@ from xferd.ctl.text import amount, clean, cut_front, portion, seconds, short, si
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Mapping
+    from datetime import datetime
 
     from xferd.ctl.session import Session
 
@@ -34,13 +35,18 @@ def _outcome(attempt: Mapping[str, Any]) -> str:
     return f"{error} ({code})" if code else "done"
 
 
-_LAYERS: Final[tuple[Column[RowView], ...]] = (
-    Column("STATE", lambda row: row.state),
-    Column("PROGRESS", lambda row: amount(row.done, row.total), right=True),
-    Column("TRANSFER", lambda row: clean(row.data.get("transfer")), spare=True),
-    Column("WHY", lambda row: row.why, reason=True),
-)
-"""The columns of a job's layers or blobs, after the digest."""
+def _layers(noun: str, now: datetime) -> tuple[Column[RowView], ...]:
+    """
+    The columns of a job's layers or blobs.
+    """
+    return (
+        Column(noun.upper(), lambda row: clean(row.data.get("digest")), short=short),
+        Column("STATE", lambda row: row.state),
+        Column("PROGRESS", lambda row: amount(row.done, row.total), right=True),
+        Column("TRANSFER", lambda row: clean(row.data.get("transfer")), spare=True),
+        Column("WHY", lambda row: row.waiting.words(row.why, now), reason=True),
+    )
+
 
 _ATTEMPTS: Final[tuple[Column[dict[str, Any]], ...]] = (
     Column("ATTEMPT", lambda item: str(count(item, "attempt")), right=True),
@@ -162,8 +168,8 @@ def _show(args: Namespace, session: Session) -> None:
         return
     if view.rows:
         print(file=session.stdout)
-        name = Column[RowView](view.noun.upper(), lambda row: clean(row.data.get("digest")), short=short)
-        session.printer.rows([row.data for row in view.rows], (name, *_LAYERS), view.rows)
+        columns = _layers(view.noun, session.printer.now)
+        session.printer.rows([row.data for row in view.rows], columns, view.rows)
     attempts = found.get("attempts") or ()
     if attempts:
         print(file=session.stdout)

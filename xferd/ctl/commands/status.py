@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xferd.ctl.commands.arguments import Command, add_printing
 from xferd.ctl.commands.filters import TRANSFER_KINDS, TRANSFER_STATES, Filter, add_filters
 from xferd.ctl.display.job_view import count
-from xferd.ctl.display.lists import TRANSFERS
+from xferd.ctl.display.lists import transfer_columns
 from xferd.ctl.text import clean, size
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def transfers(args: Namespace, session: Session) -> None:
     if chosen.client:
         mine = {str(job.get("id")) for job in session.daemon.jobs() if job.get("client") == chosen.client}
     found = [item for item in session.daemon.transfers() if chosen.selects_transfer(item, mine)]
-    session.printer.rows(found, TRANSFERS)
+    session.printer.rows(found, transfer_columns(session.printer.now))
 
 
 def status(_args: Namespace, session: Session) -> None:

@@ -9,6 +9,7 @@ imported only where bars are drawn.
 from __future__ import annotations
 
 import termios
+from datetime import UTC, datetime
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -18,9 +19,10 @@ from rich.live import Live
 from rich.text import Text
 
 from xferd.ctl.columns import wrapped
+from xferd.ctl.display.job_view import NO_WAIT, Waiting
 from xferd.ctl.display.progress import ProgressDisplay
 from xferd.ctl.display.screen import Mode
-from xferd.ctl.text import amount, clock, counted, cut, cut_reference, plural, size
+from xferd.ctl.text import amount, clock, cut, cut_reference, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +74,7 @@ class Row(NamedTuple):
     @ivar note: the rate, or other words that may be cut.
     @ivar reason: why it waits or failed; never cut.
     @ivar ended: whether the line is final.
-    @ivar step: how the seconds in the reason change: see L{counted}.
+    @ivar waiting: what it waits for, as data.
     @ivar made: when the line was made, in seconds of a monotonic clock.
     """
 
@@ -84,7 +86,7 @@ class Row(NamedTuple):
     note: str
     reason: str
     ended: bool
-    step: int = 0
+    waiting: Waiting = NO_WAIT
     made: float = 0.0
 
     @classmethod
@@ -102,7 +104,7 @@ class Row(NamedTuple):
             ", ".join(filter(None, (f"{size(view.rate)}/s" if view.rate else "", view.sharing))),
             view.why,
             view.ended,
-            view.waiting.step,
+            view.waiting,
             monotonic(),
         )
 
@@ -141,15 +143,16 @@ class Row(NamedTuple):
             note,
             view.why,
             view.ended,
-            view.waiting.step,
+            view.waiting,
             monotonic(),
         )
 
     def now(self) -> Row:
         """
-        The line with the seconds of now in its reason.
+        The line with the seconds of now in its reason, and when the wait began.
         """
-        return self._replace(reason=counted(self.reason, self.step, monotonic() - self.made))
+        words = self.waiting.words(self.reason, datetime.now(UTC), monotonic() - self.made)
+        return self._replace(reason=words)
 
     def interrupted(self) -> Row:
         """

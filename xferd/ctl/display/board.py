@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xferd.ctl.client import ENDED
 from xferd.ctl.columns import Column, lay_out
 from xferd.ctl.display.job_view import JobView
-from xferd.ctl.display.lists import TRANSFERS, job_columns, rate, speed
+from xferd.ctl.display.lists import job_columns, rate, speed, transfer_columns
 from xferd.ctl.text import cut, plural, size
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Board:
         # Each has one line or more.
         start = max(0, selected - height)
         job_head, job_rows = lay_out(self._job_columns(rates), jobs[start : selected + height], width)
-        head, rows = lay_out(TRANSFERS, transfers[:height], width)
+        head, rows = lay_out(transfer_columns(self._now()), transfers[:height], width)
         gap = [""] if height >= _ROOMY else []
         room = height - 2 - 2 * len(gap) - bool(jobs) - bool(transfers)
         wanted = sum(map(len, rows))

@@ -6,11 +6,14 @@ layer that is pulled or blob that is sent.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from xferd.ctl.api import Event
 from xferd.ctl.client import ENDED
-from xferd.ctl.text import clean, short
+from xferd.ctl.text import clean, counted, lasting, short
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 SENDING = frozenset({"push", "copy"})
 """The kinds of jobs that send blobs to a registry."""
@@ -37,11 +40,14 @@ class Waiting(NamedTuple):
     @ivar whom: the host or program that has to act.
     @ivar step: how the seconds in the words change each second: see
         L{counted<xferd.ctl.text.counted>}.
+    @ivar since: when the wait began, RFC 3339; empty if nothing is waited for, or if the words
+        have its duration.
     """
 
     what: str
     whom: str
     step: int
+    since: str
 
     @classmethod
     def of(cls, item: dict[str, Any]) -> Waiting:
@@ -50,10 +56,25 @@ class Waiting(NamedTuple):
         """
         reason = item.get("reason")
         if not isinstance(reason, dict):
-            return cls("", "", 0)
+            return NO_WAIT
         what = clean(reason.get("what"))
         step = -1 if reason.get("until") else 1 if what == "silence" else 0
-        return cls(what, clean(reason.get("whom")), step)
+        since = "" if what == "silence" else clean(reason.get("since"))
+        return cls(what, clean(reason.get("whom")), step, since)
+
+    def words(self, why: str, now: datetime, elapsed: float = 0.0) -> str:
+        """
+        The reason in words, and since when.
+
+        @param why: its words, as the daemon sent them.
+        @param now: the present time.
+        @param elapsed: seconds since the daemon sent them.
+        """
+        return lasting(counted(why, self.step, elapsed), self.since, now)
+
+
+NO_WAIT: Final = Waiting("", "", 0, "")
+"""Nothing is waited for."""
 
 
 class RowView:

@@ -5,10 +5,10 @@ The columns of jobs and transfers, in lists and on the board of C{xferctl watch}
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from xferd.ctl.columns import Column
-from xferd.ctl.display.job_view import JobView, count
+from xferd.ctl.display.job_view import JobView, Waiting, count
 from xferd.ctl.text import age, amount, clean, cut_front, cut_reference, short, size
 
 if TYPE_CHECKING:
@@ -46,26 +46,31 @@ def job_columns(now: datetime) -> list[Column[JobView]]:
         Column("PLATFORM", lambda job: clean(job.job.get("platform")), wide=True),
         Column("CLIENT", lambda job: clean(job.job.get("client")), spare=True),
         Column("AGE", lambda job: age(job.job.get("created"), now), right=True),
-        Column("WHY", lambda job: job.error or job.why, reason=True),
+        Column("WHY", lambda job: job.error or job.waiting.words(job.why, now), reason=True),
     ]
 
 
-TRANSFERS: Final[tuple[Column[dict[str, Any]], ...]] = (
-    Column("ID", lambda item: clean(item.get("id")), spare=True),
-    Column("KIND", lambda item: clean(item.get("kind"))),
-    Column("DIGEST", lambda item: clean(item.get("digest")), short=short),
-    Column("STATE", lambda item: clean(item.get("state"))),
-    Column(
-        "PROGRESS",
-        lambda item: amount(count(item, "bytes_done"), count(item, "bytes_total")),
-        right=True,
-    ),
-    Column("RATE", lambda item: speed(rate(item)), right=True),
-    Column("ATTEMPT", lambda item: str(count(item, "attempt")), right=True, wide=True),
-    Column("STREAMS", lambda item: str(count(item, "streams")), right=True, wide=True),
-    Column("WATCHERS", lambda item: str(count(item, "watchers")), right=True, spare=True),
-    Column("SOURCE", lambda item: clean(item.get("source")), crop=cut_front),
-    Column("JOBS", lambda item: ",".join(map(clean, item.get("jobs") or ())), wide=True),
-    Column("WHY", lambda item: clean(item.get("why")), reason=True),
-)
-"""The columns of transfers, as the API has them."""
+def transfer_columns(now: datetime) -> list[Column[dict[str, Any]]]:
+    """
+    The columns of transfers, as the API has them.
+
+    @param now: the present time.
+    """
+    return [
+        Column("ID", lambda item: clean(item.get("id")), spare=True),
+        Column("KIND", lambda item: clean(item.get("kind"))),
+        Column("DIGEST", lambda item: clean(item.get("digest")), short=short),
+        Column("STATE", lambda item: clean(item.get("state"))),
+        Column(
+            "PROGRESS",
+            lambda item: amount(count(item, "bytes_done"), count(item, "bytes_total")),
+            right=True,
+        ),
+        Column("RATE", lambda item: speed(rate(item)), right=True),
+        Column("ATTEMPT", lambda item: str(count(item, "attempt")), right=True, wide=True),
+        Column("STREAMS", lambda item: str(count(item, "streams")), right=True, wide=True),
+        Column("WATCHERS", lambda item: str(count(item, "watchers")), right=True, spare=True),
+        Column("SOURCE", lambda item: clean(item.get("source")), crop=cut_front),
+        Column("JOBS", lambda item: ",".join(map(clean, item.get("jobs") or ())), wide=True),
+        Column("WHY", lambda item: Waiting.of(item).words(clean(item.get("why")), now), reason=True),
+    ]

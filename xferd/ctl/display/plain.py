@@ -6,6 +6,7 @@ Progress as plain lines, for logs and pipes.
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Final, TextIO
@@ -35,12 +36,18 @@ class PlainLines(ProgressDisplay):
     prints the state of the work, and how long that has not changed.
     """
 
-    def __init__(self, stdout: TextIO, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stdout: TextIO,
+        now: Callable[[], float] = time.monotonic,
+        date: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         """
         @param now: returns the present time in seconds.
+        @param date: returns it with its date and time zone.
         """
         super().__init__(stdout)
-        self._now = now
+        self._now, self._date = now, date
         self._printed: dict[int, tuple[str, int, bool]] = {}
         self._waits: dict[int | None, tuple[str, str]] = {}
         self._tenths = 0
@@ -107,7 +114,9 @@ class PlainLines(ProgressDisplay):
         if rate:
             parts.append(f"{size(rate)}/s")
             parts += [f"{clock((total - done) / rate)} left"] if total > done else []
-        reasons = [view.why] if view.why else [] if rate else [row.why for row in rows if not row.ended]
+        now = self._date()
+        waits = [view] if view.why else [] if rate else [row for row in rows if not row.ended]
+        reasons = [each.waiting.words(each.why, now) for each in waits]
         parts += [reason for reason in dict.fromkeys(reasons) if reason][:1]
         return f"{view.title}: {', '.join(parts)}"
 
@@ -152,10 +161,11 @@ class PlainLines(ProgressDisplay):
                     change = row.state
                 else:
                     continue
-                detail = ", ".join(filter(None, (total, row.why, row.sharing)))
+                why = row.waiting.words(row.why, self._date())
+                detail = ", ".join(filter(None, (total, why, row.sharing)))
                 self._print(f"{row.name}: {change} ({detail})" if detail else f"{row.name}: {change}")
             if self._waits_anew(None, view.waiting) and not any(row.why == view.why for row in view.rows):
-                self._print(f"waiting: {view.why}")
+                self._print(f"waiting: {view.waiting.words(view.why, self._date())}")
 
     def _waits_anew(self, index: int | None, waiting: Waiting) -> bool:
         """

@@ -43,11 +43,11 @@ export function rough(seconds) {
   return seconds < 10 ? Math.max(Math.ceil(seconds), 1) : Math.ceil(seconds / 5) * 5;
 }
 
-/** The time of day of a moment, with the day where it is not today. */
-export function moment(text) {
+/** The time of day of a moment, with the day where it is not today, and with seconds where these are wanted. */
+export function moment(text, precise = false) {
   const when = new Date(text);
   if (Number.isNaN(when.getTime())) return "";
-  const time = when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const time = precise ? instant(text) : when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   return when.toDateString() === new Date().toDateString() ? time : `${when.toLocaleDateString()} ${time}`;
 }
 
@@ -58,17 +58,20 @@ export function instant(text) {
 }
 
 /**
- * What a job, a layer or a transfer waits for.  The seconds in the daemon's text were right when
- * it was sent: silence is counted up, and where the end of the wait is known, it is counted down.
+ * What a job, a layer or a transfer waits for, and since when.  The seconds in the daemon's text were
+ * right when it was sent: silence is counted up, and where the end of the wait is known, it is counted
+ * down.
  */
 export function waiting(why, reason, now) {
-  const until = reason?.until;
   if (reason?.what === "silence") {
     return why.replace(/\b\d+ s\b/, `${Math.max(Math.floor((now - Date.parse(reason.since)) / 1000), 3)} s`);
   }
-  if (!until) return why;
+  if (!why || !reason) return why;
+  const { since, until } = reason;
+  const began = since ? ` (since ${moment(since, true)})` : "";
+  if (!until) return why + began;
   const left = Math.max(Math.ceil((Date.parse(until) - now) / 1000), 1);
-  return why.replace(/\b\d+ s\b/, left < 60 ? `${left} s` : `${left} s, until ${moment(until)}`);
+  return why.replace(/\b\d+ s\b/, left < 60 ? `${left} s` : `${left} s, until ${moment(until)}`) + began;
 }
 
 /** A moment with its day and seconds. */
