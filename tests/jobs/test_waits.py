@@ -77,7 +77,10 @@ class WaitsTests(JobsCase):
         (document,) = self.jobs.transfers()
         self.assertEqual((document["why"], document["reason"]), (said, reason))
         stream.close()
+        waits = self.jobs.figures().job_waits
+        self.assertEqual((set(waits), waits["back-off"], waits["token"]), (set(REASONS), (1, 0.0), (0, 0.0)))
         lines = self.wait_logged(8)
+        self.assertEqual(self.jobs.figures().job_waits["back-off"], (1, 8.0))
         since = f"(since {rfc3339(began)})"
         self.assertEqual(
             lines, [f"pull of {HOST}/app:latest for ci waits: trying again in 37 s: slow down {since}"]

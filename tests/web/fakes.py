@@ -132,6 +132,7 @@ FIGURES = Figures(
     saved={"pull": 300},
     failures={("r.example", "TIMED_OUT"): 8, ("t.example", "BLOB_UNKNOWN"): 9},
     waiting={"queue": 3, "pause": 0},
+    job_waits={"token": (1, 4.5), "pause": (0, 0.0)},
 )
 
 

@@ -119,6 +119,8 @@ class MetricsTests(SynchronousTestCase):
             ("xferd_failures_total", {"host": "r.example", "code": "TIMED_OUT"}, 8),
             ("xferd_transfers_waiting", {"reason": "queue"}, 3),
             ("xferd_transfers_waiting", {"reason": "pause"}, 0),
+            ("xferd_jobs_waiting", {"reason": "token"}, 1),
+            ("xferd_job_wait_seconds", {"reason": "token"}, 4.5),
             ("xferd_slots", {"kind": "download"}, 3),
             ("xferd_slots_in_use", {"kind": "download"}, 1),
             ("xferd_slots_waiting", {"kind": "download"}, 0),

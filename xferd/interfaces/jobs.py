@@ -184,6 +184,8 @@ class Figures:
     @ivar saved: bytes that jobs since the start did not have to move, by kind.
     @ivar failures: failed attempts since the start, by host and code of the error.
     @ivar waiting: present transfers that are kept from moving at full speed, by the reason.
+    @ivar job_waits: present jobs that wait as a whole, by the reason: their number, and the seconds
+        that the longest of these waits has lasted.
     """
 
     jobs: Mapping[tuple[str, str], int]
@@ -206,6 +208,7 @@ class Figures:
     saved: Mapping[str, int] = field(factory=dict)
     failures: Mapping[tuple[str, str], int] = field(factory=dict)
     waiting: Mapping[str, int] = field(factory=dict)
+    job_waits: Mapping[str, tuple[int, float]] = field(factory=dict)
 
 
 class IUploadStream(Interface):

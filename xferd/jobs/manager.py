@@ -68,6 +68,7 @@ from xferd.jobs.tracer import Tracer
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
 from xferd.jobs.upload_stream import UploadStream
 from xferd.jobs.verify.scrub import Scrub
+from xferd.jobs.waits import job_waits
 from xferd.jobs.work import Work
 from xferd.names import Reference, Repository, parse_tag, parse_target
 from xferd.oci import Descriptor
@@ -553,6 +554,7 @@ class Jobs:
             retries=self._transfers.retries(),
             failures=self._transfers.failures(),
             waiting=self._transfers.waiting(),
+            job_waits=job_waits(self._runner.jobs(), self._wall_clock()),
             slots=self._transfers.slot_counts(),
             waits=self._transfers.slot_waits(),
             workers_busy=self._unpacker.busy,

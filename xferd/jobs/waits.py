@@ -6,7 +6,7 @@ that lasts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from xferd.interfaces.job_json import REASONS
 from xferd.interfaces.reactor import WallClock
 from xferd.jobs.job import ENDED, Job
 from xferd.jobs.reasons import JobWait, describe
@@ -26,6 +27,20 @@ LASTS: Final = 3.0
 
 LOOK: Final = 1.5
 """Seconds from a change of a job to the look for its waits."""
+
+
+def job_waits(jobs: Iterable[Job], now: float) -> dict[str, tuple[int, float]]:
+    """
+    The jobs that wait as a whole, by L{the reason<REASONS>}: their number, and the seconds that the
+    longest of these waits has lasted until now.  Reasons for which no job waits have zeros.
+    """
+    found = dict.fromkeys(REASONS, (0, 0.0))
+    for job in jobs:
+        _, reason, since = job.explain()
+        if reason is not None:
+            number, longest = found[reason["what"]]
+            found[reason["what"]] = number + 1, max(longest, now - since if since else 0.0)
+    return found
 
 
 class JobWaits:

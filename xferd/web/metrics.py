@@ -77,6 +77,8 @@ METRICS: Final[Mapping[str, str]] = {
     "or another job had them.",
     "xferd_transfer_bytes_total": "Bytes over the network, by direction and registry host.",
     "xferd_delivered_bytes_total": "Bytes delivered by pulls and copies, each blob once for each job.",
+    "xferd_jobs_waiting": "Jobs that wait as a whole, manifests and other documents included, by reason.",
+    "xferd_job_wait_seconds": "How long the longest of these waits has lasted, by reason.",
     "xferd_verified_total": "Blobs and trees that verifications have checked, "
     "and damage that they have found and replaced.",
     "xferd_verified_bytes_total": "Bytes that verifications have checked.",
@@ -249,6 +251,10 @@ class Metrics:
         yield _counter("xferd_failures_total", self._failures(figures).items(), "host", "code")
         waiting = [((reason,), count) for reason, count in figures.waiting.items()]
         yield _gauge("xferd_transfers_waiting", waiting, "reason")
+        job_waits = [((reason,), *wait) for reason, wait in figures.job_waits.items()]
+        yield _gauge("xferd_jobs_waiting", [(labels, number) for labels, number, _ in job_waits], "reason")
+        longest = [(labels, seconds) for labels, _, seconds in job_waits]
+        yield _gauge("xferd_job_wait_seconds", longest, "reason")
         checked = figures.checked
         kinds = ("blobs", "trees", "damaged", "healed")
         yield _counter("xferd_verified_total", [((kind,), checked.get(kind, 0)) for kind in kinds], "what")
