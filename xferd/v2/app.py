@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from werkzeug.exceptions import HTTPException
 
 from xferd.descriptors import own_limit
-from xferd.errors import BlobUnknown, NotFound, PushRefused, RequestLoop, TooManyRequests
+from xferd.errors import BadInput, BlobUnknown, NotFound, PushRefused, RequestLoop, TooManyRequests
 from xferd.interfaces.mirror import MirroredManifest
 from xferd.names import Digest
 from xferd.realms import PASS, unlisted
@@ -320,7 +320,11 @@ class Registry:
         wanted = Digest.parse(digest)
         if self._store.catalog.blob(target.repository, wanted) is None:
             raise BlobUnknown(f"{target.repository.path} has no blob {wanted}")
-        await self._store.catalog.remove_blob(target.repository, wanted)
+        try:
+            await self._store.catalog.remove_blob(target.repository, wanted)
+        except BadInput as e:
+            request.setHeader(b"allow", b"GET, HEAD")
+            return respond_errors(request, 405, "UNSUPPORTED", str(e))
         return respond_empty(request, 202)
 
     @app.route("/v2/<path:name>/blobs/uploads/", methods=["POST"])
