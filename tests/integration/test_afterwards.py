@@ -7,28 +7,34 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 from twisted.internet.task import deferLater
 
+from tests.integration.programs import Xferd
 from tests.integration.test_daemon import DaemonCase, reactor
 from tests.integration.test_page import PageCase
-from xferd.testing.faults import Drop, Stall, too_many_requests
+from xferd.testing.faults import Drop, Fault, Stall, too_many_requests
 from xferd.testing.images import sample_image
+from xferd.testing.registry import Registry
+
+LARGE = 1_500_000
+"""Bytes of a layer that has no slots of its own."""
+
+
+async def read(daemon: Xferd, job_id: str) -> dict[str, str]:
+    """
+    The facts that C{xferctl job} prints of a job.
+    """
+    head = (await daemon.ctl("job", job_id)).partition("\n\n")[0]
+    pairs = [line.split(":", 1) for line in head.splitlines()]
+    return {name: fact.strip() for name, fact in pairs}
 
 
 class AfterwardsTests(DaemonCase):
     """
     A daemon, a registry, and a person who was not there.
     """
-
-    async def read(self, job_id: str) -> dict[str, str]:
-        """
-        The facts that C{xferctl job} prints of a job.
-        """
-        output = await self.daemon.ctl("job", job_id)
-        head = output.partition("\n\n")[0]
-        pairs = [line.split(":", 1) for line in head.splitlines()]
-        return {name: fact.strip() for name, fact in pairs}
 
     async def last_job(self) -> str:
         """
@@ -50,29 +56,17 @@ class AfterwardsTests(DaemonCase):
         self.assertRegex(line, verdict)
         self.assertTrue(name.startswith(f"{reference}@sha256:"), name)
         job_id = await self.last_job()
-        before = await self.read(job_id)
+        before = await read(self.daemon, job_id)
         self.assertRegex(before["bounded by"], verdict)
         size = sum(layer.blob.descriptor.size for layer in image.layers)
         self.assertEqual(before["moved"].partition(" received")[0], f"{size / 1e6:.1f} MB")
         self.assertRegex(before["phases"], r"\bmoving \d")
         await self.daemon.stop()
         await self.start()
-        after = await self.read(job_id)
+        after = await read(self.daemon, job_id)
         self.assertEqual(
             [after[name] for name in ("took", "phases", "moved", "bounded by")],
             [before[name] for name in ("took", "phases", "moved", "bounded by")],
-        )
-
-    async def test_rate_limit(self) -> None:
-        """
-        A registry that asked to wait before it sent the manifest.
-        """
-        _, reference = self.add(1)
-        self.registry.faults.plant(too_many_requests("3"), "manifests/1")
-        await self.daemon.ctl("pull", reference)
-        facts = await self.read(await self.last_job())
-        self.assertRegex(
-            facts["bounded by"], rf"^resolving \d\d % of \d\.\d s: {self.registry.host} limits requests$"
         )
 
     async def test_attempts(self) -> None:
@@ -128,26 +122,87 @@ class LogTests(DaemonCase):
         self.assertEqual({each["level"] for each in events} - {"info", "warn", "debug"}, set())
 
 
-class PageTests(PageCase):
+class SixTests(PageCase):
     """
-    The same, on the page.
+    Six pulls, each slow for another reason, which C{xferctl job} and the page show afterwards.
     """
 
-    async def test_silence(self) -> None:
+    async def other(self, rate: float | None = None) -> Registry:
         """
-        A registry that was mute: the page says so beside the job, with its phases.
+        Start a registry, which the daemon knows as another host.
         """
-        image, reference = self.add(1)
-        self.stall(image, 0)
-        job_id = await self.api.pull(reference)
-        await self.fetched(job_id, 1000)
+        other = Registry(reactor, rate=rate)
+        await other.listen(reactor)
+        self.addCleanup(other.stop)
+        return other
+
+    async def pull(
+        self, registry: Registry, name: str, *faults: Fault, size: int = 200_000, on: str = ""
+    ) -> str:
+        """
+        Begin to pull an image with one layer.
+
+        @param faults: of the registry, at the layer, or where C{on} says.
+        @return: the job's ID.
+        """
+        image = sample_image(1, size, seed=name)
+        registry.add(image, f"team/{name}", "1")
+        for fault in faults:
+            registry.faults.plant(fault, on or str(image.layers[0].blob.digest))
+        return await self.api.pull(f"{registry.host}/team/{name}:1")
+
+    async def shows(self, job_id: str, phase: str, cause: str) -> None:
+        """
+        Assert that a job was slow in a phase for a cause, in the words of xferctl and of the page.
+        """
+        await self.state(job_id, "done")
+        facts = await read(self.daemon, job_id)
+        bound = facts["bounded by"]
+        self.assertRegex(bound, rf"^{phase} \d+ % of \d.*: {cause}$")
+        self.assertRegex(facts["phases"], rf"\b{phase} \d")
+        await self.browser.go(f"{self.daemon.page}#/jobs/{job_id}")
+        await self.browser.reads("#job-page .bound", f"^{re.escape(bound)}$")
+        await self.browser.reads("#job-page .keys", rf"\b{phase} \d")
+        await self.browser.go(f"{self.daemon.page}#/")
+        await self.browser.reads("#ended-jobs .bound", re.escape(bound))
+
+    async def test_registries(self) -> None:
+        """
+        A registry that is slower than another one, one that limits requests, and one that was
+        mute; and a person who paused the pull.
+        """
+        await self.state(await self.pull(self.registry, "fast", size=4_000_000), "done")
+        slow, limiting = await self.other(rate=60_000), await self.other()
+        jobs = {
+            "slow": await self.pull(slow, "slow"),
+            "limited": await self.pull(limiting, "limited", too_many_requests("3"), on="manifests/1"),
+            "mute": await self.pull(self.registry, "mute", Stall(1000)),
+            "paused": await self.pull(await self.other(rate=200_000), "paused"),
+        }
+        await self.daemon.ctl("pause", jobs["paused"])
+        await self.fetched(jobs["mute"], 1000)
         # The registry really sends nothing meanwhile.
         await deferLater(reactor, 5)
         self.registry.resume()
-        await self.browser.reads(
-            "#ended-jobs .bound", rf"^waiting \d\d % of \d.\d s: {self.registry.host} sent no bytes$"
-        )
-        await self.browser.click("#ended-jobs .name")
-        await self.browser.reads("#job-page .keys", r"moving \d")
-        await self.browser.reads("#job-page .timing", r"^201 kB received · ")
+        await self.daemon.ctl("resume", jobs["paused"])
+        mute, fast = self.registry.host, rf"{self.registry.host} alone \d.* MB/s"
+        await self.shows(jobs["slow"], "moving", rf"{slow.host} sent \d\d\.\d kB/s, and {fast}")
+        await self.shows(jobs["limited"], "resolving", f"{limiting.host} limits requests")
+        await self.shows(jobs["mute"], "waiting", f"{mute} sent no bytes")
+        await self.shows(jobs["paused"], "waiting", "it was paused by user .*")
+        await self.assert_quiet()
+
+    async def test_limits(self) -> None:
+        """
+        A bandwidth limit, and slots that another job had.
+        """
+        await self.api("PATCH", "limits", {"download_rate": 100_000})
+        limited = await self.pull(self.registry, "limited", size=300_000)
+        await self.shows(limited, "moving", r"the limit download_rate, \d+\.\d kB/s")
+        await self.api("PATCH", "limits", {"download_rate": 0, "downloads": 1})
+        await self.fetched(await self.pull(self.registry, "first", Stall(1000), size=LARGE), 1000)
+        second = await self.pull(self.registry, "second", size=LARGE)
+        await deferLater(reactor, 4)
+        self.registry.resume()
+        await self.shows(second, "waiting", "1 download at a time, which others had")
         await self.assert_quiet()
