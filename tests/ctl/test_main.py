@@ -120,7 +120,7 @@ class FailureTests(DaemonTestCase):
         """
         outcome = run(["images", "--host", "unix:/nonexistent/socket"])
         self.assertEqual(outcome.status, 1)
-        self.assertRegex(outcome.err, r"\Axferctl: no daemon listens at .*'xferd run'.*\n\Z")
+        self.assertRegex(outcome.err, r"\Axferctl: the daemon does not answer at .*'xferd run'.*\n\Z")
 
     def test_refused(self) -> None:
         """

@@ -303,7 +303,7 @@ class BroughtTests(DaemonTestCase):
         self.host = f"unix:{self.place}/s"
         outcome = self.ctl("push", "quay.io/a/b")
         self.assertEqual(outcome.status, 1)
-        self.assertRegex(outcome.err, r"\Axferctl: no daemon listens at [^\n]*\n\Z")
+        self.assertRegex(outcome.err, r"\Axferctl: the daemon does not answer at [^\n]*\n\Z")
 
     def test_followed(self) -> None:
         """

@@ -257,14 +257,15 @@ class ReasonsTests(ReasonsCase):
 
     async def test_gone(self) -> None:
         """
-        A daemon that is killed: all that follow say so at once, and follow the next one.
+        A daemon that is killed: all that follow say so at once, and follow the next one; lists
+        say so, too.  It has no log any more.
         """
         image, reference = self.image(1)
         self.registry.faults.plant(Stall(1000), str(image.layers[0].blob.digest), times=None)
         window, pipe = await self.pull(reference)
         watching = await self.tmux.open(self.daemon.url, "watch")
         await self.browser.reads(LAYER, "^no bytes for [0-9]+ s from ")
-        page = self.daemon.page
+        page, job_id = self.daemon.page, (await self.job())["id"]
         await self.daemon.stop("KILL")
         sentence = "the daemon does not answer"
 
@@ -276,12 +277,14 @@ class ReasonsTests(ReasonsCase):
                 Deferred.fromCoroutine(self.until(lambda: shown(window))),
                 Deferred.fromCoroutine(self.until(lambda: shown(watching))),
                 Deferred.fromCoroutine(self.until(lambda: sentence in pipe.read_text())),
+                Deferred.fromCoroutine(self.until(lambda: sentence in self.events.read_text())),
                 Deferred.fromCoroutine(self.browser.reads("#notice", f"(?i)^{sentence}")),
             ]
         )
-        _, errors, status = await self.daemon.try_ctl("transfers")
-        self.assertIn("no daemon listens at", errors)
-        self.assertEqual(status, 1)
+        for command in (("transfers",), ("jobs",), ("job", job_id)):
+            _, errors, status = await self.daemon.try_ctl(*command)
+            self.assertIn(f"{sentence} at unix:", errors)
+            self.assertEqual(status, 1)
         self.registry.faults.clear()
         port = page.rstrip("/").rpartition(":")[2]
         await self.start("--listen", f"tcp:{port}:interface=127.0.0.1")

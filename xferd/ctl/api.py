@@ -378,7 +378,7 @@ class API:
                 self._addresses = [address]
                 return connection
         raise NoDaemon(
-            f"no daemon listens at {' or '.join(failures)}; "
+            f"the daemon does not answer at {' or '.join(failures)}; "
             "start one with 'xferd run', or name its address with --host"
         )
 

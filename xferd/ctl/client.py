@@ -55,7 +55,7 @@ PATIENCE = 60.0
 """Seconds to wait for such a daemon: it may be restarting."""
 
 LOST = f"the daemon does not answer; waiting up to {PATIENCE:.0f} s for its restart"
-"""What a C{lost} event says, for people."""
+"""The text of a C{lost} event."""
 
 
 def client_name(uid: int) -> str:
@@ -268,7 +268,7 @@ class Daemon:
                 error = e
                 if not lost and (isinstance(e, NoDaemon) or e.code == _INTERRUPTED):
                     lost = True
-                    yield Event("lost", {}, False)
+                    yield Event("lost", {"why": LOST}, False)
             reconnects.wait(error)
 
     def watch(self) -> Iterator[Event]:
@@ -293,7 +293,7 @@ class Daemon:
                 error = e
                 if not lost and (isinstance(e, NoDaemon) or e.code == _INTERRUPTED):
                     lost = True
-                    yield Event("lost", {}, False)
+                    yield Event("lost", {"why": LOST}, False)
             reconnects.wait(error)
 
     # --------------------------------------------------------------- steering

@@ -76,4 +76,4 @@ class FilterTests(SynchronousTestCase):
             ["--host", "unix:/nonexistent/s", "jobs", "--host", "quay.io"],
             ["transfers", "--host", "unix:/nonexistent/s", "--host", "quay.io"],
         ):
-            self.assertIn("no daemon listens at unix:/nonexistent/s", run(argv).err)
+            self.assertIn("the daemon does not answer at unix:/nonexistent/s", run(argv).err)

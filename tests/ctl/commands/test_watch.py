@@ -88,12 +88,16 @@ class WatchTests(DaemonTestCase):
 
     def test_json_restarted(self) -> None:
         """
-        With C{--json}, a line says that a stream starts over.
+        With C{--json}, one line says that the daemon does not answer, and one that a stream starts
+        over.
         """
         first, second = line("job", job(), "a-1"), line("job", job("done"), "b-1")
-        answers = [Answer(lines=[first], whole=False), Answer(lines=[second])]
+        gone = refusal(503, "INTERRUPTED", "xferd is stopping")
+        answers = [Answer(lines=[first], whole=False), gone, gone, Answer(lines=[second])]
         _, out, _ = self.watch("--json", answers=answers)
-        self.assertEqual([json.loads(each)["kind"] for each in out.splitlines()], ["job", "begin", "job"])
+        lines = [json.loads(each) for each in out.splitlines()]
+        self.assertEqual([each["kind"] for each in lines], ["job", "lost", "begin", "job"])
+        self.assertEqual(lines[1]["data"], {"why": LOST})
 
     def test_json(self) -> None:
         """

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ctl.fake_daemon import DIGEST, TARGET, blob, job, layer, one_pull, push_job
 from xferd.ctl.api import Event
+from xferd.ctl.client import LOST
 from xferd.ctl.display.job_view import JobView
 from xferd.ctl.display.progress import (
     JsonLines,
@@ -61,6 +62,14 @@ class DisplayTests(SynchronousTestCase):
         play(JsonLines(out, "pull"), one_pull())
         sent = [json.loads(line) for line in one_pull() if line.strip()]
         self.assertEqual([json.loads(line) for line in out.getvalue().splitlines()], sent)
+
+    def test_json_lost(self) -> None:
+        """
+        As JSON, too, a daemon that does not answer is reported.
+        """
+        out, view = StringIO(), JobView(job())
+        JsonLines(out, "pull").lost(view, [])
+        self.assertEqual(json.loads(out.getvalue()), {"kind": "lost", "data": {"why": LOST}, "final": False})
 
     def test_summary(self) -> None:
         """

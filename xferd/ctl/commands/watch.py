@@ -103,14 +103,14 @@ def _print(args: Namespace, session: Session, board: Board) -> None:
     """
     Print each event, or a line for each change of a job's state.
 
-    In JSON, C{begin} precedes the present state of everything where a stream starts over:
-    what was known before is void.
+    In JSON, C{lost} reports that the daemon does not answer, and C{begin} precedes the present
+    state of everything where a stream starts over: what was known before is void.
     """
     begun = False
     for event in session.daemon.watch():
         changed = board.update(event)
         if args.json:
-            if event.kind != "lost" and (begun or event.kind != "begin"):
+            if begun or event.kind != "begin":
                 line = {"kind": event.kind, "data": event.data, "final": event.final}
                 print(json_line(line), file=session.stdout, flush=True)
             begun = True

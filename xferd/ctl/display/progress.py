@@ -182,6 +182,12 @@ class JsonLines(ProgressDisplay):
         """
         self._object(event.kind, event.data, final=event.final)
 
+    def lost(self, view: JobView, rows: list[RowView]) -> None:  # noqa: ARG002
+        """
+        Print an event, which is not one of the daemon's.
+        """
+        self._object("lost", {"why": LOST}, final=False)
+
     def show(self, progress: Progress) -> None:
         """
         Print the progress, if it grew by a hundredth.
