@@ -56,6 +56,7 @@ BENCHMARKS: Mapping[str, str] = {
     "engine-pull": "pull each image by container engines, in their own way and on xferd",
     "engine-again": "pull an image that xferd has into an engine's empty store",
     "engine-prepares": "prepare the snapshots of 20 containers at once",
+    "engine-cost": "pull an image for no engine, with engines in the configuration and without",
     "fleet-pull": "pull on 8 nodes of a fleet at once over a link of 40 Mbit/s, and on one more later",
     "fleet-coordination": "look up, claim and announce blobs at etcd",
 }

@@ -1,7 +1,8 @@
 # -*- test-case-name: tests.test_benchmarks -*-
 """
 Container engines that run images from xferd's store, each beside its own way: a pull into
-empty stores, an image that xferd has already, and many snapshots at once.
+empty stores, an image that xferd has already, and many snapshots at once; and what engines in
+the configuration cost a pull that is for none of them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from time import sleep
 from typing import ClassVar
 
 from benchmarks.figures import Outcome, Row, Series
 from benchmarks.images import Image
+from benchmarks.memory import cpu_time
 from benchmarks.peers import ROOT, Containerd, Containerd2, Peer, Podman, Xferd
 from benchmarks.processes import Failed, Program, find
 from benchmarks.rounds import Setting, started
@@ -28,6 +31,9 @@ from xferd.platforms import Platform
 
 ON_XFERD = " on xferd"
 """The end of the name of an engine that runs from xferd's store."""
+
+WITHOUT, WITH = "no engine", "containerd and the view"
+"""The engines in the configuration of a pull that is for none of them."""
 
 PREPARES = 20
 """How many snapshots are prepared at once."""
@@ -66,6 +72,12 @@ class _Store(Xferd):
         took = super().stop()
         subprocess.run(command("--stop", f"{self._place}/data"), check=True)
         return took
+
+    def shown(self, reference: str) -> bool:
+        """
+        Whether the view has an image.
+        """
+        return reference in Path(f"{self.view}/overlay-images/images.json").read_text()
 
     @property
     def snapshotter(self) -> int:
@@ -276,6 +288,45 @@ def prepares(setting: Setting, image: Image) -> Outcome:
     return Outcome("engine-prepares", str(image), rows, failed)
 
 
+def cost(setting: Setting, image: Image) -> Outcome:
+    """
+    Pull an image by C{xferctl}, without engines in the configuration and with one of each kind:
+    the CPU time of all processes of xferd until the image is in the store and in the view.
+    """
+    kinds: dict[str, type[Xferd]] = {WITHOUT: Xferd, WITH: _Store}
+    took: dict[str, list[float]] = {name: [] for name in kinds}
+
+    def once(name: str, number: int) -> float:
+        with started(kinds[name], setting.registry) as peer:
+            assert peer.daemon is not None
+            roots = [peer.daemon.pid, *([peer.snapshotter] if isinstance(peer, _Store) else ())]
+            before = cpu_time(*roots)
+            reference = image.at(setting.registry)
+            seconds = peer.pull(reference).finish()
+            while isinstance(peer, _Store) and not peer.shown(reference):
+                sleep(0.01)
+            if number:
+                took[name].append(seconds)
+            return cpu_time(*roots) - before
+
+    values, failed = setting.in_rounds(list(kinds), once, unit="s of CPU time")
+    return Outcome("engine-cost", str(image), with_none(values, took), failed)
+
+
+def with_none(values: Mapping[str, Sequence[float]], took: Mapping[str, Sequence[float]]) -> list[Row]:
+    """
+    The rows of pulls that are for no engine, with their ratio to those without engines.
+
+    @param took: the seconds until the client ended.
+    """
+    none = values.get(WITHOUT, ())
+    rows = []
+    for name, used in values.items():
+        facts = {"it / none": Series(used).median / Series(none).median} if none and name != WITHOUT else {}
+        rows.append(Row(name, "s CPU", Series(used), {**facts, "s": Series(took[name]).median}))
+    return rows
+
+
 def with_own(values: Mapping[str, Sequence[float]]) -> list[Row]:
     """
     The rows of a pull, with the ratio of each engine on xferd to its own way.
@@ -314,5 +365,6 @@ ENGINE: dict[str, Callable[[Setting, Image], Outcome]] = {
     "engine-pull": pull,
     "engine-again": again,
     "engine-prepares": prepares,
+    "engine-cost": cost,
 }
 """The benchmarks by name."""

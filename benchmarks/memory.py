@@ -82,12 +82,12 @@ class Watch(Thread):
         self._all = max(self._all, sum(_field(pid, "smaps_rollup", "Pss") for pid in _tree(self._roots)))
 
 
-def cpu_time(pid: int) -> float:
+def cpu_time(*pids: int) -> float:
     """
-    The CPU time of a process and its descendants so far, in seconds.
+    The CPU time of processes and their descendants so far, in seconds.
     """
     total = 0
-    for one in _tree([pid]):
+    for one in set(_tree(pids)):
         try:
             total += ticks(Path(f"/proc/{one}/stat").read_text(errors="replace"))
         except OSError:

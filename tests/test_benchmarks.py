@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import peers
 from benchmarks.__main__ import parse
-from benchmarks.engines import ENGINE, with_own
+from benchmarks.engines import ENGINE, WITH, WITHOUT, with_none, with_own
 from benchmarks.figures import Outcome, Row, Series, digits, with_ratios
 from benchmarks.fleet import FLEET
 from benchmarks.images import MB, Package, choose
@@ -371,6 +371,22 @@ class EngineTests(SynchronousTestCase):
             ],
         )
 
+    def test_none(self) -> None:
+        """
+        A pull beside configured engines is compared with one without, where that was measured.
+        """
+        took = {WITHOUT: [5.0], WITH: [6.0]}
+        rows = with_none({WITHOUT: [4.0], WITH: [5.0]}, took)
+        self.assertEqual(
+            [(row.who, row.unit, row.series.median, row.facts) for row in rows],
+            [
+                (WITHOUT, "s CPU", 4.0, {"s": 5.0}),
+                (WITH, "s CPU", 5.0, {"it / none": 1.25, "s": 6.0}),
+            ],
+        )
+        (row,) = with_none({WITH: [5.0]}, took)
+        self.assertEqual(row.facts, {"s": 6.0})
+
 
 class ThroughTests(SynchronousTestCase):
     """
@@ -429,7 +445,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual((args.names, args.beside), ([*MANY, "clients"], Path("/old")))
         self.assertEqual(parse(["mirror", "queue"]).names, [*MIRROR, "through", "queue"])
         args = parse(["engines", "--disk"])
-        self.assertEqual((args.names, args.disk), (["engine-pull", "engine-again", "engine-prepares"], True))
+        self.assertEqual((args.names, args.disk), (list(ENGINE), True))
         self.assertEqual(parse(["fleet"]).names, ["fleet-pull", "fleet-coordination"])
 
     def test_wrong(self) -> None:
