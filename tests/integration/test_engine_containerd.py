@@ -10,9 +10,8 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from tarfile import LNKTYPE
 from tempfile import mkdtemp
-from typing import Any, Final, cast
+from typing import Final, cast
 from unittest import SkipTest
 
 from twisted.internet import reactor as installed
@@ -21,13 +20,12 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.integration.containerds import NEWEST, SnapshottingContainerd
-from tests.integration.peers import PeerFailed, require, run
+from tests.integration.peers import PeerFailed, require
 from tests.integration.programs import Xferd
-from tests.integration.trees import differences, listing
 from xferd.engines.snapshotter.pulls import PATIENCE
 from xferd.interfaces.reactor import IReactor
 from xferd.testing.images import SampleImage, image_of, sample_layer
-from xferd.testing.layers import LayerBuilder, SampleLayer
+from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
 from xferd.testing.tokens import BasicGuard
 
@@ -56,20 +54,6 @@ def runnable_image(layers: int = 3, size: int = 200_000) -> SampleImage:
     upper.file("hidden/new", b"above")
     more = [sample_layer(size, n) for n in range(layers - 2)]
     return image_of([base.finish(), upper.finish(), *more])
-
-
-def unusual_layer() -> SampleLayer:
-    """
-    A layer with files of many kinds.
-    """
-    layer = LayerBuilder().directory("odd", mode=0o2775, uid=3, gid=4, mtime=1_500_000_000.25)
-    layer.file("odd/setuid", b"x", mode=0o4755, uid=7, gid=8).file("odd/none", mode=0)
-    layer.file("odd/caps", b"x", xattrs={"user.a": b"b"}).file("odd/far", b"x", uid=2**31, gid=2**31 + 1)
-    layer.entry("odd/same", LNKTYPE, target="odd/setuid", mode=0o4755, uid=7, gid=8)
-    layer.symlink("odd/link", "../gone/else").fifo("odd/fifo").device("odd/device", 1, 3)
-    layer.directory("implied/not/listed").file("bin/../odd/up", b"x")
-    layer.whiteout("etc/added").directory("gone").file("gone/again", b"x").opaque("odd")
-    return layer.finish()
 
 
 class ContainerdCase(TestCase):
@@ -381,40 +365,6 @@ class NewestTests(ContainerdCase):
         )
         output = await self.containerd.run_in(reference, "mapped", "sh", "-c", script, options=maps)
         self.assertEqual(output.split(), ["0:0", "1000:1000", "0:0", "0:0", "new"])
-
-    async def test_same_as_overlayfs(self) -> None:
-        """
-        A container sees the same files as on what containerd unpacks itself: owners, modes,
-        times, contents, links, extended attributes; nothing of what upper layers remove.
-        """
-        image = image_of([*runnable_image().layers[:2], unusual_layer()])
-        reference = self.add(image)
-        await self.containerd.pull(reference)
-        await self.containerd.ctr("images", "pull", "--plain-http", "--local", reference)
-        ours, theirs = [await self.files_of(name, image) for name in ("xferd", "overlayfs")]
-        self.assertIn(b"odd/setuid", ours)
-        for path in (b"removed", b"gone/file", b"hidden/file", b"etc/added"):
-            self.assertNotIn(path, ours)
-        self.assertEqual(differences(ours, theirs), [])
-
-    async def files_of(self, snapshotter: str, image: SampleImage) -> dict[bytes, dict[str, Any]]:
-        """
-        The files of a container on an image.
-        """
-        own, target = f"--snapshotter={snapshotter}", str(self.place / f"mounted-{snapshotter}")
-        os.mkdir(target)
-        await self.containerd.ctr("snapshots", own, "prepare", "compared", str(image.chain_ids[-1]))
-        command = await self.containerd.ctr("snapshots", own, "mounts", target, "compared")
-        await run(reactor, ["sh", "-c", command])
-        try:
-            found = listing(target)
-        finally:
-            await run(reactor, ["umount", target])
-        for path in (b"implied", b"implied/not", b"etc"):
-            # The last layer does not list them: containerd gives them the time of unpacking, also where
-            # a layer below has one.
-            del found[path]["mtime"]
-        return found
 
     async def test_cri(self) -> None:
         """

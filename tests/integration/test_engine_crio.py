@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import cast
 from unittest import SkipTest
 
@@ -27,7 +28,7 @@ ENTER = 'mount --bind "$0" /etc/containers; exec "$@"'
 """Runs a program with the configuration of containers in another directory."""
 
 
-class CrioTests(PodmanCase):
+class CrioCase(PodmanCase):
     """
     CRI-O of the directory in C{XFERD_ENGINES}.
     """
@@ -39,91 +40,113 @@ class CrioTests(PodmanCase):
         Start CRI-O with the files that C{xferctl engine show cri-o} and C{xferctl mirror
         show} print.
         """
-        program, pinns = newer("crio"), newer("pinns")
+        newer("crio")
+        newer("pinns")
         if not os.path.exists(f"{NEWEST}/crictl"):
             raise SkipTest("XFERD_CONTAINERD names no directory with crictl")
         await super().setUp()
         base = tiny_image(base="pause")
         await self.push("pause:1", image_of(base.layers, config={"Cmd": ["/bin/sleep", "1000"]}))
-        etc = self.place / "etc"
-        etc.mkdir()
-        (etc / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         shown = await self.daemon.show("engine", "show", "cri-o", "--for", "cri-o=1.36")
         (lines,) = [file["text"] for file in shown if file["path"] == "/etc/containers/storage.conf"]
-        options = lines.partition("[storage.options]\n")[2]
+        await self.use_mirror()
+        await self.start_crio(
+            "c", lines.partition("[storage.options]\n")[2], self.storage.registries.read_text()
+        )
+
+    async def start_crio(self, name: str, options: str, registries: str) -> None:
+        """
+        Start a CRI-O.
+
+        @param name: of the directory that it has for itself.
+        @param options: C{[storage.options]} of its C{storage.conf}.
+        @param registries: its C{registries.conf}.
+        """
+        place = self.place / name
+        etc = place / "etc"
+        etc.mkdir(parents=True)
+        (etc / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        root = self.storage.root if name == "c" else place / "root"
         (etc / "storage.conf").write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{self.storage.root}"\nrunroot = "{self.place}/cr"\n'
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{root}"\nrunroot = "{place}/cr"\n'
             f"[storage.options]\n{options}"
         )
-        await self.use_mirror()
         loopback = '[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n'
-        (etc / "registries.conf").write_text(self.storage.registries.read_text() + loopback)
-        config = self.place / "crio.conf"
+        (etc / "registries.conf").write_text(registries + loopback)
+        config = place / "crio.conf"
         config.write_text(
             f"""
 [crio]
-log_dir = "{self.place}/log"
-version_file = "{self.place}/version"
-clean_shutdown_file = "{self.place}/clean"
+log_dir = "{place}/log"
+version_file = "{place}/version"
+clean_shutdown_file = "{place}/clean"
 [crio.api]
-listen = "{self.place}/crio"
+listen = "{place}/crio"
 stream_address = "127.0.0.1"
 stream_port = "0"
 [crio.runtime]
 default_runtime = "runc"
 cgroup_manager = "cgroupfs"
-container_exits_dir = "{self.place}/exits"
-container_attach_socket_dir = "{self.place}/a"
-namespaces_dir = "{self.place}/ns"
-pinns_path = "{pinns}"
+container_exits_dir = "{place}/exits"
+container_attach_socket_dir = "{place}/a"
+namespaces_dir = "{place}/ns"
+pinns_path = "{newer("pinns")}"
 hooks_dir = []
 [crio.runtime.runtimes.runc]
 runtime_path = "{require("runc")}"
-runtime_root = "{self.place}/runc"
+runtime_root = "{place}/runc"
 monitor_path = "{require("conmon")}"
 monitor_cgroup = "pod"
 [crio.image]
 pause_image = "{self.registry.host}/pause:1"
 pause_command = ""
 [crio.network]
-network_dir = "{self.place}/cni"
+network_dir = "{place}/cni"
 [crio.nri]
 enable_nri = false
 """
         )
         enter = ["unshare", "--mount", "sh", "-ec", ENTER, str(etc)]
-        argv = [*enter, program, "--config", str(config), "--config-dir", "", "--log-level", "debug"]
-        self.crio = Program(reactor, argv, "Starting CRI-O", str(self.place))
-        self.crio.environment["DOCKER_CONFIG"] = str(self.place)
-        await self.crio.start()
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.crio.stop()))
-        self.addCleanup(self.remove_pods)
+        argv = [*enter, newer("crio"), "--config", str(config), "--config-dir", "", "--log-level", "debug"]
+        crio = Program(reactor, argv, "Starting CRI-O", str(place))
+        crio.environment["DOCKER_CONFIG"] = str(self.place)
+        await crio.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(crio.stop()))
+        self.addCleanup(self.remove_pods, name)
 
-    async def crictl(self, *arguments: str) -> str:
+    async def crictl(self, *arguments: str, name: str = "c") -> str:
         """
         Run crictl.
+
+        @param name: that of the CRI-O.
         """
-        endpoint = f"unix://{self.place}/crio"
+        endpoint = f"unix://{self.place}/{name}/crio"
         ends = ("--runtime-endpoint", endpoint, "--image-endpoint", endpoint)
         return await run(reactor, [f"{NEWEST}/crictl", *ends, "--timeout", "60s", *arguments])
 
-    async def remove_pods(self) -> None:
+    async def remove_pods(self, name: str) -> None:
         """
         End all pods.
         """
-        for pod in json.loads(await self.crictl("pods", "--output", "json"))["items"]:
-            await self.crictl("rmp", "--force", pod["id"])
+        for pod in json.loads(await self.crictl("pods", "--output", "json", name=name))["items"]:
+            await self.crictl("rmp", "--force", pod["id"], name=name)
 
-    async def run_pod(self, reference: str) -> tuple[str, str]:
+    async def run_pod(
+        self, reference: str, name: str = "c", users: Sequence[Mapping[str, int]] = ()
+    ) -> tuple[str, str]:
         """
         Run a pod in the network of the host; returns its ID and its container's.
+
+        @param users: the map of its user namespace, if it has one.
         """
-        pod, container = self.place / "pod.json", self.place / "container.json"
+        place = self.place / name
+        pod, container = place / "pod.json", place / "container.json"
         metadata = {"name": "pod", "uid": "uid", "namespace": "default"}
-        linux = {"security_context": {"namespace_options": {"network": 2, "pid": 1, "ipc": 1}}}
-        pod.write_text(
-            json.dumps({"metadata": metadata, "linux": linux, "log_directory": f"{self.place}/log"})
-        )
+        namespaces: dict[str, object] = {"network": 2, "pid": 1, "ipc": 1}
+        if users:
+            namespaces["userns_options"] = {"mode": 0, "uids": users, "gids": users}
+        linux = {"security_context": {"namespace_options": namespaces}}
+        pod.write_text(json.dumps({"metadata": metadata, "linux": linux, "log_directory": f"{place}/log"}))
         container.write_text(
             json.dumps(
                 {
@@ -135,9 +158,11 @@ enable_nri = false
                 }
             )
         )
-        sandbox = (await self.crictl("runp", str(pod))).strip()
-        created = (await self.crictl("create", "--no-pull", sandbox, str(container), str(pod))).strip()
-        await self.crictl("start", created)
+        sandbox = (await self.crictl("runp", str(pod), name=name)).strip()
+        created = (
+            await self.crictl("create", "--no-pull", sandbox, str(container), str(pod), name=name)
+        ).strip()
+        await self.crictl("start", created, name=name)
         return sandbox, created
 
     async def cat(self, container: str) -> str:
@@ -145,6 +170,12 @@ enable_nri = false
         Print C{/etc/os-release} in a container.
         """
         return await self.crictl("exec", container, "cat", "/etc/os-release")
+
+
+class CrioTests(CrioCase):
+    """
+    Pulls by the mirror, and pods on the view.
+    """
 
     async def test_pod(self) -> None:
         """
@@ -188,7 +219,7 @@ enable_nri = false
         """
         C{xferctl engine check} succeeds.
         """
-        endpoint = f"unix://{self.place}/crio"
+        endpoint = f"unix://{self.place}/c/crio"
         variables = {
             "DOCKER_CONFIG": str(self.place),
             "PATH": f"{NEWEST}:{os.environ['PATH']}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from collections.abc import Mapping
 from typing import cast
 
 from twisted.internet import reactor as installed
@@ -22,7 +23,7 @@ from xferd.interfaces.reactor import IReactor
 reactor = cast(IReactor, installed)
 
 
-class DockerTests(ContainerdCase):
+class DockerCase(ContainerdCase):
     """
     A dockerd of the directory in C{XFERD_ENGINES}, with a containerd 2 and Debian's client.
     """
@@ -33,20 +34,37 @@ class DockerTests(ContainerdCase):
         """
         Start dockerd with the file that C{xferctl engine show docker} prints.
         """
-        program, runc = newer("dockerd"), newer("runc")
+        newer("dockerd")
+        newer("runc")
         require("docker")
         await super().setUp()
         shown = await self.daemon.show("engine", "show", "docker", "--for", "docker=29.0", "--engine", "main")
         (text,) = [file["text"] for file in shown if file["path"] == "/etc/docker/daemon.json"]
-        config = self.place / "daemon.json"
         settings = json.loads(text)
         self.assertEqual(settings["containerd"], "/run/containerd/containerd.sock")
+        self.docker = await self.start_dockerd("d", settings)
+
+    async def start_dockerd(self, name: str, settings: Mapping[str, object], *options: str) -> Dockerd:
+        """
+        Start a dockerd.
+
+        @param settings: the content of its C{daemon.json}, but for the address of containerd.
+        """
+        config = self.place / f"{name}.json"
         config.write_text(json.dumps({**settings, "containerd": f"{self.place}/c/s"}))
         # dockerd wants a namespace of time, which runc has since version 1.2.
-        options = ("--config-file", str(config), f"--add-runtime=new={runc}", "--default-runtime=new")
-        self.docker = Dockerd(reactor, str(self.place / "d"), *options, program=program, driver=())
-        await self.docker.start()
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.docker.stop()))
+        runtime = (f"--add-runtime=new={newer('runc')}", "--default-runtime=new")
+        own = ("--config-file", str(config), *runtime, *options)
+        docker = Dockerd(reactor, str(self.place / name), *own, program=newer("dockerd"), driver=())
+        await docker.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(docker.stop()))
+        return docker
+
+
+class DockerTests(DockerCase):
+    """
+    Pulls, containers, commits and builds.
+    """
 
     async def cat(self, *arguments: str) -> bytes:
         """

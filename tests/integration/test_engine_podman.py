@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tarfile import LNKTYPE
 from tempfile import mkdtemp
-from typing import Any, Final, cast
+from typing import Final, cast
 from unittest import SkipTest
 
 from twisted.internet import reactor as installed
@@ -27,7 +27,6 @@ from twisted.trial.unittest import TestCase
 from tests.integration.peers import DockerRegistry, PeerFailed, push, require, run
 from tests.integration.places import free_port
 from tests.integration.programs import Program, Xferd
-from tests.integration.trees import differences, listing
 from xferd.interfaces.reactor import IReactor
 from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, SampleIndex, image_of, index_of, sample_image
@@ -38,8 +37,8 @@ reactor = cast(IReactor, installed)
 RELEASE: Final = "NAME=Tiny\n"
 """The content of C{/etc/os-release} in the images."""
 
-_NET_BIND: Final = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
-"""CAP_NET_BIND_SERVICE, permitted and effective: struct vfs_cap_data of the kernel."""
+NET_BIND: Final = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+"""CAPNET_BIND_SERVICE, permitted and effective: struct vfs_cap_data of the kernel."""
 
 
 JOE: Final = 12345
@@ -81,7 +80,7 @@ def tiny_image(note: str = "", *, base: str = "") -> SampleImage:
     lower.directory("data", uid=7, gid=8, mode=0o2775)
     lower.file("data/owned", b"1", uid=5000, gid=5001, mode=0o4750)
     lower.entry("data/again", LNKTYPE, target="data/owned", uid=5000, gid=5001, mode=0o4750)
-    lower.file("data/capable", b"2", mode=0o755, xattrs={"security.capability": _NET_BIND})
+    lower.file("data/capable", b"2", mode=0o755, xattrs={"security.capability": NET_BIND})
     lower.file("data/changed", b"old").file("gone/file").file("opaque/old").file("opaque/in/old").fifo(
         "data/pipe"
     )
@@ -169,16 +168,6 @@ class Storage:
         """
         file = self.root / "overlay-layers" / "layers.json"
         return list(json.loads(file.read_text() or "[]")) if file.exists() else []
-
-    async def listed(self, reference: str) -> dict[bytes, dict[str, Any]]:
-        """
-        All entries of an image, as a container sees them.
-        """
-        container = (await self.podman("create", "--quiet", reference)).strip()
-        try:
-            return listing((await self.podman("mount", container)).strip(), links=False)
-        finally:
-            await self.podman("rm", "--force", container)
 
     async def stop(self) -> None:
         """
@@ -298,7 +287,6 @@ class ViewTests(PodmanCase):
     async def test_run(self) -> None:
         """
         An image of the daemon is listed as read-only, and runs without a request for a blob.
-        A container sees what it sees when podman has unpacked the image itself.
         """
         await self.daemon.ctl("pull", self.reference)
         self.assertEqual(await self.storage.images(), {self.reference: True})
@@ -308,14 +296,6 @@ class ViewTests(PodmanCase):
             await self.run_in(self.reference, "sh", "-c", "echo x > /data/here; cat /data/here"), "x\n"
         )
         self.assertEqual(self.fetched(), before)
-        other = self.make_storage("other")
-        await other.podman("pull", "--quiet", "--tls-verify=false", self.reference)
-        ours, theirs = await self.storage.listed(self.reference), await other.listed(self.reference)
-        self.assertIn(b"implied/deep/file", ours)
-        for path in (b"implied", b"implied/deep"):
-            # No tar lists them: each has the time at which it was made.
-            del ours[path]["mtime"], theirs[path]["mtime"]
-        self.assertEqual(differences(ours, theirs), [])
 
     async def test_user_namespace(self) -> None:
         """
@@ -626,7 +606,7 @@ class LateAnswerTests(PodmanCase):
             self.fail("podman has unpacked it")
 
 
-class RootlessTests(PodmanCase):
+class RootlessCase(PodmanCase):
     """
     A daemon and podman of the same user, the daemon in the user namespace of
     C{podman unshare}.
@@ -684,29 +664,19 @@ class RootlessTests(PodmanCase):
         process, _, _ = Path(self.daemon.data, "lock").read_text().partition(" ")
         os.kill(int(process), signal.SIGTERM)
 
-    async def seen(self, storage: Storage) -> list[str]:
-        """
-        All entries of the image, as a container sees them.
-        """
-        script = (
-            "find /bin /data /opaque /implied /note -exec stat -c '%n %f %u %g %s %h' {} +; "
-            "find /bin /data /opaque /implied /note -type f -exec stat -c '%n %Y' {} +"
-        )
-        return sorted((await storage.podman("run", "--rm", self.reference, "sh", "-c", script)).splitlines())
+
+class RootlessTests(RootlessCase):
+    """
+    podman without root.
+    """
 
     async def test_run(self) -> None:
         """
-        Containers see what they see when podman has unpacked the image itself, and are
-        committed; the image is pushed.
+        Containers run and are committed; the image is pushed.
         """
         await self.daemon.ctl("pull", self.reference)
         self.assertEqual(await self.storage.images(), {self.reference: True})
-        ours = await self.seen(self.storage)
-        other = self.make_storage("other")
-        await other.podman("pull", "--quiet", "--tls-verify=false", self.reference)
-        theirs = await self.seen(other)
-        self.assertEqual(ours, theirs)
-        self.assertEqual([line for line in ours if "/old" in line or "/gone" in line], [])
+        self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
         await self.storage.podman("create", "--name=web", self.reference)
         await self.storage.podman("commit", "--quiet", "web", "localhost/mine:1")
         copy = self.reference.replace(":1", ":copy")

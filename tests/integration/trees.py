@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any
 
 
-def listing(root: str, *, links: bool = True) -> dict[bytes, dict[str, Any]]:
+def listing(root: str, *, links: bool = True, without: Collection[bytes] = ()) -> dict[bytes, dict[str, Any]]:
     """
     The content of a tree below its root: type and mode, owner, times, sizes,
     contents, links, devices, extended attributes.
 
     @param links: whether to include which names are one file.
+    @param without: the paths of entries to leave out with all below them.
     @return: the facts of each entry, by its path relative to the root.
     """
     top = os.fsencode(root)
@@ -26,6 +28,8 @@ def listing(root: str, *, links: bool = True) -> dict[bytes, dict[str, Any]]:
         folder = folders.pop()
         for name in sorted(os.listdir(os.path.join(top, folder))):
             path = os.path.join(folder, name)
+            if path in without:
+                continue
             full = os.path.join(top, path)
             status = os.lstat(full)
             is_whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
