@@ -25,13 +25,18 @@ class ToolCase(SynchronousTestCase):
     """
 
     def machine(
-        self, versions: Mapping[str, str], files: Mapping[str, str] | None = None, uid: int = 0
+        self,
+        versions: Mapping[str, str],
+        files: Mapping[str, str] | None = None,
+        uid: int = 0,
+        environ: Mapping[str, str] | None = None,
     ) -> Machine:
         """
         A machine.
 
         @param versions: by tool.
         @param files: the configuration files that it has, by their paths.
+        @param environ: further variables of the environment.
         """
         root = self.mktemp()
         for path, text in (files or {}).items():
@@ -39,7 +44,8 @@ class ToolCase(SynchronousTestCase):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text)
         named = {tool: parse_version(version) for tool, version in versions.items()}
-        return Machine({"HOME": "/home/me"}, uid, {t: v for t, v in named.items() if v}, root)
+        variables = {"HOME": "/home/me", **(environ or {})}
+        return Machine(variables, uid, {t: v for t, v in named.items() if v}, root)
 
     def files(self, tool: str, machine: Machine) -> dict[str, ConfigFile]:
         """

@@ -135,6 +135,35 @@ class FilesTests(ToolCase):
         plain = self.machine(versions, {path: '{"userns-remap": ""}'})
         self.assertFalse(docker(NODE, plain, PLATFORM)[-1].is_whole)
 
+    def test_rootless(self) -> None:
+        """
+        containerd, docker and nerdctl of a user who is not root are refused in a sentence, if
+        they run or the user's variable names them; root's are shown to that user.
+        """
+        versions = {"docker": "29.0", "containerd": "2.1", "nerdctl": "2.0"}
+        marks = {
+            "docker": "docker.sock",
+            **dict.fromkeys(("containerd", "nerdctl"), "containerd-rootless/child_pid"),
+        }
+        for tool, mark in marks.items():
+            for home in ("/run/user/7", "/own"):
+                machine = self.machine(
+                    versions, {f"{home}/{mark}": "1"}, 7, {} if home != "/own" else {"XDG_RUNTIME_DIR": home}
+                )
+                error = self.assertRaises(ClientError, self.files, tool, machine)
+                self.assertEqual(
+                    str(error),
+                    f"{tool} of user 7 is rootless ({home}/{mark}), and cannot use xferd: the snapshotter "
+                    f"serves root's containerd alone; run {tool} as root",
+                )
+            self.assertTrue(self.files(tool, self.machine(versions, uid=7)))
+            self.assertTrue(self.files(tool, self.machine(versions, {f"/run/user/0/{mark}": "1"})))
+        there = {"/run/user/7/docker.sock": ""}
+        named = {"DOCKER_HOST": "unix:///run/user/7/docker.sock"}
+        self.assertRaises(ClientError, self.files, "docker", self.machine(versions, uid=7, environ=named))
+        named = {"DOCKER_HOST": "unix:///run/docker.sock"}
+        self.assertTrue(self.files("docker", self.machine(versions, there, 7, named)))
+
     def test_nerdctl(self) -> None:
         """
         nerdctl has its file, and containerd the transfer service without CRI.

@@ -39,7 +39,10 @@ _USERNS_REMAP: Final = re.compile(r'"userns-remap"\s*:\s*"[^"]')
 def containerd(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
     """
     C{config.toml} for Kubernetes and C{ctr}.
+
+    @raise ClientError: this containerd is rootless.
     """
+    machine.refuse_rootless("containerd")
     if machine.version("containerd").major >= 2:
         note = f"Kubernetes then uses xferd; so does: ctr images pull --snapshotter {SNAPSHOTTER} REF"
     else:
@@ -100,8 +103,9 @@ def docker(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
     """
     C{daemon.json}, and the configuration of the containerd that docker uses.
 
-    @raise ClientError: this docker cannot have the containerd image store.
+    @raise ClientError: this docker cannot have the containerd image store, or is rootless.
     """
+    machine.refuse_rootless("docker")
     version, path = machine.version("docker"), "/etc/docker/daemon.json"
     if version.major < 24:
         raise ClientError(f"docker {version} cannot use a snapshotter; version 24 is the first that can")
@@ -130,7 +134,10 @@ def docker(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
 def nerdctl(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
     """
     C{nerdctl.toml}, and containerd's configuration.
+
+    @raise ClientError: this nerdctl is rootless.
     """
+    machine.refuse_rootless("nerdctl")
     version, running = machine.version("nerdctl"), machine.version("containerd")
     note = ""
     if version.major < 2 or running.major < 2:

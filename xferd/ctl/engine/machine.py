@@ -30,6 +30,16 @@ PROGRAMS: Final[Mapping[str, str]] = {
 TIME_LIMIT: Final = 10.0
 """Seconds that a program has to print its version."""
 
+_ROOTLESS: Final[Mapping[str, str]] = {
+    "containerd": "containerd-rootless/child_pid",
+    "docker": "docker.sock",
+    "nerdctl": "containerd-rootless/child_pid",
+}
+"""
+The file that each tool has in the user's runtime directory while it runs without root: those of
+C{containerd-rootless.sh} and C{dockerd-rootless.sh}.
+"""
+
 PATHS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where daemons are looked for besides C{$PATH}, as a user's often has no C{sbin}."""
 
@@ -66,7 +76,8 @@ class Machine:
         self, environ: Mapping[str, str], uid: int, named: Mapping[str, Version], root: str = "/"
     ) -> None:
         """
-        @param environ: the environment; C{PATH}, C{HOME} and C{XDG_CONFIG_HOME} are read.
+        @param environ: the environment; C{PATH}, C{HOME}, C{XDG_CONFIG_HOME}, C{XDG_RUNTIME_DIR} and
+            C{DOCKER_HOST} are read.
         @param uid: the user's number.
         @param named: the versions of tools that the user named.
         @param root: the directory that the paths of configuration files are below.
@@ -109,6 +120,21 @@ class Machine:
             return Path(self._root, path.lstrip("/")).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
+
+    def refuse_rootless(self, tool: str) -> None:
+        """
+        @raise ClientError: the tool is the user's own, which runs without root.
+        """
+        if self.uid == 0:
+            return
+        own = f"{self._environ.get('XDG_RUNTIME_DIR') or f'/run/user/{self.uid}'}/{_ROOTLESS[tool]}"
+        host = self._environ.get("DOCKER_HOST", "") if tool == "docker" else ""
+        # Root's may run beside the user's: the variable decides.
+        if host.removeprefix("unix://") == own or (not host and Path(self._root, own.lstrip("/")).exists()):
+            raise ClientError(
+                f"{tool} of user {self.uid} is rootless ({own}), and cannot use xferd: the snapshotter "
+                f"serves root's containerd alone; run {tool} as root"
+            )
 
     @property
     def config_home(self) -> str:
