@@ -13,7 +13,7 @@ from subprocess import run
 
 from twisted.application.service import Application, IService, IServiceCollection, IServiceMaker
 from twisted.internet import reactor
-from twisted.logger import ILogObserver
+from twisted.logger import FileLogObserver, ILogObserver
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python.usage import UsageError
 from twisted.scripts._twistd_unix import ServerOptions
@@ -193,18 +193,19 @@ class PluginTests(SynchronousTestCase):
 
     def test_log(self) -> None:
         """
-        By default twistd writes the log, as text; the settings can ask for JSON, in the file
-        that twistd was given, and the journal gets fields where it reads stdout.
+        By default the log is text on stdout, or what twistd writes to a file; the settings can
+        ask for JSON, in the file that twistd was given, and the journal gets fields where it
+        reads stdout.
         """
         status = os.fstat(1)
         journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         console, path = {"nodaemon": 1}, os.path.abspath(self.mktemp())
         for form, twistd, environ, kind in (
-            ("auto", console, {}, type(None)),
+            ("auto", console, {}, FileLogObserver),
             ("auto", console, journal, Journald),
             ("auto", {"nodaemon": 1, "logfile": path}, journal, type(None)),
             ("auto", {"nodaemon": 1, "syslog": 1}, journal, type(None)),
-            ("text", console, journal, type(None)),
+            ("text", console, journal, FileLogObserver),
             ("json", console, journal, JsonLines),
             ("json", {"nodaemon": 0, "logfile": path}, {}, JsonLines),
             ("json", {"nodaemon": 1, "syslog": 1}, {}, type(None)),

@@ -25,6 +25,9 @@ _OTHERS: Final = frozenset({"log_failure", "log_flattened", "log_text", "isError
 
 _LINES = str.maketrans("", "", "\n\t")
 
+_ESCAPED: Final = "{log_text}"
+"""The format of events whose text was made here."""
+
 
 @provider(ILogObserver)
 def escape_event(event: LogEvent) -> None:
@@ -39,7 +42,7 @@ def escape_event(event: LogEvent) -> None:
     """
     plain = _plain_text(event)
     if plain is not None and _is_safe(plain):
-        event["log_format"] = plain.replace("{", "{{").replace("}", "}}")
+        event["log_format"], event["log_text"] = _ESCAPED, plain
         return
     message = formatEvent(event) if plain is None else plain
     trace = ""
@@ -53,10 +56,18 @@ def escape_event(event: LogEvent) -> None:
     text = _cut(escape(message)) + _cut("\n".join(escape(line) for line in trace.split("\n")))
     for key in ("log_failure", "failure", "format", "log_flattened"):
         event.pop(key, None)
-    event["log_format"] = "{log_text}"
-    event["log_text"] = text
+    event["log_format"], event["log_text"] = _ESCAPED, text
     if event.get("message"):
         event["message"] = (text,)
+
+
+def escaped_text(event: LogEvent) -> str | None:
+    """
+    The text of an event, with its traceback, if L{escape_event} has made it.
+    """
+    text = event.get("log_text")
+    made = event.get("log_format") == _ESCAPED and "log_failure" not in event
+    return text if made and isinstance(text, str) else None
 
 
 def escape(text: str) -> str:

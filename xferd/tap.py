@@ -26,6 +26,7 @@ from xferd.listeners import parse_endpoint
 from xferd.log_escapes import escape_event
 from xferd.logs.journald import Journald, is_stdout
 from xferd.logs.json_lines import JsonLines
+from xferd.logs.text_lines import text_lines
 from xferd.monotonic import use_monotonic_time
 from xferd.sd_notify import ServiceManager
 from xferd.service import Daemon
@@ -184,7 +185,8 @@ def log_observer(
 
     @param form: L{AUTO}, L{TEXT} or L{JSON}.
     @param twistd: the options of C{twistd}: C{logfile}, C{nodaemon} and C{syslog}.
-    @return: L{None} for text, which C{twistd} writes by itself.
+    @return: L{None} for syslog, and for text in a file, which C{twistd} writes by itself and
+        rotates with C{SIGUSR1}.
     """
     if twistd.get("syslog"):
         return None
@@ -193,7 +195,7 @@ def log_observer(
         return Journald()
     if form == JSON:
         return JsonLines(stdout if file == "-" else LogFile.fromFullPath(file))
-    return None
+    return text_lines(stdout) if file == "-" else None
 
 
 def makeService(options: Options) -> IService:

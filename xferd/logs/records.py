@@ -12,6 +12,8 @@ from attrs import frozen
 from twisted.logger import LogEvent, LogLevel, eventAsText, formatEvent
 from twisted.python.failure import Failure
 
+from xferd.log_escapes import escaped_text
+
 MAX_TEXT: Final = 8 * 1024
 """The most characters of a field that is no number."""
 
@@ -46,7 +48,8 @@ def record_of(event: LogEvent) -> Record:
     """
     The record of an event.
     """
-    message, traceback = formatEvent(event), ""
+    text = escaped_text(event)
+    message, traceback = formatEvent(event) if text is None else text, ""
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)
