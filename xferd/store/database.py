@@ -190,8 +190,7 @@ class Database:
 
     def _write(self, batch: Sequence[_Record]) -> None:
         """
-        Write some records in one transaction, without those that the database
-        refuses.  If the transaction fails, write each record in its own.
+        Write some records in one transaction.  If it fails, write each record in its own.
         """
         try:
             self._reserve.spend(self._commit, batch)
@@ -207,22 +206,10 @@ class Database:
             # Another process may write, too: an upgrade of the transaction's lock could fail at once.
             database.execute("BEGIN IMMEDIATE")
             try:
-                for record in batch:
-                    record.error = None
-                    database.execute("SAVEPOINT record")
-                    try:
-                        with self._trouble("write to"):
-                            for statement in record.statements:
-                                database.execute(statement.sql, statement.values)
-                    except StoreError as e:
-                        # SQLite may have rolled back the transaction.
-                        if isinstance(e, DiskFull) or not database.in_transaction:
-                            raise
-                        record.error = e
-                        database.execute("ROLLBACK TO record")
-                    database.execute("RELEASE record")
-                executed = {statement.sql: None for record in batch for statement in record.statements}
-                self._committing(database, executed, len(batch))
+                statements = [statement for record in batch for statement in record.statements]
+                for statement in statements:
+                    database.execute(statement.sql, statement.values)
+                self._committing(database, {statement.sql for statement in statements}, len(batch))
                 database.execute("COMMIT")
             except BaseException:
                 if database.in_transaction:
