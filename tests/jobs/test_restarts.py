@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
@@ -16,6 +16,7 @@ from xferd.errors import NotFound, StoreError
 from xferd.interfaces.jobs import ALWAYS, REJOIN, Event
 from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.restarts import MOST_CRASHES, WINDOW
+from xferd.jobs.runner import MOMENT
 from xferd.names import Digest
 from xferd.testing.images import sample_image
 from xferd.transfer.progress import WINDOW as WINDOW_OF_RATES
@@ -99,20 +100,61 @@ class StoppedTests(RestartsCase):
 
     def test_recorded_once(self) -> None:
         """
-        The journal gets the beginning of a job once: with what begins it again, at once;
-        without, in the next turn of the reactor.
+        The journal gets the beginning of a job once: at once for a client that needs it, otherwise a
+        moment later.
         """
         self.add(sample_image(1))
         self.registry.gate.hold("manifest")
         history = self.store.journal.history
         self.jobs.persist(self.pull(), ALWAYS, "user 1")
+        flushed = self.jobs.flushed()
+        self.settle()
+        self.successResultOf(flushed)
         self.assertEqual([(record["restart"], record["state"]) for record in history], [(ALWAYS, "running")])
+        job_id = self.pull(client="another")
+        kept, left = self.jobs.kept(job_id), self.jobs.kept(job_id)
+        left.cancel()
+        self.failureResultOf(left, CancelledError)
         self.settle()
+        self.assertNoResult(kept)
         self.assertEqual(len(history), 1)
-        self.pull(client="another")
-        self.assertEqual(len(history), 1)
+        self.clock.advance(MOMENT)
         self.settle()
+        self.successResultOf(kept)
         self.assertEqual([record["restart"] for record in history], [ALWAYS, None])
+        kept = self.jobs.kept(job_id)
+        self.settle()
+        self.successResultOf(kept)
+        self.clock.advance(MOMENT)
+        self.assertEqual(len(history), 2)
+
+    def test_short(self) -> None:
+        """
+        A job that ends soon is written to the journal once, at its end, well or not; one that fetches,
+        when its layers are known.
+        """
+        image = self.add(sample_image(1))
+        self.registry.stall(image.layers[0].blob.digest)
+        history = self.store.journal.history
+        for reference, states in (("app", ["running"]), ("none", ["failed"])):
+            history.clear()
+            job_id = self.pull(reference)
+            self.jobs.persist(job_id, ALWAYS, "user 1")
+            kept = self.jobs.kept(job_id)
+            self.assertNoResult(kept)
+            self.settle()
+            self.successResultOf(kept)
+            self.assertEqual([record["state"] for record in history], states)
+        self.registry.finish(image.layers[0].blob.digest)
+        self.settle()
+        history.clear()
+        job_id = self.pull()
+        self.jobs.persist(job_id, ALWAYS, "user 1")
+        kept = self.jobs.kept(job_id)
+        self.settle()
+        self.successResultOf(kept)
+        self.assertEqual([record["state"] for record in history], ["done"])
+        self.assertEqual(self.jobs.get(job_id)["state"], "done")
 
     def test_soon(self) -> None:
         """

@@ -63,6 +63,8 @@ class InterruptionTests(JobsCase):
         It is the same with the next daemon, where the first one was killed.
         """
         jobs = self.begun()
+        _ = self.jobs.flushed()
+        self.settle()
         self.store.journal.restart()
         self.jobs = self.make_jobs()
         self.start()

@@ -183,7 +183,7 @@ class FakeStream:
         self.position = ""
         self.resumed = False
         self.reached = ""
-        self.jobs_only = self.later = False
+        self.jobs_only = False
         self.broken: Exception | None = None
 
     def get(self) -> Deferred[list[Event]]:
@@ -202,12 +202,6 @@ class FakeStream:
         Note that no layers are wanted.
         """
         self.jobs_only = True
-
-    def begin_later(self) -> None:
-        """
-        Note that the first events may come later.
-        """
-        self.later = True
 
     def close(self) -> None:
         """
@@ -591,14 +585,13 @@ class FakeJobs:
         self.upload_streams[made["id"]] = FakeUploadStream()
         return made
 
-    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> JobDetailsJSON:
+    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> None:
         """
         Record the arguments.
         """
         self._check(job_id)
         self.known[job_id]["restart"] = restart
         self.persisted.append((job_id, restart, owner))
-        return self.get(job_id)
 
     def rejoin(
         self, job_id: str, client: str, owner: str, credentials: Mapping[str, Credentials] | None = None
@@ -613,6 +606,13 @@ class FakeJobs:
         Record the arguments.
         """
         self.supplied.append((owner, credentials))
+
+    def kept(self, job_id: str) -> Deferred[None]:
+        """
+        Wait as for L{flushed}.
+        """
+        self._check(job_id)
+        return self.flushed()
 
     def flushed(self) -> Deferred[None]:
         """

@@ -239,7 +239,9 @@ class IdempotencyTests(SynchronousTestCase):
         jobs, journal = self.world.jobs, self.world.store.journal
         waiting = Idempotency(jobs, journal, self.world.clock, wall_clock=self.world.wall_clock)
         begins = [
-            Deferred.fromCoroutine(waiting.begin("ci", "k", b"1", lambda: jobs.pull("alpine", None, "ci", 0)))
+            Deferred.fromCoroutine(
+                waiting.begin("ci", "k", b"1", lambda: jobs.pull("alpine", None, "ci", 0)["id"])
+            )
             for _ in range(3)
         ]
         begins[0].cancel()

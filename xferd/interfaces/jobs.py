@@ -88,12 +88,6 @@ class IEventStream(Interface):
         Report no layers and no transfers.  To be called before C{get}.
         """
 
-    def begin_later() -> None:
-        """
-        Return the present state a moment later, or with the first event that is the last one of
-        a job.  To be called before C{get}.
-        """
-
     def close() -> None:
         """
         End the stream; a waiting C{get} fires with an empty list.  Idempotent.
@@ -516,11 +510,11 @@ class IJobs(Interface):
         @raise NotFound: there is no such job.
         """
 
-    def persist(job_id: str, restart: str, owner: str, door: str = "") -> JobDetailsJSON:
+    def persist(job_id: str, restart: str, owner: str, door: str = "") -> None:
         """
         Have a job that has just begun continue after a restart of the daemon, under its
         ID; without this it ends with the daemon.  One that has ended stays as it is.
-        See L{flushed}.
+        See L{kept} and L{flushed}.
 
         @param restart: L{ALWAYS}, or L{REJOIN}: only if L{rejoin} is called within 60 s
             of the daemon's start.  An import is L{ALWAYS} begun again once all of its
@@ -528,7 +522,6 @@ class IJobs(Interface):
         @param owner: the user or the machine that the job belongs to, as the connection
             shows it; empty where that is unknown.
         @param door: how the request came, for the log.
-        @return: the job.
         @raise NotFound: there is no such job.
         """
 
@@ -546,6 +539,13 @@ class IJobs(Interface):
         """
         Report the credentials with which a user has logged in, by registry host: jobs of
         this owner that lack them continue.
+        """
+
+    def kept(job_id: str) -> Deferred[None]:
+        """
+        Fires when the journal has a job that has just begun, or its disk has refused: at the
+        end of the job, when its first layers are on their way, or after 0.2 s.
+        Cancelling ends the wait alone.
         """
 
     def flushed() -> Deferred[None]:

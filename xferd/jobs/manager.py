@@ -425,13 +425,14 @@ class Jobs:
         job.upload_stream = UploadStream(self._clock, size)
         return self._add(job)
 
-    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> JobDetailsJSON:
+    def persist(self, job_id: str, restart: str, owner: str, door: str = "") -> None:
         job = self._runner.get(job_id)
         if job is None:
-            return whole(self._ended.get(job_id))
+            self._ended.get(job_id)
+            return
         job.restart = restart
         job.request = evolve(job.request, owner=owner, door=door)
-        return self._restarts.persist(job)
+        self._restarts.persist(job)
 
     def rejoin(
         self, job_id: str, client: str, owner: str, credentials: Mapping[str, Credentials] | None = None
@@ -441,7 +442,11 @@ class Jobs:
     def supply(self, owner: str, credentials: Mapping[str, Credentials]) -> None:
         self._restarts.supply(owner, credentials)
 
+    def kept(self, job_id: str) -> Deferred[None]:
+        return self._runner.kept(job_id)
+
     def flushed(self) -> Deferred[None]:
+        self._runner.record_new()
         return self._store.journal.flush()
 
     def upload_stream(self, job_id: str) -> IUploadStream:
@@ -516,6 +521,7 @@ class Jobs:
     def recorded(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[Sequence[JobJSON]]:
         if not self._runner.started:
             return succeed([])
+        self._runner.record_new()
         found = self._store.journal.jobs(limit, before)
         return found.addCallback(lambda records: [in_short(record) for record in records])
 

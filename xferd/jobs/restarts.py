@@ -18,7 +18,6 @@ from twisted.logger import Logger
 
 from xferd.credentials import Credentials
 from xferd.errors import Interrupted, StoreError
-from xferd.interfaces.job_json import JobDetailsJSON
 from xferd.interfaces.jobs import ALWAYS
 from xferd.interfaces.journal import UnfinishedJob
 from xferd.interfaces.reactor import WallClock
@@ -125,17 +124,12 @@ class Restarts:
         self._waiting.clear()
         self._end_window()
 
-    def persist(self, job: Job) -> JobDetailsJSON:
+    def persist(self, job: Job) -> None:
         """
         Have a job outlive this daemon.
-
-        @return: the job's record.
         """
         if job.credentials:
             self._kept.keep(job.id, job.credentials)
-        record = job.with_layers()
-        _ = self._runner.record(job, record)
-        return record
 
     def rejoin(self, job_id: str, client: str, owner: str, credentials: Mapping[str, Credentials]) -> None:
         """

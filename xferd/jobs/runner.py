@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -62,6 +62,9 @@ MAX_JOBS = 10_000
 MAX_CLIENT_JOBS = MAX_JOBS // 2
 """The largest number of them that belong to one client."""
 
+MOMENT = 0.2
+"""Seconds within which a new job is written to the journal: many have ended by then, and are written once."""
+
 SUSPENDED = "the daemon is stopping, and continues the job when it starts again"
 """Why a job waits that the next daemon continues."""
 
@@ -84,7 +87,8 @@ class _Running:
     @ivar cancelled_by: that client, for the log.
     @ivar held: whether it waits for its client, after a restart of the daemon.
     @ivar suspended: whether the next daemon continues it.
-    @ivar recorded: whether it was written to the journal with what begins it again.
+    @ivar recording: the timer of its first record in the journal.
+    @ivar keeping: fire when the journal has it.
     @ivar ended: called with the job's record when it has ended.
     """
 
@@ -97,7 +101,8 @@ class _Running:
     cancelled_by: str = ""
     held: bool = False
     suspended: bool = False
-    recorded: bool = False
+    recording: IDelayedCall | None = None
+    keeping: list[Deferred[None]] = field(factory=list)
     ended: Callable[[JobDetailsJSON], object] | None = None
 
 
@@ -153,6 +158,7 @@ class Runner(Observer):
         self._eventual = eventual
         self._rates = rates
         self._running: dict[str, _Running] = {}
+        self._unrecorded: dict[str, _Running] = {}
         self._by_number: dict[int, Job] = {}
         self._clients: Counter[str] = Counter()
         self._background = Background()
@@ -283,11 +289,11 @@ class Runner(Observer):
         """
         running = self._enter(job, run)
         running.ended = ended
+        running.recording = self._clock.callLater(MOMENT, self.record, job)
+        self._unrecorded[job.id] = running
         if self.started:
             self._begin(running)
         self._broker.job_changed(job)
-        # Jobs of clients are recorded at once, with what begins them again.
-        self._eventual.call(self._record_added, running)
 
     def readd(
         self, job: Job, run: Callable[[], Awaitable[dict[str, str]]], end_lease: Callable[[], None]
@@ -529,7 +535,8 @@ class Runner(Observer):
         self.on_end(job)
         # A job that did not succeed can be retried.
         again = {} if state == "done" else {REQUEST: {**job.request.to_json(), "contents": None}}
-        self.spawn(self._ended.add({**record, **again}, recorded=recorded), "while recording a job")
+        adding = self._ended.add({**record, **again}, recorded=recorded)
+        self.spawn(self._keep(running, adding), "while recording a job")
         self._broker.ended(job, record)
         if job.kind in FILLING and self.is_open:
             # The images that have just come are those that their client wants.
@@ -622,9 +629,40 @@ class Runner(Observer):
             self._store.journal.record_holder(repository, blob), "while recording the holder of a blob"
         )
 
-    def _record_added(self, running: _Running) -> None:
-        if running.job.id in self._running and not running.recorded:
-            _ = self._record(running.job.to_json())
+    def kept(self, job_id: str) -> Deferred[None]:
+        """
+        Wait until the journal has a job: see L{IJobs.kept<xferd.interfaces.jobs.IJobs.kept>}.
+        """
+        running = self._unrecorded.get(job_id)
+        if running is None:
+            return self._store.journal.flush()
+        kept: Deferred[None] = Deferred()  # needs no canceller: a late result of it is dropped
+        running.keeping.append(kept)
+        return kept
+
+    def record_new(self) -> None:
+        """
+        Write the jobs to the journal of which it has nothing yet.
+        """
+        for running in tuple(self._unrecorded.values()):
+            _ = self.record(running.job)
+
+    def _keep(self, running: _Running, recording: Deferred[None]) -> Deferred[None]:
+        """
+        Have those that wait for the record of a job called when it is written.
+        """
+        if self._unrecorded.pop(running.job.id, None) is not None:
+            assert running.recording is not None
+            if running.recording.active():
+                running.recording.cancel()
+
+        def kept(result: Failure | None) -> Failure | None:
+            for waiter in running.keeping:
+                self._eventual.call(waiter.callback, None)
+            running.keeping.clear()
+            return result
+
+        return recording.addBoth(kept)
 
     def record(self, job: Job, record: JobDetailsJSON | None = None) -> Deferred[bool]:
         """
@@ -633,9 +671,6 @@ class Runner(Observer):
         @param record: its present record, if it was made.
         @return: fires with whether that is on the disk now.
         """
-        running = self._running.get(job.id)
-        if running is not None:
-            running.recorded = True
         request = None if job.restart is None else job.to_request()
         return self._record(job.with_layers() if record is None else record, request)
 
@@ -671,6 +706,9 @@ class Runner(Observer):
 
     def _record(self, record: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Deferred[bool]:
         recording = self._store.journal.record_job(record, request)
+        running = self._running.get(record["id"])
+        if running is not None:
+            recording = self._keep(running, recording)
         # Needs no canceller: a late result of it is dropped.
         recorded: Deferred[bool] = Deferred()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
     from xferd.web.peer_trust import Trust
 
 API: Final = "/api/v1"
+_ROUTES: Final = 128
+"""The paths whose route is remembered for the audit trail: most requests have the same few."""
 
 
 class Web:
@@ -169,7 +172,7 @@ class Web:
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)
         self._connections = ClientLimits(connections)
-        self._paths = self.app.url_map.bind("localhost")
+        self._match = lru_cache(maxsize=_ROUTES)(self.app.url_map.bind("localhost").match)
         self._steering = SteeringRequests(jobs)
 
     def site(self, trust: Trust) -> Site:
@@ -199,7 +202,7 @@ class Web:
         """
         path = unquote(request.path.decode("latin-1"), errors="replace")
         try:
-            return self._paths.match(path, request.method.decode("latin-1"))
+            return self._match(path, request.method.decode("latin-1"))
         except HTTPException:
             return "", {}
 

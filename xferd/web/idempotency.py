@@ -10,8 +10,7 @@ that was restarted meanwhile.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -81,15 +80,15 @@ class Idempotency:
             waiter.callback(None)
 
     async def begin(
-        self, client: str, key: str, fingerprint: bytes, begin: Callable[[], Mapping[str, Any]]
-    ) -> tuple[Mapping[str, Any], bool]:
+        self, client: str, key: str, fingerprint: bytes, begin: Callable[[], str]
+    ) -> tuple[str, bool]:
         """
         Begin a job, unless the same request has begun one.
 
         @param client: the client to which the key belongs.
         @param fingerprint: the digest of the request's body.
-        @param begin: begins the job.
-        @return: the job, and whether it is new.  The journal then has the key of
+        @param begin: begins the job, and returns its ID.
+        @return: the job's ID, and whether it is new.  The journal then has the key of
             a new job, unless its disk refuses.
         @raise BadInput: the key is not valid.
         @raise KeyReused: the key came with another request before.
@@ -105,19 +104,20 @@ class Idempotency:
             if made.fingerprint != fingerprint:
                 raise KeyReused("this Idempotency-Key was used for another request; use a new one for each")
             try:
-                return await self._jobs.find(made.job_id), False
+                await self._jobs.find(made.job_id)
+                return made.job_id, False
             except NotFound:
                 # So many jobs came since that the journal has dropped it.
                 if self._find(client, key) is made:
                     self._forget(client, key)
-        job = begin()
-        kept = IdempotencyKey(client, key, fingerprint, job["id"], self._wall_clock())
+        job_id = begin()
+        kept = IdempotencyKey(client, key, fingerprint, job_id, self._wall_clock())
         self._remember(kept, 0.0)
         try:
             await self._journal.record_key(kept)
         except StoreError as e:
             self._log.error("an Idempotency-Key will not outlast a restart: {error}", error=e)
-        return job, True
+        return job_id, True
 
     def _remember(self, kept: IdempotencyKey, age: float) -> None:
         client, key = kept.client, kept.key

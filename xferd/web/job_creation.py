@@ -6,8 +6,7 @@ a client that accepts them, the job's events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from xferd.errors import TooManyJobs
 from xferd.interfaces.jobs import ALWAYS, REJOIN
@@ -61,25 +60,27 @@ class JobCreation:
         """
         only_jobs = wants_only_jobs(request)
         await self._eventual.caught_up()
-        job, new = await self._begin(request)
-        note(request, "job", job["id"])
+        job_id, new = await self._begin(request)
+        note(request, "job", job_id)
+        follows = accepts_events(request)
+        if new:
+            # A job whose id was returned is not lost.
+            await (self._jobs.kept(job_id) if follows else self._jobs.flushed())
         status = 202 if new else 200
-        request.setHeader(b"location", f"{jobs_path}/{job['id']}".encode("ascii"))
-        if accepts_events(request) and self._events.has_room(request):
+        request.setHeader(b"location", f"{jobs_path}/{job_id}".encode("ascii"))
+        if follows and self._events.has_room(request):
             request.setResponseCode(status)
-            stream = await self._jobs.follow(job["id"])
-            if new:
-                stream.begin_later()
+            stream = await self._jobs.follow(job_id)
             if only_jobs:
                 stream.only_jobs()
             return await self._events.send(request, stream, admitted(request))
-        return respond(request, job, status)
+        return respond(request, await self._jobs.find(job_id), status)
 
-    async def _begin(self, request: Request) -> tuple[Mapping[str, Any], bool]:
+    async def _begin(self, request: Request) -> tuple[str, bool]:
         """
         Begin a job, unless an earlier request with the same key has.
 
-        @return: the job, and whether it is new.
+        @return: the job's ID, and whether it is new.
         @raise TooManyJobs: too many have not ended for one more over TCP.
         """
         asked, client, credentials = read_job_request(request), client_name(request), registry_auth(request)
@@ -89,22 +90,20 @@ class JobCreation:
         restart = asked.restart or (ALWAYS if outlives else REJOIN)
         over_tcp = admitted(request).kind is not Kind.SOCKET
 
-        def begin() -> Mapping[str, Any]:
+        def begin() -> str:
             if over_tcp and self._jobs.unfinished >= MAX_TCP_JOBS:
                 raise TooManyJobs(
                     f"{self._jobs.unfinished} jobs have not ended: "
                     "try again when some have, or over the unix socket"
                 )
             with carrying(trace):
-                job = asked.begin(self._jobs, client, credentials)
-            return self._jobs.persist(job["id"], restart, owner, door_of(request))
+                job_id = asked.begin(self._jobs, client, credentials)["id"]
+            self._jobs.persist(job_id, restart, owner, door_of(request))
+            return job_id
 
-        if key is not None:
-            job, new = await self._replays.begin(client, key, fingerprint_of(request), begin)
-            if not new:
-                self._jobs.rejoin(job["id"], client, owner, asked.credentials(credentials))
-            return job, new
-        job = begin()
-        # A job whose id was returned is not lost.
-        await self._jobs.flushed()
-        return job, True
+        if key is None:
+            return begin(), True
+        job_id, new = await self._replays.begin(client, key, fingerprint_of(request), begin)
+        if not new:
+            self._jobs.rejoin(job_id, client, owner, asked.credentials(credentials))
+        return job_id, new

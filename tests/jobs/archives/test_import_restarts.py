@@ -32,8 +32,16 @@ class ImportRestartTests(ImportCase):
         """
         job_id = self.begin(size=len(self.data))
         self.jobs.persist(job_id, REJOIN, "user 1")
-        self.settle()
+        self.flush()
         return job_id
+
+    def flush(self) -> None:
+        """
+        Wait until the journal has all jobs.
+        """
+        flushed = self.jobs.flushed()
+        self.settle()
+        self.successResultOf(flushed)
 
     def killed(self) -> None:
         """
@@ -126,7 +134,7 @@ class ImportRestartTests(ImportCase):
         """
         job_id = self.begin(size=len(self.data))
         self.jobs.persist(job_id, ALWAYS, "user 1")
-        self.settle()
+        self.flush()
         self.give(job_id, self.data[:60_000])
         self.killed()
         self.assertEqual(self.job(job_id)["state"], "queued")

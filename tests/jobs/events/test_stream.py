@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from xferd.interfaces.jobs import Event, IEventStream
 from xferd.jobs.events.broker import READINGS, Broker
-from xferd.jobs.events.stream import BATCH, INTERVAL, MOMENT, EventStream
+from xferd.jobs.events.stream import BATCH, INTERVAL, EventStream
 from xferd.jobs.job import Job
 from xferd.transfer.eventual import Eventual
 
@@ -82,25 +82,6 @@ class EventStreamTests(SynchronousTestCase):
         self.assertNoResult(reading)
         self.clock.advance(INTERVAL * 0.2)
         self.assertEqual(len(self.successResultOf(reading)), 1)
-
-    def test_begin_later(self) -> None:
-        """
-        The first reading may come a moment later, however long the interval is, or at once
-        with the last event of a job.
-        """
-        for ended in (False, True):
-            stream = EventStream(self.clock, Eventual(self.clock), self.closed.append, lambda: 5.0)
-            stream.put("job", lambda: make("job", 1))
-            stream.begin_later()
-            reading = stream.get()
-            self.clock.advance(MOMENT * 0.9)
-            self.assertNoResult(reading)
-            if ended:
-                stream.put("job", lambda: make("job", 2, final=True), final=True)
-            else:
-                self.clock.advance(MOMENT * 0.2)
-            self.clock.advance(0)
-            self.assertEqual([event.data["n"] for event in self.successResultOf(reading)], [1 + ended])
 
     def test_last_word(self) -> None:
         """

@@ -19,9 +19,6 @@ from xferd.transfer.eventual import Eventual
 INTERVAL = 0.1
 """Seconds at least between two readings of one stream, unless a job has ended."""
 
-MOMENT = 0.2
-"""Seconds until the first reading of the stream of a new job: many jobs have ended by then."""
-
 BATCH = 200
 """The most events of one reading; the next ones follow after a turn of the reactor."""
 
@@ -101,9 +98,6 @@ class EventStream:
     def only_jobs(self) -> None:
         self.jobs_only = True
         self._items = {subject: item for subject, item in self._items.items() if _is_job(subject)}
-
-    def begin_later(self) -> None:
-        self._last_read = self._clock.seconds() + MOMENT - self._interval()
 
     def get(self) -> Deferred[list[Event]]:
         """
