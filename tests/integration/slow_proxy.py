@@ -107,6 +107,7 @@ class SlowProxy(ProxyFactory):
         self.rate = rate
         self._most: int | None = None
         self._held: list[Any] = []
+        self._draining: dict[Any, float] = {}
         self._port = reactor.listenTCP(0, self, interface="127.0.0.1")
 
     @property
@@ -121,7 +122,10 @@ class SlowProxy(ProxyFactory):
         Count some bytes, and let their connection rest for their time.
         """
         counter[repository] += len(data)
-        if self._most is not None and counter[repository] >= self._most:
+        if reader in self._draining:
+            reader.transport.pauseProducing()
+            reactor.callLater(len(data) / self._draining[reader], self._resume, reader)
+        elif self._most is not None and counter[repository] >= self._most:
             reader.transport.pauseProducing()
             self._held.append(reader)
         elif len(data) > PIECE // 4:
@@ -143,6 +147,19 @@ class SlowProxy(ProxyFactory):
         held, self._held = self._held, []
         for reader in held:
             reader.transport.abortConnection()
+
+    def drain(self, rate: float) -> None:
+        """
+        Let the streams that were stopped continue with what the kernel has of them, and
+        all others pass.
+
+        @param rate: bytes per second of each that was stopped.
+        """
+        self._most = None
+        held, self._held = self._held, []
+        self._draining = dict.fromkeys(held, rate)
+        for reader in held:
+            self._resume(reader)
 
     def _resume(self, reader: Any) -> None:
         if reader.transport is not None and reader.transport.connected and reader.peer is not None:

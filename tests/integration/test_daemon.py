@@ -93,9 +93,12 @@ class API:
 class DaemonCase(TestCase):
     """
     Tests with a daemon and a registry.
+
+    @cvar patience: seconds after which a test that waits fails.
     """
 
     timeout = 60
+    patience = PATIENCE
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
@@ -132,7 +135,7 @@ class DaemonCase(TestCase):
         """
         Poll until a condition is true.
         """
-        deadline = reactor.seconds() + PATIENCE
+        deadline = reactor.seconds() + self.patience
         while True:
             found = check()
             if isinstance(found, Deferred) or hasattr(found, "__await__"):

@@ -20,19 +20,23 @@ from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.integration.peers import PASSWORD, USER, DockerRegistry
+from tests.integration.places import free_port
 from tests.integration.programs import XFERCTL, Xferd, environment
 from tests.integration.slow_proxy import SlowProxy
 from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.ctl import api as http
 from xferd.ctl.address import Address
 from xferd.ctl.client import ENDED, Daemon
+from xferd.registry.push.chunked_upload import PROBE
 from xferd.testing.images import SampleImage, image_of, sample_image, write_layout
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
 
 PULLS, PUSHES, COPIES = 20, 5, 3
 
-SIZE = 2 * 1024 * 1024
+MIB = 1024 * 1024
+
+SIZE = 2 * MIB
 """Bytes of each image's only layer."""
 
 RATE = 300_000.0
@@ -373,6 +377,67 @@ class ManyTests(EachSignal, DaemonCase):
             self.assertLess(reactor.seconds(), deadline, await self.api("GET", "jobs?limit=100"))
             await deferLater(reactor, 0.05)
         return found
+
+
+class DrainingProxyTests(DaemonCase):
+    """
+    A push through a proxy that continues to send what it and the kernel had received of a
+    daemon that was killed, while the next daemon continues the upload.
+    """
+
+    timeout = 240
+    patience = 60.0
+
+    async def check(self, target: str, repository: str, size: int) -> None:
+        """
+        Kill the daemon in the middle of a push: at most one chunk is sent twice.
+
+        @param target: the registry, which keeps what it has of a broken request.
+        """
+        image, reference = self.add(1, size, compression="tar")
+        await self.daemon.ctl("pull", reference)
+        proxy = SlowProxy(target, 40_000_000.0)
+        self.addCleanup(proxy.stop)
+        proxy.hold(size // 2)
+        goal = f"{proxy.address}/{repository}:1"
+        request = {"kind": "push", "reference": reference, "target": goal, "restart": "always"}
+        job_id = (await self.api("POST", "jobs", request))["id"]
+        await self.until(lambda: proxy.sent[repository] >= size // 2)
+        await self.daemon.stop("KILL")
+        await self.start()
+        proxy.drain(1_000_000.0)
+        job = await self.state(job_id, "done", "failed")
+        self.assertEqual((job["state"], job["error"]), ("done", None))
+        (layer,) = image.layers
+        self.assertLess(proxy.sent[repository], layer.blob.descriptor.size + PROBE + 32 * 1024)
+
+    async def test_chunks(self) -> None:
+        """
+        Within a chunk of a large layer.
+        """
+        registry = Registry(reactor)
+        await registry.listen(reactor)
+        self.addCleanup(registry.stop)
+        await self.check(registry.host, "pushed", 20 * MIB)
+
+    async def test_one_request(self) -> None:
+        """
+        Within the only request of a small one, which may arrive as a whole.
+        """
+        registry = Registry(reactor)
+        await registry.listen(reactor)
+        self.addCleanup(registry.stop)
+        await self.check(registry.host, "pushed", 2 * MIB)
+
+    async def test_own_registry(self) -> None:
+        """
+        At another daemon's registry, within a chunk.
+        """
+        port = free_port()
+        other = Xferd(reactor, str(self.place / "other"), "--registry", f"tcp:{port}:interface=127.0.0.1")
+        await other.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(other.stop()))
+        await self.check(f"127.0.0.1:{port}", "local/pushed", 20 * MIB)
 
 
 async def maybe_awaited(found: Any) -> Any:

@@ -102,12 +102,12 @@ class PushingTests(TestCase):
 
     async def test_broken(self) -> None:
         """
-        An upload that was interrupted between two chunks is resumed. One that
+        An upload that was interrupted between two chunks is resumed, with a small chunk. One that
         was interrupted within a chunk is restarted, because the registry
         discards its session.
         """
         for content, offsets in (
-            (FakeContent(_DATA, 1 << 20), [0, 1, 1, 2, 3, 4, 5]),
+            (FakeContent(_DATA, 1 << 20), [0, 1, 1, 1, 2, 3, 4, 5]),
             (Stalled(_DATA, 3 << 19), [0, 1, 0, 1, 3, 5]),
         ):
             registries = await self.start()

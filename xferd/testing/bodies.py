@@ -47,6 +47,11 @@ class BodyServer(Protocol):
         The bytes of bodies that a connection has received so far.
         """
 
+    def arriving(self, path: str, size: int) -> None:
+        """
+        Count C{size} bytes, negative at its end, of a request that is not whole.
+        """
+
     def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
         """
         A request ended before its body was whole.
@@ -103,6 +108,7 @@ class BodyRequest(Request):
             data = data[: max(0, fault.after - already)]
         self._received += len(data)
         self._server.received(self.channel, len(data))
+        self._arrives(len(data))
         super().handleContentChunk(data)
         if self._is_over:
             self._transport.abortConnection()
@@ -112,10 +118,12 @@ class BodyRequest(Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if not self._is_over:
             self._is_whole = True
+            self._arrives(-self._received)
             super().requestReceived(command, path, version)
 
     def connectionLost(self, reason: Failure) -> None:
         if not self._is_whole and self._asked is not None:
+            self._arrives(-self._received)
             method, path = self._asked
             if self._received or self._is_over:
                 self._server.log.append(
@@ -124,6 +132,10 @@ class BodyRequest(Request):
             if self._early is None and self.content is not None:
                 self._server.interrupted(method, path, cast(BinaryIO, self.content))
         super().connectionLost(reason)
+
+    def _arrives(self, size: int) -> None:
+        if self._asked is not None:
+            self._server.arriving(self._asked[1], size)
 
     def _answer(self, answer: Answer) -> None:
         """

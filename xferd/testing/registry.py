@@ -147,6 +147,11 @@ class Registry(Server):
             upload.discard()
         self._uploads.clear()
 
+    def arriving(self, path: str, size: int) -> None:
+        upload = self._uploads.get(path.rpartition("/")[2])
+        if upload is not None:
+            upload.arriving += size
+
     def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
         upload = self._uploads.get(path.rpartition("/")[2])
         if upload is None or method not in ("PATCH", "PUT") or self.breaks == "drop":
@@ -419,9 +424,11 @@ class Registry(Server):
         """
         The location and the offset of a session.
         """
+        # As Distribution 3 does, it counts bytes when they arrive.
+        size = upload.size + (upload.arriving if self.breaks == "keep" else 0)
         headers = {
             "Location": f"/v2/{upload.repository}/blobs/uploads/{upload.id}",
-            "Range": f"0-{max(0, upload.size - 1)}",
+            "Range": f"0-{max(0, size - 1)}",
             "Docker-Upload-UUID": upload.id,
         }
         if self._chunk_min_length is not None:
@@ -433,7 +440,8 @@ class Registry(Server):
         Append a request's body, if it begins at the session's offset.
         """
         told = request.getHeader("Content-Range")
-        if told is not None and told.removeprefix("bytes ").partition("-")[0] != str(upload.size):
+        moved = told is not None and told.removeprefix("bytes ").partition("-")[0] != str(upload.size)
+        if moved or upload.arriving:
             raise Problem(self._session(upload, 416))
         upload.append(cast(BinaryIO, request.content))
 

@@ -192,6 +192,14 @@ class Server:
         @raise Problem: the request is refused.
         """
 
+    def arriving(self, path: str, size: int) -> None:
+        """
+        Count bytes of a request that is not whole.  Subclasses that use them before its
+        end override this.
+
+        @param size: is negative at its end.
+        """
+
     def interrupted(self, method: str, path: str, content: BinaryIO) -> None:
         """
         A request broke before its body was whole.  Subclasses that keep what

@@ -52,6 +52,7 @@ class Upload:
     @ivar id: its ID in URLs.
     @ivar repository: its repository.
     @ivar size: the bytes received so far.
+    @ivar arriving: those of a request that is not whole.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Upload:
     _file: BytesIO | BufferedRandom = field(repr=False)
     _path: Path | None = None
     size: int = 0
+    arriving: int = 0
 
     def append(self, source: BinaryIO) -> None:
         """

@@ -6,6 +6,8 @@ sockets: connections that break, and registries that refuse.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
 from tests.registry.pushing import DATA, DIGEST, KIB, SMALL, Bytes, Pushing
@@ -19,7 +21,8 @@ from xferd.errors import (
     TooManyRequests,
     XferdError,
 )
-from xferd.interfaces.registry import IContent, Pushed
+from xferd.interfaces.registry import IContent, Pushed, UploadSession
+from xferd.registry.push.chunked_upload import PROBE
 from xferd.testing.answers import BEFORE_HEADERS, Answer, problem
 from xferd.testing.faults import (
     CutBody,
@@ -198,6 +201,130 @@ class BreakTests(Pushing):
         self.registry.storage.blobs.clear()
         self.assertEqual(await self.push(), Pushed("uploaded"))
         self.there()
+
+
+class RestTests(Pushing):
+    """
+    The rest of a request that broke off still arrives, from a proxy.
+    """
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        """
+        Begin a session.
+        """
+        await super().setUp()
+        self.plant(unavailable(), "PATCH")
+        await self.fails(RegistryUnavailable)
+        session = self.remembered[-1]
+        assert session is not None
+        self.session = UploadSession(session.location, 0)
+        self.before = self.registry.bytes_received
+
+    async def begin(self, method: str, data: bytes, arrived: int, query: str = "") -> _Raw:
+        """
+        Begin a request of the session that another client has sent.
+
+        @param arrived: the bytes of its body that arrive now.
+        """
+        host, _, port = self.registry.host.rpartition(":")
+        endpoint = TCP4ClientEndpoint(self.reactor, host, int(port))
+        raw = _Raw()
+        await connectProtocol(endpoint, raw)
+        path = self.session.location.partition(self.registry.host)[2] + query
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self.registry.host}", f"Content-Length: {len(data)}"]
+        raw.write("\r\n".join([*lines, "", ""]).encode() + data[:arrived])
+        await self.arrived(arrived)
+        return raw
+
+    async def arrived(self, size: int) -> None:
+        """
+        Wait until the registry has some bytes of the request.
+        """
+        await self.until(lambda: sum(each.arriving for each in self.registry._uploads.values()) == size)
+
+    async def refused(self) -> None:
+        """
+        Wait until the registry has refused a chunk.
+        """
+        await self.until(lambda: any((e.method, e.status) == ("PATCH", 416) for e in self.registry.log))
+
+    async def test_chunk(self) -> None:
+        """
+        The upload continues where that request ends, and one chunk at most is sent twice.
+        """
+        raw = await self.begin("PATCH", DATA, 300 * KIB)
+        work = self.push(session=self.session)
+        await self.refused()
+        raw.write(DATA[300 * KIB : 1500 * KIB])
+        await self.arrived(1500 * KIB)
+        raw.close()
+        self.assertEqual(await work, Pushed("uploaded"))
+        self.there()
+        self.assertEqual(self.methods().count("POST"), 1)
+        self.assertTrue(self.capabilities.chunks)
+        self.assertLessEqual(self.registry.bytes_received - self.before, len(DATA) + PROBE)
+
+    async def test_whole(self) -> None:
+        """
+        If that request completes the blob, nothing else is sent.
+        """
+        raw = await self.begin("PUT", DATA, 300 * KIB, f"?digest={DIGEST}")
+        work = self.push(session=self.session)
+        await self.refused()
+        raw.write(DATA[300 * KIB :])
+        self.assertEqual(await work, Pushed("uploaded"))
+        self.there()
+        self.assertLessEqual(self.registry.bytes_received - self.before, len(DATA) + PROBE)
+
+    async def test_small(self) -> None:
+        """
+        A blob that one request would carry is sent by two: a PUT does not name its offset.
+        """
+        raw = await self.begin("PATCH", SMALL, 100)
+        work = self.push(SMALL, session=self.session)
+        await self.refused()
+        raw.close()
+        self.assertEqual(await work, Pushed("uploaded"))
+        self.there(SMALL)
+        self.assertEqual(self.methods().count("POST"), 1)
+
+    async def test_busy(self) -> None:
+        """
+        A registry that receives one request of a session at a time is asked again; if that
+        request does not end, the attempt fails, and the session remains.
+        """
+        busy = Instead(problem(409, "BLOB_UPLOAD_INVALID", "another request").answer)
+        self.plant(busy, "PATCH")
+        self.assertEqual(await self.push(session=self.session), Pushed("uploaded"))
+        self.there()
+        self.registry.storage.remove("team/a", str(DIGEST))
+        self.registry.storage.blobs.clear()
+        self.plant(busy, "PATCH", None)
+        error = await self.fails(RegistryUnavailable)
+        self.assertIn("is still receiving another request", str(error))
+        self.assertTrue(error.retryable)
+        self.assertEqual(self.registry.sessions, 1)
+        self.assertTrue(self.capabilities.chunks)
+
+
+class _Raw(Protocol):
+    """
+    A connection that sends what it is given.
+    """
+
+    def write(self, data: bytes) -> None:
+        """
+        Send some bytes.
+        """
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """
+        Send no more.
+        """
+        assert self.transport is not None
+        self.transport.loseConnection()
 
 
 class RefusalTests(Pushing):

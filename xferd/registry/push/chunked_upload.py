@@ -12,6 +12,10 @@ cuts connections after some bytes or minutes then cuts none in the middle of a
 chunk.  Distribution 2 needs that.  It stores the part of a chunk that arrived
 before a break, finds that its size differs from that in its own signed URL, and
 discards the whole upload.
+
+The first chunk after a break is a probe.  A proxy may still be sending what it had
+received of the broken request: then the registry refuses the probe, and the upload
+continues when its offset no longer changes.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from xferd.registry.push.session import (
     BytesRefused,
     ChunksRefused,
     Missing,
+    Moving,
     Session,
     SessionGone,
     Setback,
@@ -41,6 +46,9 @@ from xferd.registry.transport.request_body import ContentFailed
 
 MAX_SETBACKS: Final = 2
 """Setbacks without L{real progress <is_real_progress>} in one attempt, at most."""
+
+PROBE: Final = 256 * 1024
+"""Bytes of the first chunk after a break."""
 
 MAX_SESSIONS: Final = 3
 """Sessions that one attempt begins, at most."""
@@ -102,19 +110,23 @@ class ChunkedUpload:
         self._reset_at = 0
         self._clean = True
         self._broken = False
+        self._unsettled = False
 
-    async def send(self, session: Session | None, fresh: bool) -> None:
+    async def send(self, session: Session | None, fresh: bool, resumed: bool) -> None:
         """
         Send until the registry has the blob.
 
         @param session: the session to continue, or L{None} to begin one.
         @param fresh: whether nothing has been sent to that session.
+        @param resumed: whether an earlier attempt left it.
         @raise SourceError: the registry or the network fails.
         @raise ContentFailed: the bytes cannot be read.
         """
         self._clean = fresh
         # The attempt that left a session was probably interrupted.
         self._broken = not fresh
+        # Its last request may still be on its way.
+        self._unsettled = resumed
         done = False
         while not done:
             if session is None:
@@ -127,13 +139,16 @@ class ChunkedUpload:
             except Setback as setback:
                 self._count(setback, setback.error)
                 session = await self._recover(setback, session)
+                # The rest of an earlier request may have been the last one.
+                done = session is None and isinstance(setback, Moving) and await self._exists()
             except (ConnectionFailed, Truncated) as e:
                 # Perhaps a pooled connection had died; that is worth one more
                 # attempt, on a new connection.
                 self._count(e, e)
                 self._chunk = max(self._chunk // 4, self._sizes.smallest)
                 self._broken = True
-                session = await self._query(session)
+                self._unsettled = True
+                session = await self._query(session, session.query)
         self._remember(None)
 
     async def _begin_session(self) -> Session:
@@ -150,6 +165,7 @@ class ChunkedUpload:
         self._sessions += 1
         self._confirmed = self._reset_at = 0
         self._clean = True
+        self._unsettled = False
         return await self._begin()
 
     def _note(self, session: Session) -> None:
@@ -183,13 +199,16 @@ class ChunkedUpload:
                     f"{self._resource.host} has a part of {self._resource.name} and does not accept the rest"
                 )
             )
+        # A PUT has no Content-Range: the rest of a broken request may precede its bytes.
         small = offset == 0 and size <= self._sizes.first and capabilities.accepts(size)
+        small = small and not self._unsettled
         length = size if small else min(self._length(), size - offset)
         length = await ready(self._content, offset, length, max(1, capabilities.least))
         if small and length == size:
             await self._close(session)
             return True
         await session.patch(self._content, length, self._report, alone=self._broken)
+        self._unsettled = False
         if not self._broken:
             self._chunk = min(self._chunk * 2, self._sizes.largest)
         return False
@@ -198,7 +217,7 @@ class ChunkedUpload:
         """
         The bytes of the next chunk, if it is not the last.
         """
-        length = self._chunk
+        length = min(self._chunk, PROBE) if self._unsettled else self._chunk
         if self._capabilities.most is not None:
             length = min(length, self._capabilities.most)
         return max(length, self._capabilities.least)
@@ -261,10 +280,13 @@ class ChunkedUpload:
         if isinstance(setback, ChunksRefused):
             await self._without_chunks(session)
             return None
-        known = await self._query(session)
+        refused = session.offset
+        query = session.settle if isinstance(setback, Moving) else session.query
+        known = await self._query(session, query)
         # The session exists.  The registry does not know the request, or refuses
         # it at the offset that the registry itself reported.
-        never_right = setback.error.status == 416 and self._setbacks == MAX_SETBACKS
+        again = setback.error.status == 416 and self._setbacks == MAX_SETBACKS
+        never_right = again and session.offset == refused
         if known is not None and (isinstance(setback, Missing) or never_right):
             await self._without_chunks(session)
             return None
@@ -282,7 +304,7 @@ class ChunkedUpload:
             # It expires.
             pass
 
-    async def _query(self, session: Session) -> Session | None:
+    async def _query(self, session: Session, query: Callable[[], Awaitable[None]]) -> Session | None:
         """
         Request the offset of a session.
 
@@ -290,7 +312,7 @@ class ChunkedUpload:
         """
         self._clean = False
         try:
-            await session.query()
+            await query()
         except SessionGone:
             return None
         return session if session.offset <= self._content.size else None

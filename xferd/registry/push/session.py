@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -32,6 +33,12 @@ from xferd.registry.transport.zones import Zone
 OCTETS: Final = "application/octet-stream"
 _GONE: Final = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 _WRONG_BYTES: Final = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
+
+SETTLING: Final = 0.5
+"""Seconds between two queries of an offset that changes."""
+
+MAX_QUERIES: Final = 240
+"""Queries of an offset that changes: some minutes of a slow line."""
 
 
 class Setback(Exception):
@@ -56,6 +63,13 @@ class OutOfStep(Setback):
     """
     The registry has another offset, or demands a new token: the offset has to be
     queried.
+    """
+
+
+class Moving(OutOfStep):
+    """
+    The registry has another offset, or is receiving another request of the
+    session: probably the rest of one that broke off.
     """
 
 
@@ -159,6 +173,23 @@ class Session:
         if foreign or status in (200, 202, 204, 400, 404, 405, 410, 416, 501):
             raise self._gone(error)
         raise error
+
+    async def settle(self) -> None:
+        """
+        Query the offset until it no longer changes.
+
+        A proxy continues to send what it had received of a request that broke off, and
+        registries count its bytes as they arrive.
+
+        @raise SessionGone: the session is unknown.
+        """
+        before = -1
+        for _ in range(MAX_QUERIES):
+            await self.query()
+            if self.offset == before:
+                return
+            before = self.offset
+            await deferLater(self._client.clock, SETTLING)
 
     async def patch(
         self, content: IContent, length: int, report: Callable[[int], None], *, alone: bool = False
@@ -318,7 +349,16 @@ class Session:
                 length,
             )
         if status == 416:
-            raise OutOfStep(error)
+            raise Moving(error)
+        if status == 409:
+            raise Moving(
+                RegistryUnavailable(
+                    f"{self._resource.host} is still receiving another request of the upload of "
+                    f"{self._resource.name}",
+                    host=self._resource.host,
+                    status=409,
+                )
+            )
         if _GONE.intersection(details.codes):
             raise self._gone(error)
         if await self._is_own(response) and await self._client.expired(response, self._scope):

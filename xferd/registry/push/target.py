@@ -104,7 +104,7 @@ class PushAttempt:
                 remember(None)
             return Pushed("exists")
         current = None if session is None else await self._resume(session, content.size)
-        fresh = current is None
+        fresh, resumed = current is None, current is not None
         if current is None:
             if session is not None:
                 remember(None)
@@ -126,7 +126,7 @@ class PushAttempt:
             remember=remember,
             report=report,
         )
-        await upload.send(current, fresh)
+        await upload.send(current, fresh, resumed)
         return Pushed("uploaded")
 
     async def _is_there(self, size: int, session: UploadSession | None) -> bool:
