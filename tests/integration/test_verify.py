@@ -331,7 +331,7 @@ class TreeTests(TreeCase):
         self.assertTrue(all((tree.parent / "entries").exists() for tree in self.trees()))
 
 
-class ScrubTests(VerifyCase):
+class ScrubTests(TreeCase):
     """
     The check in the background.
     """
@@ -348,15 +348,12 @@ class ScrubTests(VerifyCase):
         await daemon.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(daemon.stop()))
 
-    async def test_healed(self) -> None:
+    async def findings(self) -> list[tuple[str, str, str]]:
         """
-        The scrub finds a flipped bit of a blob, names it, and replaces the blob, without a
-        request of a client.
+        Wait until the scrub has begun a verification and that has ended.
+
+        @return: the kind, path and state of each finding.
         """
-        layer = self.image.layers[0].blob.digest
-        path = self.blob(layer)
-        right = path.read_bytes()
-        flip(path)
         while not (
             found := [job for job in await self.daemon.show("jobs", "--all") if job["kind"] == "verify"]
         ):
@@ -365,11 +362,37 @@ class ScrubTests(VerifyCase):
         while job["state"] not in ENDED:
             (job,) = await self.daemon.show("job", job["id"])
         self.assertEqual((job["state"], job["client"], job["error"]), ("done", "scrub", None))
+        return [(finding["kind"], finding["path"], finding["state"]) for finding in job["findings"]]
+
+    async def test_blob(self) -> None:
+        """
+        The scrub finds a flipped bit of a blob, names it, and replaces the blob, without a
+        request of a client.
+        """
+        layer = self.image.layers[0].blob.digest
+        path = self.blob(layer)
+        right = path.read_bytes()
+        flip(path)
         name = f"content/blobs/sha256/{layer.hex}"
-        findings = [(finding["path"], finding["state"]) for finding in job["findings"]]
-        self.assertEqual(findings, [(name, "healed")])
+        self.assertEqual(await self.findings(), [("blob", name, "healed")])
         self.assertEqual(path.read_bytes(), right)
         self.assertEqual(self.kept(), [])
+
+    async def test_tree(self) -> None:
+        """
+        It finds a flipped bit of a file in a tree, names the file, and gives the layer another
+        tree; the damaged one is left as it is.
+        """
+        await self.look()
+        damaged, before = self.tree(), listing(str(self.tree()))
+        name = min(os.fsdecode(path) for path, facts in before.items() if facts.get("size", 0) > 2000)
+        flip(damaged / name)
+        wrong = (damaged / name).read_bytes()
+        self.assertIn(("tree", name, "healed"), await self.findings())
+        await self.look()
+        self.assertNotEqual(self.tree(), damaged)
+        self.assertEqual(listing(str(self.tree())), before)
+        self.assertEqual((damaged / name).read_bytes(), wrong)
 
 
 class MountedTests(TreeCase):
