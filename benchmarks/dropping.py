@@ -2,7 +2,7 @@
 A proxy that drops slow streams.
 
 C{python -m benchmarks.dropping ADDRESS TARGET RATE}: forwards connections at a free port of the
-address, whose number it prints, to C{HOST:PORT}.  A connection that sends fewer bytes a second
+address, whose number it prints, to C{HOST:PORT}.  A connection that moves fewer bytes a second
 than RATE for some seconds, but not nothing, is closed, which it prints, too.
 """
 
@@ -17,7 +17,7 @@ _WINDOW = 5.0
 """Seconds over which a rate is measured."""
 
 _IDLE = 4096
-"""Bytes in a window that are requests without a body."""
+"""Bytes in a window that are requests and responses without a body."""
 
 
 def main(address: str, target: str, rate: str) -> None:
@@ -29,8 +29,9 @@ def main(address: str, target: str, rate: str) -> None:
         print("port", server.getsockname()[1], flush=True)
         while True:
             client = server.accept()[0]
-            # Else the kernel takes a slow stream for the proxy before it is measured.
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            # Else the kernel takes a slow stream, in either direction, before it is measured.
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                client.setsockopt(socket.SOL_SOCKET, option, 1 << 16)
             upstream = socket.create_connection((host, int(port)))
             Thread(target=_connection, args=(client, upstream, float(rate)), daemon=True).start()
 
@@ -42,7 +43,7 @@ def _connection(client: socket.socket, upstream: socket.socket, rate: float) -> 
     moved = [0]
     threads = [
         Thread(target=_forward, args=(client, upstream, moved), daemon=True),
-        Thread(target=_forward, args=(upstream, client, [0]), daemon=True),
+        Thread(target=_forward, args=(upstream, client, moved), daemon=True),
     ]
     for thread in threads:
         thread.start()

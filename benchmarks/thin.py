@@ -1,11 +1,12 @@
 # -*- test-case-name: tests.test_benchmarks -*-
 """
-A push over a thin line, to a registry that drops slow streams.
+Pushes and pulls over a thin line, with a registry that drops slow streams.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from attrs import frozen
@@ -39,9 +40,76 @@ class _Thin:
     host: str
 
 
-def push(setting: Setting) -> Outcome:
+class _Ends:
     """
-    Push an image, by one stream and by as many as it has layers: the time of the client's
+    What runs at the ends of the line, for the time of a block.
+    """
+
+    def __init__(self, line: Link) -> None:
+        self._line = line
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Ends:
+        self._place = self._stack.enter_context(in_memory())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def source(self, end: Sequence[str]) -> str:
+        """
+        Start a registry that has the image.
+
+        @return: its host.
+        """
+        sample = ["--sample", f"--layers={_LAYERS}", f"--size={_SIZE}"]
+        source = self._program("source", *end, sys.executable, "-m", "xferd.testing", *sample)
+        return source.ready("http://").partition("://")[2]
+
+    def target(self) -> str:
+        """
+        Start an empty registry at the far end.
+
+        @return: its host.
+        """
+        registry = Registry(self._place, self._place / "storage", self._line.address, self._line.far)
+        self._stack.callback(registry.stop)
+        return registry.host
+
+    def behind(self, host: str) -> _Thin:
+        """
+        Start the proxy that drops slow streams, in front of a registry at the far end.
+        """
+        dropping = (sys.executable, "-m", "benchmarks.dropping", self._line.address, host, str(_RATE))
+        self._proxy = self._program("proxy", *self._line.far, *dropping)
+        return _Thin(f"{self._line.address}:{self._proxy.ready('port ').split()[1]}")
+
+    def peer(self, thin: _Thin, limit: str) -> Xferd:
+        """
+        Start a daemon at the near end.
+
+        @param limit: the setting of its limit.
+        """
+        kind: type[Xferd] = type("Case", (Xferd,), {"settings": f"[limits]\n{limit}\n"})
+        return self._stack.enter_context(started(kind, thin, self._line.near))
+
+    @property
+    def dropped(self) -> int:
+        """
+        How many streams the proxy has dropped.
+        """
+        return self._proxy.text().count("dropped")
+
+    def _program(self, name: str, *argv: str) -> Program:
+        log = self._place / f"{name}.log"
+        running = Program([*argv], log, {"PYTHONPATH": ROOT, "PYTHONSAFEPATH": "1"})
+        self._stack.callback(running.stop)
+        return running
+
+
+def thin(setting: Setting) -> Outcome:
+    """
+    Push and pull an image, by one stream and by as many as it has layers: the time of the client's
     whole process.  There is one round, as the link is steady.
     """
     subject = f"{_LAYERS} layers of {_SIZE / MB:.1f} MB over {_MBIT} Mbit/s; {_RATE // 1000} kB/s at least"
@@ -49,16 +117,19 @@ def push(setting: Setting) -> Outcome:
     missing: list[str] = []
     try:
         with link(_MBIT, both=True) as line:
-            for streams in _STREAMS:
-                name = f"{streams} upload{'s' * (streams > 1)} at most"
-                try:
-                    took, dropped = _push(line, streams)
-                except Failed as e:
-                    missing.append(f"{name}: {e}")
-                    continue
-                setting.tell(f"  {name}: {took:.1f} s")
-                facts = {"it / 1 stream": took / rows[0].series.median} if rows else {}
-                rows.append(Row(name, "s", Series([took]), {**facts, "dropped": dropped}))
+            for name, once in (("push", _push), ("pull", _pull)):
+                alone: float | None = None
+                for streams in _STREAMS:
+                    case = f"{name}, {streams} stream{'s' * (streams > 1)} at most"
+                    try:
+                        took, dropped = once(line, streams)
+                    except Failed as e:
+                        missing.append(f"{case}: {e}")
+                        continue
+                    setting.tell(f"  {case}: {took:.1f} s")
+                    facts = {} if alone is None else {"it / 1 stream": took / alone}
+                    alone = took if streams == 1 else alone
+                    rows.append(Row(case, "s", Series([took]), {**facts, "dropped": dropped}))
     except Failed as e:
         missing.append(str(e))
     return Outcome("thin", subject, rows, missing)
@@ -71,24 +142,23 @@ def _push(line: Link, streams: int) -> tuple[float, int]:
     @return: the seconds, and how many streams were dropped.
     @raise Failed: it was not pushed.
     """
-    with ExitStack() as stack:
-        place = stack.enter_context(in_memory())
+    with _Ends(line) as ends:
+        reference = f"{ends.source(line.near)}/sample:latest"
+        target = ends.behind(ends.target())
+        peer = ends.peer(target, f"uploads = {streams}")
+        peer.pull(reference).finish()
+        took = peer.push(reference, f"{target.host}/thin/sample:1").finish()
+        return took, ends.dropped
 
-        def program(name: str, *argv: str) -> Program:
-            running = Program([*argv], place / f"{name}.log", {"PYTHONPATH": ROOT, "PYTHONSAFEPATH": "1"})
-            stack.callback(running.stop)
-            return running
 
-        sample = ["--sample", f"--layers={_LAYERS}", f"--size={_SIZE}"]
-        source = program("source", *line.near, sys.executable, "-m", "xferd.testing", *sample)
-        target = Registry(place, place / "storage", line.address, line.far)
-        stack.callback(target.stop)
-        dropping = (sys.executable, "-m", "benchmarks.dropping", line.address, target.host, str(_RATE))
-        proxy = program("proxy", *line.far, *dropping)
-        thin = _Thin(f"{line.address}:{proxy.ready('port ').split()[1]}")
-        kind: type[Xferd] = type("Case", (Xferd,), {"settings": f"[limits]\nuploads = {streams}\n"})
-        with started(kind, thin, line.near) as peer:
-            reference = f"{source.ready('http://').partition('://')[2]}/sample:latest"
-            peer.pull(reference).finish()
-            took = peer.push(reference, f"{thin.host}/thin/sample:1").finish()
-        return took, proxy.text().count("dropped")
+def _pull(line: Link, streams: int) -> tuple[float, int]:
+    """
+    Pull the image.
+
+    @return: the seconds, and how many streams were dropped.
+    @raise Failed: it was not pulled.
+    """
+    with _Ends(line) as ends:
+        source = ends.behind(ends.source(line.far))
+        took = ends.peer(source, f"downloads = {streams}").pull(f"{source.host}/sample:latest").finish()
+        return took, ends.dropped
