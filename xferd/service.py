@@ -310,7 +310,6 @@ class Daemon(Service):
                 ) from e
             except ValueError as e:
                 raise ConfigError(f"{listener.description!r} is not an endpoint: {e}") from e
-            child.setName(listener.description)
             child.setServiceParent(self.listening)
 
     def _peer_listener(self) -> Listener:

@@ -27,6 +27,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 from zstandard import ZstdCompressor
 
+from tests.integration.places import free_port
 from tests.integration.programs import TWISTD, Xferd, environment
 from xferd.interfaces.reactor import IReactor
 from xferd.testing.faults import Flip, Stall
@@ -406,6 +407,14 @@ class StartTests(TestCase):
         option = f"--registry=tcp:{port}:interface=127.0.0.1"
         said = await self.said("--listen=tcp:0:interface=127.0.0.1", option)
         self.assertIn("Address already in use; --registry selects another address", said)
+
+    async def test_one_port_twice(self) -> None:
+        """
+        The same endpoint for two purposes.
+        """
+        endpoint = f"tcp:{free_port()}:interface=127.0.0.1"
+        said = await self.said(f"--listen={endpoint}", f"--registry={endpoint}")
+        self.assertIn("Address already in use; --listen selects another address", said)
 
     async def test_socket_in_use(self) -> None:
         """
