@@ -1,6 +1,6 @@
 """
 Container tools that pull images through a mirror, each with a store, sockets and
-configuration files of its own.
+configuration files of its own: those that Debian has.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorProcess
 
 from tests.integration.peers import require, run
 from tests.integration.programs import Dockerd, Program
+from xferd.testing.images import SampleImage
 
 
 class Engine(ABC):
@@ -28,11 +29,16 @@ class Engine(ABC):
     @cvar client: the name by which C{xferctl mirror show} knows it, or the empty
         string: it has no configuration, and names the mirror in each reference.
     @cvar hub_alone: whether it can mirror nothing but Docker Hub.
+    @cvar falls_back: whether it requests a manifest from the registry itself where the mirror has
+        none.
+    @cvar replaces: whether it continues with the registry itself in the middle of an image.
     @cvar programs: the programs that it needs.
     """
 
     client: str = "podman"
     hub_alone: bool = False
+    falls_back: bool = True
+    replaces: bool = False
     programs: Sequence[str] = ()
 
     def __init__(
@@ -57,6 +63,20 @@ class Engine(ABC):
             path = self._path(file["path"])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(file["text"])
+
+    def allow(self, registry: str) -> None:  # noqa: B027 - many tools use plain HTTP on loopback
+        """
+        Let it use a registry itself over plain HTTP, as its user has to configure.
+
+        @param registry: host and port, the name of an upstream.
+        """
+
+    @staticmethod
+    def content(image: SampleImage) -> str:
+        """
+        What L{pull} returns for an image.
+        """
+        return str(image.config.digest)
 
     def _path(self, path: str) -> Path:
         """
@@ -84,7 +104,7 @@ class Engine(ABC):
         Pull an image.
 
         @param reference: the full name, with C{docker.io} where it is there.
-        @return: the digest of its config.
+        @return: its L{content}: by default the digest of its config.
         @raise PeerFailed: it cannot be pulled.
         """
 
@@ -102,6 +122,14 @@ class Engine(ABC):
         own = [f"HOME={self.place}", f"CONTAINERS_REGISTRIES_CONF={self._registries_conf}"]
         return await run(self._reactor, [*self._before, "env", *own, *argv])
 
+    def _insert(self, path: Path, after: str, text: str) -> None:
+        """
+        Insert some text in a file.
+        """
+        before = path.read_text()
+        assert after in before, before
+        path.write_text(before.replace(after, after + text, 1))
+
     def _stored(self, directory: Path) -> str:
         """
         The config's digest of the one image in a directory of skopeo's.
@@ -112,10 +140,16 @@ class Engine(ABC):
         """
         The config's digest of the one image in an OCI layout.
         """
+        return str(self._manifest(directory)["config"]["digest"])
+
+    def _manifest(self, directory: Path) -> Mapping[str, Any]:
+        """
+        The manifest of the one image in an OCI layout.
+        """
         (entry,) = json.loads((directory / "index.json").read_text())["manifests"]
         algorithm, _, encoded = entry["digest"].partition(":")
-        manifest = json.loads((directory / "blobs" / algorithm / encoded).read_text())
-        return str(manifest["config"]["digest"])
+        manifest: Mapping[str, Any] = json.loads((directory / "blobs" / algorithm / encoded).read_text())
+        return manifest
 
     def _through(self, reference: str) -> str:
         """
@@ -124,7 +158,19 @@ class Engine(ABC):
         return f"{self._mirror}/{reference}"
 
 
-class Skopeo(Engine):
+class Containers(Engine):
+    """
+    A tool that reads C{registries.conf}.
+    """
+
+    def allow(self, registry: str) -> None:
+        """
+        Declare the registry insecure.
+        """
+        self._insert(self._registries_conf, f'location = "{registry}"\n', "insecure = true\n")
+
+
+class Skopeo(Containers):
     """
     C{skopeo copy} into a directory.
     """
@@ -143,7 +189,7 @@ class Skopeo(Engine):
         return self._stored(target)
 
 
-class Podman(Engine):
+class Podman(Containers):
     """
     C{podman pull}.
     """
@@ -185,7 +231,19 @@ class Docker(Engine):
 
     client = "docker"
     hub_alone = True
+    replaces = True
     programs: Sequence[str] = ("dockerd", "docker")
+
+    def allow(self, registry: str) -> None:
+        """
+        Use the registry as a second mirror: docker would continue with Docker Hub, and after five
+        attempts in 75 seconds.
+        """
+        path = self._path("etc/docker/daemon.json")
+        config = json.loads(path.read_text())
+        config["registry-mirrors"].append(f"http://{registry}")
+        config["max-download-attempts"] = 1
+        path.write_text(json.dumps(config))
 
     async def start(self) -> None:
         """
@@ -211,6 +269,33 @@ class Docker(Engine):
         return (await self._daemon.run("image", "inspect", "--format={{.Id}}", short)).strip()
 
 
+class DockerBuild(Docker):
+    """
+    BuildKit inside Debian's dockerd, which pulls the base of an image.
+    """
+
+    # Newer clients have no builder without a plugin.
+    programs: Sequence[str] = ("dockerd", "/usr/bin/docker")
+
+    @staticmethod
+    def content(image: SampleImage) -> str:
+        """
+        The diff IDs: the config is made anew.
+        """
+        return " ".join(map(str, image.diff_ids))
+
+    async def pull(self, reference: str) -> str:
+        """
+        Build an image that has nothing else.
+        """
+        (self.place / "Dockerfile").write_text(f"FROM {reference}\n")
+        docker = [self.programs[1], *self._daemon.command[1:]]
+        build = ["build", "--quiet", "--tag=built", str(self.place)]
+        await run(self._reactor, ["env", "DOCKER_BUILDKIT=1", *docker, *build])
+        (image,) = json.loads(await run(self._reactor, [*docker, "image", "inspect", "built"]))
+        return " ".join(image["RootFS"]["Layers"])
+
+
 class Containerd(Engine):
     """
     containerd and C{ctr images pull --hosts-dir}.
@@ -219,6 +304,7 @@ class Containerd(Engine):
     """
 
     client = "containerd"
+    replaces = True
     programs: Sequence[str] = ("containerd", "ctr")
     directory = ""
     snapshotter = "native"
@@ -259,85 +345,5 @@ class Containerd(Engine):
         return str(manifest["config"]["digest"])
 
 
-class Containerd2(Containerd):
-    """
-    The same of version 2, from the directory in C{XFERD_CONTAINERD}.
-    """
-
-    directory = os.environ.get("XFERD_CONTAINERD", "/nowhere")
-    # By default, its transfer service unpacks for no other.
-    snapshotter = "overlayfs"
-
-
-class Crane(Engine):
-    """
-    C{crane pull}.
-    """
-
-    client = ""
-    programs: Sequence[str] = ("crane",)
-
-    async def pull(self, reference: str) -> str:
-        """
-        Pull an image.
-        """
-        target = self.place / "image"
-        shutil.rmtree(target, ignore_errors=True)
-        await self._run("crane", "pull", "--format=oci", self._through(reference), str(target))
-        return self._laid_out(target)
-
-
-class Oras(Engine):
-    """
-    C{oras copy} into a layout.
-    """
-
-    client = ""
-    programs: Sequence[str] = ("oras",)
-
-    async def pull(self, reference: str) -> str:
-        """
-        Pull an image.
-        """
-        target = self.place / "image"
-        shutil.rmtree(target, ignore_errors=True)
-        options = ["--from-plain-http", "--to-oci-layout"]
-        await self._run("oras", "copy", *options, self._through(reference), f"{target}:pulled")
-        return self._laid_out(target)
-
-
-class Regctl(Engine):
-    """
-    C{regctl image copy} into a layout.
-    """
-
-    client = ""
-    programs: Sequence[str] = ("regctl",)
-
-    async def pull(self, reference: str) -> str:
-        """
-        Pull an image.
-        """
-        target = self.place / "image"
-        shutil.rmtree(target, ignore_errors=True)
-        host = f"reg={self._mirror},tls=disabled"
-        await self._run(
-            "regctl", "--host", host, "image", "copy", self._through(reference), f"ocidir://{target}:pulled"
-        )
-        return self._laid_out(target)
-
-
-DEBIAN: Final[Sequence[type[Engine]]] = (Docker, Containerd, Podman, Skopeo, Buildah)
+DEBIAN: Final[Sequence[type[Engine]]] = (Docker, DockerBuild, Containerd, Podman, Skopeo, Buildah)
 """The tools that Debian has."""
-
-OTHERS: Final[Sequence[type[Engine]]] = (Containerd2, Crane, Oras, Regctl)
-"""Tools that are tested where they are found."""
-
-
-def found(kind: type[Engine]) -> bool:
-    """
-    Whether the programs of a tool are installed.
-    """
-    if issubclass(kind, Containerd2):
-        return os.path.exists(os.path.join(kind.directory, "containerd"))
-    return all(shutil.which(program) for program in kind.programs)

@@ -34,7 +34,7 @@ _LIMIT: Final = "90"
 """Seconds for which a program may run."""
 
 
-NOT_IN_DEBIAN: Final = ("crane", "oras", "registry", "regctl")
+NOT_IN_DEBIAN: Final = ("buildctl", "buildkitd", "crane", "oras", "registry", "regctl", "wharfie")
 """Programs that no package of Debian's has."""
 
 

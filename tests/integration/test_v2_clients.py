@@ -14,32 +14,18 @@ from unittest import SkipTest
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.integration.engines import (
-    DEBIAN,
-    OTHERS,
-    Buildah,
-    Containerd,
-    Containerd2,
-    Crane,
-    Docker,
-    Engine,
-    Oras,
-    Podman,
-    Regctl,
-    Skopeo,
-    found,
-)
+from tests.integration.engines import DEBIAN, Buildah, Containerd, Docker, DockerBuild, Engine, Podman, Skopeo
+from tests.integration.other_engines import OTHERS, BuildKit, Containerd2, Crane, Oras, Regctl, Wharfie, found
 from tests.integration.peers import DockerRegistry, push
 from tests.integration.places import free_port
 from tests.integration.programs import Xferd
+from tests.integration.tap import Tap
 from xferd.ctl.mirror.requests import SCRIPTS
 from xferd.interfaces.reactor import IReactor
 from xferd.platforms import Platform
 from xferd.testing.images import SampleImage, index_of, sample_image
-from xferd.testing.registry import Registry
 
 reactor = cast(IReactor, installed)
 
@@ -49,19 +35,17 @@ HUB = "docker.io/library/app:1"
 OTHER = "other.test/team/tool:2"
 """An image of another registry."""
 
-SLOW = 4_000_000
-"""The bytes of a layer that arrives in four seconds."""
-
-SPARE = 640 * 1024
-"""Bytes of other documents, and in buffers when the daemon is killed."""
-
 
 class MirrorCase(TestCase):
     """
     Two upstreams, and a daemon that mirrors them.
+
+    @cvar settings: further ones of the daemon.
+    @ivar lan: the name of an upstream with a port.
     """
 
     timeout = 180
+    settings = ""
 
     async def setUp(self) -> None:  # type: ignore[override]
         """
@@ -72,10 +56,7 @@ class MirrorCase(TestCase):
         # Outside the working directory: the paths of sockets have to be short.
         self.place = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.place, ignore_errors=True)
-        self.hub, self.other = await self.upstream("docker.io"), await self.upstream("other.test")
-        self.images = {HUB: sample_image(3, 400_000), OTHER: sample_image(2, 300_000)}
-        await self.push(self.hub, HUB)
-        await self.push(self.other, OTHER)
+        await self.start_upstreams()
         port = free_port()
         self.mirror = f"127.0.0.1:{port}"
         settings = self.place / "xferd.toml"
@@ -84,10 +65,20 @@ class MirrorCase(TestCase):
             # Each request for a tag asks the upstream.
             '[registry.upstreams."docker.io"]\ntag_ttl = 0\n'
             '[registry.upstreams."other.test"]\ntag_ttl = 0\n'
-            f'[registry.upstreams."{self.other.host}"]\nalias = "lan"\n'
+            f'[registry.upstreams."{self.lan}"]\nalias = "lan"\ntag_ttl = 0\n{self.settings}'
         )
         self.options = ("--config", str(settings), "--registry", f"tcp:{port}:interface=127.0.0.1")
         self.daemon = await self.run_daemon()
+
+    async def start_upstreams(self) -> None:
+        """
+        Start the upstreams, with their images.
+        """
+        self.hub, self.other = await self.upstream("docker.io"), await self.upstream("other.test")
+        self.lan = self.other.host
+        self.images = {HUB: sample_image(3, 400_000), OTHER: sample_image(2, 300_000)}
+        await self.push(self.hub, HUB)
+        await self.push(self.other, OTHER)
 
     async def run_daemon(self) -> Xferd:
         """
@@ -105,10 +96,16 @@ class MirrorCase(TestCase):
         registry = DockerRegistry(reactor, str(self.place / f"r-{host}"))
         await registry.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(registry.stop()))
+        self.lead(host, registry.host)
+        return registry
+
+    def lead(self, host: str, address: str) -> None:
+        """
+        Let the daemon reach an upstream at another address.
+        """
         directory = self.place / "certs.d" / host
         directory.mkdir(parents=True)
-        (directory / "hosts.toml").write_text(f'server = "http://{registry.host}"\n')
-        return registry
+        (directory / "hosts.toml").write_text(f'server = "http://{address}"\n')
 
     async def push(self, registry: DockerRegistry, reference: str) -> None:
         """
@@ -118,24 +115,35 @@ class MirrorCase(TestCase):
         layout = str(self.place / f"layout-{len(rest)}")
         await push(reactor, self.images[reference], f"{registry.host}/{rest}", layout)
 
-    async def engine(self, kind: type[Engine], name: str = "") -> Engine:
+    def tap(self) -> Tap:
+        """
+        Another address of the mirror, which records what passes.
+        """
+        tap = Tap(self.mirror)
+        self.addCleanup(tap.stop)
+        return tap
+
+    async def engine(
+        self, kind: type[Engine], name: str = "", *, tap: Tap | None = None, allow: str = ""
+    ) -> Engine:
         """
         Start a tool with the configuration for it.
+
+        @param tap: the address of the mirror for it.
+        @param allow: the registry that it may use over plain HTTP.
         """
         if kind in OTHERS and not found(kind):
             raise SkipTest(f"{kind.__name__} is not installed")
-        engine = kind(reactor, self.place / (name or kind.__name__.lower()), self.mirror)
+        mirror = self.mirror if tap is None else tap.address
+        engine = kind(reactor, self.place / (name or kind.__name__.lower()), mirror)
         if kind.client:
-            engine.configure(await self.daemon.show("mirror", "show", kind.client))
+            url = [] if tap is None else ["--url", f"http://{mirror}"]
+            engine.configure(await self.daemon.show("mirror", "show", kind.client, *url))
+        if allow:
+            engine.allow(allow)
         await engine.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(engine.stop()))
         return engine
-
-    def config(self, reference: str) -> str:
-        """
-        The digest of an image's config.
-        """
-        return str(self.images[reference].config.digest)
 
     def fetched(self, registry: DockerRegistry, image: SampleImage) -> list[int]:
         """
@@ -152,27 +160,39 @@ class PullTests(MirrorCase):
     async def check(self, kind: type[Engine]) -> None:
         """
         The tool pulls images of both upstreams, which send each blob once; a second one
-        of its kind, with an empty store, gets them when the upstreams are gone.
+        of its kind, with an empty store, gets them when the upstreams are gone, with a warning.
         """
         references = [HUB] if kind.hub_alone else [HUB, OTHER]
         engine = await self.engine(kind)
         for reference in references:
-            self.assertEqual(await engine.pull(reference), self.config(reference))
+            self.assertEqual(await engine.pull(reference), kind.content(self.images[reference]))
         for registry, reference in ((self.hub, HUB), (self.other, OTHER)):
             image = self.images[reference]
             once = int(reference in references)
             self.assertEqual(self.fetched(registry, image), [once] * len(image.blobs), reference)
         await self.hub.stop()
         await self.other.stop()
-        again = await self.engine(kind, "again")
+        tap = self.tap()
+        again = await self.engine(kind, "again", tap=tap)
         for reference in references:
-            self.assertEqual(await again.pull(reference), self.config(reference))
+            self.assertEqual(await again.pull(reference), kind.content(self.images[reference]))
+            tag = reference.rpartition(":")[2]
+            warnings = [each.headers.get("warning", "") for each in tap.exchanges(tag)]
+            self.assertTrue(warnings, reference)
+            for warning in warnings:
+                self.assertIn("does not answer", warning)
 
     async def test_docker(self) -> None:
         """
         docker with the classic image store, by C{registry-mirrors}.
         """
         await self.check(Docker)
+
+    async def test_docker_build(self) -> None:
+        """
+        BuildKit inside docker, by C{registry-mirrors}.
+        """
+        await self.check(DockerBuild)
 
     async def test_containerd(self) -> None:
         """
@@ -203,6 +223,18 @@ class PullTests(MirrorCase):
         buildah, by C{registries.conf}.
         """
         await self.check(Buildah)
+
+    async def test_buildkit(self) -> None:
+        """
+        BuildKit, by C{buildkitd.toml}.
+        """
+        await self.check(BuildKit)
+
+    async def test_k3s(self) -> None:
+        """
+        The pulls of k3s itself, by C{registries.yaml}.
+        """
+        await self.check(Wharfie)
 
     async def test_crane(self) -> None:
         """
@@ -235,7 +267,7 @@ class NameTests(MirrorCase):
         reference = f"{self.other.host}/team/tool:2"
         for kind in (Skopeo, Containerd):
             engine = await self.engine(kind)
-            self.assertEqual(await engine.pull(reference), self.config(OTHER))
+            self.assertEqual(await engine.pull(reference), engine.content(self.images[OTHER]))
         image = self.images[OTHER]
         self.assertEqual(self.fetched(self.other, image), [1] * len(image.blobs))
 
@@ -253,79 +285,14 @@ class NameTests(MirrorCase):
                     f'[host."http://{self.mirror}/v2/{part}"]\n'
                     'capabilities = ["pull", "resolve"]\noverride_path = true\n'
                 )
-            self.assertEqual(await engine.pull(HUB), self.config(HUB))
-            self.assertEqual(await engine.pull(f"{self.other.host}/team/tool:2"), self.config(OTHER))
+            self.assertEqual(await engine.pull(HUB), engine.content(self.images[HUB]))
+            pulled = await engine.pull(f"{self.other.host}/team/tool:2")
+            self.assertEqual(pulled, engine.content(self.images[OTHER]))
             await self.hub.stop()
             await self.other.stop()
         for registry, reference in ((self.hub, HUB), (self.other, OTHER)):
             image = self.images[reference]
             self.assertEqual(self.fetched(registry, image), [1] * len(image.blobs))
-
-    async def test_fallback(self) -> None:
-        """
-        containerd continues with the registry itself, where the mirror cannot reach it.
-        """
-        self.cut_off()
-        engine = await self.engine(Containerd)
-        self.assertEqual(await engine.pull(f"{self.other.host}/team/tool:2"), self.config(OTHER))
-        output, errors, code = await self.daemon.try_ctl(
-            *("mirror", "check", "containerd", "--image", f"{self.other.host}/team/tool:2")
-        )
-        self.assertEqual(code, 1, output)
-        self.assertIn("containerd cannot use the mirror", errors)
-
-    async def test_fallback_of_podman(self) -> None:
-        """
-        So do podman, skopeo and buildah.
-        """
-        self.cut_off()
-        location = f'location = "{self.other.host}"\n'
-        for kind in (Skopeo, Podman, Buildah):
-            engine = await self.engine(kind)
-            files = await self.daemon.show("mirror", "show", kind.client)
-            # The registry itself is plain HTTP, too, which its operator has to write.
-            plain = [
-                {**file, "text": file["text"].replace(location, f"{location}insecure = true\n")}
-                for file in files
-            ]
-            self.assertNotEqual(plain, files)
-            engine.configure(plain)
-            self.assertEqual(await engine.pull(f"{self.other.host}/team/tool:2"), self.config(OTHER))
-
-    def cut_off(self) -> None:
-        """
-        Let the mirror not reach the registry.
-        """
-        directory = self.place / "certs.d" / self.other.host
-        directory.mkdir()
-        (directory / "hosts.toml").write_text(f'server = "http://127.0.0.1:{free_port()}"\n')
-
-
-class KilledTests(MirrorCase):
-    """
-    The daemon is killed in the middle of a pull, and started again.
-    """
-
-    async def test_docker(self) -> None:
-        """
-        docker's own retry completes the pull, and the upstream sends the layer once.
-        """
-        registry = Registry(reactor)
-        await registry.listen(reactor)
-        self.addCleanup(registry.stop)
-        image = sample_image(1, SLOW, "slow")
-        registry.add(image, "library/slow", "1")
-        registry.rate = SLOW / 4
-        path = self.place / "certs.d" / "docker.io" / "hosts.toml"
-        path.write_text(f'server = "http://{registry.host}"\n')
-        engine = await self.engine(Docker)
-        pulling = Deferred.fromCoroutine(engine.pull("docker.io/library/slow:1"))
-        while registry.bytes_sent < SLOW / 2:
-            await deferLater(reactor, 0.02)
-        await self.daemon.stop("KILL")
-        self.daemon = await self.run_daemon()
-        self.assertEqual(await pulling, str(image.config.digest))
-        self.assertLess(registry.bytes_sent, SLOW + SPARE)
 
 
 class OwnFilesTests(MirrorCase):
@@ -341,7 +308,7 @@ class OwnFilesTests(MirrorCase):
         path = self.place / "certs.d" / "docker.io" / "hosts.toml"
         path.write_text(path.read_text() + files[0]["text"])
         engine = await self.engine(Skopeo)
-        self.assertEqual(await engine.pull(HUB), self.config(HUB))
+        self.assertEqual(await engine.pull(HUB), engine.content(self.images[HUB]))
         await self.daemon.ctl("pull", HUB)
         self.assertEqual(self.fetched(self.hub, self.images[HUB]), [1] * len(self.images[HUB].blobs))
 
@@ -405,5 +372,5 @@ class CrowdTests(MirrorCase):
         pulled = await gatherResults(
             [Deferred.fromCoroutine(engine.pull(HUB)) for engine in engines], consumeErrors=True
         )
-        self.assertEqual(pulled, [self.config(HUB)] * len(engines))
+        self.assertEqual(pulled, [kind.content(self.images[HUB]) for kind in kinds])
         self.assertEqual(self.fetched(self.hub, self.images[HUB]), [1] * len(self.images[HUB].blobs))

@@ -19,7 +19,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from tests.integration.engines import Crane, found
+from tests.integration.other_engines import Crane, found
 from tests.integration.peers import PASSWORD, USER, DockerRegistry, PeerFailed, push, require, run
 from tests.integration.places import free_port
 from tests.integration.programs import Dockerd, Xferd
