@@ -3,6 +3,8 @@ Tests for the documentation: it is complete, correct and in plain English.
 
 A failure names the place where a new setting, option, command, route or error
 has to be documented.
+
+The module is long because each kind of text has rules of its own.
 """
 
 from __future__ import annotations

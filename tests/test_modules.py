@@ -124,8 +124,7 @@ class ModuleTests(SynchronousTestCase):
 
     def test_length(self) -> None:
         """
-        A module of more than L{LONG} lines says in its docstring why it is long.  A module of
-        tests is as long as its subject needs.
+        A module of more than L{LONG} lines says in its docstring why it is long.
         """
         tree = ROOT.parent
         paths = [
@@ -136,8 +135,7 @@ class ModuleTests(SynchronousTestCase):
         silent = [
             str(path.relative_to(tree))
             for path in long
-            if not path.name.startswith("test_")
-            and not re.search(r"\b[Ll]ong(est)?\b", ast.get_docstring(ast.parse(path.read_bytes())) or "")
+            if not re.search(r"\b[Ll]ong(est)?\b", ast.get_docstring(ast.parse(path.read_bytes())) or "")
         ]
         self.assertEqual(silent, [], f"split these modules by idea, or state why they have over {LONG} lines")
 

@@ -1,6 +1,8 @@
 """
 Tests for L{xferd.fleet.downloads}, L{xferd.fleet.peer_source} and all that they use
 between nodes.
+
+The module is long because a peer can fail in many ways, and each is tried in the same fleet.
 """
 
 from __future__ import annotations

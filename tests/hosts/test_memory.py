@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.hosts.memory}.
+
+The module is long because what is remembered of a host meets restarts, fleets and people.
 """
 
 from __future__ import annotations

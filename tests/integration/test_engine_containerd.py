@@ -1,5 +1,7 @@
 """
 containerd pulls and runs images by the daemon's snapshotter.
+
+The module is long because all tests share one containerd, which takes seconds to start.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """
 podman, Buildah and skopeo run, build, push and save images from the view of the daemon's
 store.
+
+The module is long because three programs use the same view, with root and without.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 The coordination of a fleet by real etcd.
+
+The module is long because the same fleet meets one member, three, logins and certificates.
 """
 
 from __future__ import annotations

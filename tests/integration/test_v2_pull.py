@@ -1,5 +1,7 @@
 """
 A daemon as a mirror, with a registry that has faults, and with Debian's.
+
+The module is long because the same mirror meets faults, old and new registries, and token servers.
 """
 
 from __future__ import annotations

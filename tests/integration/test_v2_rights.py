@@ -1,6 +1,8 @@
 """
 Rights at the registry with real clients: users, tokens, private upstreams, and other
 users of the machine.
+
+The module is long because one set of users, upstreams and listeners serves all its cases.
 """
 
 from __future__ import annotations

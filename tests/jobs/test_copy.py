@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.jobs.copy}.
+
+The module is long because a copy meets the troubles of a source and of a target.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.jobs.push}, L{xferd.jobs.blobs.upload} and L{xferd.jobs.images.publish}.
+
+The module is long because a push is three modules, tested as one from the job.
 """
 
 from __future__ import annotations

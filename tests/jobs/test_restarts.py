@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.jobs.restarts}: jobs over a restart of the daemon.
+
+The module is long because each state of a job meets a stop, a kill and a client that comes back.
 """
 
 from __future__ import annotations

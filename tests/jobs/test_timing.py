@@ -1,6 +1,8 @@
 """
 Tests for L{xferd.jobs.timing} and L{xferd.jobs.verdict}: why a job took as long as it did,
 read from the job when it has ended.
+
+The module is long because each cause of a delay is a situation of its own.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 The files that a killed daemon leaves, and their use by the next one.
+
+The module is long because one sequence of changes is killed, torn and compared in three ways.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.store.layers}.
+
+The module is long because layers have two forms, whose changes and repairs differ.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.testing.fake_store}.
+
+The module is long because the fake has all parts of a store.
 """
 
 from __future__ import annotations

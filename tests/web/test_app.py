@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.web.app}: each route, with success and errors.
+
+The module is long, as L{xferd.web.app} is, because one class has all routes.
 """
 
 from __future__ import annotations

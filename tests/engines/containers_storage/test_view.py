@@ -1,5 +1,8 @@
 """
 Tests for L{xferd.engines.containers_storage.view}.
+
+The module is long because each kind of change of the store is followed to the files that
+engines read.
 """
 
 from __future__ import annotations

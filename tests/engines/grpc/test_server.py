@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.engines.grpc.server}, C{server_stream} and C{service}.
+
+The module is long because a server meets each misbehaviour of a client over one connection.
 """
 
 from __future__ import annotations

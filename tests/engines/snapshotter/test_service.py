@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.engines.snapshotter.service}.
+
+The module is long because each method of the snapshotter has its states and its refusals.
 """
 
 from __future__ import annotations

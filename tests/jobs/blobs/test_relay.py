@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.jobs.blobs.relay}.
+
+The module is long because a blob can be interrupted at each step between two registries.
 """
 
 from __future__ import annotations

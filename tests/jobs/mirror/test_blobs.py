@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.jobs.mirror.blobs}.
+
+The module is long because a blob that arrives has clients, ranges, full disks and pauses.
 """
 
 from __future__ import annotations

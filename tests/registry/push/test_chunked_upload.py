@@ -1,6 +1,8 @@
 """
 Tests for L{xferd.registry.push.chunked_upload} and L{xferd.registry.capabilities}, over real
 sockets: connections that break, and registries that refuse.
+
+The module is long because a registry can refuse or lose an upload at each of its requests.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """
 Tests for L{xferd.store.gc.collector}.
+
+The module is long because each part of an image can be in use, partly here, or damaged.
 """
 
 from __future__ import annotations
