@@ -47,7 +47,14 @@ class TimeTests(SynchronousTestCase):
         A time is written in UTC with milliseconds, and read with any offset; other text is
         refused.
         """
-        self.assertEqual(rfc3339(1767323047.68), "2026-01-02T03:04:07.680Z")
+        for seconds, stamp in (
+            (1767323047.68, "2026-01-02T03:04:07.680Z"),
+            (1767323047.0, "2026-01-02T03:04:07.000Z"),
+            (1767323047.9996, "2026-01-02T03:04:07.999Z"),
+            (1767323048.001, "2026-01-02T03:04:08.001Z"),
+            (-0.5, "1969-12-31T23:59:59.500Z"),
+        ):
+            self.assertEqual(rfc3339(seconds), stamp)
         self.assertEqual(from_rfc3339("2026-01-02T03:04:07.680Z"), 1767323047.68)
         self.assertEqual(from_rfc3339("2026-01-02T05:04:07.680+02:00"), 1767323047.68)
         self.assertRaises(ValueError, from_rfc3339, "yesterday")

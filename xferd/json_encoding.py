@@ -17,7 +17,13 @@ def rfc3339(seconds: float) -> str:
     """
     A point in time as the API writes it, UTC with milliseconds.
     """
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    milliseconds = round(seconds * 1_000_000) // 1000
+    return f"{_to_the_second(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
+
+
+@lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def from_rfc3339(stamp: str) -> float:
