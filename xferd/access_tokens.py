@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import tempfile
 from enum import IntEnum
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Final
 
 from xferd.errors import ConfigError
+from xferd.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -141,13 +141,5 @@ def _make(path: str) -> str:
     Make a token, and write it to the file.
     """
     token = secrets.token_hex(32)
-    # mkstemp sets mode 0600; the file appears complete.
-    file, name = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=f"{os.path.basename(path)}.")
-    try:
-        with open(file, "w", encoding="ascii") as opened:
-            opened.write(f"{token}\n")
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write_whole(path, f"{token}\n".encode("ascii"))
     return token

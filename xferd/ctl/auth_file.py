@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +24,7 @@ from xferd.docker_config import (
     server_of,
 )
 from xferd.errors import ConfigError
+from xferd.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,16 +144,7 @@ class AuthFile:
         text = json.dumps(value, indent="\t", ensure_ascii=False)
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            handle, scratch = tempfile.mkstemp(prefix=".config.json.", dir=os.path.dirname(path))
-            try:
-                with open(handle, "wb") as file:
-                    file.write(text.encode("utf-8", "surrogatepass"))
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(scratch, path)
-            except BaseException:
-                os.unlink(scratch)
-                raise
+            write_whole(path, text.encode("utf-8", "surrogatepass"))
         except OSError as e:
             raise ConfigError(f"{self.path} cannot be written: {e.strerror}") from e
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from tempfile import mkdtemp, mkstemp
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Final
 
 from xferd.ctl.commands.arguments import (
@@ -28,6 +28,7 @@ from xferd.ctl.errors import ClientError, Refused, UsageError
 from xferd.ctl.image.archive_sender import Sender, open_source
 from xferd.ctl.image.layout import write_layout
 from xferd.ctl.interrupts import CommandInterrupted
+from xferd.ctl.output_file import output_file
 from xferd.ctl.text import clean, size
 from xferd.ctl.user_credentials import credentials_headers
 
@@ -150,28 +151,14 @@ def _to_file(args: Namespace, session: Session, display: ProgressDisplay) -> Non
     """
     Write the archive to a temporary file beside its path, and rename that.
     """
-    path = args.path
-    temporary = None
-    with _archive(args, session, args.format or "docker") as download:
-        try:
-            # An interrupt here would leave a file that is not removed.
-            with session.interrupts.held():
-                fd, temporary = mkstemp(
-                    prefix=f".{os.path.basename(path)}.", suffix=".part", dir=_folder(path)
-                )
-            with open(fd, "wb") as file:
-                for piece in _shown(download, display):
-                    file.write(piece)
-                file.flush()
-                os.fchmod(fd, 0o666 & ~_umask())
-                os.fsync(fd)
-            with session.interrupts.held():
-                os.rename(temporary, path)
-                temporary = None
-        finally:
-            if temporary is not None:
-                os.unlink(temporary)
-    display.finish(_saved(args.reference, path, download.size))
+    with (
+        _archive(args, session, args.format or "docker") as download,
+        output_file(args.path, session.interrupts) as file,
+    ):
+        for piece in _shown(download, display):
+            file.write(piece)
+        os.fchmod(file.fileno(), 0o666 & ~_umask())
+    display.finish(_saved(args.reference, args.path, download.size))
 
 
 def _to_directory(args: Namespace, session: Session, display: ProgressDisplay, path: str) -> None:
@@ -185,8 +172,10 @@ def _to_directory(args: Namespace, session: Session, display: ProgressDisplay, p
     temporary = None
     with _archive(args, session, "oci") as download:
         try:
+            # An interrupt here would leave a directory that is not removed.
             with session.interrupts.held():
-                temporary = mkdtemp(prefix=f".{os.path.basename(path)}.", suffix=".part", dir=_folder(path))
+                folder, name = os.path.split(path)
+                temporary = mkdtemp(prefix=f".{name}.", suffix=".part", dir=folder or ".")
             write_layout(temporary, _shown(download, display))
             os.chmod(temporary, 0o777 & ~_umask())
             with session.interrupts.held():
@@ -220,10 +209,6 @@ def _shown(download: Download, display: ProgressDisplay) -> Iterator[bytes]:
 def _saved(reference: str, path: str, total: int) -> Result:
     data = {"reference": reference, "path": path, "bytes_done": total, "bytes_total": total}
     return Result(path, (f"{clean(reference)}: {size(total)} saved",), data)
-
-
-def _folder(path: str) -> str:
-    return os.path.dirname(path) or "."
 
 
 def _umask() -> int:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from tempfile import mkstemp
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from xferd.ctl.commands.arguments import Command, add_printing
 from xferd.ctl.errors import ClientError
+from xferd.ctl.output_file import output_file
 from xferd.names import is_loopback
 
 if TYPE_CHECKING:
@@ -44,29 +44,18 @@ def export_journal(args: Namespace, session: Session) -> None:
     disk = session.daemon.status().get("disk")
     directory = str(disk.get("path")) if isinstance(disk, dict) else ""
     journal = os.path.join(directory, "xferd.db")
-    temporary = None
     try:
         # SQLite would report neither.
         os.close(os.open(journal, os.O_RDONLY | os.O_CLOEXEC))
-        with session.interrupts.held():
-            folder, name = os.path.split(args.path)
-            fd, temporary = mkstemp(prefix=f".{name}.", suffix=".part", dir=folder or ".")
-        with open(fd, "rb") as file:
-            _back_up(journal, temporary)
-            os.fsync(file.fileno())
-        with session.interrupts.held():
-            os.rename(temporary, args.path)
-            temporary = None
-        _sync_directory(folder or ".")
+        with output_file(args.path, session.interrupts) as file:
+            _back_up(journal, file.name)
+        _sync_directory(os.path.dirname(args.path) or ".")
     except PermissionError as e:
         raise ClientError(f"cannot copy {journal}: run this command as the daemon's user or root") from e
     except OSError as e:
         raise ClientError(f"cannot copy {journal} to {args.path!r}: {e.strerror or e}") from e
     except sqlite3.Error as e:
         raise ClientError(f"cannot copy {journal}: {e}") from e
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)
     session.printer.facts({"path": args.path}, [("written", args.path)])
 
 
