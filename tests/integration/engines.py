@@ -251,7 +251,8 @@ class Docker(Engine):
         """
         await super().start()
         config = str(self._path("etc/docker/daemon.json"))
-        self._daemon = Dockerd(self._reactor, str(self.place / "d"), "--config-file", config)
+        place = str(self.place / "d")
+        self._daemon = Dockerd(self._reactor, place, "--config-file", config, before=self._before)
         await self._daemon.start()
 
     async def stop(self) -> None:

@@ -247,12 +247,15 @@ class Dockerd(Program):
         *options: str,
         program: str = "dockerd",
         driver: Sequence[str] = ("--storage-driver=overlay2",),
+        before: Sequence[str] = (),
     ) -> None:
         """
         @param directory: is created.
         @param options: further options of dockerd.
         @param program: its name, or its path if it is not Debian's.
         @param driver: the options that choose the storage driver.
+        @param before: a program that runs the rest of its command line, in a mount
+            namespace of its own.
         """
         place = Path(directory).absolute()
         place.mkdir(parents=True)
@@ -264,6 +267,7 @@ class Dockerd(Program):
         (config / "config.json").write_text('{"auths": {"registry.invalid": {}}}')
         self.command = ["docker", "--config", str(config), "--host", self.host]
         argv = [
+            *before,
             program,
             "--iptables=false",
             "--bridge=none",
@@ -276,7 +280,8 @@ class Dockerd(Program):
             *options,
         ]
         super().__init__(reactor, argv, "API listen on", str(place))
-        self._namespaces = place / "exec" / "netns"
+        # What is mounted in a namespace ends with it.
+        self._namespaces = place / "exec" / ("none" if before else "netns")
 
     async def stop(self, signal: str = "TERM") -> None:
         """
