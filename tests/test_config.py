@@ -141,6 +141,35 @@ class ConfigTests(SynchronousTestCase):
             },
         )
 
+    def test_reloaded(self) -> None:
+        """
+        A running daemon takes over limits, quota, hosts and the registry, and names the rest.
+        """
+        before = self.read('grace = 1\n[registry]\nlisten = ["tcp:1"]')
+        after = self.read(
+            """
+            grace = 2
+            [limits]
+            downloads = 7
+            [store]
+            quota = 1_000_000
+            trust_data_dir = true
+            [hosts."r.test"]
+            [registry]
+            listen = ["tcp:2"]
+            external_url = "https://registry.lan"
+            """
+        )
+        found = before.reloaded(after)
+        self.assertEqual(
+            (found.limits, found.hosts, found.store.quota), (after.limits, after.hosts, 1_000_000)
+        )
+        self.assertEqual(found.registry, evolve(after.registry, listen=("tcp:1",)))
+        self.assertEqual((found.grace, found.store.trust_data_dir), (1, False))
+        late = ["grace", "store.trust_data_dir", "registry.listen"]
+        self.assertEqual(sorted(before.needing_restart(after)), sorted(late))
+        self.assertEqual(found.needing_restart(found), [])
+
     def test_proxies(self) -> None:
         """
         The environment sets the proxies; a file overrides them one by one.

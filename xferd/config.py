@@ -45,9 +45,6 @@ CERTS_DIRS = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
 DEFAULT_LISTEN = ("tcp:9337:interface=127.0.0.1",)
 
 
-LIVE: Final = frozenset({"limits", "store", "hosts", "registry"})
-"""The tables that C{SIGHUP} changes, except the listeners of the registry."""
-
 MOST: Final = 1e9
 """The largest value of a number that is not whole, such as seconds."""
 
@@ -237,16 +234,30 @@ class Config:
         """
         return read_tokens(self.token_file) if self.token_file else AccessTokens()
 
+    def reloaded(self, changed: Config) -> Config:
+        """
+        The settings of a running daemon after C{SIGHUP}: the present ones, with what it can
+        change.
+        """
+        return evolve(
+            self,
+            limits=changed.limits,
+            hosts=changed.hosts,
+            registry=evolve(changed.registry, listen=self.registry.listen),
+            store=evolve(self.store, quota=changed.store.quota),
+        )
+
     def needing_restart(self, changed: Config) -> list[str]:
         """
         The names of the settings that differ and that a running daemon cannot change.
         """
-        names = [
-            a.name
+        possible = self.reloaded(changed)
+        parts = {"registry": "registry.listen", "store": "store.trust_data_dir"}
+        return [
+            parts.get(a.name, a.name)
             for a in fields(Config)
-            if a.name not in LIVE and getattr(self, a.name) != getattr(changed, a.name)
+            if getattr(possible, a.name) != getattr(changed, a.name)
         ]
-        return names + ["registry.listen"] * (self.registry.listen != changed.registry.listen)
 
     @property
     def runtime_dir(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from linecache import clearcache
 from secrets import token_hex
 from threading import Thread
@@ -177,15 +178,17 @@ class Daemon(Service):
         )
         keychain = DockerKeychain(config.auth_files, helpers)
         keychain.load()
-        own = own_hosts(served, config.registry.external_url)
-        certs_dirs = CertsDirs(config.certs_dirs, reactor.seconds, own=own)
-        certs_dirs.check()
+        self._own_hosts = partial(own_hosts, served)
+        self._certs_dirs = CertsDirs(
+            config.certs_dirs, reactor.seconds, own=self._own_hosts(config.registry.external_url)
+        )
+        self._certs_dirs.check()
         via = token_hex(16)
         self.registries = Registries(
             reactor,
             wall_clock=wall_clock,
             hosts=config.hosts,
-            certs_dirs=certs_dirs,
+            certs_dirs=self._certs_dirs,
             proxies=Proxies(config.proxy),
             keychain=keychain,
             timeouts=config.timeouts,
@@ -197,8 +200,9 @@ class Daemon(Service):
         )
         self.fleet = self._make_fleet(keychain)
         manifests = LocalManifests(self.store, wall_clock)
-        self._prefixes = config.registry.local
-        registries = LocalRegistries(self.registries, self.store, manifests, lambda: self._prefixes, reactor)
+        registries = LocalRegistries(
+            self.registries, self.store, manifests, lambda: self._config.registry.local, reactor
+        )
         self.jobs = Jobs(
             self.store,
             registries,
@@ -222,7 +226,6 @@ class Daemon(Service):
             FormerEngines(self.store, config.engines.containerd),
             reactor,
         )
-        self._registry_settings = config.registry
         urls = [each.url for each in served if each.url]
         self.web = Web(
             jobs=self.jobs,
@@ -239,9 +242,7 @@ class Daemon(Service):
             page_port=next((listener.port for listener in listeners if listener.port), 0),
             public_metrics=config.metrics.public,
             fleet=self.fleet,
-            registry=lambda: describe(
-                self._registry_settings, config.registry.listen, urls, self.jobs.mirror.figures()
-            ),
+            registry=lambda: describe(self._config.registry, urls, self.jobs.mirror.figures()),
             repositories=lambda: list_repositories(
                 self.store.catalog, self.jobs.keeper.kept(), self.jobs.keeper.rules, self.jobs.quota
             ),
@@ -523,7 +524,9 @@ class Daemon(Service):
         except XferdError as e:
             self._log.error("the settings are unchanged: {why}", why=str(e))
             return
-        self._registry_settings = config.registry
+        late = self._config.needing_restart(config)
+        self._config = self._config.reloaded(config)
+        self._certs_dirs.reload(self._own_hosts(config.registry.external_url))
         for certificate in self._certificates:
             try:
                 certificate.reload()
@@ -540,8 +543,6 @@ class Daemon(Service):
         # The quota spares what the rules keep.
         self.jobs.keeper.reload(config.registry.keep)
         self.jobs.quota = config.store.quota
-        self._prefixes = config.registry.local
-        late = self._config.needing_restart(config)
         self._log.info("reloaded the settings: limits, quota, hosts and registry")
         if late:
             self._log.warn("restart xferd to apply {names}", names=", ".join(late))

@@ -27,9 +27,9 @@ class DescriptionTests(SynchronousTestCase):
         It has the endpoints, their URLs, and each upstream with its alias.
         """
         listed = {"docker.io": UpstreamSettings(), "lan:5000": UpstreamSettings(alias="lan")}
-        settings = RegistrySettings(local=("a/", "b/"), upstreams=listed)
+        settings = RegistrySettings(listen=("tcp:1",), local=("a/", "b/"), upstreams=listed)
         self.assertEqual(
-            describe(settings, ["tcp:1"], ["http://h:1"], {}),
+            describe(settings, ["http://h:1"], {}),
             {
                 "listen": ["tcp:1"],
                 "urls": ["http://h:1"],
@@ -47,7 +47,7 @@ class DescriptionTests(SynchronousTestCase):
         """
         A registry of all public upstreams lists none.
         """
-        found = describe(RegistrySettings(default="", upstreams="any-public"), [], [], {})
+        found = describe(RegistrySettings(default="", upstreams="any-public"), [], {})
         self.assertEqual((found["any_public"], found["upstreams"], found["default"]), (True, [], ""))
 
     def test_counters(self) -> None:
@@ -55,7 +55,7 @@ class DescriptionTests(SynchronousTestCase):
         An upstream comes with its counters, also one that is not listed.
         """
         figures = {"quay.io": UpstreamFigures(hits=3, misses=2, stale=1, sent=50, fetched=20)}
-        (found,) = describe(RegistrySettings(upstreams="any-public"), [], [], figures)["upstreams"]
+        (found,) = describe(RegistrySettings(upstreams="any-public"), [], figures)["upstreams"]
         counted = {"hits": 3, "misses": 2, "stale": 1, "sent": 50, "fetched": 20, "saved": 30}
         self.assertEqual(found, {"host": "quay.io", "alias": "", **counted})
 
@@ -63,13 +63,13 @@ class DescriptionTests(SynchronousTestCase):
         """
         The URL in the settings is better than that of a listener; without a listener there is none.
         """
-        settings = RegistrySettings(external_url="https://registry.lan")
         for listen, urls, known in (
-            (["tcp:1"], ["http://h:1"], ["https://registry.lan", "http://h:1"]),
-            (["systemd:INET:index=0"], [], ["https://registry.lan"]),
-            ([], [], []),
+            (("tcp:1",), ["http://h:1"], ["https://registry.lan", "http://h:1"]),
+            (("systemd:INET:index=0",), [], ["https://registry.lan"]),
+            ((), [], []),
         ):
-            self.assertEqual(describe(settings, listen, urls, {})["urls"], known)
+            settings = RegistrySettings(listen=listen, external_url="https://registry.lan")
+            self.assertEqual(describe(settings, urls, {})["urls"], known)
 
     def test_schema(self) -> None:
         """

@@ -17,22 +17,20 @@ if TYPE_CHECKING:
 
 def describe(
     settings: RegistrySettings,
-    listen: Sequence[str],
     urls: Sequence[str],
     figures: Mapping[str, UpstreamFigures],
 ) -> RegistryJSON:
     """
     Describe a registry.
 
-    @param listen: the endpoints at which it listens, whatever the settings have by now.
-    @param urls: the URLs of those whose address is known.
+    @param urls: the URLs of the listeners whose address is known.
     @param figures: the counters of upstreams, by host.
     """
     listed = settings.upstreams
     aliases = {} if isinstance(listed, str) else {host: each.alias for host, each in listed.items()}
     return {
-        "listen": list(listen),
-        "urls": [*filter(None, [settings.external_url]), *urls] if listen else [],
+        "listen": list(settings.listen),
+        "urls": [*filter(None, [settings.external_url]), *urls] if settings.listen else [],
         "default": settings.default,
         "any_public": isinstance(listed, str),
         "upstreams": [

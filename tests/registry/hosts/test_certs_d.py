@@ -114,6 +114,18 @@ class FindTests(DirsCase):
             self.write(self.first / "r.test" / "hosts.toml", text)
             self.assertEqual(self.names("r.test"), names, text)
 
+    def test_other_own(self) -> None:
+        """
+        The hosts of the daemon may change, in files that were read before.
+        """
+        self.dirs = CertsDirs([str(self.first)], own={"mirror.test"})
+        self.write(
+            self.first / "r.test" / "hosts.toml", '[host."https://mirror.test"]\n[host."https://m.test"]'
+        )
+        self.assertEqual(self.names("r.test"), ["m.test", "r.test"])
+        self.dirs.reload({"m.test"})
+        self.assertEqual(self.names("r.test"), ["mirror.test", "r.test"])
+
     def test_other_server(self) -> None:
         """
         A server in the registry's place receives the registry's name.

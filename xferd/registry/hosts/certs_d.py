@@ -73,9 +73,16 @@ class CertsDirs:
             reached.  The files make containerd and docker use it as a mirror; the
             daemon's own requests would come back to it.
         """
-        self._own = own
+        self.reload(own)
         self._directories = tuple(directories)
         self._known: ExpiringDict[str, _Known] = ExpiringDict(clock)
+
+    def reload(self, own: Set[str]) -> None:
+        """
+        Replace the hosts at which this daemon's registry is reached, for all requests from
+        now on.
+        """
+        self._own = own
 
     def check(self) -> None:
         """
@@ -111,8 +118,7 @@ class CertsDirs:
         @raise ConfigError: it is invalid, and no version was valid.
         """
         known = self._known.get_or_make(host, _Known)
-        stamp = tuple(_stamp(path) for path in known.files)
-        if known.stamp is None or stamp != known.stamp:
+        if known.stamp is None or self._stamp(known.files) != known.stamp:
             self._look(known, host)
         if known.error is not None:
             raise known.error
@@ -146,7 +152,13 @@ class CertsDirs:
             else:
                 known.error = e
         known.files = tuple(files)
-        known.stamp = tuple(_stamp(path) for path in files)
+        known.stamp = self._stamp(known.files)
+
+    def _stamp(self, files: tuple[str, ...]) -> object:
+        """
+        A value that changes if one of the files does, or the hosts of this daemon.
+        """
+        return self._own, *map(_stamp, files)
 
     def _candidates(self, host: str) -> Iterator[str]:
         """
