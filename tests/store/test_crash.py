@@ -52,6 +52,8 @@ from xferd.testing.inline_threads import InlineReactor
 WANTED = sample("alpine", b"bottom", b"top")
 OTHER = sample("other", b"another bottom", b"top")
 SAME = sample("one", b"bottom", b"top"), sample("two", b"another bottom", b"top")
+MODES = {str(WANTED.image.chain_id): 0o700, str(OTHER.image.chain_id): 0o750}
+"""The modes that directories of their top layers take over from below."""
 PART = 1000
 PARTS = random.Random(0).randbytes(8 * PART - 1)
 """A blob, without any part that is like another, or like nothing."""
@@ -89,7 +91,7 @@ def life(path: str, say: Any, *, tidy: bool = False) -> None:
                 layer = await store.layers.register(parent, Digest.of(blob), layer_descriptor(blob))
                 if parent is None:
                     # Metadata that the tree above has to take over, each in its own way.
-                    os.chmod(os.path.join(layer.path, "etc"), 0o700 if wanted is WANTED else 0o750)
+                    os.chmod(os.path.join(layer.path, "etc"), MODES[str(wanted.image.chain_id)])
                 parent = layer.chain_id
                 say(f"layer {parent}")
             await store.images.put(wanted.image)
@@ -311,6 +313,8 @@ class CrashCase(StoreTestCase):
                 layer = store.layers.get(Digest.parse(name))
                 assert layer is not None, line
                 self.assertEqual(sorted(os.listdir(layer.path)), ["content", "etc"])
+                if name in MODES:
+                    self.assertEqual(os.stat(os.path.join(layer.path, "etc")).st_mode & 0o777, MODES[name])
             elif what == "image":
                 self.assertIn(name, images)
             elif what == "pinned":
@@ -336,9 +340,8 @@ class CrashCase(StoreTestCase):
         Everything is done, as without a crash.
         """
         self.assertEqual(list(store.images.all()), [WANTED.image, evolve(OTHER.image, pinned=True)])
-        for wanted, mode in ((WANTED, 0o700), (OTHER, 0o750)):
-            assert wanted.image.chain_id is not None
-            layer = store.layers.get(wanted.image.chain_id)
+        for chain, mode in MODES.items():
+            layer = store.layers.get(Digest.parse(chain))
             assert layer is not None
             self.assertEqual(os.stat(os.path.join(layer.path, "etc")).st_mode & 0o777, mode)
         self.assertEqual(os.listdir(os.path.join(store.path, "staging")), [])
