@@ -58,9 +58,10 @@ class VerifyTests(DaemonTestCase):
 
     def test_healed(self) -> None:
         """
-        What was replaced is named; the status is 0.
+        What was replaced is named, and counted once; the status is 0.
         """
-        outcome = self.verify("alpine", findings=[FINDING])
+        size = {**FINDING, "problem": "has 5 bytes"}
+        outcome = self.verify("alpine", findings=[FINDING, size])
         self.assertEqual((outcome.status, outcome.err), (0, ""))
         self.assertIn(f"blob {DIGEST}: content/blobs/sha256/1 is missing; replaced\n", outcome.out)
         self.assertIn("1 damaged and replaced", outcome.out.splitlines()[-1])

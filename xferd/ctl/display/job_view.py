@@ -385,10 +385,18 @@ class JobView:
         """
         The damage that a verification found, each in a sentence.
         """
+        return [_finding(each) for each in self._found()]
+
+    @property
+    def damaged(self) -> int:
+        """
+        The number of blobs and trees that a verification found damaged.
+        """
+        return len({(clean(each.get("kind")), clean(each.get("digest"))) for each in self._found()})
+
+    def _found(self) -> list[dict[str, Any]]:
         listed = self.job.get("findings")
-        return (
-            [_finding(each) for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-        )
+        return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
     @property
     def pinned(self) -> str:

@@ -248,7 +248,7 @@ def summary(view: JobView) -> str:
     if view.kind == "verify":
         parts += [
             size(view.total),
-            f"{len(view.findings)} damaged and replaced" if view.findings else "all whole",
+            f"{view.damaged} damaged and replaced" if view.damaged else "all whole",
         ]
         return f"{view.title}: {', '.join(parts)}"
     if here:
