@@ -86,48 +86,39 @@ class PushAttempt:
         Push the blob: see L{IRepository.push<xferd.interfaces.registry.IRepository.push>}.
         """
         try:
-            return await self._run(content, candidates, session, remember, report)
+            if await self._is_there(content.size, session):
+                if session is not None:
+                    await self._session(session).abort()
+                    remember(None)
+                return Pushed("exists")
+            current = None if session is None else await self._resume(session, content.size)
+            fresh, resumed = current is None, current is not None
+            if current is None:
+                if session is not None:
+                    remember(None)
+                found = await self._mount(candidates, content.size)
+                if found is None:
+                    found = await self._send_whole(content, report)
+                    fresh = found is None
+                if isinstance(found, Pushed):
+                    return found
+                current = found
+            upload = ChunkedUpload(
+                self._resource,
+                self._digest,
+                content,
+                self._client.capabilities,
+                self._client.chunk_sizes,
+                begin=self._begin,
+                exists=self._exists,
+                remember=remember,
+                report=report,
+            )
+            await upload.send(current, fresh, resumed)
+            return Pushed("uploaded")
         except ContentFailed as e:
+            # The content's own error is that of the push.
             raise e.error from e
-
-    async def _run(
-        self,
-        content: IContent,
-        candidates: Sequence[Repository],
-        session: UploadSession | None,
-        remember: Callable[[UploadSession | None], None],
-        report: Callable[[int], None],
-    ) -> Pushed:
-        if await self._is_there(content.size, session):
-            if session is not None:
-                await self._session(session).abort()
-                remember(None)
-            return Pushed("exists")
-        current = None if session is None else await self._resume(session, content.size)
-        fresh, resumed = current is None, current is not None
-        if current is None:
-            if session is not None:
-                remember(None)
-            found = await self._mount(candidates, content.size)
-            if found is None:
-                found = await self._send_whole(content, report)
-                fresh = found is None
-            if isinstance(found, Pushed):
-                return found
-            current = found
-        upload = ChunkedUpload(
-            self._resource,
-            self._digest,
-            content,
-            self._client.capabilities,
-            self._client.chunk_sizes,
-            begin=self._begin,
-            exists=self._exists,
-            remember=remember,
-            report=report,
-        )
-        await upload.send(current, fresh, resumed)
-        return Pushed("uploaded")
 
     async def _is_there(self, size: int, session: UploadSession | None) -> bool:
         """
