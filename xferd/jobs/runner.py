@@ -87,8 +87,8 @@ class _Running:
     @ivar cancelled_by: that client, for the log.
     @ivar held: whether it waits for its client, after a restart of the daemon.
     @ivar suspended: whether the next daemon continues it.
-    @ivar recording: the timer of its first record in the journal.
-    @ivar keeping: fire when the journal has it.
+    @ivar kept: whether a record was passed to the journal.
+    @ivar keeping: fire when the journal has the first one.
     @ivar ended: called with the job's record when it has ended.
     """
 
@@ -101,7 +101,7 @@ class _Running:
     cancelled_by: str = ""
     held: bool = False
     suspended: bool = False
-    recording: IDelayedCall | None = None
+    kept: bool = False
     keeping: list[Deferred[None]] = field(factory=list)
     ended: Callable[[JobDetailsJSON], object] | None = None
 
@@ -158,7 +158,8 @@ class Runner(Observer):
         self._eventual = eventual
         self._rates = rates
         self._running: dict[str, _Running] = {}
-        self._unrecorded: dict[str, _Running] = {}
+        # The timers of the jobs of which the journal has nothing yet.
+        self._unrecorded: dict[str, IDelayedCall] = {}
         self._by_number: dict[int, Job] = {}
         self._clients: Counter[str] = Counter()
         self._background = Background()
@@ -289,8 +290,7 @@ class Runner(Observer):
         """
         running = self._enter(job, run)
         running.ended = ended
-        running.recording = self._clock.callLater(MOMENT, self.record, job)
-        self._unrecorded[job.id] = running
+        self._unrecorded[job.id] = self._clock.callLater(MOMENT, self._record_in_turns, job)
         if self.started:
             self._begin(running)
         self._broker.job_changed(job)
@@ -633,8 +633,8 @@ class Runner(Observer):
         """
         Wait until the journal has a job: see L{IJobs.kept<xferd.interfaces.jobs.IJobs.kept>}.
         """
-        running = self._unrecorded.get(job_id)
-        if running is None:
+        running = self._running.get(job_id)
+        if running is None or running.kept:
             return self._store.journal.flush()
         kept: Deferred[None] = Deferred()  # needs no canceller: a late result of it is dropped
         running.keeping.append(kept)
@@ -644,17 +644,15 @@ class Runner(Observer):
         """
         Write the jobs to the journal of which it has nothing yet.
         """
-        for running in tuple(self._unrecorded.values()):
-            _ = self.record(running.job)
+        for job_id in tuple(self._unrecorded):
+            _ = self._record_in_turns(self._running[job_id].job)
 
     def _keep(self, running: _Running, recording: Deferred[None]) -> Deferred[None]:
         """
         Have those that wait for the record of a job called when it is written.
         """
-        if self._unrecorded.pop(running.job.id, None) is not None:
-            assert running.recording is not None
-            if running.recording.active():
-                running.recording.cancel()
+        self._stop_timer(running.job)
+        running.kept = True
 
         def kept(result: Failure | None) -> Failure | None:
             for waiter in running.keeping:
@@ -663,6 +661,11 @@ class Runner(Observer):
             return result
 
         return recording.addBoth(kept)
+
+    def _stop_timer(self, job: Job) -> None:
+        timer = self._unrecorded.pop(job.id, None)
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def record(self, job: Job, record: JobDetailsJSON | None = None) -> Deferred[bool]:
         """
@@ -695,6 +698,7 @@ class Runner(Observer):
         """
         if len(job.rows) <= ROWS_IN_A_TURN:
             return self.record(job)
+        self._stop_timer(job)
         return Deferred.fromCoroutine(self._record_many(job))
 
     async def _record_many(self, job: Job) -> bool:

@@ -125,6 +125,33 @@ class ManyBlobsTests(JobsCase):
         self.assertEqual({row["state"] for row in self.rows(job_id)}, {"done"})
         self.assert_idle()
 
+    def test_recorded_late(self) -> None:
+        """
+        A job whose first rows are made into JSON when all jobs are to be recorded is recorded once,
+        with all rows.
+        """
+        self.patch(rows, "ROWS_IN_A_TURN", 5)
+        self.patch(runner, "ROWS_IN_A_TURN", 5)
+        self.other.gate.hold("push")
+        job_id = self.copy()
+        kept = self.jobs.kept(job_id)
+
+        def flush() -> None:
+            if self.job(job_id)["layers"]:
+                self.assertNoResult(kept)
+                _ = self.jobs.flushed()
+            else:
+                self.clock.callLater(0, flush)
+
+        flush()
+        self.settle()
+        self.successResultOf(kept)
+        records = [record for record in self.store.journal.history if record["id"] == job_id]
+        self.assertEqual([len(record["layers"]) for record in records], [LAYERS + 1])
+        self.other.gate.release("push")
+        self.wait(2)
+        self.assert_done(job_id)
+
     def test_recorded_after_the_end(self) -> None:
         """
         A job that ends while its first rows are made into JSON is recorded as it
