@@ -15,6 +15,7 @@ from xferd.access_tokens import Right
 from xferd.config import DEFAULT_LISTEN, Config
 from xferd.errors import ConfigError
 from xferd.jobs.limits import ClientLimits, HostLimits, bounds
+from xferd.jobs.steering_settings import SteeringSettings
 from xferd.rates import Rate
 from xferd.registry.hosts.configured import HostConfig
 from xferd.registry.transport.proxies import ProxySettings
@@ -71,6 +72,19 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(Config(data_dir="/d").auth_files, ())
         self.assertIn("is not a setting", self.refused('usual_auth_files = ["/f"]'))
         self.assertEqual(self.read('auth_file = "/f"').auth_files, ("/f",))
+
+    def test_steering(self) -> None:
+        """
+        Pauses have the names of the API.
+        """
+        self.assertEqual(Config.default({}, 0).steering, SteeringSettings())
+        text = '[steering]\npause = ["uploads", "hosts/index.docker.io"]\ndrain = true'
+        self.assertEqual(
+            self.read(text).steering, SteeringSettings(("uploads", "hosts/docker.io"), drain=True)
+        )
+        self.assertIn("steering.pause must have 'all', ", self.refused('[steering]\npause = ["docker.io"]'))
+        self.assertIn("steering.pause must name", self.refused('[steering]\npause = ["hosts/a b"]'))
+        self.assertIn("steering.drain must be true or false", self.refused("[steering]\ndrain = 1"))
 
     def test_log(self) -> None:
         """

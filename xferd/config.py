@@ -29,6 +29,7 @@ from xferd.interfaces.unpack import UnpackLimits
 from xferd.jobs.isolation import ISOLATED, SHARED
 from xferd.jobs.kept_credentials import memory_directory
 from xferd.jobs.limits import Limits
+from xferd.jobs.steering_settings import SteeringSettings
 from xferd.paths import default_data_dir, default_socket
 from xferd.rates import Rate
 from xferd.registry.hosts.configured import HostConfig
@@ -139,6 +140,7 @@ class Config:
         its blob; C{isolated}: only with access at the client's own registry.
     @ivar grace: seconds that running jobs have to end at shutdown.
     @ivar limits: concurrency and bandwidth.
+    @ivar steering: pauses, and whether the daemon is drained.
     @ivar retry: retries of failed transfers.
     @ivar timeouts: time limits of requests to registries.
     @ivar unpack: limits of one layer.
@@ -167,6 +169,7 @@ class Config:
     sharing: str = field(default=SHARED)
     grace: float = field(default=10.0, validator=ge(0.0))
     limits: Limits = field(factory=Limits)
+    steering: SteeringSettings = field(factory=SteeringSettings)
     retry: RetryPolicy = field(factory=RetryPolicy)
     timeouts: Timeouts = field(factory=Timeouts)
     unpack: UnpackLimits = field(factory=UnpackLimits)
@@ -242,6 +245,7 @@ class Config:
         return evolve(
             self,
             limits=changed.limits,
+            steering=changed.steering,
             hosts=changed.hosts,
             registry=evolve(changed.registry, listen=self.registry.listen),
             store=evolve(self.store, quota=changed.store.quota),

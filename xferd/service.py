@@ -210,6 +210,7 @@ class Daemon(Service):
             clock=reactor,
             wall_clock=wall_clock,
             limits=config.limits,
+            steering=config.steering,
             retry=config.retry,
             sharing=config.sharing,
             quota=config.store.quota,
@@ -511,8 +512,8 @@ class Daemon(Service):
 
     def reload(self) -> None:
         """
-        Read the settings again, and apply the limits, the quota, the hosts and those
-        of the registry.  Running jobs continue.  If a file is invalid, no setting
+        Read the settings again, and apply the limits, the pauses, the quota, the hosts
+        and those of the registry.  Running jobs continue.  If a file is invalid, no setting
         changes, and the log has the reason.
         """
         if self._reread is None:
@@ -540,10 +541,11 @@ class Daemon(Service):
                     "the previous secrets and certificates of the fleet remain in use: {why}", why=str(e)
                 )
         self.jobs.configure_limits(config.limits)
+        self.jobs.steering.configure(config.steering)
         # The quota spares what the rules keep.
         self.jobs.keeper.reload(config.registry.keep)
         self.jobs.quota = config.store.quota
-        self._log.info("reloaded the settings: limits, quota, hosts and registry")
+        self._log.info("reloaded the settings: limits, pauses, quota, hosts and registry")
         if late:
             self._log.warn("restart xferd to apply {names}", names=", ".join(late))
 

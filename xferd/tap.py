@@ -41,8 +41,8 @@ class Options(BaseOptions):
 
     longdesc = (
         "Pull, push and copy container images for many clients at once, moving every byte once.  "
-        "Options override the configuration file.  SIGHUP reads its limits, quota, hosts and registry "
-        "again, and the certificates of listeners and of the fleet, with its secrets."
+        "Options override the configuration file.  SIGHUP reads its limits, pauses, quota, hosts and "
+        "registry again, and the certificates of listeners and of the fleet, with its secrets."
     )
 
     optParameters: ClassVar[list[list[str | None]]] = [

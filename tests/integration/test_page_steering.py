@@ -89,9 +89,11 @@ class SteeringTests(PageCase):
         """
         _, reference = self.add(1)
         await self.browser.click("#drain")
-        await self.browser.reads("#question-text", "it accepts no jobs")
+        await self.browser.reads("#question-text", "the daemon accepts no jobs")
+        await self.browser.click("#question-check")
         await self.browser.click("#question-yes")
-        await self.browser.reads("#pauses .pause", "^The daemon accepts no jobs: .*; all jobs have ended")
+        sentence = "^The daemon accepts no jobs: .*, also after a restart; all jobs have ended"
+        await self.browser.reads("#pauses .pause", sentence)
         await self.browser.click("#reference")
         await self.browser.type(reference + ENTER)
         await self.browser.reads("#pull-error", "drain")

@@ -46,6 +46,35 @@ class ReloadTests(DaemonCase):
         """
         await self.until(lambda: words in self.daemon.output)
 
+    async def test_steering(self) -> None:
+        """
+        Pauses and the drain of the file begin and end with C{SIGHUP}, and hold from the start of a
+        daemon.
+        """
+        image, reference = self.add(1, 2_000_000)
+        self.registry.faults.plant(Stall(50_000), str(image.layers[0].blob.digest))
+        job = await self.api.pull(reference)
+        await self.state(job, "running")
+        self.configure('[steering]\npause = ["all"]\ndrain = true\n')
+        self.daemon.signal("HUP")
+
+        async def paused() -> bool:
+            why = (await self.api("GET", f"jobs/{job}"))["why"]
+            return bool(why == "everything is paused by the configuration")
+
+        await self.until(paused)
+        refused = await self.api("POST", "jobs", {"kind": "pull", "reference": reference})
+        self.assertEqual(refused["error"]["code"], "DRAINING")
+        await self.daemon.stop()
+        await self.start("--config", self.configure('[steering]\npause = ["all"]\n'))
+        job = await self.api.pull(reference)
+        await self.until(paused)
+        self.assertIn("paused: all by the configuration", " ".join((await self.daemon.ctl("status")).split()))
+        self.registry.faults.clear()
+        self.configure("")
+        self.daemon.signal("HUP")
+        await self.state(job, "done")
+
     async def test_reload(self) -> None:
         """
         Limits are read again while a job runs; an invalid file changes nothing,

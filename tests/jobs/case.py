@@ -19,6 +19,7 @@ from xferd.interfaces.registry import IRegistries
 from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.limits import Limits
 from xferd.jobs.manager import Jobs
+from xferd.jobs.steering_settings import SteeringSettings
 from xferd.names import Digest, Reference
 from xferd.testing.fakes import FakeRegistries, FakeRegistry, FakeStore, FakeUnpacker, FakeWallClock
 from xferd.testing.images import SampleImage
@@ -35,6 +36,7 @@ class JobsCase(SynchronousTestCase):
     """
 
     downloads = 3
+    steering: SteeringSettings | None = None
     sharing = "shared"
     small_blob = 0
 
@@ -72,6 +74,7 @@ class JobsCase(SynchronousTestCase):
             clock=self.clock,
             wall_clock=self.wall_clock,
             limits=Limits(downloads=self.downloads),
+            steering=self.steering,
             sharing=self.sharing,
             small_blob=self.small_blob,
             retry=RetryPolicy(attempts=3, jitter=0.0),

@@ -37,7 +37,7 @@ class FakeSteering:
         self.held: dict[str, PauseJSON] = {}
         self._known = known
         self._again = again
-        self._drained_by = ""
+        self._drained_by, self._kept = "", False
 
     @property
     def draining(self) -> str:
@@ -97,21 +97,21 @@ class FakeSteering:
         self.done.append((f"resume {name}", ""))
         return succeed(self.held.pop(name))
 
-    def drain(self, *, by: str) -> DrainJSON:
+    def drain(self, *, keep: bool, by: str) -> Deferred[DrainJSON]:
         """
         Drain the daemon: start no new work.
         """
-        self._drained_by = by
+        self._drained_by, self._kept = by, keep
         self.done.append(("drain", by))
-        return self.drained()
+        return succeed(self.drained())
 
-    def end_drain(self) -> DrainJSON:
+    def end_drain(self) -> Deferred[DrainJSON]:
         """
         End the drain: accept jobs again.
         """
         self._drained_by = ""
         self.done.append(("end drain", ""))
-        return self.drained()
+        return succeed(self.drained())
 
     def drained(self) -> DrainJSON:
         """
@@ -124,6 +124,7 @@ class FakeSteering:
             "draining": drains,
             "by": self._drained_by,
             "since": since,
+            "keep": drains and self._kept,
             "jobs": len(running),
             "paused": paused,
         }

@@ -85,6 +85,9 @@ class SteeringTests(SynchronousTestCase):
         self.assertEqual(self.world.ask("GET", "/readyz").status, 200)
         answer = self.world.ask("PUT", "/api/v1/drain", b"", JSON)
         self.assertEqual((answer.json()["draining"], answer.json()["jobs"]), (True, 1))
+        for body, keep in ((b'{"keep": true}', True), (b"{}", False)):
+            self.assertIs(self.world.ask("PUT", "/api/v1/drain", body, JSON).json()["keep"], keep)
+        self.assertEqual(self.world.ask("PUT", "/api/v1/drain", b'{"kept": true}', JSON).status, 400)
         refused = self.world.ask("GET", "/readyz")
         self.assertEqual((refused.status, refused.headers["retry-after"]), (503, "30"))
         self.assertEqual(refused.json()["error"]["code"], "DRAINING")

@@ -316,13 +316,14 @@ class Daemon:
         """
         return self._api.request_object("DELETE", f"/pauses/{_quoted(name, safe='/:')}")
 
-    def drain(self) -> dict[str, Any]:
+    def drain(self, keep: bool) -> dict[str, Any]:
         """
         Drain the daemon: it starts no new work.
 
+        @param keep: whether the drain persists over a restart of the daemon.
         @return: the progress of the drain.
         """
-        return self._api.request_object("PUT", "/drain", {})
+        return self._api.request_object("PUT", "/drain", {"keep": keep})
 
     def end_drain(self) -> dict[str, Any]:
         """

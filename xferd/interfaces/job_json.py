@@ -320,13 +320,15 @@ class PauseJSON(TypedDict):
 
 class DrainJSON(TypedDict):
     """
-    Whether the daemon is drained: it starts no new work.  C{jobs} is the number of jobs that
+    Whether the daemon is drained: it starts no new work.  C{keep} is whether that persists over
+    a restart of the daemon.  C{jobs} is the number of jobs that
     have not ended, C{paused} the number of paused jobs among them.
     """
 
     draining: bool
     by: str
     since: str | None
+    keep: bool
     jobs: int
     paused: int
 

@@ -71,14 +71,21 @@ class ISteering(Interface):
         @raise StoreError: the journal cannot be written; the pause begins again after a restart.
         """
 
-    def drain(*, by: str) -> DrainJSON:
+    def drain(*, keep: bool, by: str) -> Deferred[DrainJSON]:
         """
-        Start no new work, until L{end_drain} or a restart; running jobs continue.
+        Start no new work, until L{end_drain}; running jobs continue.
+
+        @param keep: whether the drain persists over a restart of the daemon.
+        @return: fires when a drain that persists is in the journal.
+        @raise StoreError: the journal cannot be written; the drain holds until the daemon stops.
         """
 
-    def end_drain() -> DrainJSON:
+    def end_drain() -> Deferred[DrainJSON]:
         """
         End the drain: accept jobs again.
+
+        @return: fires when it is removed from the journal.
+        @raise StoreError: the journal cannot be written; the drain begins again after a restart.
         """
 
     def drained() -> DrainJSON:

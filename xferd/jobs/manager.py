@@ -64,6 +64,7 @@ from xferd.jobs.request import Request
 from xferd.jobs.restarts import Restarts
 from xferd.jobs.runner import DELIVERING, MAX_JOBS, Runner, archive_refused
 from xferd.jobs.steering import JobSteering
+from xferd.jobs.steering_settings import SteeringSettings
 from xferd.jobs.tracer import Tracer
 from xferd.jobs.transfers import SMALL_BLOB, Transfers
 from xferd.jobs.upload_stream import UploadStream
@@ -114,6 +115,7 @@ class Jobs:
         wall_clock: WallClock,
         limits: Limits | None = None,
         ranges: RangePolicy | None = None,
+        steering: SteeringSettings | None = None,
         retry: RetryPolicy | None = None,
         sharing: str = SHARED,
         small_blob: int = SMALL_BLOB,
@@ -129,6 +131,7 @@ class Jobs:
         @param clock: measures durations.
         @param wall_clock: makes the stamps of jobs, transfers and images.
         @param limits: the first limits; that of C{workers} is the unpacker's.
+        @param steering: the pauses and the drain from its start on.
         @param ranges: when a blob is fetched by several streams.
         @param sharing: C{shared} or C{isolated}.
         @param small_blob: the least size of a blob that waits for the slots of
@@ -157,7 +160,7 @@ class Jobs:
         self._quota = Quota(store, self._broker.removed, quota, self.keeper.spared)
         self._ended = EndedJobs(store.journal, self._broker.forget)
         memory = HostMemory(clock, wall_clock=wall_clock) if hosts is None else hosts
-        steering = Steering()
+        steered = Steering()
         self._runner = Runner(
             store,
             self._broker,
@@ -167,7 +170,7 @@ class Jobs:
             wall_clock=wall_clock,
             eventual=self._eventual,
             rates=lambda: {known.host: known.rate for known in memory.hosts() if known.rate is not None},
-            steering=steering,
+            steering=steered,
         )
         self._transfers = Transfers(
             store,
@@ -184,17 +187,18 @@ class Jobs:
             on_attempt=self._runner.record_attempt,
             observer=self._runner,
             eventual=self._eventual,
-            steering=steering,
+            steering=steered,
             fleet=fleet,
         )
         self.steering = JobSteering(
-            steering,
+            steered,
             self._runner,
             self._ended,
             store.journal,
             wall_clock=wall_clock,
             begin=self._begin_again,
             reorder=self._transfers.reorder,
+            settings=steering,
         )
         self._runner.check_open = self.steering.check_open
         self._runner.limit_job = self._transfers.limits.limit_job

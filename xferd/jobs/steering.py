@@ -23,13 +23,20 @@ from xferd.jobs.job import Job
 from xferd.jobs.limits import checked_rates
 from xferd.jobs.request import Request
 from xferd.jobs.runner import Runner
+from xferd.jobs.steering_settings import SteeringSettings
 from xferd.json_encoding import rfc3339
 from xferd.names import Reference
 from xferd.transfer.reason import NO_REASON
 from xferd.transfer.steering import DIRECTIONS, EVERYTHING, Hold, Steering, host_pause
 
-_SETTING: Final = "pause/"
+_PAUSE: Final = "pause/"
 """The prefix of the names of pauses in the journal."""
+
+_DRAIN: Final = "drain"
+"""The name of the drain, in the journal, too; no pause has this name."""
+
+CONFIGURATION: Final = "the configuration"
+"""The author of what the configuration pauses or drains."""
 
 _HOSTS: Final = host_pause("")
 
@@ -39,7 +46,8 @@ class JobSteering:
     """
     What people change while the daemon runs.
 
-    Life cycle: made; L{load}ed, when the journal can be read.
+    Life cycle: made; L{load}ed, when the journal can be read.  What is kept, and what the
+    configuration has, applies from then on; L{configure} applies another configuration.
     """
 
     def __init__(
@@ -52,11 +60,13 @@ class JobSteering:
         wall_clock: WallClock,
         begin: Callable[[Mapping[str, Any], Request, str, Mapping[str, Credentials]], JobDetailsJSON],
         reorder: Callable[[int], object],
+        settings: SteeringSettings | None = None,
     ) -> None:
         """
         @param begin: begins a job like one with a record: with that, its request, the
             client and the client's credentials.
         @param reorder: called with the number of a job whose priority has changed.
+        @param settings: the pauses and the drain of the configuration.
         """
         self._steering = steering
         self._runner = runner
@@ -66,15 +76,63 @@ class JobSteering:
         self._begin = begin
         self._reorder = reorder
         self._drain: Hold | None = None
+        self._settings = settings or SteeringSettings()
+        self._configured: dict[str, Hold] = {}
 
     async def load(self) -> None:
         """
-        Read the pauses that are kept.
+        Apply the pauses and the drain that are kept, and those of the configuration.
         """
         for name, value in (await self._journal.settings()).items():
-            if name.startswith(_SETTING):
+            if name == _DRAIN or name.startswith(_PAUSE):
                 hold = Hold(value["by"], value["since"], keep=True)
-                self._steering.pause(name.removeprefix(_SETTING), hold)
+                self._begin_hold(name.removeprefix(_PAUSE), hold)
+        self.configure(self._settings)
+
+    def configure(self, settings: SteeringSettings) -> None:
+        """
+        Apply a configuration that was read again: end the pauses and the drain of the earlier one, and
+        begin those of this one.  Those that people made continue.
+        """
+        wanted = (*settings.pause, *([_DRAIN] if settings.drain else []))
+        for name, hold in self._configured.items():
+            if name not in wanted and self._hold(name) is hold:
+                self._end_hold(name)
+        hold = Hold(CONFIGURATION, self._wall_clock(), keep=True)
+        for name in wanted:
+            if self._hold(name) is None:
+                self._configured[name] = hold
+                self._begin_hold(name, hold)
+
+    def _hold(self, name: str) -> Hold | None:
+        return self._drain if name == _DRAIN else self._steering.holds().get(name)
+
+    def _begin_hold(self, name: str, hold: Hold) -> None:
+        if name == _DRAIN:
+            self._drain = hold
+        else:
+            self._steering.pause(name, hold)
+
+    def _end_hold(self, name: str) -> Hold | None:
+        if name != _DRAIN:
+            return self._steering.resume(name)
+        hold, self._drain = self._drain, None
+        return hold
+
+    async def _keep_hold(self, name: str, by: str, *, keep: bool) -> Hold:
+        """
+        Begin a pause or the drain, or change whether it is kept.
+        """
+        before = self._hold(name)
+        if before is None or before is self._configured.get(name):
+            hold = Hold(by, self._wall_clock(), keep)
+        else:
+            # It keeps the name of the person who began it.
+            hold = evolve(before, keep=keep)
+        self._begin_hold(name, hold)
+        if keep or (before is not None and before.keep):
+            await self._journal.record_setting(_recorded(name), _record(hold) if keep else None)
+        return hold
 
     # ------------------------------------------------------------------ jobs
 
@@ -149,24 +207,17 @@ class JobSteering:
         return Deferred.fromCoroutine(self._pause(name, keep, by))
 
     async def _pause(self, name: str, keep: bool, by: str) -> PauseJSON:
-        before = self._steering.holds().get(name)
-        # The pause keeps the name of the person who paused first.
-        hold = Hold(by, self._wall_clock(), keep) if before is None else evolve(before, keep=keep)
-        self._steering.pause(name, hold)
-        if keep or (before is not None and before.keep):
-            value = {"by": hold.by, "since": hold.since} if keep else None
-            await self._journal.record_setting(_SETTING + name, value)
-        return _pause_json(name, hold)
+        return _pause_json(name, await self._keep_hold(name, by, keep=keep))
 
     def resume(self, name: str) -> Deferred[PauseJSON]:
         return Deferred.fromCoroutine(self._resume(name))
 
     async def _resume(self, name: str) -> PauseJSON:
-        hold = self._steering.resume(name)
+        hold = self._end_hold(name)
         if hold is None:
             raise NotFound(f"{_words(name)} {_verb(name)} not paused; 'xferctl status' lists the pauses")
         if hold.keep:
-            await self._journal.record_setting(_SETTING + name, None)
+            await self._journal.record_setting(_recorded(name), None)
         return _pause_json(name, hold)
 
     # ----------------------------------------------------------------- drain
@@ -196,14 +247,20 @@ class JobSteering:
         reasons = self._steering.reason("document", ()), self._steering.host_reason(host)
         return self.draining or next((each.detail for each in reasons if each is not NO_REASON), "")
 
-    def drain(self, *, by: str) -> DrainJSON:
-        if self._drain is None:
-            self._drain = Hold(by, self._wall_clock())
+    def drain(self, *, keep: bool, by: str) -> Deferred[DrainJSON]:
+        return Deferred.fromCoroutine(self._begin_drain(keep, by))
+
+    async def _begin_drain(self, keep: bool, by: str) -> DrainJSON:
+        await self._keep_hold(_DRAIN, by, keep=keep)
         return self.drained()
 
-    def end_drain(self) -> DrainJSON:
-        if self._drain is not None:
-            self._drain = None
+    def end_drain(self) -> Deferred[DrainJSON]:
+        return Deferred.fromCoroutine(self._end_drain())
+
+    async def _end_drain(self) -> DrainJSON:
+        hold = self._end_hold(_DRAIN)
+        if hold is not None and hold.keep:
+            await self._journal.record_setting(_DRAIN, None)
         return self.drained()
 
     def drained(self) -> DrainJSON:
@@ -212,6 +269,7 @@ class JobSteering:
             "draining": drain is not None,
             "by": "" if drain is None else drain.by,
             "since": None if drain is None else rfc3339(drain.since),
+            "keep": drain is not None and drain.keep,
             "jobs": len(jobs),
             "paused": sum(job.paused is not None for job in jobs),
         }
@@ -222,6 +280,17 @@ def job_ended(job_id: str, state: str) -> JobEnded:
     The error for a change of a job that has ended.
     """
     return JobEnded(f"job {job_id} has ended ({state}): it can no longer be changed")
+
+
+def _recorded(name: str) -> str:
+    """
+    The name of a pause or the drain in the journal.
+    """
+    return name if name == _DRAIN else _PAUSE + name
+
+
+def _record(hold: Hold) -> dict[str, Any]:
+    return {"by": hold.by, "since": hold.since}
 
 
 def _words(name: str) -> str:

@@ -326,18 +326,18 @@ class Web:
         return await self._steering.resume(request, "", host)
 
     @app.route(f"{API}/drain", methods=["PUT"])
-    def drain(self, request: Request) -> bytes:
+    async def drain(self, request: Request) -> bytes:
         """
         Drain the daemon: start no new work.
         """
-        return self._steering.drain(request)
+        return await self._steering.drain(request)
 
     @app.route(f"{API}/drain", methods=["DELETE"])
-    def end_drain(self, request: Request) -> bytes:
+    async def end_drain(self, request: Request) -> bytes:
         """
         End the drain: accept jobs again.
         """
-        return self._steering.end_drain(request)
+        return await self._steering.end_drain(request)
 
     # ------------------------------------------------------------- logins
 

@@ -128,7 +128,14 @@ _PAUSE: Final = {
     "since": _BEGUN,
     "keep": False,
 }
-_DRAIN: Final = {"draining": True, "by": "user alice (laptop)", "since": _BEGUN, "jobs": 2, "paused": 0}
+_DRAIN: Final = {
+    "draining": True,
+    "by": "user alice (laptop)",
+    "since": _BEGUN,
+    "keep": False,
+    "jobs": 2,
+    "paused": 0,
+}
 _FREED: Final = {"blobs": 1, "trees": 1, "layers": 1, "partials": 0, "bytes": 145_203_322}
 
 EXAMPLES: Final[Mapping[str, Any]] = {

@@ -111,6 +111,15 @@ class Body:
         """
         return self.parse(json_object(request))
 
+    def read_if_sent(self, request: Request) -> dict[str, Any]:
+        """
+        The same, where a request without a body has no fields.
+        """
+        assert request.content is not None
+        sent = request.content.read(1)
+        request.content.seek(0)
+        return self.read(request) if sent else self.parse({})
+
     def parse(self, values: Mapping[str, object]) -> dict[str, Any]:
         """
         Check the values of all fields but C{kind}.

@@ -403,12 +403,15 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "drain",
             "Drain the daemon: start no new work; running jobs continue.",
             {200: _answer("The progress of the drain.", ref("Drain"))},
-            parameters=[_CLIENT],
+            (507,),
+            [_CLIENT],
+            ref("DrainRequest"),
         ),
         "delete": _operation(
             "end_drain",
             "End the drain: accept jobs again.",
             {200: _answer("The drain has ended.", ref("Drain"))},
+            (507,),
         ),
     },
     "/api/v1/jobs/{job_id}/content": {

@@ -28,7 +28,7 @@ from xferd.web.page_login import PAGE
 from xferd.web.pagination import KINDS, STATES, TRANSFER_KINDS, TRANSFER_STATES
 from xferd.web.registry_auth import LOGIN
 from xferd.web.responses import CODES
-from xferd.web.steering import JOB_CHANGE, PAUSE
+from xferd.web.steering import DRAIN, JOB_CHANGE, PAUSE
 
 LAYER_STATES: Final = (
     "waiting",
@@ -516,11 +516,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "keep": {**FLAG, "description": "Whether it persists over a restart of the daemon."},
         }
     ),
+    "DrainRequest": DRAIN.to_schema(),
     "Drain": _object(
         {
             "draining": {**FLAG, "description": "Whether the daemon is drained: it starts no new work."},
             "by": {**TEXT, "description": "The person who drained it; empty if it is not drained."},
             "since": _nullable("string", format="date-time"),
+            "keep": {**FLAG, "description": "Whether it persists over a restart of the daemon."},
             "jobs": {**COUNT, "description": "The number of jobs that have not ended."},
             "paused": {**COUNT, "description": "The number of paused jobs among them."},
         }

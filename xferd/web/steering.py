@@ -45,6 +45,7 @@ PAUSES: Final = (EVERYTHING, *DIRECTIONS)
 """The names of the pauses that are not of one host."""
 
 PAUSE: Final = Body("a pause", flag("keep", "Whether it persists over a restart of the daemon."))
+DRAIN: Final = Body("a drain", flag("keep", "Whether it persists over a restart of the daemon."))
 
 
 def who(request: Request) -> str:
@@ -137,14 +138,15 @@ class SteeringRequests:
         name, steering = _name(name, host), self._jobs.steering
         return respond(request, await steering.resume(name))
 
-    def drain(self, request: Request) -> bytes:
+    async def drain(self, request: Request) -> bytes:
         """
         Drain the daemon: start no new work.
         """
-        return respond(request, self._jobs.steering.drain(by=who(request)))
+        keep = DRAIN.read_if_sent(request)["keep"]
+        return respond(request, await self._jobs.steering.drain(keep=keep, by=who(request)))
 
-    def end_drain(self, request: Request) -> bytes:
+    async def end_drain(self, request: Request) -> bytes:
         """
         End the drain: accept jobs again.
         """
-        return respond(request, self._jobs.steering.end_drain())
+        return respond(request, await self._jobs.steering.end_drain())

@@ -105,6 +105,13 @@ class SteeringTests(CommandCase):
         self.fake.on("PUT", "/drain", Answer(drain))
         self.fake.on("DELETE", "/drain", Answer({**drain, "draining": False}))
         self.assertIn(["jobs", "left:", "2"], self.lines("drain"))
+        self.assertNotIn("restarts:", str(self.lines("drain")))
+        self.fake.on("PUT", "/drain", Answer({**drain, "keep": True}))
+        self.assertIn(["after", "restarts:", "yes"], self.lines("drain", "--keep"))
+        keeps = [body["keep"] for method, _, body in self.fake.requests if method == "PUT"]
+        self.assertEqual(keeps, [False, False, True])
+        self.assertEqual(run(["drain", "--end", "--keep", "--host", self.fake.url]).status, 2)
+        self.fake.on("PUT", "/drain", Answer(drain))
         self.assertIn(["draining:", "no"], self.lines("drain", "--end"))
         self.fake.on("GET", "/status", Answer({"drain": drain}), Answer({"drain": {**drain, "jobs": 0}}))
         outcome = run(["drain", "--wait", "--host", self.fake.url])

@@ -625,7 +625,7 @@ class SteeredTests(BlobCase):
         """
         self.registry.stall(self.digest)
         opening = self.open()
-        self.jobs.steering.drain(by="ann")
+        self.successResultOf(self.jobs.steering.drain(keep=False, by="ann"))
         joining = self.open("other")
         self.registry.finish(self.digest)
         self.settle()

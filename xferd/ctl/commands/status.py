@@ -11,7 +11,7 @@ from xferd.ctl.commands.arguments import Command, add_printing
 from xferd.ctl.commands.filters import TRANSFER_KINDS, TRANSFER_STATES, Filter, add_filters
 from xferd.ctl.display.job_view import count
 from xferd.ctl.display.lists import transfer_columns
-from xferd.ctl.text import clean, size
+from xferd.ctl.text import clean, plural, size
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -88,7 +88,10 @@ def _steering(found: dict[str, Any], session: Session) -> list[tuple[str, str]]:
             facts.append(("paused", f"{what} by {clean(pause.get('by'))}, {since}{kept}"))
     drain = _member(found, "drain")
     if drain.get("draining"):
-        facts.append(("drained", f"by {clean(drain.get('by'))}, {count(drain, 'jobs')} jobs are left"))
+        kept = ", kept after restarts" if drain.get("keep") else ""
+        since = session.printer.ago(drain.get("since"))
+        left = plural(count(drain, "jobs"), "job")
+        facts.append(("drained", f"by {clean(drain.get('by'))}, {since}{kept}; {left} left"))
     return facts
 
 

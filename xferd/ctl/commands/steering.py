@@ -196,6 +196,11 @@ def _drain_arguments(parser: ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--wait", action="store_true", help="wait until all jobs have ended")
     group.add_argument("--end", action="store_true", help="end the drain: accept jobs again")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the drain after restarts of the daemon (default: until it stops)",
+    )
     add_printing(parser)
 
 
@@ -203,16 +208,19 @@ def drain(args: Namespace, session: Session) -> None:
     """
     Run C{xferctl drain}.
     """
-    found = session.daemon.end_drain() if args.end else session.daemon.drain()
+    if args.end and args.keep:
+        raise UsageError("--end ends the drain: leave --keep out")
+    found = session.daemon.end_drain() if args.end else session.daemon.drain(args.keep)
     if args.wait:
         found = _wait(session, found)
     facts = [
         ("draining", "yes" if found.get("draining") else "no"),
         ("by", clean(found.get("by") or "")),
+        ("after restarts", "yes" if found.get("keep") else ""),
         ("jobs left", clean(found.get("jobs"))),
         ("paused", clean(found.get("paused") or "")),
     ]
-    session.printer.facts(found, facts, width=11)
+    session.printer.facts(found, facts, width=16)
 
 
 def _wait(session: Session, found: dict[str, Any]) -> dict[str, Any]:
@@ -285,7 +293,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _drain_arguments,
         drain,
         "The daemon accepts no new jobs and reports that it is not ready; running jobs continue.  "
-        "A restart of the daemon ends the drain.",
-        ("xferctl drain --wait && systemctl stop xferd", "xferctl drain --end"),
+        "A restart of the daemon ends the drain, unless it is kept.",
+        ("xferctl drain --wait && systemctl stop xferd", "xferctl drain --keep", "xferctl drain --end"),
     ),
 }

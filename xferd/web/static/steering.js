@@ -112,8 +112,9 @@ export class Steering {
   async #toggleDrain() {
     if (this.#drain?.draining) return this.#end({ what: "drain" });
     const running = this.#drain?.jobs ? ` ${count(this.#drain.jobs, "job")} will run to completion.` : "";
-    const words = `Until the drain is ended or the daemon restarted, it accepts no jobs, and /readyz reports that.${running}`;
-    return (await question("Drain the daemon?", words, "Drain")) && this.attempt(() => ask("PUT", "/drain"), "The daemon could not be drained");
+    const words = `Until the drain ends, the daemon accepts no jobs, and /readyz reports that.${running}`;
+    const answer = await question("Drain the daemon?", words, "Drain", KEEP);
+    return answer && this.attempt(() => ask("PUT", "/drain", { keep: answer.checked }), "The daemon could not be drained");
   }
 }
 
@@ -123,7 +124,7 @@ function showPause(row, pause) {
   const when = since ? `, since ${moment(since)}` : "";
   if (what === "drain") {
     const left = jobs ? `${count(jobs, "job")} ${jobs === 1 ? "has" : "have"} not ended` : "all jobs have ended";
-    text(row.words, `The daemon accepts no jobs: it is drained by ${by}${when}; ${left}${paused ? `, ${paused} of them paused` : ""}.`);
+    text(row.words, `The daemon accepts no jobs: it is drained by ${by}${when}${keep ? ", also after a restart" : ""}; ${left}${paused ? `, ${paused} of them paused` : ""}.`);
     text(row.end, "End the drain");
   } else {
     const name = nameOf(pause);
