@@ -10,6 +10,7 @@ The errors of xferd, in one tree::
     │   ├── KeyReused              one Idempotency-Key, two requests
     │   ├── TooManyJobs            the client waits for other jobs to end
     │   ├── TooManyUploads         the client waits for other uploads to end
+    │   ├── AmbiguousID            409: the client uses more characters of the ID
     │   ├── NotFound               the daemon has no such job, image or transfer
     │   │   └── UploadUnknown      the upload has ended: the client begins another
     │   ├── JobEnded               409: the job can no longer be changed
@@ -239,6 +240,14 @@ class JobRunning(BadInput):
     """
 
     code = "JOB_RUNNING"
+
+
+class AmbiguousID(BadInput):
+    """
+    Several jobs have IDs that begin with the text.
+    """
+
+    code = "AMBIGUOUS_ID"
 
 
 class NotFound(BadInput):

@@ -132,6 +132,7 @@ class JobsConformance(_Base):
         found = self.result(self.jobs.find(job_id))
         valid(ref("JobInFull"), found)
         self.assertEqual(found["id"], job_id)
+        self.assertEqual(self.result(self.jobs.named(job_id)), job_id)
         valid(array(ref("Attempt")), self.result(self.jobs.attempts(job_id)))
 
     def test_unknown(self) -> None:
@@ -141,6 +142,7 @@ class JobsConformance(_Base):
         for ask in (
             self.jobs.get,
             self.jobs.find,
+            self.jobs.named,
             self.jobs.attempts,
             self.jobs.cancel,
             self.jobs.upload_stream,

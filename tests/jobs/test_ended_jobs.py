@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.jobs.case import JobsCase
-from xferd.errors import Interrupted, NotFound, StoreError
+from xferd.errors import AmbiguousID, Interrupted, NotFound, StoreError
 from xferd.interfaces.job_json import AttemptJSON
 from xferd.interfaces.jobs import Event
 from xferd.jobs.ended_jobs import REMEMBERED
@@ -71,6 +71,44 @@ class EndedTests(JobsCase):
             if not batch:
                 return events
             events += batch
+
+    def test_named(self) -> None:
+        """
+        A job is named by its ID, or by its first characters if no other ID begins with them: one that
+        runs, one in memory, and one that only the journal has.
+        """
+        self.add(sample_image(1))
+        old = self.pulled()["id"]
+        self.crowd_out()
+        recent, running = self.pulled()["id"], self.pull("missing")
+        for job_id in (old, recent, running):
+            for prefix in (job_id, job_id[:-1]):
+                self.assertEqual(self.named(prefix), job_id)
+        self.settle()
+        known = [job["id"] for job in self.jobs.all()]
+        self.store.journal.recorded.update(
+            {f"{old[:-1]}{end}": self.store.journal.recorded[old] for end in "xyz"}
+        )
+        self.assertEqual(self.named(old), old)
+        several = self.failureResultOf(self.naming(old[:-1]), AmbiguousID)
+        self.assertIn(f"begin with {old[:-1]!r}: {old}, {old[:-1]}x, ", str(several.value))
+        self.assertIn(", ...", str(self.failureResultOf(self.naming(known[0][0]), AmbiguousID).value))
+        for prefix in ("", "?", "é", old + "0", "0" * 65):
+            self.failureResultOf(self.naming(prefix), NotFound)
+
+    def naming(self, prefix: str) -> Deferred[str]:
+        """
+        Look for the job that some characters name.
+        """
+        naming = self.jobs.named(prefix)
+        self.settle()
+        return naming
+
+    def named(self, prefix: str) -> str:
+        """
+        The ID of that job.
+        """
+        return self.successResultOf(self.naming(prefix))
 
     def test_after_many_others(self) -> None:
         """

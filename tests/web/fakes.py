@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from tests.web.fake_steering import FakeSteering
 from xferd.credentials import Credentials
-from xferd.errors import BadInput, Draining, NotFound, WrongOffset, XferdError
+from xferd.errors import AmbiguousID, BadInput, Draining, NotFound, WrongOffset, XferdError
 from xferd.interfaces.collection import Freed
 from xferd.interfaces.job_json import (
     AttemptJSON,
@@ -704,6 +704,17 @@ class FakeJobs:
         """
         self._check(job_id)
         return {**self.known[job_id], "layers": [], "transfers": ["t1"]}
+
+    def named(self, prefix: str) -> Deferred[str]:
+        """
+        Return the ID that begins with some characters.
+        """
+        found = sorted(job_id for job_id in (*self.known, *self.older) if job_id.startswith(prefix))
+        if prefix in found:
+            return succeed(prefix)
+        if not found:
+            return fail(NotFound(f"no job {prefix}"))
+        return succeed(found[0]) if len(found) == 1 else fail(AmbiguousID(f"several: {found}"))
 
     def find(self, job_id: str) -> Deferred[JobDetailsJSON]:
         """

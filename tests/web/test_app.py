@@ -10,6 +10,7 @@ import json
 from base64 import urlsafe_b64encode
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -304,6 +305,22 @@ class JobTests(SynchronousTestCase):
         answer = self.world.ask("DELETE", "/api/v1/jobs/j9", headers=headers, unix=True)
         self.assertEqual((answer.status, answer.json()["state"]), (200, "cancelled"))
         self.assertEqual(self.world.jobs.cancelled, [("j9", "(ops)")])
+
+    def test_named(self) -> None:
+        """
+        The first characters of an ID name its job, whose ID the audit trail has; those of several
+        jobs are refused.
+        """
+        for each in ("j91", "j92", "k1"):
+            self.world.jobs.known[each] = job(id=each)
+        with capturedLogs() as events:
+            answer = self.world.ask("DELETE", "/api/v1/jobs/j91", unix=True)
+            self.assertEqual((answer.status, answer.json()["id"]), (200, "j91"))
+            self.assertEqual(self.world.ask("DELETE", "/api/v1/jobs/k", unix=True).json()["id"], "k1")
+        self.assertEqual([each.get("job") for each in events if "door" in each], ["j91", "k1"])
+        for path in ("", "/attempts", "/events"):
+            answer = self.world.ask("GET", f"/api/v1/jobs/j9{path}")
+            self.assertEqual((answer.status, answer.json()["error"]["code"]), (409, "AMBIGUOUS_ID"))
 
     def test_in_the_journal(self) -> None:
         """

@@ -45,9 +45,6 @@ _READING = 0.5
 _PAGE = 500
 """Jobs in one page of a list."""
 
-_SHOWN = 5
-"""IDs in a message, at most."""
-
 _PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds to wait before each attempt to reach a daemon whose connection broke; the last one repeats."""
 
@@ -175,22 +172,16 @@ class Daemon:
         """
         Use the job whose ID begins with some characters.
 
-        @param use: called with an ID; raises L{Refused} with status 404 for an unknown one.
+        @param use: makes a request with them.
         @return: what C{use} returns.
         @raise UsageError: several jobs have such IDs.
         """
         try:
             return use(prefix)
         except Refused as e:
-            if e.status != 404 or not prefix:
-                raise
-            found = _ids(self.jobs(), prefix) or _ids(self.all_jobs(), prefix)
-            if not found:
-                raise
-        if len(found) > 1:
-            some = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
-            raise UsageError(f"several jobs have IDs that begin with {clean(prefix)!r}: {some}")
-        return use(found[0])
+            if e.code == "AMBIGUOUS_ID":
+                raise UsageError(str(e)) from e
+            raise
 
     def attempts(self, job_id: str) -> list[dict[str, Any]]:
         """
@@ -682,13 +673,6 @@ def _archive_error(error: Refused) -> ClientError:
 
 def _job_request(kind: str, reference: str | None, more: Mapping[str, object]) -> dict[str, object]:
     return {"kind": kind, "reference": reference, **more}
-
-
-def _ids(jobs: list[dict[str, Any]], prefix: str) -> list[str]:
-    """
-    The IDs that begin with C{prefix}.
-    """
-    return [found for job in jobs if (found := clean(job.get("id"))).startswith(prefix)]
 
 
 def _quoted(text: str, safe: str = "/") -> str:

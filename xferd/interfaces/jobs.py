@@ -467,6 +467,17 @@ class IJobs(Interface):
         @raise NotFound: it has ended, and is not one of the last 200 that have.
         """
 
+    def named(prefix: str) -> Deferred[str]:
+        """
+        The ID of the job whose ID this is, or the only one that begins with it; of a job that only the
+        journal has, too.
+
+        @raise NotFound: there is no such job.
+        @raise AmbiguousID: there are several.
+        @raise Interrupted: the daemon is starting.
+        @raise StoreError: the journal cannot be read.
+        """
+
     def find(job_id: str) -> Deferred[JobDetailsJSON]:
         """
         One job, as C{get} returns it, also where only the journal has it.

@@ -142,6 +142,13 @@ class IJournal(Interface):
         The record of a job, or L{None}.
         """
 
+    def ids(prefix: str, limit: int) -> Deferred[list[str]]:
+        """
+        The IDs of jobs that begin with some characters, in their order.
+
+        @param prefix: ASCII.
+        """
+
     def jobs(limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
         """
         The newest jobs, the newest first, by C{created} and C{id}.

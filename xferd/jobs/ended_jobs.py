@@ -5,17 +5,20 @@ The jobs that have ended: the last ones in memory, the others in the journal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 
-from xferd.errors import Interrupted, NotFound
+from xferd.errors import AmbiguousID, Interrupted, NotFound, quoted
 from xferd.interfaces.journal import IJournal
 from xferd.jobs.job import ENDED, REQUEST, describe
 
 REMEMBERED: Final = 200
 """The number of ended jobs in memory."""
+
+SHOWN: Final = 5
+"""The number of IDs in the error of an ambiguous one."""
 
 _LONGEST_ID: Final = 64
 
@@ -87,6 +90,33 @@ class EndedJobs:
             return self._recent[job_id]
         except KeyError:
             raise _no_job(job_id) from None
+
+    def named(self, prefix: str, running: Iterable[str]) -> Deferred[str]:
+        """
+        The ID of a job in memory or in the journal, by its first characters.
+
+        @param running: the IDs of jobs that have not ended.
+        @raise NotFound: no ID begins with them.
+        @raise AmbiguousID: several do.
+        @raise StoreError: the journal cannot be read.
+        """
+        if prefix in self._recent:
+            return succeed(prefix)
+        return Deferred.fromCoroutine(self._named(prefix, [*running, *self._recent]))
+
+    async def _named(self, prefix: str, known: Iterable[str]) -> str:
+        if not prefix or len(prefix) > _LONGEST_ID or not prefix.isascii():
+            raise _no_job(prefix)
+        recorded = await self._journal.ids(prefix, SHOWN + 1)
+        found = sorted({*recorded, *(job_id for job_id in known if job_id.startswith(prefix))})
+        if prefix in found:
+            return prefix
+        if not found:
+            raise _no_job(prefix)
+        if len(found) > 1:
+            some = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+            raise AmbiguousID(f"several jobs have IDs that begin with {quoted(prefix)}: {some}")
+        return found[0]
 
     def find(self, job_id: str) -> Deferred[Mapping[str, Any]]:
         """

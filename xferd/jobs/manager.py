@@ -515,6 +515,13 @@ class Jobs:
         running = self._runner.get(job_id)
         return whole(self._ended.get(job_id)) if running is None else running.with_layers()
 
+    def named(self, prefix: str) -> Deferred[str]:
+        if self._runner.get(prefix) is not None:
+            return succeed(prefix)
+        if not self._runner.started:
+            return fail(Interrupted("the daemon is just starting; ask again in a moment"))
+        return self._ended.named(prefix, [job.id for job in self._runner.jobs()])
+
     def find(self, job_id: str) -> Deferred[JobDetailsJSON]:
         if self._runner.get(job_id) is not None:
             return succeed(self.get(job_id))

@@ -61,6 +61,7 @@ _ATTEMPTS = f"""
     ORDER BY id DESC LIMIT ?
 """  # noqa: S608
 _JOB = "SELECT record FROM job WHERE id = ?"
+_IDS = "SELECT id FROM job WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
 _NEWEST = "SELECT record FROM job ORDER BY created DESC, id DESC LIMIT ?"
 _NEWEST_BEFORE = """
     SELECT record FROM job WHERE (created, id) < (?, ?) ORDER BY created DESC, id DESC LIMIT ?
@@ -234,6 +235,9 @@ class Journal(Database):
         found: Deferred[list[dict[str, Any]]] = self._threads.run(self._records, _JOB, (job_id,))
         return found.addCallback(lambda records: records[0] if records else None)
 
+    def ids(self, prefix: str, limit: int) -> Deferred[list[str]]:
+        return self._threads.run(self._ids, (prefix, f"{prefix}\x7f", limit))
+
     def jobs(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
         if before is None:
             return self._threads.run(self._records, _NEWEST, (limit,))
@@ -405,6 +409,9 @@ class Journal(Database):
     def _attempts(self, transfers: str, limit: int) -> list[dict[str, Any]]:
         newest = self._read(_ATTEMPTS, (transfers, limit))
         return [dict(zip(_ATTEMPT, row, strict=True)) for row in reversed(newest)]
+
+    def _ids(self, values: Sequence[Any]) -> list[str]:
+        return [job_id for (job_id,) in self._read(_IDS, values)]
 
     def _records(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         return [json.loads(record) for (record,) in self._read(query, values)]

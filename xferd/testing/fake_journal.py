@@ -121,6 +121,10 @@ class FakeJournal:
         found = self.recorded.get(job_id)
         return self._gate.enter("journal.read_job", job_id).addCallback(lambda _: found and dict(found))
 
+    def ids(self, prefix: str, limit: int) -> Deferred[list[str]]:
+        found = sorted(job_id for job_id in self.recorded if job_id.startswith(prefix))[:limit]
+        return self._gate.enter("journal.ids", prefix).addCallback(lambda _: found)
+
     def jobs(self, limit: int, before: tuple[str, str] | None = None) -> Deferred[list[dict[str, Any]]]:
         newest = sorted(self.recorded.values(), key=_age, reverse=True)
         found = [dict(r) for r in newest if before is None or _age(r) < before][:limit]

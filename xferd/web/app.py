@@ -51,7 +51,7 @@ from xferd.web.metrics import MEDIA_TYPE, Metrics, scene_of
 from xferd.web.page_login import PageLogin
 from xferd.web.pagination import IMAGES, REPOSITORIES, TRANSFERS
 from xferd.web.registry_auth import read_login, registry_auth
-from xferd.web.request import client_name, header, read_limit_changes, read_platform
+from xferd.web.request import client_name, header, note, read_limit_changes, read_platform
 from xferd.web.responses import respond, respond_failure
 from xferd.web.runtime import Runtime
 from xferd.web.site import MAX_BODY, WebSite, admitted, owner_of
@@ -244,8 +244,18 @@ class Web:
         """
         Show one job with its layers.
         """
+        job_id = await self._named(request, job_id)
         self._rejoin(request, job_id)
         return respond(request, await self._jobs.find(job_id))
+
+    async def _named(self, request: Request, prefix: str) -> str:
+        """
+        The ID of the job that a path names by its first characters.
+        """
+        job_id = await self._jobs.named(prefix)
+        if job_id != prefix:
+            note(request, "job", job_id)
+        return job_id
 
     def _rejoin(self, request: Request, job_id: str) -> None:
         """
@@ -259,6 +269,7 @@ class Web:
         """
         Show the attempts of a job's transfers.
         """
+        job_id = await self._named(request, job_id)
         return respond(request, await self._jobs.attempts(job_id))
 
     @app.route(f"{API}/jobs/<job_id>", methods=["DELETE"])
@@ -266,6 +277,7 @@ class Web:
         """
         Cancel a job.
         """
+        job_id = await self._named(request, job_id)
         job = await self._jobs.find(job_id)
         if job["state"] not in ENDED:
             owner = owner_of(request)
@@ -281,6 +293,7 @@ class Web:
         """
         Pause or resume a job, or change its priority or its bandwidth limits.
         """
+        job_id = await self._named(request, job_id)
         return await self._steering.change_job(request, job_id)
 
     @app.route(f"{API}/jobs/<job_id>/retry", methods=["POST"])
@@ -288,6 +301,7 @@ class Web:
         """
         Retry a job that failed or was cancelled.
         """
+        job_id = await self._named(request, job_id)
         return await self._steering.retry(request, job_id, f"{API}/jobs")
 
     @app.route(f"{API}/pauses", methods=["GET"])
@@ -360,6 +374,7 @@ class Web:
         Receive the next piece of an import's archive; responds when it has been read.
         """
         offset, data = read_piece(request)
+        job_id = await self._named(request, job_id)
         self._rejoin(request, job_id)
         upload_stream = await upload_stream_of(self._jobs, job_id)
         offset = await upload_stream.put(offset, data)
@@ -371,6 +386,7 @@ class Web:
         Receive the end of an import's archive.
         """
         size = read_size(request)
+        job_id = await self._named(request, job_id)
         self._rejoin(request, job_id)
         upload_stream = await upload_stream_of(self._jobs, job_id)
         await upload_stream.finish(size)
@@ -403,6 +419,7 @@ class Web:
         Follow one job until it ends.
         """
         client, only_jobs = self._events.admit(request), wants_only_jobs(request)
+        job_id = await self._named(request, job_id)
         self._rejoin(request, job_id)
         stream = await self._jobs.follow(job_id, header(request, b"last-event-id"))
         if only_jobs:

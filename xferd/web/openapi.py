@@ -276,7 +276,12 @@ _STATUS: Final = _parameter(
     "status: also report the state of the daemon, as events of the kind status.",
     {"type": "string", "enum": ["status"]},
 )
-_JOB_ID: Final = _parameter("path", "job_id", "The job's ID.", {"type": "string", "minLength": 1})
+_JOB_ID: Final = _parameter(
+    "path",
+    "job_id",
+    "The job's ID, or its first characters if no other ID begins with them.",
+    {"type": "string", "minLength": 1},
+)
 _PAUSE: Final = _parameter(
     "path", "name", "The pause: all, downloads or uploads.", {"type": "string", "enum": [*PAUSES]}
 )

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoSuchPage
 
 from xferd.errors import (
+    AmbiguousID,
     BadImage,
     BadInput,
     ConfigError,
@@ -57,6 +58,7 @@ STATUSES: Final[Mapping[type[XferdError], int]] = {
     KeyReused: 422,
     JobEnded: 409,
     JobRunning: 409,
+    AmbiguousID: 409,
     TooManyJobs: 429,
     TooManyUploads: 429,
     NotFound: 404,

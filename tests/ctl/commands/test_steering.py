@@ -20,10 +20,8 @@ class SteeringTests(CommandCase):
         """
         Jobs are paused and continue, by the first characters of their IDs.
         """
-        self.fake.on("GET", "/jobs", Answer([job(id="5f3c"), job(id="7000")]))
-        self.fake.on("PATCH", "/jobs/5f", refusal(404, "NOT_FOUND", "none"))
-        for each in ("5f3c", "7000"):
-            self.fake.on("PATCH", f"/jobs/{each}", Answer(job(id=each, paused=True, priority=3)))
+        for each, job_id in (("5f", "5f3c"), ("7000", "7000")):
+            self.fake.on("PATCH", f"/jobs/{each}", Answer(job(id=job_id, paused=True, priority=3)))
         lines = self.lines("pause", "5f", "7000")
         self.assertEqual([line[1] for line in lines if line[0] == "job:"], ["5f3c", "7000"])
         self.assertIn(["paused:", "yes"], lines)

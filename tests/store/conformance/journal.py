@@ -84,6 +84,20 @@ class JournalConformance(Conformance):
         self.assertEqual(self.result(self.store.journal.job("job-1")), job(1, "done"))
         self.assertIsNone(self.result(self.store.journal.job("job-2")))
 
+    def test_ids(self) -> None:
+        """
+        The IDs of jobs are found by their first characters.
+        """
+        for each in ("5f3c", "5f3d", "60aa", "5f"):
+            self.result(self.store.journal.record_job({**job(1, "done"), "id": each}))
+        for prefix, limit, found in (
+            ("5f3", 9, ["5f3c", "5f3d"]),
+            ("5f", 2, ["5f", "5f3c"]),
+            ("", 9, ["5f", "5f3c", "5f3d", "60aa"]),
+            ("5f3cc", 9, []),
+        ):
+            self.assertEqual(self.result(self.store.journal.ids(prefix, limit)), found)
+
     def test_older_jobs(self) -> None:
         """
         Jobs are returned in pages: those older than a given one; equal times
