@@ -249,6 +249,7 @@ class Daemon(Service):
             ),
             webhooks=lambda: self.webhooks.figures,
             logins=lambda: self.rights.logins,
+            authentications=lambda: self.registries.authentications,
             examine=Doctor(cast("IReactorThreads", reactor), self._running_state).examine,
         )
         self.rights = Rights(

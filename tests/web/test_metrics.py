@@ -167,14 +167,40 @@ class MetricsTests(SynchronousTestCase):
 
     def test_failures(self) -> None:
         """
-        Failures are counted from zero: a host that has moved bytes has each usual code, and each
-        code that another host has failed with.
+        Failures are counted from zero: a host that has moved bytes, or was used before the start, has
+        each code of a failed source, and each code that another host has failed with.
         """
+        self.world.memory.answered("u.example", None, None)
         samples = self.scrape()
-        for host in ("r.example", "s.example", "t.example"):
-            for code in (*CODES, "BLOB_UNKNOWN"):
+        self.assertIn("CREDENTIALS_UNAVAILABLE", CODES)
+        self.assertNotIn("NAME_INVALID", CODES)
+        codes = {code for _, code in self.world.jobs.numbers.failures}
+        for host in ("r.example", "s.example", "t.example", "u.example"):
+            for code in (*CODES, *codes):
                 wanted = self.world.jobs.numbers.failures.get((host, code), 0)
                 self.assertEqual(self.value(samples, "xferd_failures_total", host=host, code=code), wanted)
+
+    def test_many_known_failures(self) -> None:
+        """
+        Hosts of earlier daemons leave labels for those that are used now.
+        """
+        for n in range(2 * MAX_HOSTS):
+            self.world.memory.answered(f"r{n}.example", None, None)
+        names = [name for name, _ in self.scrape()]
+        self.assertLess(names.count("xferd_failures_total"), MAX_HOSTS * len(CODES))
+
+    def test_authentications(self) -> None:
+        """
+        Authentication at registries is counted by host and result; hosts beyond the first share a label.
+        """
+        counts = {(f"r{n}.example", "token"): 1 for n in range(MAX_HOSTS + 5)}
+        self.world.jobs.numbers = evolve(FIGURES, fetched={}, sent={}, failures={}, upstreams={})
+        self.world.authentications = {("r0.example", "refused"): 2, **counts}
+        samples = self.scrape()
+        name = "xferd_authentications_total"
+        self.assertEqual(self.value(samples, name, host="r0.example", result="refused"), 2)
+        self.assertEqual(self.value(samples, name, host="r1.example", result="token"), 1)
+        self.assertEqual(self.value(samples, name, host="other", result="token"), 5)
 
     def test_many_failures(self) -> None:
         """

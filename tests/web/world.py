@@ -72,6 +72,7 @@ class World:
         self.memory = HostMemory(self.clock, wall_clock=self.wall_clock)
         self.engines = Engines(engines, former)
         self.tokens = AccessTokens([(token, Right.ACT)] if token else [])
+        self.authentications: dict[tuple[str, str], int] = {}
         self.web = Web(
             jobs=self.jobs,
             store=self.store,
@@ -89,6 +90,7 @@ class World:
             registry=lambda: self.registry,
             repositories=lambda: self.repositories,
             connections=lambda: connections,
+            authentications=lambda: self.authentications,
         )
         self.web.start()  # type: ignore[unused-awaitable]
         self.clock.advance(0)

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_steering -*-
+# -*- test-case-name: tests.jobs.test_steering,tests.jobs.test_drain -*-
 """
 Steering of jobs: pauses, priorities, drain and retries, as clients request them.
 """

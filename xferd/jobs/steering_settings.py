@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.jobs.test_steering -*-
+# -*- test-case-name: tests.jobs.test_drain -*-
 """
 The pauses and the drain that the configuration has.
 """

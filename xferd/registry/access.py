@@ -23,6 +23,7 @@ from xferd.interfaces.registry import IKeychain
 from xferd.names import Repository
 from xferd.registry.auth.authenticator import Authenticator
 from xferd.registry.auth.challenge import Challenge, parse_challenges
+from xferd.registry.auth.counts import AuthCounts
 from xferd.registry.auth.keychain import Anonymous
 from xferd.registry.capabilities import ChunkSizes, KnownCapabilities
 from xferd.registry.clock_skews import ClockSkews
@@ -75,11 +76,9 @@ class ClientContext:
     """
     What the clients of all registries share.
 
-    @ivar clock_skews: the differences between registries' clocks and this
-        machine's.
+    @ivar clock_skews: the differences between registries' clocks and this machine's.
     @ivar memory: learns the quotas of responses.
-    @ivar on_warning: called with a repository and the text for each warning of
-        its registry.
+    @ivar on_warning: called with a repository and the text for each warning of its registry.
     """
 
     clock: IReactorTime
@@ -91,6 +90,7 @@ class ClientContext:
     capabilities: KnownCapabilities
     clock_skews: ClockSkews
     memory: IHostMemory
+    authentications: AuthCounts = field(factory=AuthCounts)
     locks: WeakValueDictionary[Hashable, DeferredLock] = field(factory=WeakValueDictionary)
     on_warning: Callable[[Repository, str], None] = _ignore_warning
 
@@ -144,13 +144,13 @@ class AuthenticatedClient:
             wall_clock=context.wall_clock,
             timeouts=context.timeouts,
             zone=lambda: self.zone,
+            counts=context.authentications,
         )
 
     @property
     def zone(self) -> Zone:
         """
-        The zone of the registry's address, by its last response, which limits
-        where it may lead.
+        The zone of the registry's address, by its last response, which limits where it may lead.
         """
         return Zone.PUBLIC if self._zone is None else self._zone
 

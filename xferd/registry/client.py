@@ -158,6 +158,14 @@ class Registries:
         """
         return self._context.clock_skews.known()
 
+    @property
+    def authentications(self) -> Mapping[tuple[str, str], int]:
+        """
+        How often registries demanded authentication, and what came of it, by host and
+        result: see L{AuthCounts}.
+        """
+        return self._context.authentications.counts
+
     def seen_by(self, credentials: Mapping[str, Credentials]) -> RegistriesOfClient:
         return RegistriesOfClient(self, credentials)
 

@@ -119,6 +119,7 @@ class Web:
         connections: Callable[[], int] = lambda: own_limit() // 2,
         webhooks: Callable[[], WebhookFigures] = WebhookFigures,
         logins: Callable[[], Mapping[str, int]] = dict,
+        authentications: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
         """
         @param memory: what is remembered of hosts.
@@ -141,6 +142,7 @@ class Web:
             cannot take those that transfers need.
         @param webhooks: returns the counts of webhooks.
         @param logins: returns those of the registry's logins.
+        @param authentications: returns those of authentication at registries.
         """
         self._jobs = jobs
         self._store = store
@@ -167,7 +169,7 @@ class Web:
         self._engines = engines
         self._fleet = fleet
         self.runtime = Runtime(clock)
-        self._metrics = Metrics(self.runtime, webhooks, logins)
+        self._metrics = Metrics(self.runtime, webhooks, logins, authentications)
         self._accesses: Counter[str] = Counter()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)

@@ -8,7 +8,9 @@ of other packages.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
@@ -21,7 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from xferd.errors import StoreError
+from xferd.errors import SourceError, StoreError
 from xferd.interfaces.hosts import Availability
 from xferd.interfaces.webhooks import RESULTS, WebhookFigures
 from xferd.jobs.job import ENDED
@@ -29,6 +31,7 @@ from xferd.json_encoding import from_rfc3339
 from xferd.web.disk_status import DiskJSON, disk_status
 from xferd.web.guard import ACCESSES
 from xferd.web.job_request import KINDS_OF_JOBS
+from xferd.web.responses import codes_of
 
 if TYPE_CHECKING:
     from xferd.interfaces.engines import EngineFigures, IEngines
@@ -46,17 +49,8 @@ MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 MAX_HOSTS: Final = 100
 """How many registries have a label of their own; the others share C{other}."""
 
-CODES: Final = (
-    "CONNECTION_FAILED",
-    "TIMED_OUT",
-    "TRUNCATED",
-    "TOOMANYREQUESTS",
-    "DENIED",
-    "REGISTRY_ERROR",
-    "REGISTRY_UNAVAILABLE",
-    "DIGEST_MISMATCH",
-)
-"""The codes of failures that are counted from zero for each host."""
+CODES: Final = tuple(sorted(set(codes_of(SourceError))))
+"""The codes of failures of a host, which are counted from zero for each one."""
 
 LOGINS: Final = ("accepted", "refused")
 """The results of logins at the registry."""
@@ -99,6 +93,7 @@ METRICS: Final[Mapping[str, str]] = {
     "xferd_event_streams": "Open event streams.",
     "xferd_requests_total": "Requests of the API and the page, by what admitted them.",
     "xferd_registry_logins_total": "Logins and tokens of the registry's users, by result.",
+    "xferd_authentications_total": "Answers 401 of registries, and what came of them, by result.",
     "xferd_reactor_lag_seconds": "How much later than due a timer ran, measured once a second.",
     "xferd_gc_seconds": "Duration of Python's garbage collections, by generation.",
     "xferd_mirror_answers_total": "Manifests and blobs for clients of the registry, by upstream and result.",
@@ -200,14 +195,17 @@ class Metrics:
         runtime: Runtime,
         webhooks: Callable[[], WebhookFigures] = WebhookFigures,
         logins: Callable[[], Mapping[str, int]] = dict,
+        authentications: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
         """
         @param webhooks: returns the counts of webhooks.
         @param logins: returns those of the registry's logins, by one of L{LOGINS}.
+        @param authentications: returns those of authentication at registries, by host and result.
         """
         self._runtime = runtime
         self._webhooks = webhooks
         self._logins = logins
+        self._authentications = authentications
         self._hosts: dict[str, None] = {}
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
@@ -248,7 +246,7 @@ class Metrics:
         yield _counter("xferd_delivered_bytes_total", [((), figures.delivered)])
         retries = [((reason,), count) for reason, count in figures.retries.items()]
         yield _counter("xferd_retries_total", retries, "reason")
-        yield _counter("xferd_failures_total", self._failures(figures).items(), "host", "code")
+        yield _counter("xferd_failures_total", self._failures(figures, scene.hosts).items(), "host", "code")
         waiting = [((reason,), count) for reason, count in figures.waiting.items()]
         yield _gauge("xferd_transfers_waiting", waiting, "reason")
         job_waits = [((reason,), *wait) for reason, wait in figures.job_waits.items()]
@@ -282,6 +280,8 @@ class Metrics:
         logins = self._logins()
         by_result = [((result,), logins.get(result, 0)) for result in LOGINS]
         yield _counter("xferd_registry_logins_total", by_result, "result")
+        authentications = self._by_host(self._authentications())
+        yield _counter("xferd_authentications_total", authentications.items(), "host", "result")
         lag, collections = self._runtime.lag, self._runtime.collections
         yield _histogram("xferd_reactor_lag_seconds", {(): (lag.buckets(), lag.total)})
         by_generation = {(str(n),): (each.buckets(), each.total) for n, each in enumerate(collections)}
@@ -293,20 +293,29 @@ class Metrics:
         if scene.fleet is not None:
             yield from _fleet(scene.fleet)
 
-    def _failures(self, figures: Figures) -> dict[tuple[str, str], int]:
+    def _failures(self, figures: Figures, known: Sequence[KnownHost]) -> dict[tuple[str, str], int]:
         """
         The failed attempts by host and code.
 
-        Each host that has moved bytes or failed has a sample for each of L{CODES} and for
-        each code seen so far, so that the first failure is an increase.
+        Each host that has moved bytes, failed, or was used last, by an earlier daemon too, has a sample
+        for each of L{CODES} and for each code seen so far, so that the first failure is an increase.
         """
-        hosts = dict.fromkeys([*figures.fetched, *figures.sent, *(host for host, _ in figures.failures)], 0)
+        newest = sorted(known, key=lambda each: each.used, reverse=True)[: MAX_HOSTS // 2]
+        used = (host for host, _ in figures.failures), (each.host for each in newest)
+        hosts = dict.fromkeys([*figures.fetched, *figures.sent, *chain(*used)])
         codes = dict.fromkeys([*CODES, *(code for _, code in figures.failures)])
-        failures: dict[tuple[str, str], int] = {}
-        for code in codes:
-            counts = {host: figures.failures.get((host, code), 0) for host in hosts}
-            failures |= {(host, code): count for host, count in self._bounded(counts).items()}
-        return failures
+        return self._by_host(
+            {(host, code): figures.failures.get((host, code), 0) for code in codes for host in hosts}
+        )
+
+    def _by_host(self, counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+        """
+        Counts by host and another label, where the hosts beyond L{MAX_HOSTS} share one label.
+        """
+        bounded: Counter[tuple[str, str]] = Counter()
+        for (host, other), count in counts.items():
+            bounded[self._label(host), other] += count
+        return bounded
 
     def _mirrored(self, upstreams: Mapping[str, UpstreamFigures]) -> Iterator[Metric]:
         """
@@ -360,13 +369,15 @@ class Metrics:
 
         A host keeps its label, so that no counter ever falls.
         """
-        bounded: dict[str, int] = {}
+        bounded: Counter[str] = Counter()
         for host, count in hosts.items():
-            if len(self._hosts) < MAX_HOSTS:
-                self._hosts[host] = None
-            label = host if host in self._hosts else "other"
-            bounded[label] = bounded.get(label, 0) + count
+            bounded[self._label(host)] += count
         return bounded
+
+    def _label(self, host: str) -> str:
+        if len(self._hosts) < MAX_HOSTS:
+            self._hosts[host] = None
+        return host if host in self._hosts else "other"
 
 
 def _sent(figures: WebhookFigures) -> Iterator[Metric]:

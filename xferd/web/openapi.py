@@ -364,14 +364,14 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "show_job",
             "Show a job with its layers, or its blobs.",
             {200: _answer("The job.", ref("JobInFull"))},
-            (404, 503),
+            (404, 409, 503),
             [_JOB_ID],
         ),
         "delete": _operation(
             "cancel_job",
             "Cancel a job; a job that has ended does not change.",
             {200: _answer("The job.", ref("JobInFull"))},
-            (404, 503),
+            (404, 409, 503),
             [_JOB_ID],
         ),
         "patch": _operation(
@@ -425,7 +425,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
                 "take_piece",
                 "Send the next piece of an import's archive; the response is sent once it was read.",
                 {202: _answer("The piece was read.", ref("Offset"))},
-                (404, 413, 415, 416, 422, 503),
+                (404, 409, 413, 415, 416, 422, 503),
                 [_JOB_ID, _RANGE],
             ),
             "requestBody": {
@@ -437,7 +437,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "end_content",
             "Complete an import's archive.",
             {200: _answer("The archive is complete.", ref("Offset"))},
-            (404, 416, 422, 503),
+            (404, 409, 416, 422, 503),
             [_JOB_ID],
             ref("ArchiveEnd"),
         ),
@@ -456,7 +456,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             "show_attempts",
             "Show the attempts of a job, the oldest first; the newest thousand at most.",
             {200: _answer("The attempts.", array(ref("Attempt")))},
-            (404, 503),
+            (404, 409, 503),
             [_JOB_ID],
         )
     },
@@ -471,7 +471,9 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
         )
     },
     "/api/v1/jobs/{job_id}/events": {
-        "get": _events("follow_job", "Follow a job until it ends.", _JOB_ID, _ONLY_JOB, refusals=(404, 503))
+        "get": _events(
+            "follow_job", "Follow a job until it ends.", _JOB_ID, _ONLY_JOB, refusals=(404, 409, 503)
+        )
     },
     "/api/v1/events": {
         "get": _events(

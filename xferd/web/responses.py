@@ -90,19 +90,19 @@ its nearest ancestor's.
 """
 
 
-def _codes(kind: type[XferdError]) -> Iterator[str]:
+def codes_of(kind: type[XferdError]) -> Iterator[str]:
     """
     The codes of a class of errors and of those below it.
     """
     yield kind.code
     for each in kind.__subclasses__():
-        yield from _codes(each)
+        yield from codes_of(each)
 
 
 CODES: Final = tuple(
     dict.fromkeys(
         (
-            *_codes(XferdError),
+            *codes_of(XferdError),
             # Of HTTP itself, by the names of the statuses.
             "BAD_REQUEST",
             "UNAUTHORIZED",

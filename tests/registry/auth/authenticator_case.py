@@ -18,6 +18,7 @@ from xferd.errors import (
 )
 from xferd.registry.auth.authenticator import Authenticator
 from xferd.registry.auth.challenge import Challenge
+from xferd.registry.auth.counts import AuthCounts
 from xferd.registry.transport.errors import CredentialsUsed, Resource
 from xferd.registry.transport.exchange import Authorization, Exchange
 from xferd.registry.transport.timeouts import Timeouts
@@ -51,6 +52,7 @@ class AuthenticatorCase(SynchronousTestCase):
         self.clock.advance(1000)
         self.wall_clock = FakeWallClock(self.clock)
         self.agent = ScriptedAgent()
+        self.counts = AuthCounts()
         self.url = "https://hub.example"
         self.zone = Zone.PUBLIC
 
@@ -69,6 +71,7 @@ class AuthenticatorCase(SynchronousTestCase):
             wall_clock=self.wall_clock,
             timeouts=timeouts,
             zone=lambda: self.zone,
+            counts=self.counts,
         )
 
     def ask(self, authenticator: Authenticator, scope: str = SCOPE) -> Deferred[str | None]:

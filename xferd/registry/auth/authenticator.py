@@ -35,6 +35,7 @@ from xferd.expiring import ExpiringDict
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.registry import IKeychain
 from xferd.registry.auth.challenge import Challenge
+from xferd.registry.auth.counts import CHALLENGED, FAILED, REFUSED, AuthCounts
 from xferd.registry.auth.tokens import Token, parse_token
 from xferd.registry.transport.errors import (
     CredentialsUsed,
@@ -98,6 +99,7 @@ class Authenticator:
         wall_clock: WallClock,
         timeouts: Timeouts,
         zone: Callable[[], Zone],
+        counts: AuthCounts,
     ) -> None:
         """
         @param host: the registry as people write it.
@@ -108,6 +110,7 @@ class Authenticator:
         @param wall_clock: dates in headers are compared with it.
         @param zone: returns the zone of the registry, which limits where its
             token server may be.
+        @param counts: counts the results.
         """
         self._host = host
         self._url = url
@@ -117,6 +120,7 @@ class Authenticator:
         self._wall_clock = wall_clock
         self._timeouts = timeouts
         self._zone = zone
+        self._counts = counts
         self._challenge: Challenge | None = None
         self._asked_scopes: ExpiringDict[str, frozenset[str]] = ExpiringDict(clock.seconds)
         self._tokens: ExpiringDict[_TokenKey, Token] = ExpiringDict(clock.seconds)
@@ -158,6 +162,7 @@ class Authenticator:
         @raise Denied: there are no credentials, or they were refused.
         @raise CredentialsUnavailable: a helper fails.
         """
+        self._counts.add(self._host, CHALLENGED)
         wanted = self._choose(challenges)
         credentials = await self._credentials(scope)
         if wanted.scheme == "basic":
@@ -168,11 +173,13 @@ class Authenticator:
                 raise denied(resource, "401: it wants a user and a password", 401, used)
             if sent is not None and sent.secret == proof.secret:
                 self._keychain.forget(self._host)
+                self._counts.add(self._host, REFUSED)
                 raise denied(resource, "401", 401, sent.used)
         self._challenge = wanted
         if wanted.scheme == "bearer":
             if credentials is not None and credentials.registry_token:
                 if sent is not None:
+                    self._counts.add(self._host, REFUSED)
                     raise denied(resource, "401", 401, sent.used)
                 return
             asked = frozenset(wanted.parameters.get("scope", "").split())
@@ -182,6 +189,7 @@ class Authenticator:
             # Another request may have fetched a new one in the meantime.
             refused = sent is not None and held is not None and sent.secret == _header(held.secret)
             if refused:
+                self._counts.add(self._host, REFUSED)
                 self._tokens.pop(key)
 
     async def renew(self, scope: str, sent: Authorization | None, *, certain: bool = True) -> bool:
@@ -244,7 +252,11 @@ class Authenticator:
         The credentials for the first repository of a scope.
         """
         parts = scope.partition(" ")[0].split(":")
-        return await self._keychain.lookup(self._host, parts[1] if len(parts) == 3 else "")
+        try:
+            return await self._keychain.lookup(self._host, parts[1] if len(parts) == 3 else "")
+        except CredentialsUnavailable:
+            self._counts.add(self._host, FAILED)
+            raise
 
     def _used(self, credentials: Credentials | None, login: bool = False) -> CredentialsUsed:
         """
@@ -313,7 +325,7 @@ class Authenticator:
                 Deferred.fromCoroutine(self._fetch(key, resource)),
                 self._late,
             )
-            fetch.start(work, lambda: self._forget(key, fetch))
+            fetch.start(work.addBoth(self._counts.token, self._host), lambda: self._forget(key, fetch))
         else:
             waiting = fetch.wait()
         with waiting_for(TOKEN, self._host):
