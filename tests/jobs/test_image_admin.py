@@ -59,6 +59,7 @@ class TagTests(JobsCase):
         self.assertEqual((tagged.manifest, tagged.chain_id), (image.manifest, image.chain_id))
         self.assertEqual((image.origin, tagged.source), (None, Repository(HOST, "app")))
         self.assertGreater(tagged.created, image.created)
+        self.assertEqual((image.pulled, tagged.pulled), (image.created, image.created))
         (event,) = self.successResultOf(stream.get())
         self.assertEqual((event.kind, event.data["reference"]), ("image", "docker.io/team/app:2"))
 

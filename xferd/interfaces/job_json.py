@@ -260,7 +260,8 @@ class BlobJSON(TypedDict):
 
 class ImageJSON(TypedDict):
     """
-    An image in the store.
+    An image in the store.  C{created} is when the name was set, C{pulled} when the image was pulled
+    last, L{None} for an import or if that is not known.
     """
 
     reference: str
@@ -270,6 +271,7 @@ class ImageJSON(TypedDict):
     source: str
     size: int
     created: str
+    pulled: str | None
     pinned: bool
     used_by: list[str]
     layers: list[BlobJSON]

@@ -233,6 +233,8 @@ class Image:
         the name's.
     @ivar pinned: whether eviction spares the name.  A name stays pinned when it
         is set to another image.
+    @ivar pulled: the time at which the image was pulled last, under this name or the one that it was
+        tagged from; empty for an import, or if that is not known.
     """
 
     reference: Reference
@@ -245,6 +247,7 @@ class Image:
     created: str
     origin: Repository | None = None
     pinned: bool = False
+    pulled: str = ""
 
     @property
     def source(self) -> Repository:

@@ -322,6 +322,7 @@ class Pull:
             + manifest.config.size
             + sum({layer.digest: layer.size for layer in manifest.layers}.values()),
             created=rfc3339(now),
+            pulled=rfc3339(now) if self._job.kind == "pull" else "",
         )
 
     def release(self) -> None:

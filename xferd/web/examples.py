@@ -95,6 +95,7 @@ _IMAGE: Final[Mapping[str, Any]] = {
     "source": _NAME,
     "size": 48_202_241,
     "created": _ENDED,
+    "pulled": _ENDED,
     "pinned": False,
     "used_by": [],
     "layers": [{"digest": _BLOB, "size": _SIZE, "media_type": "application/vnd.oci.image.layer.v1.tar+gzip"}],

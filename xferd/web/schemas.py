@@ -157,6 +157,7 @@ _IMAGE: Final[Mapping[str, Schema]] = {
     "source": {**TEXT, "description": "The repository from which missing content is fetched."},
     "size": COUNT,
     "created": TIME,
+    "pulled": _nullable("string", format="date-time"),
     "pinned": {**FLAG, "description": "Whether the image is exempt from removal by the quota."},
     "used_by": {
         **array(TEXT),

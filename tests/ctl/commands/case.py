@@ -19,6 +19,7 @@ IMAGE = {
     "source": "docker.io/library/alpine",
     "size": 41_200_000,
     "created": "2026-01-02T03:04:05Z",
+    "pulled": "2026-01-02T03:04:05Z",
     "layers": [{"digest": DIGEST, "size": 1500, "media_type": "a/layer"}],
 }
 

@@ -73,6 +73,7 @@ class FormTests(ImportCase):
         job = self.imported(tar(layout({"quay.io/me/app:1": image})))
         named = self.image("quay.io/me/app:1")
         self.assertEqual(named.manifest.digest, image.digest)
+        self.assertEqual(named.pulled, "")
         self.assertEqual((named.chain_id, named.size), (image.chain_ids[-1], image.size))
         self.assertEqual(job["result"], {"digest": str(image.digest), "image_id": str(image.config.digest)})
         self.assertEqual((job["kind"], job["reference"]), ("import", "quay.io/me/app:1"))

@@ -124,12 +124,14 @@ class ImagesTests(ImagesConformance, StoreTestCase):
 
     def test_origin(self) -> None:
         """
-        Where an image of another name came from is known after a restart, and
-        other tools find it under either name.
+        Where an image of another name came from, and when it was pulled, is known after a restart,
+        and other tools find it under either name.
         """
         image = self.pulled("alpine", b"one").image
         origin = Repository("r.example", "team/alpine")
-        tagged = evolve(image, reference=Reference.parse("mine:1"), origin=origin)
+        tagged = evolve(
+            image, reference=Reference.parse("mine:1"), origin=origin, pulled="2026-01-02T03:04:05Z"
+        )
         self.successResultOf(self.store.images.put(tagged))
         self.assertEqual(self.reopen().images.all(), [image, tagged])
         self.assertEqual((image.source.path, tagged.source), ("library/alpine", origin))

@@ -65,7 +65,7 @@ def images(_: Namespace, session: Session) -> None:
             Column("IMAGE ID", lambda image: clean(image.get("image_id")), short=short, spare=True),
             Column("LAYERS", lambda image: str(len(image.get("layers") or ())), right=True, spare=True),
             Column("SIZE", lambda image: size(count(image, "size")), right=True),
-            Column("PULLED", lambda image: session.printer.ago(image.get("created"))),
+            Column("PULLED", lambda image: session.printer.ago(image.get("pulled"))),
             Column("", lambda image: "pinned" if image.get("pinned") is True else ""),
             Column("USED BY", lambda image: ", ".join(_users(image)), crop=cut),
         ),
@@ -99,7 +99,8 @@ def inspect(args: Namespace, session: Session) -> None:
         ("image ID", clean(image.get("image_id"))),
         ("platform", clean(image.get("platform"))),
         ("size", size(count(image, "size"))),
-        ("pulled", session.printer.ago(image.get("created"))),
+        ("pulled", session.printer.ago(image.get("pulled"))),
+        ("named", session.printer.ago(image.get("created"))),
         ("pinned", "yes" if image.get("pinned") is True else ""),
         *(("used by", text) for text in _texts(image)),
     ]

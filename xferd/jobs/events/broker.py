@@ -445,6 +445,7 @@ def image_json(image: Image, used_by: Sequence[str] = ()) -> ImageJSON:
         "source": str(image.source),
         "size": image.size,
         "created": image.created,
+        "pulled": image.pulled or None,
         "pinned": image.pinned,
         "used_by": list(used_by),
         "layers": [

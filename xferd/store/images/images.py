@@ -39,6 +39,7 @@ from xferd.store.images.index_file import (
     NAME,
     ORIGIN,
     PINNED,
+    PULLED,
     RESOLVED,
     IndexFile,
     name_of,
@@ -54,9 +55,10 @@ from xferd.store.threads import Threads
 RECENT: Final = 1.0
 """Seconds for which an image that is given its name again keeps the time of the first."""
 
-_content = attrgetter(*(a.name for a in fields(Image) if a.name not in ("reference", "created", "pinned")))
+_NOT_CONTENT = ("reference", "created", "pulled", "pinned")
+_content = attrgetter(*(a.name for a in fields(Image) if a.name not in _NOT_CONTENT))
 
-_OURS = (NAME, RESOLVED, CREATED, CHAIN_ID, ORIGIN, PINNED, DOCKER_NAME)
+_OURS = (NAME, RESOLVED, CREATED, PULLED, CHAIN_ID, ORIGIN, PINNED, DOCKER_NAME)
 
 
 @implementer(IImages)
@@ -313,6 +315,7 @@ class _Entry:
     created: str
     origin: Repository | None
     pinned: bool
+    pulled: str
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> _Entry:
@@ -332,6 +335,7 @@ class _Entry:
             notes.get(CREATED, ""),
             None if origin is None else Reference.parse(origin).repository,
             notes.get(PINNED) == "true",
+            notes.get(PULLED, ""),
         )
 
 
@@ -374,4 +378,5 @@ def _image(paths: Paths, entry: _Entry) -> Image:
         created=entry.created,
         origin=entry.origin,
         pinned=entry.pinned,
+        pulled=entry.pulled,
     )

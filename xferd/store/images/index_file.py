@@ -29,6 +29,7 @@ from xferd.store.paths import Paths
 NAME: Final = "org.opencontainers.image.ref.name"
 RESOLVED: Final = "dev.xferd.resolved"
 CREATED: Final = "dev.xferd.created"
+PULLED: Final = "dev.xferd.pulled"
 CHAIN_ID: Final = "dev.xferd.chain-id"
 ORIGIN: Final = "dev.xferd.origin"
 PINNED: Final = "dev.xferd.pinned"
@@ -303,6 +304,8 @@ def _entry(image: Image) -> dict[str, Any]:
         notes[CHAIN_ID] = str(image.chain_id)
     if image.origin is not None:
         notes[ORIGIN] = str(image.origin)
+    if image.pulled:
+        notes[PULLED] = image.pulled
     if image.pinned:
         notes[PINNED] = "true"
     return evolve(image.manifest, annotations=notes).to_json()

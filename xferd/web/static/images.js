@@ -72,8 +72,8 @@ export class Images {
     hide(row.pinned, !one.pinned);
     optional(row.users, one.used_by?.length ? "in use" : "");
     attribute(row.users, "title", (one.used_by ?? []).join("\n"));
-    text(row.time, moment(one.created));
-    attribute(row.time, "title", `pulled or tagged ${one.created}`);
+    text(row.time, moment(one.pulled ?? one.created));
+    attribute(row.time, "title", `${one.pulled ? `pulled ${one.pulled}, ` : ""}named ${one.created}`);
     hide(row.details, !found);
     text(row.pin, one.pinned ? "Unpin" : "Pin");
     attribute(row.pin, "aria-label", `${one.pinned ? "Unpin" : "Pin"} ${familiar(one.reference)}`);
