@@ -6,7 +6,7 @@ import { jobAddress } from "./address.js";
 import { now } from "./ask.js";
 import { bytes, count, part, rate, short, title, waiting } from "./format.js";
 import { chips } from "./layers.js";
-import { attribute, fill, hide, optional, Rows, text, Window } from "./rows.js";
+import { attribute, fill, hide, Rows, text, Window } from "./rows.js";
 
 const byId = (id) => document.getElementById(id);
 const WAYS = { download: "↓", upload: "↑" };
@@ -18,7 +18,8 @@ export function showTransfer(row, transfer, model, own) {
   text(row.digest, short(transfer.digest ?? transfer.key));
   attribute(row.digest, "title", transfer.digest ?? transfer.key);
   const streams = transfer.streams > 1 ? ` · ${count(transfer.streams, "stream")}` : "";
-  text(row.source, `${WAYS[transfer.kind] ?? transfer.kind} ${transfer.source ?? ""}${streams}`);
+  text(row.way, WAYS[transfer.kind] ?? transfer.kind);
+  text(row.source, `${transfer.source ?? ""}${streams}`);
   attribute(row.source, "title", transfer.source ?? "");
   const begun = transfer.bytes_done > 0 || transfer.state === "running";
   text(row.speed, transfer.state === "running" ? rate(transfer.rate || 0) : begun ? transfer.state : bytes(transfer.bytes_total));
@@ -33,7 +34,8 @@ export function showTransfer(row, transfer, model, own) {
   text(row.why, why);
   attribute(row.why, "title", why);
   const [first, ...others] = (transfer.jobs ?? []).filter((id) => id !== own).map((id) => model.jobs.get(id)).filter(Boolean);
-  optional(row.for, first ? `for ${title(first)}` : "");
+  hide(row.for, !first);
+  text(row.whose, first ? title(first) : "");
   attribute(row.for, "href", first ? jobAddress(first.id) : "#/");
   attribute(row.shared, "title", [first, ...others].filter(Boolean).map(title).join("\n"));
 }
