@@ -162,7 +162,10 @@ class SlowProxy(ProxyFactory):
             self._resume(reader)
 
     def _resume(self, reader: Any) -> None:
-        if reader.transport is not None and reader.transport.connected and reader.peer is not None:
+        if reader.transport is None or not reader.transport.connected or reader.peer is None:
+            return
+        # A reader whose bytes are not taken is resumed when they are.
+        if not reader.peer.transport.producerPaused:
             reader.transport.resumeProducing()
 
     def stop(self) -> Deferred[None]:

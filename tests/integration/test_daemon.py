@@ -66,9 +66,13 @@ class API:
         pool = HTTPConnectionPool(reactor, persistent=False)
         self.agent = Agent.usingEndpointFactory(reactor, _Socket(daemon.socket), pool)
 
-    async def __call__(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def __call__(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, client: str = ""
+    ) -> Any:
         """
         Send a request for a path under C{/api/v1}.
+
+        @param client: the name of its client.
         """
         producer = None
         if body is not None:
@@ -76,18 +80,20 @@ class API:
         response = await self.agent.request(
             method.encode(),
             f"http://localhost/api/v1/{path}".encode(),
-            Headers({"Content-Type": ["application/json"]}),
+            Headers(
+                {"Content-Type": ["application/json"], **({"X-Xferd-Client": [client]} if client else {})}
+            ),
             producer,
         )
         return json.loads(await readBody(response))
 
-    async def pull(self, reference: str) -> str:
+    async def pull(self, reference: str, *, client: str = "") -> str:
         """
         Start a pull.
 
         @return: the job's id.
         """
-        job = await self("POST", "jobs", {"kind": "pull", "reference": reference})
+        job = await self("POST", "jobs", {"kind": "pull", "reference": reference}, client=client)
         return str(job["id"])
 
 

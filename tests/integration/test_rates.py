@@ -5,13 +5,9 @@ clients.
 
 from __future__ import annotations
 
-import json
-from io import BytesIO
 from typing import Any, Final
 
 from twisted.internet.task import deferLater
-from twisted.web.client import FileBodyProducer, readBody
-from twisted.web.http_headers import Headers
 
 from tests.integration.test_daemon import DaemonCase, reactor
 from xferd.testing.images import SampleImage, image_of, sample_layer
@@ -58,13 +54,7 @@ class RateTests(DaemonCase):
         """
         Begin a job of a client.
         """
-        response = await self.api.agent.request(
-            b"POST",
-            b"http://localhost/api/v1/jobs",
-            Headers({"Content-Type": ["application/json"], "X-Xferd-Client": [client]}),
-            FileBodyProducer(BytesIO(json.dumps(asked).encode())),
-        )
-        return str(json.loads(await readBody(response))["id"])
+        return str((await self.api("POST", "jobs", asked, client=client))["id"])
 
     def sent(self, image: SampleImage) -> int:
         """

@@ -1,5 +1,5 @@
 """
-Pauses, priorities, drain and retries, with figures from the wire: a real daemon, and a registry
+Pauses, slots, drain and retries, with figures from the wire: a real daemon, and a registry
 behind a slow proxy that counts bytes.
 """
 
@@ -314,24 +314,8 @@ class PausedMoreTests(SteeringCase):
 
 class QueueTests(SteeringCase):
     """
-    Priorities, drain and retries.
+    Slots of a registry, drain and retries.
     """
-
-    async def test_priority(self) -> None:
-        """
-        A job that gets a higher priority moves before those that were in the queue before
-        it.
-        """
-        await self.api("PATCH", "limits", {"downloads": 1})
-        names = ["one", "two", "three", "four"]
-        jobs = [await self.api.pull(self.image(name, size=1_300_000)) for name in names]
-        await self.moves("one")
-        await self.daemon.ctl("priority", jobs[3], "10")
-        ended = []
-        for job_id in (jobs[0], jobs[3], jobs[1], jobs[2]):
-            job = await self.done(job_id)
-            ended.append(job["finished"])
-        self.assertEqual(ended, sorted(ended))
 
     async def test_host_slots(self) -> None:
         """
