@@ -70,6 +70,7 @@ from xferd.v2.description import describe
 from xferd.v2.rights.passwords import AT_ONCE
 from xferd.v2.rights.rights import Rights
 from xferd.web.app import Web
+from xferd.web.audit import audit_reload
 from xferd.web.peer_trust import Trust
 from xferd.webhooks.webhooks import Webhooks
 
@@ -525,6 +526,7 @@ class Daemon(Service):
             self.registries.reload(config.hosts)
         except XferdError as e:
             self._log.error("the settings are unchanged: {why}", why=str(e))
+            audit_reload(self._config_file, str(e))
             return
         late = self._config.needing_restart(config)
         self._config = self._config.reloaded(config)
@@ -547,6 +549,7 @@ class Daemon(Service):
         self.jobs.keeper.reload(config.registry.keep)
         self.jobs.quota = config.store.quota
         self._log.info("reloaded the settings: limits, pauses, quota, hosts and registry")
+        audit_reload(self._config_file)
         if late:
             self._log.warn("restart xferd to apply {names}", names=", ".join(late))
 

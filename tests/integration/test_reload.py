@@ -65,6 +65,7 @@ class ReloadTests(DaemonCase):
         await self.until(paused)
         refused = await self.api("POST", "jobs", {"kind": "pull", "reference": reference})
         self.assertEqual(refused["error"]["code"], "DRAINING")
+        await self.said(f"unknown by signal: SIGHUP {self.place / 'xferd.toml'}: 200")
         await self.daemon.stop()
         await self.start("--config", self.configure('[steering]\npause = ["all"]\n'))
         job = await self.api.pull(reference)

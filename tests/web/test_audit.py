@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.web.fakes import job
 from tests.web.world import World
 from xferd.logs.records import record_of, to_json
-from xferd.web.audit import MAX_BODY, MOST_REFUSED, WINDOW
+from xferd.web.audit import MAX_BODY, MOST_REFUSED, WINDOW, audit_reload
 
 TOKEN = "a-secret-token"
 
@@ -197,3 +197,21 @@ class AccessTests(AuditCase):
             world.ask("DELETE", "/api/v1/jobs/%1b[31m", headers={"X-Xferd-Client": "a\x1b[0m"})
         (text,) = [formatEvent(event) for event in events if event.get("event") == "audit"]
         self.assertTrue(text.isprintable(), text)
+
+    def test_reload(self) -> None:
+        """
+        A C{SIGHUP} has a line with the file, whether it was read or not.
+        """
+        with capturedLogs() as events:
+            audit_reload("/etc/xferd.toml")
+            audit_reload("/etc/xferd.toml", "it is not TOML")
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            [
+                "unknown by signal: SIGHUP /etc/xferd.toml: 200",
+                "unknown by signal: SIGHUP /etc/xferd.toml: 400; it is not TOML",
+            ],
+        )
+        read, refused = (to_json(record_of(event)) for event in events)
+        self.assert_has(read, event="audit", action="reload", door="signal", status=200)
+        self.assert_has(refused, status=400, uid=None)

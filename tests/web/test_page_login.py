@@ -9,6 +9,7 @@ from http.cookies import SimpleCookie
 from typing import cast
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.connection import Answer
@@ -86,20 +87,23 @@ class EntryTests(EntryCase):
 
     def test_whole(self) -> None:
         """
-        A code is exchanged for a cookie, which gives the user's browser access.
+        A code is exchanged for a cookie, which gives the user's browser access, and is the door that
+        the audit trail has.
         """
         cookie = self.enter(self.code())
         self.assertEqual(self.status(cookie), 200)
         asked = {"kind": "pull", "reference": "alpine"}
-        answer = self.ask(
-            ALICE,
-            "POST",
-            "/api/v1/jobs",
-            asked,
-            Cookie=cookie or "",
-            Origin="http://xferd.localhost:9337",
-        )
+        with capturedLogs() as events:
+            answer = self.ask(
+                ALICE,
+                "POST",
+                "/api/v1/jobs",
+                asked,
+                Cookie=cookie or "",
+                Origin="http://xferd.localhost:9337",
+            )
         self.assertEqual(answer.status, 202)
+        self.assertEqual([event["door"] for event in events if event.get("event") == "audit"], ["browser"])
 
     def test_once(self) -> None:
         """

@@ -51,6 +51,8 @@ class Door(StrEnum):
     @cvar TCP: the API, at another address.
     @cvar REGISTRY: the registry at C{/v2/}.
     @cvar FLEET: from another node of the fleet.
+    @cvar BROWSER: the API, by the login of a browser.
+    @cvar SIGNAL: a signal to the daemon; the kernel does not report its sender.
     """
 
     SOCKET = "socket"
@@ -58,6 +60,8 @@ class Door(StrEnum):
     TCP = "tcp"
     REGISTRY = "registry"
     FLEET = "fleet"
+    BROWSER = "browser"
+    SIGNAL = "signal"
 
 
 FLEET_PATHS: Final = b"/v2/_xferd/"
@@ -72,6 +76,8 @@ def door_of(request: HTTPRequest, *, registry: bool = False) -> Door:
     """
     if registry:
         return Door.FLEET if request.path.startswith(FLEET_PATHS) else Door.REGISTRY
+    if noted(request).get("browser"):
+        return Door.BROWSER
     host = request.getHost()
     if isinstance(host, UNIXAddress):
         return Door.SOCKET
@@ -80,6 +86,31 @@ def door_of(request: HTTPRequest, *, registry: bool = False) -> Door:
 
 Route = Callable[["HTTPRequest"], tuple[str, Mapping[str, Any]]]
 """Returns the name of a request's operation, or an empty string, and the parts of its path."""
+
+
+_log = Logger(namespace="xferd.web.audit")
+
+
+def audit_reload(path: str, error: str = "") -> None:
+    """
+    Write the line of a C{SIGHUP}.
+
+    @param path: the configuration file.
+    @param error: why the settings are unchanged; empty if they were read.
+    """
+    _log.info(
+        LINE,
+        event="audit",
+        action="reload",
+        user="unknown",
+        uid=None,
+        door=Door.SIGNAL.value,
+        method="SIGHUP",
+        path=path,
+        status=400 if error else 200,
+        body="",
+        details=f"; {error}" if error else "",
+    )
 
 
 class AuditTrail:

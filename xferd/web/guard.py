@@ -96,7 +96,9 @@ class Guard(Resource):
         Refuse the request, or pass it to the routes.
         """
         try:
-            self._accesses[self._check(request)] += 1
+            access = self._check(request)
+            self._accesses[access] += 1
+            note(request, "browser", access == "browser")
         except HTTPException as refusal:
             self._accesses["refused"] += 1
             self._log.debug(
