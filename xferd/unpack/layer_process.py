@@ -27,6 +27,7 @@ from xferd.unpack.metadata import metadata_writer
 from xferd.unpack.rights import Rights, own_rights
 from xferd.unpack.tar import TarReader
 from xferd.unpack.tree_writer import FULL, TreeWriter
+from xferd.unpack.writeback import Begin, Writeback, begin
 
 _PROGRESS: Final = 0.1
 """Seconds between two reports of progress."""
@@ -70,11 +71,13 @@ class GrowingBlob(Readable):
     A blob's growing file, read as far as the reactor permits.
     """
 
-    def __init__(self, lines: io.BufferedIOBase, send: Send) -> None:
+    def __init__(self, lines: io.BufferedIOBase, send: Send, begin: Begin = begin) -> None:
         """
         @param lines: delivers C{grown}.
         @param send: sends C{hungry}.
+        @param begin: begins to write a part of the file to the disk.
         """
+        self._begin = begin
         self._lines, self._send = lines, send
         self._file: io.FileIO | None = None
         self._at = self._size = 0
@@ -91,6 +94,7 @@ class GrowingBlob(Readable):
             path = self._receive()
             try:
                 self._file = io.FileIO(path)
+                self._writeback = Writeback(self._file.fileno(), self._begin)
             except FileNotFoundError as e:
                 # A commit may have renamed the partial file; the sealing message has the new path.
                 if self._sealed:
@@ -109,6 +113,7 @@ class GrowingBlob(Readable):
         if not count:
             raise StoreError(f"the blob's file ends at {self._at} bytes; it had {self._size}")
         self._at += count
+        self._writeback.added(count)
         return count
 
     def _receive(self) -> str:

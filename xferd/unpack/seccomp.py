@@ -78,6 +78,7 @@ ALLOWED: Final[Mapping[str, tuple[int | None, int | None]]] = {
     "fgetxattr": (193, 10),
     "statx": (332, 291),
     "ftruncate": (77, 46),
+    "sync_file_range": (277, 84),
     "lseek": (8, 62),
     "getdents64": (217, 61),
     "fcntl": (72, 25),

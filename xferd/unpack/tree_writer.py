@@ -29,6 +29,7 @@ from xferd.unpack.limits import Limits, printable
 from xferd.unpack.metadata import MetadataWriter, set_own_xattr
 from xferd.unpack.tar import Entry
 from xferd.unpack.whiteouts import WHITEOUT, Whiteouts, is_meta
+from xferd.unpack.writeback import SMALLEST, Begin, Writeback, begin
 
 _LINKED: Final = b".wh..wh.plnk"
 """
@@ -71,14 +72,17 @@ class TreeWriter:
         metadata: MetadataWriter,
         record: RecordWriter,
         other_memory: Callable[[], int] = lambda: 0,
+        begin: Begin = begin,
     ) -> None:
         """
         @param root: a descriptor of an empty directory.
         @param record: gets each entry as it was written.
         @param other_memory: returns the bytes of memory that this layer needs
             besides.
+        @param begin: begins to write a part of a file to the disk.
         """
         self._limits, self._metadata = limits, metadata
+        self._begin = begin
         self._record = record
         self._directories = Directories(root, limits, other_memory, record.removed)
         self._whiteouts = Whiteouts(self._directories, metadata.overlay, record)
@@ -208,9 +212,14 @@ class TreeWriter:
         crc = 0
         try:
             if entry.sparse is None:
+                writeback = Writeback(out, self._begin) if entry.size >= SMALLEST else None
                 while piece := read(entry.size):
                     _write(out, piece)
                     crc = crc32(piece, crc)
+                    if writeback is not None:
+                        writeback.added(len(piece))
+                if writeback is not None:
+                    writeback.end()
             else:
                 for start, length in entry.sparse:
                     offset = os.lseek(out, start, os.SEEK_SET)
