@@ -24,6 +24,7 @@ from unittest import SkipTest
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.integration.peers import DockerRegistry, PeerFailed, push, require, run
@@ -606,6 +607,36 @@ class LateAnswerTests(PodmanCase):
             self.assertIn("file name too long", str(e))
         else:
             self.fail("podman has unpacked it")
+
+
+class KilledTests(PodmanCase):
+    """
+    A daemon that is killed while it lets C{podman pull} wait.
+    """
+
+    wait_for = 'wait_for = ["root"]\n[limits]\ndownload_rate = 100000\n'
+
+    async def test_killed(self) -> None:
+        """
+        podman ends the pull by itself, from the registry; the image stays while the next daemon
+        collects, and the next pull is the daemon's again.
+        """
+        await self.use_mirror()
+        pulling = Deferred.fromCoroutine(self.storage.podman("pull", "--quiet", self.reference))
+        while not self.fetched():
+            await deferLater(reactor, 0.05)
+        self.assertFalse(pulling.called)
+        await self.daemon.stop("KILL")
+        await pulling
+        self.assertEqual(len(self.storage.own_layers()), len(self.image.layers))
+        self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
+        await self.start()
+        await self.daemon.ctl("gc")
+        self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
+        await self.storage.podman("rmi", self.reference)
+        await self.storage.podman("pull", "--quiet", self.reference)
+        self.assertEqual(self.storage.own_layers(), [])
+        self.assertEqual(await self.run_in(self.reference, "cat", "/etc/os-release"), RELEASE)
 
 
 class RootlessCase(PodmanCase):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import cast
 from unittest import SkipTest
 
 from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.integration import test_engine_podman as podman
@@ -18,6 +20,7 @@ from tests.integration.containerds import NEWEST
 from tests.integration.peers import run
 from tests.integration.programs import Xferd
 from tests.integration.test_engine_containerd import OS_RELEASE, ContainerdCase, runnable_image
+from tests.integration.test_engine_docker import DockerCase
 from tests.integration.test_engine_podman5 import Podman5Case
 from tests.integration.trees import listing
 from xferd.interfaces.reactor import IReactor
@@ -176,3 +179,72 @@ class Podman5Tests(Podman5Case, PodmanTests):
     """
     podman of the directory in C{XFERD_ENGINES}.
     """
+
+
+class BuildahTests(podman.PodmanCase):
+    """
+    Debian's Buildah.
+    """
+
+    async def test_containers(self) -> None:
+        """
+        A container that is mounted, one that is not, and an image that was committed from one.
+        """
+        names = []
+        for name in ("mounted", "created", "committed", "unused"):
+            names.append(await self.push(f"{name}:1", podman.tiny_image(name)))
+            await self.daemon.ctl("pull", names[-1])
+        run_ = self.storage.run
+        for name, reference in zip(("mounted", "created", "base"), names, strict=False):
+            await run_("buildah", "from", "--pull-never", f"--name={name}", reference)
+        self.addCleanup(lambda: Deferred.fromCoroutine(run_("buildah", "rm", "--all")))
+        self.mounted = Path((await run_("buildah", "mount", "mounted")).strip())
+        await run_("buildah", "commit", "--quiet", "--rm", "base", "localhost/built:1")
+        await exceed(self.daemon, self.options[1])
+        await check_kept(self.daemon, names[:3], names[3], str(self.storage.root), self.works)
+
+    async def works(self) -> None:
+        """
+        The containers have their files, and so has the image.
+        """
+        self.assertEqual((self.mounted / "etc/os-release").read_text(), podman.RELEASE)
+        cat = ("run", "--isolation=chroot", "created", "cat", "/etc/os-release")
+        self.assertEqual(await self.storage.run("buildah", *cat), podman.RELEASE)
+        self.assertEqual(await self.run_in("localhost/built:1", "cat", "/etc/os-release"), podman.RELEASE)
+
+
+class DockerTests(DockerCase):
+    """
+    docker with the containerd image store.
+    """
+
+    async def test_containers(self) -> None:
+        """
+        A running container, a stopped one, and an image that was committed from one.
+        """
+        base = runnable_image().layers
+        names = []
+        for name in ("running", "stopped", "committed", "unused"):
+            names.append(self.add(image_of([*base, sample_layer(50_000, name)]), name))
+            await self.daemon.ctl("pull", names[-1])
+        docker = self.docker.run
+        for name in names[:3]:
+            await docker("pull", "--quiet", name)
+        await docker("run", "--detach", "--network=host", "--name=running", names[0], "sleep", "1000")
+        await docker("run", "--network=host", "--name=stopped", names[1], "cat", "/etc/os-release")
+        await docker("run", "--network=host", "--name=base", names[2], "touch", "/written")
+        await docker("commit", "base", "built:1")
+        await docker("rm", "base")
+        await exceed(self.daemon, str(self.settings))
+        await check_kept(self.daemon, names[:3], names[3], "containerd main", self.works)
+        await docker("rm", "--force", "running", "stopped")
+
+    async def works(self) -> None:
+        """
+        The containers run and start, the image as well.
+        """
+        cat = ("cat", "/etc/os-release")
+        self.assertEqual((await self.docker.run("exec", "running", *cat)).encode(), OS_RELEASE)
+        self.assertEqual((await self.docker.run("start", "--attach", "stopped")).encode(), OS_RELEASE)
+        said = await self.docker.run("run", "--rm", "--network=host", "built:1", *cat, "/written")
+        self.assertEqual(said.encode(), OS_RELEASE)

@@ -79,6 +79,7 @@ class SameTrees(ABC):
     @cvar highest: the largest user ID in the image.
     """
 
+    timeout = 600
     maps: ClassVar[Sequence[Sequence[str]]] = ((), MAPS)
     implies: ClassVar[bool] = True
     highest: ClassVar[int] = 2**31
