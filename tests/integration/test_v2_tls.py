@@ -16,18 +16,9 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from tests.integration.engines import (
-    Buildah,
-    Containerd,
-    Containerd2,
-    Crane,
-    Docker,
-    Engine,
-    Podman,
-    Skopeo,
-    found,
-)
+from tests.integration.engines import Buildah, Containerd, Docker, Engine, Podman, Skopeo
 from tests.integration.networks import Network
+from tests.integration.other_engines import Containerd2, Crane, found
 from tests.integration.peers import DockerRegistry, PeerFailed, push, run
 from tests.integration.places import free_port
 from tests.integration.programs import XFERCTL, Xferd, environment
