@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tests.fuzz import documents, frames, requests, tars, texts
+from tests.fuzz import documents, frames, registry, requests, tars, texts
 from tests.fuzz.harness import Harness
 
 HARNESSES: Final[Mapping[str, Harness]] = {
@@ -29,6 +29,8 @@ HARNESSES: Final[Mapping[str, Harness]] = {
         documents.ARCHIVES,
         requests.REQUESTS,
         requests.FOREIGN,
+        registry.REGISTRY,
+        registry.STRANGER,
         frames.SERVER,
         frames.CLIENT,
     )
