@@ -207,9 +207,9 @@ class PageTests(TestCase):
 
     async def test_mirror(self) -> None:
         """
-        The mirror is shown with what it saves, and its repositories with the reason
-        why they are kept, those that were used last first; a daemon without a
-        registry shows nothing.
+        The mirror is shown with what it saves, with the health and the quota of its upstreams,
+        and its repositories with the reason why they are kept, those that were used last first;
+        a daemon without a registry shows nothing.
         """
         world = World()
         self.assertIn('id="mirror-section" hidden', await self.load(world))
@@ -217,8 +217,14 @@ class PageTests(TestCase):
         world.registry = {
             **NO_REGISTRY,
             "listen": ["tcp:5000"],
-            "upstreams": [{"host": "docker.io", "alias": "", **counters}],  # type: ignore[typeddict-item]
+            "upstreams": [
+                {"host": host, "alias": "", **counters}  # type: ignore[typeddict-item]
+                for host in ("docker.io", "down.lan", "new.lan")
+            ],
         }
+        world.memory.answered("docker.io", None, Quota(76, 100, 21600.0))
+        world.memory.answered("docker.io", "0123456789abcdef", Quota(3, 100, 21600.0))
+        world.memory.unreachable("down.lan", ConnectionFailed(HOSTILE))
         world.repositories = [
             {
                 "name": f"docker.io/library/{name}",
@@ -234,12 +240,18 @@ class PageTests(TestCase):
         ]
         page = await self.load(world)
         *rows, _ = re.findall(r'<li class="registry mirrored">.*?</li>', page, re.DOTALL)
-        self.assertEqual(len(rows), 9)
-        for text in ("docker.io", "12 from the store · 3 fetched · 1 stale", "600 MB saved"):
-            self.assertIn(text, rows[0])
-        for text in ("library/j", "1 tag · 1.50 MB · used ", "kept: &lt;img src=x onerror"):
-            self.assertIn(text, rows[1])
-        self.assertIn("and 2 more", page)
+        self.assertEqual(len(rows), 11)
+        for number, *texts in (
+            (0, "docker.io", "12 from the store · 3 fetched · 1 stale", "600 MB saved"),
+            (0, ">quota low<", ">3 of 100 requests left<"),
+            (1, "down.lan", ">down<", "&lt;img src=x onerror"),
+            (3, "library/j", "1 tag · 1.50 MB · used ", "kept: &lt;img src=x onerror"),
+        ):
+            for text in texts:
+                self.assertIn(text, rows[number])
+        for row in rows[2:]:
+            self.assertNotRegex(row, "requests left|>down<|>quota low<")
+        self.assertIn(">Show 2 more<", page)
 
     async def test_engines(self) -> None:
         """

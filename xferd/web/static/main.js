@@ -268,8 +268,9 @@ const readLists = paced(async () => {
   const limits = await ask("GET", "/limits");
   showLimits(limits);
   clients.limits(limits.clients);
-  registries.show(await ask("GET", "/hosts"));
-  mirror.show(await ask("GET", "/registry"), await ask("GET", "/registry/repositories"));
+  const hosts = await ask("GET", "/hosts");
+  registries.show(hosts);
+  mirror.show(await ask("GET", "/registry"), await ask("GET", "/registry/repositories"), hosts);
   engines.show(await ask("GET", "/engines"));
   fleet.show(await ask("GET", "/fleet"));
 }, LISTS_EVERY);

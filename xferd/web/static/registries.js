@@ -42,6 +42,13 @@ export class Registries {
   }
 }
 
+/** The account of a host that has trouble, or else that with the fewest requests left. */
+export function nearest(host) {
+  const left = (account) => account.quota?.remaining ?? 1e9;
+  const [account = null] = [...host.accounts].sort((a, b) => (b.state !== "ok") - (a.state !== "ok") || left(a) - left(b));
+  return { host, account };
+}
+
 /** What keeps an account from its host: its own state, or else the host's. */
 function state({ host, account }) {
   return account && account.state !== "ok" ? account : host;
@@ -51,10 +58,20 @@ function used({ host, account }) {
   return (account ?? host).used;
 }
 
+/** Show the state and the quota of an account in a row. */
+export function showHealth(row, { host, account }) {
+  const found = state({ host, account });
+  const quota = account?.quota;
+  optional(row.trouble, found.state === "ok" ? "" : WORDS[found.state] ?? found.state);
+  optional(row.left, quota ? `${quota.remaining}${quota.limit === null ? "" : ` of ${quota.limit}`} requests left` : "");
+  const until = found.until ? `, until ${moment(found.until)}` : "";
+  optional(row.why, found.state === "quota-low" ? "documents are requested at intervals" : found.why && found.why + until);
+}
+
 function show(row, { host, account }, moved, steering) {
   const found = state({ host, account });
   const quota = account?.quota;
-  const low = found.state === "quota-low";
+  showHealth(row, { host, account });
   attribute(row.element, "data-state", found.state);
   const held = steering.pauses(host.host);
   text(row.hold, held ? "Resume" : "Pause");
@@ -65,17 +82,12 @@ function show(row, { host, account }, moved, steering) {
   attribute(row.name, "title", host.host);
   optional(row.account, account && account.account !== "daemon" ? account.account : "");
   attribute(row.account, "title", "the account: a hash of a client's credentials");
-  optional(row.trouble, found.state === "ok" ? "" : WORDS[found.state] ?? found.state);
   attribute(row.clear, "aria-label", `Clear ${host.host}`);
   hide(row.clear, found.state === "ok");
-  const left = quota && `${quota.remaining}${quota.limit === null ? "" : ` of ${quota.limit}`} requests left`;
   const failures = host.failures > 0 && count(host.failures, "failure");
   const { bytes: came = 0, sent = 0 } = moved[host.host] ?? {};
   const traffic = [came && `↓ ${bytes(came)}`, sent && `↑ ${bytes(sent)}`, host.rate > 0 && `${rate(host.rate)} by one transfer`];
   optional(row.facts, [failures, ...traffic].filter(Boolean).join(" · "));
-  optional(row.left, left ?? "");
   hide(row.bar, !quota?.limit);
   fill(row.out, quota?.limit ? quota.remaining / quota.limit : 0);
-  const until = found.until ? `, until ${moment(found.until)}` : "";
-  optional(row.why, low ? "documents are requested at intervals" : found.why && found.why + until);
 }
