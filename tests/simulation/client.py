@@ -128,7 +128,9 @@ class Request:
         except XferdError:
             self.refused = True
             return
-        _ = jobs.flushed().addCallback(self._answer, daemon)
+        # A client that leaves gets the job at once; one that stays follows it.
+        recorded = jobs.flushed() if self.always or self.kind == "import" else jobs.kept(self.job)
+        _ = recorded.addCallback(self._answer, daemon)
         self.follow(jobs.events(self.job), daemon)
         if self.kind == "import":
             self.send(jobs, self.job, daemon)
