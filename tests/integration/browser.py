@@ -42,6 +42,17 @@ return found.map((node) => node.innerText.replace(/\\s+/g, " ").trim());
 """
 
 
+AXE: Final = """
+const done = arguments[arguments.length - 1];
+axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}).then(
+    (found) => done(found.violations.map(({id, nodes}) => [
+        id, ...nodes.slice(0, 3).map((node) => node.html.slice(0, 150) + " " + node.failureSummary),
+    ].join(" | "))),
+    (error) => done([String(error)]));
+"""
+"""A script that returns what axe finds on the page, once axe was run there."""
+
+
 class Browser(Program):
     """
     One window of Chromium, behind chromedriver.

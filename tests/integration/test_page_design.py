@@ -12,22 +12,13 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
-from tests.integration.browser import ENTER, ESCAPE, TAB
+from tests.integration.browser import AXE, ENTER, ESCAPE, TAB
 from tests.integration.test_daemon import reactor
 from tests.integration.test_page import PageCase
 from xferd.testing.faults import Flip, too_many_requests
 from xferd.testing.images import sample_image
 
 WIDTHS = (1300, 800, 400)
-
-_AXE = """
-const done = arguments[arguments.length - 1];
-axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}).then(
-    (found) => done(found.violations.map(({id, nodes}) => [
-        id, ...nodes.slice(0, 3).map((node) => node.html.slice(0, 150) + " " + node.failureSummary),
-    ].join(" | "))),
-    (error) => done([String(error)]));
-"""
 
 _CROWDED = """
 const width = document.documentElement.clientWidth;
@@ -185,7 +176,7 @@ class AxeTests(DesignCase):
         """
         Axe finds nothing.
         """
-        self.assertEqual(await self.browser.run_async(_AXE), [], where)
+        self.assertEqual(await self.browser.run_async(AXE), [], where)
 
     async def test_axe(self) -> None:
         """
@@ -219,7 +210,7 @@ class AxeTests(DesignCase):
             "document.querySelector('#begin').textContent = '';"
             "document.querySelector('#no-jobs').style.color = '#aaa';"
         )
-        found = " ".join(await self.browser.run_async(_AXE))
+        found = " ".join(await self.browser.run_async(AXE))
         self.assertIn("button-name", found)
         self.assertIn("color-contrast", found)
 
