@@ -261,8 +261,8 @@ class Disk:
 
     def _change_mode(self, node: Node, call: Call) -> None:
         number = next(word for word in call.words[1:] if word.startswith("0"))
-        node.mode = int(number, 8)
-        self._add(Effect(len(self.effects), node, mode=node.mode))
+        # The node keeps the mode that it was made with: this one may be lost.
+        self._add(Effect(len(self.effects), node, mode=int(number, 8)))
 
     def _add(self, effect: Effect) -> Effect:
         self.effects.append(effect)
