@@ -25,10 +25,14 @@ _RATE = 30_000
 """Bytes per second below which a stream is dropped: a quarter of the line."""
 
 _LAYERS = 5
-_SIZE = 1_500_000
-"""The bytes of a layer: smaller ones have slots of their own."""
+_SIZE = 5_000_000
+"""The bytes of a layer: five streams that are not reduced fail to push it."""
 
-_STREAMS = (1, _LAYERS)
+_FIXED = (
+    "from twisted.scripts.twistd import run; from xferd.transfer.host_streams import HostStreams;"
+    "HostStreams.failed = lambda *_: False; run()"
+)
+"""The program of a daemon that does not reduce its streams."""
 
 
 @frozen
@@ -84,13 +88,16 @@ class _Ends:
         self._proxy = self._program("proxy", *self._line.far, *dropping)
         return _Thin(f"{self._line.address}:{self._proxy.ready('port ').split()[1]}")
 
-    def peer(self, thin: _Thin, limit: str) -> Xferd:
+    def peer(self, thin: _Thin, limit: str, fixed: bool) -> Xferd:
         """
         Start a daemon at the near end.
 
         @param limit: the setting of its limit.
+        @param fixed: whether it does not reduce its streams.
         """
         kind: type[Xferd] = type("Case", (Xferd,), {"settings": f"[limits]\n{limit}\n"})
+        if fixed:
+            kind.twistd = (sys.executable, "-c", _FIXED)
         return self._stack.enter_context(started(kind, thin, self._line.near))
 
     @property
@@ -110,32 +117,36 @@ class _Ends:
 def thin(setting: Setting) -> Outcome:
     """
     Push and pull an image, by one stream and by as many as it has layers: the time of the client's
-    whole process.  There is one round, as the link is steady.
+    whole process.  There is one round, as the link is steady.  A push by a fixed number of streams fails.
     """
     subject = f"{_LAYERS} layers of {_SIZE / MB:.1f} MB over {_MBIT} Mbit/s; {_RATE // 1000} kB/s at least"
     rows: list[Row] = []
     missing: list[str] = []
     try:
         with link(_MBIT, both=True) as line:
-            for name, once in (("push", _push), ("pull", _pull)):
-                alone: float | None = None
-                for streams in _STREAMS:
-                    case = f"{name}, {streams} stream{'s' * (streams > 1)} at most"
-                    try:
-                        took, dropped = once(line, streams)
-                    except Failed as e:
-                        missing.append(f"{case}: {e}")
-                        continue
-                    setting.tell(f"  {case}: {took:.1f} s")
-                    facts = {} if alone is None else {"it / 1 stream": took / alone}
-                    alone = took if streams == 1 else alone
-                    rows.append(Row(case, "s", Series([took]), {**facts, "dropped": dropped}))
+            for case, once, streams, fixed in (
+                ("push, 1 stream", _push, 1, False),
+                (f"push, {_LAYERS} streams, fixed", _push, _LAYERS, True),
+                (f"push, {_LAYERS} streams at most", _push, _LAYERS, False),
+                ("pull, 1 stream", _pull, 1, False),
+                (f"pull, {_LAYERS} streams at most", _pull, _LAYERS, False),
+            ):
+                try:
+                    took, dropped = once(line, streams, fixed)
+                except Failed as e:
+                    setting.tell(f"  {case}: failed")
+                    missing.append(f"{case}: {e}")
+                    continue
+                setting.tell(f"  {case}: {took:.1f} s")
+                alone = [row.series.median for row in rows if row.who == f"{case[:4]}, 1 stream"]
+                facts = {"it / 1 stream": took / alone[0]} if alone else {}
+                rows.append(Row(case, "s", Series([took]), {**facts, "dropped": dropped}))
     except Failed as e:
         missing.append(str(e))
     return Outcome("thin", subject, rows, missing)
 
 
-def _push(line: Link, streams: int) -> tuple[float, int]:
+def _push(line: Link, streams: int, fixed: bool) -> tuple[float, int]:
     """
     Push the image.
 
@@ -145,13 +156,13 @@ def _push(line: Link, streams: int) -> tuple[float, int]:
     with _Ends(line) as ends:
         reference = f"{ends.source(line.near)}/sample:latest"
         target = ends.behind(ends.target())
-        peer = ends.peer(target, f"uploads = {streams}")
+        peer = ends.peer(target, f"uploads = {streams}", fixed)
         peer.pull(reference).finish()
         took = peer.push(reference, f"{target.host}/thin/sample:1").finish()
         return took, ends.dropped
 
 
-def _pull(line: Link, streams: int) -> tuple[float, int]:
+def _pull(line: Link, streams: int, fixed: bool) -> tuple[float, int]:
     """
     Pull the image.
 
@@ -160,5 +171,6 @@ def _pull(line: Link, streams: int) -> tuple[float, int]:
     """
     with _Ends(line) as ends:
         source = ends.behind(ends.source(line.far))
-        took = ends.peer(source, f"downloads = {streams}").pull(f"{source.host}/sample:latest").finish()
+        peer = ends.peer(source, f"downloads = {streams}", fixed)
+        took = peer.pull(f"{source.host}/sample:latest").finish()
         return took, ends.dropped
