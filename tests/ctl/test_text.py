@@ -192,8 +192,11 @@ class CutTests(SynchronousTestCase):
 
     def test_short(self) -> None:
         """
-        A short digest has twelve digits; a missing one is empty.
+        A short digest has twelve digits; a missing one is empty.  A tag is whole, or shows that it
+        is not.
         """
+        self.assertEqual(short("2026.12.1-rc1"), "2026.12.1-rc1")
+        self.assertEqual(short("t" * 128), "t" * 23 + "…")
         self.assertEqual(short("sha256:" + "ab" * 32), "abababababab")
         self.assertEqual(short(None), "")
 

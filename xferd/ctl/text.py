@@ -195,9 +195,10 @@ def _moment(text: object) -> datetime | None:
 
 def short(digest: object) -> str:
     """
-    A digest's first twelve hexadecimal digits.
+    A digest's first twelve hexadecimal digits; a tag as it is, if it is not very long.
     """
-    return clean(digest).rpartition(":")[2][:12]
+    text = clean(digest)
+    return text.rpartition(":")[2][:12] if ":" in text else cut(text, 24)
 
 
 def cut(text: str, width: int) -> str:
