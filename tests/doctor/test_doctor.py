@@ -371,8 +371,6 @@ class SharingTests(TestCase):
     L{Doctor}.
     """
 
-    timeout = 30
-
     async def test_shared(self) -> None:
         """
         Concurrent requests share one examination; a cancelled request does not end it,

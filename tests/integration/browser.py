@@ -21,7 +21,7 @@ from tests.integration.peers import PeerFailed
 from tests.integration.programs import Program
 from xferd.interfaces.reactor import IReactor
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds for which a change of a page is awaited."""
 
 ENTER: Final = "\ue007"

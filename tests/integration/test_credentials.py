@@ -58,8 +58,6 @@ class CredentialsTests(TestCase):
     Tests with a daemon and its credentials file.
     """
 
-    timeout = 60
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start the daemon.
@@ -308,8 +306,6 @@ class StartTests(TestCase):
     """
     A daemon with an invalid credentials file.
     """
-
-    timeout = 30
 
     async def test_malformed(self) -> None:
         """

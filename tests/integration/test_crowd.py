@@ -61,8 +61,6 @@ class CrowdTests(TestCase):
     A daemon of root's with a low limit on open files.
     """
 
-    timeout = 60
-
     async def test_idle_connections(self) -> None:
         """
         A user who opens idle connections repeatedly gets a limited number;

@@ -37,7 +37,7 @@ from xferd.testing.registry import Registry
 
 reactor = cast(IReactor, installed)
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds after which a test that waits fails."""
 
 
@@ -104,7 +104,6 @@ class DaemonCase(TestCase):
     @cvar patience: seconds after which a test that waits fails.
     """
 
-    timeout = 60
     patience = PATIENCE
 
     async def setUp(self) -> None:  # type: ignore[override]
@@ -365,8 +364,6 @@ class StartTests(TestCase):
     A daemon that cannot start prints the reason in one line, and exits with
     status 1, or 2 for wrong options.
     """
-
-    timeout = 30
 
     def setUp(self) -> None:
         """

@@ -312,8 +312,6 @@ class UserTests(TestCase):
     The daemon of a user who is not root.
     """
 
-    timeout = 60
-
     async def test_user(self) -> None:
         """
         That user and root have access over loopback, other users have not.

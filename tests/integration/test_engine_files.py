@@ -45,8 +45,6 @@ class ParsedCase(TestCase):
     A machine with a directory of its own.
     """
 
-    timeout = 60
-
     def setUp(self) -> None:
         """
         Make the directory.

@@ -43,7 +43,6 @@ class FleetCase(TestCase):
     A network with etcd, the registry, and nodes.
     """
 
-    timeout = 90
     layers = 2
     size = SIZE
     mbit = MBIT

@@ -147,7 +147,7 @@ class DaemonTests(CertificatesCase):
         """
         Wait until a node has logged something.
         """
-        deadline = reactor.seconds() + 10.0
+        deadline = reactor.seconds() + 60.0
         while text not in node.output:
             self.assertLess(reactor.seconds(), deadline, node.output)
             await deferLater(reactor, 0.1)

@@ -34,7 +34,7 @@ from xferd.testing.tokens import TokenServer
 
 reactor: Any = installed
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a test that waits fails."""
 
 

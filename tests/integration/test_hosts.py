@@ -35,8 +35,6 @@ class HostsCase(TestCase):
     A daemon with a C{certs.d} of its own.
     """
 
-    timeout = 90
-
     def setUp(self) -> None:
         """
         Create the directories.

@@ -30,7 +30,7 @@ from xferd.testing.tokens import TokenServer
 
 reactor = cast(IReactor, installed)
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds after which a test that waits fails."""
 
 
@@ -39,7 +39,6 @@ class CredentialsTests(TestCase):
     Credentials that clients sent.
     """
 
-    timeout = 60
     sharing = "shared"
 
     async def setUp(self) -> None:  # type: ignore[override]

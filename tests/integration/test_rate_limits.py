@@ -33,7 +33,7 @@ from xferd.testing.tokens import TokenServer
 
 reactor = cast(IReactor, installed)
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds after which a test that waits fails."""
 
 ANN = Credentials("ann", Secret("of ann"))
@@ -74,8 +74,6 @@ class RateLimitTests(TestCase):
     """
     Two users of one registry, and a daemon that is restarted.
     """
-
-    timeout = 90
 
     async def setUp(self) -> None:  # type: ignore[override]
         """

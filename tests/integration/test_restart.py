@@ -26,7 +26,7 @@ from xferd.interfaces.reactor import IReactor
 
 reactor = cast(IReactor, installed)
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds after which a test that waits fails."""
 
 NEVER_REAPS = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(1000)"
@@ -39,8 +39,6 @@ class RestartTests(TestCase):
     """
     A daemon after C{kill -9}.
     """
-
-    timeout = 60
 
     def setUp(self) -> None:
         """
@@ -129,8 +127,6 @@ class DescriptorsTests(TestCase):
     """
     The limits on open files of the daemon and of its processes.
     """
-
-    timeout = 60
 
     async def test_limits(self) -> None:
         """

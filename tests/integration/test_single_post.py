@@ -33,8 +33,6 @@ class SinglePostTests(TestCase):
     Registries that accept such a request, and registries that do not.
     """
 
-    timeout = 90
-
     def setUp(self) -> None:
         """
         Make a client.

@@ -23,7 +23,7 @@ from xferd.store.paths import Paths
 SCRIPT = "while :; do cat /content /extra > /changed.new; mv /changed.new /changed; sleep 0.05; done"
 """Reads a file of each layer, again and again, and writes into the container's own layer."""
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds to wait for a container."""
 
 

@@ -27,7 +27,7 @@ from xferd.testing.registry import Registry
 
 reactor = cast(IReactor, installed)
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds after which a test that waits fails."""
 
 
@@ -35,8 +35,6 @@ class SystemdTests(TestCase):
     """
     The behaviour on which C{docs/xferd.service} and C{docs/xferd.socket} rely.
     """
-
-    timeout = 60
 
     def setUp(self) -> None:
         """

@@ -37,7 +37,6 @@ class VerifyCase(TestCase):
         L{log_out}.
     """
 
-    timeout = 90
     private = False
 
     async def setUp(self) -> None:  # type: ignore[override]

@@ -73,7 +73,6 @@ class Pushing(TestCase):
     @cvar single_post: whether the registry accepts a blob in a single POST.
     """
 
-    timeout = 30
     single_post = False
 
     async def setUp(self) -> None:  # type: ignore[override]

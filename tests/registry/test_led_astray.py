@@ -38,8 +38,6 @@ class LedAstrayTests(TestCase):
     registry names.
     """
 
-    timeout = 30
-
     def setUp(self) -> None:
         """
         Start both.

@@ -48,8 +48,6 @@ class WireCase(TestCase):
     A client over real sockets.
     """
 
-    timeout = 20
-
     def setUp(self) -> None:
         """
         Nothing listens yet.

@@ -74,8 +74,6 @@ class BodyTests(TestCase):
     Faults in the bodies of requests.
     """
 
-    timeout = 20
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start a server, and begin an upload.

@@ -51,7 +51,6 @@ class SnapshotterCase(PullsCase, TestCase):
     A daemon and a snapshotter.
     """
 
-    timeout = 20
     prefix = "xferd-"
 
     def setUp(self) -> None:

@@ -267,8 +267,6 @@ class RealTests(TestCase):
     The same with real processes.
     """
 
-    timeout = 30
-
     def helpers(self, script: str, limit: float = 20) -> CredentialHelpers:
         """
         Make a helper, C{real}.

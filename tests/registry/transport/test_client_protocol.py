@@ -426,8 +426,6 @@ class SocketTests(TestCase):
     L{ClientProtocol} on a socket.
     """
 
-    timeout = 20
-
     async def connect(self) -> tuple[ClientProtocol, socket.socket]:
         """
         Connect a protocol with a socket that only this test reads.

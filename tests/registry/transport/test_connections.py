@@ -138,8 +138,6 @@ class ConnectionsTests(TestCase):
     L{Connections} keeps what differs apart.
     """
 
-    timeout = 20
-
     def setUp(self) -> None:
         """
         Listen, by TLS, as C{r.test}.

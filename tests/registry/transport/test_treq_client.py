@@ -71,8 +71,6 @@ class WireTests(TestCase):
     Requests as a server receives them, and responses as it sends them.
     """
 
-    timeout = 20
-
     def setUp(self) -> None:
         """
         Listen on a loopback port.

@@ -47,8 +47,6 @@ class RealTests(TestCase):
     With a real worker.
     """
 
-    timeout = 30
-
     def setUp(self) -> None:
         """
         Make a blob, and start an unpacker.
