@@ -16,9 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport, IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 
+from tests.integration.forked_daemons import ForkedProcess, forker
 from tests.integration.peers import PeerFailed, require, run
 from xferd.engines.snapshotter.command import command, lock_of_snapshotter
 
@@ -80,8 +82,12 @@ class Program(ProcessProtocol):
 
         @raise PeerFailed: it ended before; with its output.
         """
+        self._process = await self._spawn()
+        await self._starting
+
+    async def _spawn(self) -> IProcessTransport:
         program = require(self._argv[0])
-        self._process = self._reactor.spawnProcess(
+        return self._reactor.spawnProcess(
             self,
             program,
             [program, *self._argv[1:]],
@@ -89,7 +95,6 @@ class Program(ProcessProtocol):
             self._directory,
             childFDs=self.descriptors,
         )
-        await self._starting
 
     def signal(self, name: str) -> None:
         """
@@ -168,6 +173,18 @@ class Xferd(Program):
         if "--listen" not in options:
             options = ("--listen", "tcp:0:interface=127.0.0.1", *options)
         super().__init__(reactor, [*before, *argv, *options], " is ready;", str(place))
+
+    async def _spawn(self) -> IProcessTransport:
+        # What changes the interpreter itself needs one of its own.
+        if self._argv[: len(TWISTD)] != TWISTD or "LD_PRELOAD" in self.environment:
+            return await super()._spawn()
+        found = forker()
+        while not found.is_ready():
+            await deferLater(self._reactor, 0.02)  # type: ignore[arg-type]
+        return ForkedProcess(
+            *(self._reactor, None, self._argv[len(TWISTD) :], self.environment, self._directory, self),
+            childFDs=self.descriptors,
+        )
 
     async def end_snapshotter(self) -> None:
         """
