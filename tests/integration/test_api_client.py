@@ -55,8 +55,6 @@ class ClientTests(DaemonCase):
     A generated client.
     """
 
-    timeout = 120
-
     async def run_python(self, *arguments: str) -> str:
         """
         Run Python in the directory of the test.

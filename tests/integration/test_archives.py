@@ -36,8 +36,6 @@ class ArchiveCase(TestCase):
     Tests with a daemon and a directory for archives.
     """
 
-    timeout = 180
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start the daemon.

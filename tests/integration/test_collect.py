@@ -23,8 +23,6 @@ class CollectTests(DaemonCase):
     A daemon that frees space.
     """
 
-    timeout = 120
-
     def image(self, name: str, image: SampleImage) -> str:
         """
         Add an image to the registry.

@@ -22,8 +22,6 @@ class FewDescriptorsTests(DaemonCase):
     1,000 layers, and 256 descriptors.
     """
 
-    timeout = 600
-
     async def start(self, *options: str) -> Xferd:
         """
         Start a daemon with a limit on open files.

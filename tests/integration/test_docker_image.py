@@ -74,8 +74,6 @@ class DockerImageTests(TestCase):
     file.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Have docker build the image and push it, and start the daemon.

@@ -341,8 +341,6 @@ class BrowserTests(DoorCase):
     The status page in the browser of C{nobody}.
     """
 
-    timeout = 120
-
     async def test_page(self) -> None:
         """
         Without a token, the page explains how to log in and shows no data. With

@@ -39,8 +39,6 @@ class CheckCase(TestCase):
     @ivar variables: the environment of engines and of their clients.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start xferd.

@@ -69,7 +69,6 @@ class ContainerdCase(TestCase):
     @cvar more: further settings of the engine; C{PLACE} is the directory of the test.
     """
 
-    timeout = 180
     newest = True
     directory = ""
     users: Mapping[str, str] = {}

@@ -39,8 +39,6 @@ class CrashTests(TestCase):
     An engine that calls, and a daemon that is killed.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start the daemon.

@@ -50,7 +50,6 @@ class KubeletTests(ContainerdCase):
     which kubelet alone has.
     """
 
-    timeout = 480
     users: Mapping[str, str] = {"ann": PASSWORD}
     more = 'cri = true\naddress = "PLACE/c/s"\n'
 

@@ -192,7 +192,6 @@ class PodmanCase(TestCase):
     A registry with an image, a daemon with a view, and podman that reads it.
     """
 
-    timeout = 240
     wait_for = ""
     before: Sequence[str] = ()
 

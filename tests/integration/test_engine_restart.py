@@ -35,7 +35,6 @@ class RestartCase(ContainerdCase):
     @cvar namespace: the one of its images.
     """
 
-    timeout = 240
     client = "ctr"
     namespace = "default"
 

@@ -41,8 +41,6 @@ class CertificatesCase(TestCase):
     An authority, and a directory for files.
     """
 
-    timeout = 120
-
     def setUp(self) -> None:
         """
         Make them.

@@ -20,8 +20,6 @@ class EnginesTests(FleetCase):
     Two engines, each the client of its own node.
     """
 
-    timeout = 180
-
     async def engine(self, kind: type[Engine], number: int) -> Engine:
         """
         Start an engine on the host of a node, with the configuration that the node

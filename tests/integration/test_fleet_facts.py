@@ -43,8 +43,6 @@ class FactsCase(TestCase):
     etcd, and daemons on the loopback.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start etcd.

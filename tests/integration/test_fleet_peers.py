@@ -35,8 +35,6 @@ class FleetCase(TestCase):
     Debian's etcd and registry, and daemons of one fleet on the loopback.
     """
 
-    timeout = 180
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start etcd and the registry, and push an image.

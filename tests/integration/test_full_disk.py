@@ -23,8 +23,6 @@ class FullDiskCase(DaemonCase):
     A daemon whose data is on a disk of 60 MiB.
     """
 
-    timeout = 120
-
     async def start(self, *options: str) -> Xferd:
         """
         Start a daemon there.

@@ -221,8 +221,6 @@ class ManyTests(EachSignal, DaemonCase):
     begin again.  The others go to a registry that keeps it.
     """
 
-    timeout = 240
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Fill a registry, and put slow proxies before it and two others.
@@ -385,7 +383,6 @@ class DrainingProxyTests(DaemonCase):
     daemon that was killed, while the next daemon continues the upload.
     """
 
-    timeout = 240
     patience = 60.0
 
     async def check(self, target: str, repository: str, size: int) -> None:

@@ -52,8 +52,6 @@ class LedAstrayTests(TestCase):
     server at many.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start the servers and the daemon.

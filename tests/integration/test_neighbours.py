@@ -26,8 +26,6 @@ class NeighboursTests(DaemonCase):
     A pull of 20 MB ends while all earlier transfers are still stuck.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Measure a pull of the same size without other transfers.

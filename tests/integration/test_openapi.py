@@ -31,8 +31,6 @@ class OpenAPITests(DaemonCase):
     All requests that the document describes.
     """
 
-    timeout = 180
-
     async def test_answers(self) -> None:
         """
         Every response conforms to the document, and no request breaks the

@@ -23,8 +23,6 @@ class PageCase(DaemonCase):
     A daemon, a registry, and a browser with the page.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Open the page.

@@ -67,8 +67,6 @@ class DesignCase(PageCase):
     A page with a bit of everything.
     """
 
-    timeout = 300
-
     async def fill(self) -> tuple[str, str]:
         """
         Have jobs that move, wait, have failed and are done, with long names and reasons.

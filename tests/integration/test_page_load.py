@@ -78,8 +78,6 @@ class LoadTests(TestCase):
     A page with much to show.
     """
 
-    timeout = 240
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Open the page of a daemon with all of its jobs.

@@ -36,8 +36,6 @@ class PushCase(DaemonCase):
     Tests with a daemon and two registries: the test registry and Debian's.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start the registries and the daemon.
@@ -299,7 +297,6 @@ class BadLineTests(PushCase):
     A connection that breaks repeatedly, and a daemon that is killed.
     """
 
-    timeout = 180
     size = int(os.environ.get("XFERD_BAD_LINE_SIZE", "60000000"))
 
     async def test_cut_and_killed(self) -> None:

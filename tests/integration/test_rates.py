@@ -40,8 +40,6 @@ class RateTests(DaemonCase):
     Two pulls and a push of large blobs, all at the same time.
     """
 
-    timeout = 150
-
     def put(self, name: str, size: int) -> SampleImage:
         """
         Put an image with one large layer into the registry.

@@ -38,8 +38,6 @@ class ReasonsCase(DaemonCase):
     @ivar n: counts images.
     """
 
-    timeout = 240
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Open the page, and follow all events.

@@ -36,8 +36,6 @@ class SteeringCase(DaemonCase):
     A daemon, and a slow registry.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Put the proxy before the registry.

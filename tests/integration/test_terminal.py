@@ -21,8 +21,6 @@ class TerminalTests(DaemonCase):
     What a user sees, and the keys that the user presses.
     """
 
-    timeout = 180
-
     def terminal(self, width: int, height: int) -> Tmux:
         """
         A terminal of a size.

@@ -87,8 +87,6 @@ class TracesTests(DaemonCase):
     Pulls that are traced.
     """
 
-    timeout = 120
-
     async def restart(self, endpoint: str, more: str = "") -> None:
         """
         Start the daemon again, with traces.

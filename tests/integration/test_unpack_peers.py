@@ -256,8 +256,6 @@ class PeerTests(TestCase):
     Comparisons of trees.
     """
 
-    timeout = 120
-
     def setUp(self) -> None:
         """
         Make a layer.

@@ -44,7 +44,6 @@ class MirrorCase(TestCase):
     @ivar lan: the name of an upstream with a port.
     """
 
-    timeout = 180
     settings = ""
 
     async def setUp(self) -> None:  # type: ignore[override]

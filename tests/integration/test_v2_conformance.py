@@ -155,8 +155,6 @@ class PushTests(PushCase):
     All tests pass with the daemon's own repositories.
     """
 
-    timeout = 300
-
     async def check(self, version: str) -> None:
         """
         Run the suite for a version of the specification.
@@ -183,8 +181,6 @@ class OtherTests(TestCase):
     """
     The scores of other registries, which the documentation compares.
     """
-
-    timeout = 300
 
     async def check(self, kind: type[DockerRegistry], name: str, version: str) -> None:
         """
@@ -228,8 +224,6 @@ class ReadOnlyTests(FaultyCase):
     All tests of pulls pass with a mirror, whose upstream has an image, an index and two
     referrers.
     """
-
-    timeout = 300
 
     async def setUp(self) -> None:  # type: ignore[override]
         """

@@ -70,7 +70,6 @@ class MirrorCase(TestCase):
     A daemon that mirrors one registry, as a process of its own.
     """
 
-    timeout = 120
     settings = ""
     interface = "127.0.0.1"
     port = 0

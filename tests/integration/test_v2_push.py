@@ -54,8 +54,6 @@ class PushCase(TestCase):
     A daemon with a registry.
     """
 
-    timeout = 120
-
     async def setUp(self) -> None:  # type: ignore[override]
         """
         Start it.

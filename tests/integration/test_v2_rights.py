@@ -49,7 +49,6 @@ class RightsCase(TestCase):
     that check their clients' own credentials, with a password and with tokens.
     """
 
-    timeout = 180
     options: Sequence[str] = ()
 
     async def setUp(self) -> None:  # type: ignore[override]
