@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeVar
 
 from xferd.ctl.columns import lay_out
+from xferd.ctl.errors import UsageError
 from xferd.ctl.text import ago, json_line
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class Form(NamedTuple):
     whole: bool = False
 
 
+FORMS: Final = ("table", "wide", "json", "yaml")
+"""The names of the forms that need no template."""
+
 TABLE: Final = Form()
 """Tables, the usual form."""
 
@@ -58,6 +62,17 @@ class Printer:
         if stdout.isatty():
             # A pty without a size reports 0.
             self.width = os.get_terminal_size(stdout.fileno()).columns or None
+
+    def formed(self, name: str) -> Printer:
+        """
+        A printer of another form.
+
+        @param name: one of L{FORMS}.
+        @raise UsageError: it is none of them.
+        """
+        if name not in FORMS:
+            raise UsageError(f"-o: the forms are {', '.join(FORMS)}, not {name!r}")
+        return Printer(self._stdout, self.now, Form(name))
 
     def rows(
         self,

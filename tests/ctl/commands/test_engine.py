@@ -193,6 +193,23 @@ class ListTests(CommandCase):
         """
         self.assertEqual(self.objects("engine", "ls"), self.items)
 
+    def test_forms(self) -> None:
+        """
+        With C{-o}, engines are printed in each form of lists; another form is wrong use.
+        """
+        for form, words in (
+            ("table", "KIND "),
+            ("wide", "KIND "),
+            ("json", '"kind":"containerd"'),
+            ("yaml", "kind: containerd\n"),
+        ):
+            outcome = run(["engine", "ls", "-o", form, "--host", self.fake.url])
+            self.assertEqual((outcome.status, outcome.err), (0, ""))
+            self.assertIn(words, outcome.out)
+        outcome = run(["engine", "ls", "-o", "/x", "--host", self.fake.url])
+        self.assertEqual((outcome.status, outcome.out), (2, ""))
+        self.assertIn("the forms are table, wide, json, yaml, not '/x'", outcome.err)
+
     def test_template(self) -> None:
         """
         With C{--format}, each engine is printed by a template; other actions refuse it.
@@ -209,7 +226,7 @@ class ListTests(CommandCase):
         """
         outcome = run(["engine", "ls", "podman", "--host", self.fake.url])
         self.assertEqual(outcome.status, 2)
-        self.assertIn("'ls' takes no arguments but --engine, --json and --format", outcome.err)
+        self.assertIn("'ls' takes no arguments but --engine, -o, --json and --format", outcome.err)
 
 
 class FillTests(CommandCase):

@@ -191,6 +191,9 @@ class CheckTests(CommandCase):
         With C{--json}, each request is an object.
         """
         found = self.objects("mirror", "check", "podman")
+        outcome = self.check("podman", "-o", "yaml")
+        self.assertEqual((outcome.status, outcome.out.count("client: podman\n")), (0, 6))
+        self.assertEqual(self.check("podman", "-o", "/x").status, 2)
         self.assertEqual([each["status"] for each in found], [200, 200, 200, 200, 200, 206])
         self.assertEqual(set(found[0]), {"client", "method", "path", "status", "size", "problem"})
 

@@ -77,7 +77,10 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
-        "-o", "--output", metavar="DIR", help="write the files below DIR; / is this machine itself"
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="write the files below DIR; / is this machine itself.  For ls: table, wide, json or yaml",
     )
     add_json(output, "print one JSON object per file, check, engine or image")
     add_template(output, "for ls: print each engine")
@@ -101,7 +104,7 @@ def engine(args: Namespace, session: Session) -> None:
         raise UsageError("--format belongs to 'ls'")
     if args.action == "ls":
         if args.tools or args.versions:
-            raise UsageError("'ls' takes no arguments but --engine, --json and --format")
+            raise UsageError("'ls' takes no arguments but --engine, -o, --json and --format")
     elif args.action == "fill":
         if len(args.tools) != 2 or args.versions or args.engine is not None:
             raise UsageError("'fill' takes the arguments NAME and REF, and neither --engine nor --for")
@@ -110,8 +113,8 @@ def engine(args: Namespace, session: Session) -> None:
             raise UsageError("'forget' takes the argument NAME, and neither --engine nor --for")
     elif not args.tools:
         raise UsageError(f"a tool is required: {_TOOLS}")
-    if args.output is not None and args.action != "show":
-        raise UsageError("--output belongs to 'show'")
+    if args.output is not None and args.action not in ("show", "ls"):
+        raise UsageError("--output belongs to 'show' and 'ls'")
     if args.image is not None and args.action != "check":
         raise UsageError("--image belongs to 'check'")
     if (args.namespace is not None or args.no_credentials) and args.action != "fill":
@@ -251,7 +254,8 @@ def _list(args: Namespace, session: Session) -> None:
         rows += [_row(each, image) for image in images] or [_row(each, None)]
         left_out = [image for image in each.get("left_out") or [] if isinstance(image, dict)]
         rows += [_left_out_row(each, image) for image in left_out]
-    session.printer.rows(found, _COLUMNS, rows)
+    printer = session.printer if args.output is None else session.printer.formed(args.output)
+    printer.rows(found, _COLUMNS, rows)
 
 
 def _row(each: dict[str, Any], image: dict[str, Any] | None) -> Sequence[str]:

@@ -54,7 +54,10 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument(
-        "-o", "--output", metavar="DIR", help="write the files below DIR; / is the client itself"
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="write the files below DIR; / is the client itself.  For check: table, wide, json or yaml",
     )
     add_json(output, "print one JSON object per file or request")
     add_template(output, "for check: print each request")
@@ -82,8 +85,8 @@ def mirror(args: Namespace, session: Session) -> None:
         raise UsageError(f"a client is required: {_CLIENTS}")
     if args.action == "show" and args.template is not None:
         raise UsageError("--format belongs to 'check'")
-    if args.action == "check" and (args.output is not None or args.upstream):
-        raise UsageError("--output and --upstream belong to 'show'")
+    if args.action == "check" and args.upstream:
+        raise UsageError("--upstream belongs to 'show'")
     found = session.daemon.registry()
     served = read_served(found, url=args.url, upstreams=args.upstream, authorities=args.ca)
     if args.action == "show":
@@ -112,6 +115,7 @@ def _check(args: Namespace, session: Session, served: Served) -> None:
 
     @raise ClientError: a client cannot use an answer.
     """
+    printer = session.printer if args.output is None else session.printer.formed(args.output)
     reference, problems, rows = _reference(args.image), [], []
     for client in dict.fromkeys(args.clients or SCRIPTS):
         hub = reference.repository.host == DOCKER_HUB and served.serves_classic_docker
@@ -121,7 +125,7 @@ def _check(args: Namespace, session: Session, served: Served) -> None:
             rows.append(done)
             if done.problem:
                 problems.append(f"{client} cannot use the mirror: {done.method} {done.path}: {done.problem}")
-    session.printer.rows(
+    printer.rows(
         [row._asdict() for row in rows],
         (
             Column("CLIENT", lambda row: row.client),
