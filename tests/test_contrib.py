@@ -45,7 +45,7 @@ PANEL: Final = {
     "required": ["id", "type", "title", "datasource", "gridPos", "targets", "fieldConfig", "options"],
     "properties": {
         "id": {"type": "integer", "minimum": 1},
-        "type": {"enum": ["timeseries", "stat"]},
+        "type": {"enum": ["timeseries"]},
         "title": {"type": "string", "minLength": 1},
         "description": {"type": "string"},
         "datasource": DATA_SOURCE,
@@ -70,7 +70,18 @@ PANEL: Final = {
                 "overrides": {"type": "array"},
             },
         },
-        "options": {"type": "object"},
+        "options": {
+            "type": "object",
+            "required": ["legend", "tooltip"],
+            "properties": {
+                "legend": {
+                    "type": "object",
+                    "required": ["displayMode", "placement", "showLegend", "calcs"],
+                    "properties": {"calcs": {"type": "array"}},
+                },
+                "tooltip": {"type": "object", "required": ["mode", "sort"]},
+            },
+        },
     },
     "additionalProperties": False,
 }
@@ -106,6 +117,7 @@ DASHBOARD: Final = {
                         "properties": {
                             "name": {"type": "string"},
                             "type": {"enum": ["datasource", "query"]},
+                            "query": {"type": "string"},
                             "hide": {"enum": [0, 1, 2]},
                         },
                     },
@@ -127,8 +139,8 @@ DASHBOARD: Final = {
     "additionalProperties": False,
 }
 """
-The part of Grafana's schema of a dashboard (C{kinds/dashboard/dashboard_kind.cue} of its source)
-that ours uses.
+The part of Grafana's schema of a dashboard that ours uses: C{dashboard}, C{timeseries} and C{prometheus} of
+the JSON schemas in U{https://github.com/grafana/grafana-foundation-sdk}.
 """
 
 _NAME = re.compile(r"\bxferd_[a-z_]+(?=[\[{ )\n]|$)")
