@@ -278,6 +278,10 @@ def _answers(pieces: list[bytes], trust: Trust) -> _Answers:
         for count, what in (
             (daemon.v2._connections.taken - connected, "connections are counted that have ended"),
             (daemon.v2._documents.taken, "bytes of manifests are counted that nobody sends"),
+            (
+                sum(each.busy for each in daemon.store.incoming.sessions.values()),
+                "uploads are in use by requests that have ended",
+            ),
         ):
             if count:
                 raise Broken(f"{count} {what}")
