@@ -195,9 +195,10 @@ class Xferd(Program):
 
     def snapshotter(self) -> int:
         """
-        The process ID of that process.
+        The process ID of that process; 0 while it is being started.
         """
-        return int(Path(lock_of_snapshotter(self.data)).read_text().split()[0])
+        process, _, _ = Path(lock_of_snapshotter(self.data)).read_text().partition(" ")
+        return int(process or 0)
 
     @property
     def page(self) -> str:

@@ -236,7 +236,7 @@ class NewestTests(RestartCase):
         async def restart() -> None:
             old = self.daemon.snapshotter()
             os.kill(old, signal.SIGKILL)
-            await self.until(lambda: self.daemon.snapshotter() != old)
+            await self.until(lambda: self.daemon.snapshotter() not in (0, old))
             await self.patiently(self.listed)
 
         await self.check_containers(restart)
@@ -257,7 +257,7 @@ class NewestTests(RestartCase):
             await pulling
         self.registry.rate = None
         self.registry.faults.clear()
-        await self.until(lambda: self.daemon.snapshotter() != old)
+        await self.until(lambda: self.daemon.snapshotter() not in (0, old))
         await self.patiently(lambda: self.pull(reference))
         await self.check_runs(reference, "one")
         self.assertLessEqual(self.blob_gets(image)[0], 2)
