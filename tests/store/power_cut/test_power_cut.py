@@ -49,13 +49,15 @@ COMMITS: Final = frozenset(
 
 # SQLite flushes the directory of its write-ahead log; the start of the store flushes all after that.
 _SQLITE: Final = "fdatasync store"
+# After a tree's record of what it takes over, its metadata are flushed with the whole file system.
+_CLAIM: Final = "fsync store/trees/ALGORITHM/HEX"
 _NO_NAMES: Final = "fsync store/content"
 _NO_JOBS: Final = "fdatasync store/xferd.db-wal"
 _NO_SNAPSHOTS: Final = "fdatasync store/snapshots.db-wal"
 
 REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
-    "tidy_life": frozenset({_SQLITE, _NO_SNAPSHOTS}),
-    "life": frozenset({_SQLITE, _NO_SNAPSHOTS}),
+    "tidy_life": frozenset({_SQLITE, _NO_SNAPSHOTS, _CLAIM}),
+    "life": frozenset({_SQLITE, _NO_SNAPSHOTS, _CLAIM}),
     "parts": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS, _NO_SNAPSHOTS}),
     "marked": frozenset({_SQLITE, _NO_NAMES, _NO_JOBS, _NO_SNAPSHOTS}),
     "pushes": frozenset({_SQLITE, _NO_NAMES}),
@@ -71,7 +73,7 @@ REDUNDANT: Final[Mapping[str, frozenset[str]]] = {
             "fsync store",
             "syncfs store",
             "fsync store/layers/ALGORITHM",
-            "fsync store/trees/ALGORITHM/HEX",
+            _CLAIM,
         }
     ),
 }
