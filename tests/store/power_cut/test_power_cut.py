@@ -354,14 +354,16 @@ class PowerCutTests(CrashCase):
             disk = self.recorded(name)
             kinds = dict.fromkeys(event.what for event in disk.events if isinstance(event, Sync))
             tried = [kind for kind in kinds if ALL or kind in COMMITS]
-            missed = {kind for kind in tried if not self.fails_without(name, disk, kind)}
+            usual = {hash((frozenset(state.items()), len(said))) for state, said in self.states(disk)}
+            missed = {kind for kind in tried if not self.fails_without(name, disk, kind, usual)}
             self.assertEqual(missed, REDUNDANT[name] if ALL else set(), name)
 
-    def fails_without(self, name: str, disk: Disk, kind: str) -> bool:
+    def fails_without(self, name: str, disk: Disk, kind: str, usual: Collection[int]) -> bool:
         """
         Whether a state of the disk without a kind of sync is found to be wrong.
+
+        @param usual: the states with all syncs.
         """
-        usual = {hash((frozenset(state.items()), len(said))) for state, said in self.states(disk)}
         for state, said in self.states(disk, {kind}):
             if hash((frozenset(state.items()), len(said))) not in usual:
                 try:
