@@ -225,6 +225,17 @@ class BlobReaderTests(SynchronousTestCase):
         reading.cancel()
         self.failureResultOf(reading, CancelledError)
 
+    def test_short(self) -> None:
+        """
+        A file that lost its end is an error, and not an empty piece, after which a reader would ask again.
+        """
+        reading = self.content.read(0, 10)
+        self.grow(10)
+        self.successResultOf(reading)
+        assert self.content._file is not None
+        os.truncate(f"/proc/self/fd/{self.content._file}", 0)
+        self.failureResultOf(self.content.read(0, 10), StoreError)
+
     def test_unreadable(self) -> None:
         """
         A file that cannot be opened fails the read.

@@ -231,7 +231,13 @@ class BlobReader:
         try:
             if self._file is None:
                 self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            return succeed(os.pread(self._file, min(most, self._there - offset), offset))
+            data = os.pread(self._file, min(most, self._there - offset), offset)
+            if most and not data:
+                # A caller that continues at the same byte would do so for ever.
+                return fail(
+                    StoreError(f"the file of blob {self._blob.digest} ends at byte {offset} or before")
+                )
+            return succeed(data)
         except FileNotFoundError as e:
             if not self._whole:
                 # It became a blob just now, which is about to be reported.
