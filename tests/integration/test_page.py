@@ -166,7 +166,9 @@ class WhyTests(PageCase):
         image, reference = self.add(2)
         self.stall(image, 0)
         await self.api.pull(reference)
-        await self.browser.reads(".job .layer:nth-child(2) .why", "^waiting for the parent layer$")
+        await self.browser.reads(
+            ".job .layer:nth-child(2) .why", r"^waiting for the parent layer( \(since .*\))?$"
+        )
         states = await self.browser.run(
             "return [...document.querySelectorAll('.layer')].map(l => l.dataset.state)"
         )
@@ -207,7 +209,7 @@ class WhyTests(PageCase):
         _, reference = self.add(1, compression="tar")
         await self.api("PATCH", "limits", {"download_rate": 20_000})
         await self.api.pull(reference)
-        await self.browser.reads(WHY, "kB/s · slowed by the download limit$")
+        await self.browser.reads(WHY, r"kB/s · slowed by the download limit( \(since .*\))?$")
 
 
 class LimitTests(PageCase):
