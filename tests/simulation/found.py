@@ -66,5 +66,18 @@ FOUND: Final[Mapping[str, Schedule]] = {
         Step(1.623, "set_quota", (120_000, 10)),
         Step(0.218, "kill", (1.0,)),
     ),
+    "read without end of a file that had lost its end": _schedule(
+        25376,
+        Settings(sharing="isolated", credentials=True, kept=True, attempts=20, streams=3),
+        Step(0.0, "pull", (_SINGLE, "bob", 1, False, True)),
+        Step(0.0, "pull", (_SINGLE, "ann", 0, True, True)),
+        Step(0.0, "import_archive", (f"{HOST}/two", "bob", 0, False, True)),
+        Step(2.173, "copy", (_SINGLE, "eve", 1, True, False)),
+        Step(0.236, "import_archive", (f"{HOST}/one", "ann", 0, False, False)),
+        Step(0.0, "copy", (f"{HOST}/one", "bob", 0, True, True)),
+        Step(0.903, "prioritize", (0.5660441314762874, 0)),
+        Step(0.0, "cancel", (0.9608612550505227,)),
+        Step(2.431, "read", (f"{HOST}/one", "bob", 0.7395614769199329, 0.7892136544989385)),
+    ),
 }
 """By bug, the smallest schedule that found it."""
