@@ -388,6 +388,7 @@ class StoreTests(SynchronousTestCase):
                 "source": "docker.io/library/alpine",
                 "size": 9800,
                 "created": "2026-01-02T03:04:05Z",
+                "pulled": None,
                 "pinned": False,
                 "used_by": ["podman: container a"],
                 "layers": [
