@@ -66,7 +66,7 @@ FOUND: Final[Mapping[str, Schedule]] = {
         Step(1.623, "set_quota", (120_000, 10)),
         Step(0.218, "kill", (1.0,)),
     ),
-    "read without end of a file that had lost its end": _schedule(
+    "blob imported while a part of its download was read": _schedule(
         25376,
         Settings(sharing="isolated", credentials=True, kept=True, attempts=20, streams=3),
         Step(0.0, "pull", (_SINGLE, "bob", 1, False, True)),

@@ -28,8 +28,8 @@ class IFollower(Interface):
 
     def restarted() -> None:
         """
-        The bytes were wrong and have been removed; results made from them are
-        invalid.
+        The bytes were wrong and have been removed, or the blob came as another file; results
+        made from them are invalid.
         """
 
     def sealed(path: str, size: int) -> None:

@@ -252,7 +252,8 @@ class PushedTests(WaitingCase):
 
     def test_before_next_attempt(self) -> None:
         """
-        It is not requested again after an attempt that failed.
+        It is not requested again after an attempt that failed.  It is another file than that
+        of the attempt, which an unpacking has open: that begins again.
         """
         for image in self.others():
             self.registry.finish(image)
@@ -266,6 +267,9 @@ class PushedTests(WaitingCase):
         self.wait(2)
         self.assert_done(job_id)
         self.assertEqual(self.gets(self.blob), 1)
+        first, second = (each for each in self.unpacker.unpackings if self.blob.hex in each.path)
+        self.assertNotEqual(first.path, second.path)
+        self.assertEqual(second.path, self.store.blobs.path(self.blob))
         self.assert_idle()
 
 

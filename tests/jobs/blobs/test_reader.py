@@ -225,6 +225,21 @@ class BlobReaderTests(SynchronousTestCase):
         reading.cancel()
         self.failureResultOf(reading, CancelledError)
 
+    def test_replaced(self) -> None:
+        """
+        A blob that comes by another way is another file: its bytes are read from the start.
+        """
+        self.grow(10)
+        self.assertEqual(self.successResultOf(self.content.read(0, 5)), DATA[:5])
+        other = Path(self.mktemp())
+        other.write_bytes(DATA)
+        reading = self.content.read(10, 100)
+        self.feed.replaced(str(other), len(DATA))
+        self.feed.replaced(str(other), len(DATA))
+        self.failureResultOf(reading, Restarted)
+        self.assertEqual(self.successResultOf(self.content.read(0, 100)), DATA)
+        self.assertEqual(self.feed.origins, {""})
+
     def test_short(self) -> None:
         """
         A file that lost its end is an error, and not an empty piece, after which a reader would ask again.

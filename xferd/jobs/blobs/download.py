@@ -251,7 +251,7 @@ class DownloadManager:
             watcher = self.fetch(blob, source, turn, sink, prove=prove)
             # A download that had ended has not filled this growth.
             _ = watcher.result().addCallbacks(
-                lambda _: growth.sealed(self._store.blobs.path(blob.digest), blob.size), lambda _: None
+                lambda _: growth.replaced(self._store.blobs.path(blob.digest), blob.size), lambda _: None
             )
             return watcher
 
@@ -342,7 +342,7 @@ class DownloadManager:
 
             await transfer.attempts(ask)
         # A watcher that began before the blob was in the store waits for its bytes.
-        growth.sealed(blobs.path(blob.digest), blob.size)
+        growth.replaced(blobs.path(blob.digest), blob.size)
         transfer.report(bytes_done=blob.size)
 
     async def _fill(

@@ -207,6 +207,16 @@ class Growth:
         for follower in tuple(self._followers):
             follower.restarted()
 
+    def replaced(self, path: str, size: int) -> None:
+        """
+        The blob came by another way, as another file than that whose bytes are here.  Idempotent.
+        """
+        if self._size and not self._sealed:
+            # Followers have that file open.
+            self.restarted()
+            self.origins.add("")
+        self.sealed(path, size)
+
     def sealed(self, path: str, size: int) -> None:
         """
         The blob is complete and verified.  Idempotent.

@@ -161,7 +161,7 @@ class PartialDownload:
         End with the blob that is in the store, wherever its bytes came from.
         """
         self._growth.origins.add("")
-        self._growth.sealed(self._blobs.path(self._blob.digest), self._blob.size)
+        self._growth.replaced(self._blobs.path(self._blob.digest), self._blob.size)
         self._transfer.report(bytes_done=self._blob.size)
 
     def put_away(self) -> None:
