@@ -6,7 +6,9 @@ certificates, and the proxy tinyproxy.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from pathlib import Path
+from random import randrange
 
 from twisted.internet.interfaces import IReactorProcess
 
@@ -17,10 +19,16 @@ from xferd.testing.certificates import Authority
 def free_port() -> int:
     """
     A port for a program that cannot choose one itself.
+
+    The kernel does not choose it for another socket of this machine before the program has
+    it, and another test hardly does.
     """
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    first_of_kernel = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = randrange(10_000, max(first_of_kernel, 20_000))
+        with suppress(OSError), socket.socket() as found:
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 class Nginx(Program):
