@@ -24,6 +24,9 @@ from xferd.interfaces.reactor import IReactor
 PATIENCE: Final = 60.0
 """Seconds for which a change of a page is awaited."""
 
+SINCE: Final = r"( \(since .*\))?$"
+"""The end of a pattern for a reason: after some seconds the page adds when the wait began."""
+
 ENTER: Final = "\ue007"
 TAB: Final = "\ue004"
 ESCAPE: Final = "\ue00c"

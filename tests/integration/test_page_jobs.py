@@ -10,7 +10,7 @@ import re
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from tests.integration.browser import ENTER
+from tests.integration.browser import ENTER, SINCE
 from tests.integration.test_daemon import reactor
 from tests.integration.test_page import PageCase
 from xferd.testing.faults import Flip
@@ -39,7 +39,9 @@ class AddressTests(PageCase):
         await self.browser.run("location.reload()")
         await self.browser.reads("#job-page .state", "^running$")
         await self.browser.reads("#job-page .layer:nth-child(1) .size", "^1.00 / 201 kB$")
-        await self.browser.reads("#job-page .layer:nth-child(2) .why", "^waiting for the parent layer$")
+        await self.browser.reads(
+            "#job-page .layer:nth-child(2) .why", f"^waiting for the parent layer{SINCE}"
+        )
         await self.browser.reads(
             "#job-page .its-transfers .digest", f"^{image.layers[0].blob.digest.hex[:12]}$"
         )
