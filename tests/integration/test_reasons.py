@@ -105,8 +105,8 @@ class ReasonsCase(DaemonCase):
         pattern = re.escape(sentence).replace("N\\ s", r"[0-9]+\ s")
         job = await self.job()
 
-        # A silence has its duration in its sentence.
-        since = "" if "for N s" in sentence else r"(?s:.{0,300}?)\(since\s+[0-9]"
+        # A silence has its duration in its sentence; "xferctl job" has a line of its own.
+        since = "" if "for N s" in sentence else r"(?s:.{0,300}?)(\(since|\nsince:)\s+[0-9]"
 
         async def ctl(*arguments: str) -> bool:
             return re.search(pattern + since, await self.daemon.ctl(*arguments)) is not None
