@@ -1,6 +1,6 @@
 """
 What a person changes while jobs run, by each door: the API, xferctl and the page.  Figures from the
-wire show that it acts, from one second after the change.
+wire show that it acts.
 """
 
 from __future__ import annotations
@@ -40,6 +40,17 @@ MOST, LEAST = 1.35, 0.4
 A rate as shares of its limit: kernels pass on bytes in large pieces, and a busy machine is slow, but
 none makes bytes faster.
 """
+
+WINDOWS: Final = 5
+"""Windows until one has the rates: a kernel passes on what it has of before the change, and a busy machine
+takes longer for that."""
+
+
+def near(found: Sequence[float], limits: Sequence[float]) -> bool:
+    """
+    Whether rates are near their limits, and not above.
+    """
+    return all(LEAST * limit < rate < MOST * limit for rate, limit in zip(found, limits, strict=True))
 
 
 class Door:
@@ -315,22 +326,24 @@ class DoorsTests(DaemonCase):
             lambda: all(self.passed(name) > was + 100_000 for name, was in zip(names, before, strict=True))
         )
 
-    async def measure(self) -> list[float]:
+    async def measure(self, holds: Callable[[list[float]], bool]) -> None:
         """
-        The bytes a second of each pull, from the second after a change.
+        Measure the bytes a second of each pull, from the second after a change, until they are right.
+
+        @param holds: whether they are.
         """
         await deferLater(reactor, ACTS)
-        began, before = reactor.seconds(), [self.passed(name) for name in self.names]
-        await deferLater(reactor, WINDOW)
-        seconds = reactor.seconds() - began
-        return [(self.passed(name) - was) / seconds for name, was in zip(self.names, before, strict=True)]
-
-    def assert_rates(self, found: Sequence[float], limits: Sequence[float]) -> None:
-        """
-        Assert that rates are near their limits, and not above.
-        """
-        for rate, limit in zip(found, limits, strict=True):
-            self.assertTrue(LEAST * limit < rate < MOST * limit, f"{found} with limits of {limits}")
+        found: list[float] = []
+        for _ in range(WINDOWS):
+            began, before = reactor.seconds(), [self.passed(name) for name in self.names]
+            await deferLater(reactor, WINDOW)
+            seconds = reactor.seconds() - began
+            found = [
+                (self.passed(name) - was) / seconds for name, was in zip(self.names, before, strict=True)
+            ]
+            if holds(found):
+                return
+        self.fail(f"the last rates were {found}")
 
     async def silence(self, *names: str) -> None:
         """
@@ -351,19 +364,19 @@ class DoorsTests(DaemonCase):
         await door.limit("clients", client, download_rate=180_000)
         await door.limit("jobs", job, download_rate=240_000)
         await door.limit("all", "", download_rate=0)
-        self.assert_rates(await self.measure(), [120_000, 180_000, 240_000])
+        await self.measure(lambda found: near(found, [120_000, 180_000, 240_000]))
         await door.limit("all", "", download_rate=300_000)
         await door.limit("hosts", host, download_rate=0)
         await door.limit("jobs", job, download_rate=0)
         await door.limit("clients", client, download_rate=0, weight=3)
-        one, two, three = rates = await self.measure()
-        self.assert_rates([sum(rates)], [300_000])
         # Three times as much, but for what the kernel has of it.
-        self.assertGreater(two, 1.3 * max(one, three), rates)
+        await self.measure(
+            lambda found: near([sum(found)], [300_000]) and found[1] > 1.3 * max(found[0], found[2])
+        )
         await door.timetable(150_000)
-        self.assert_rates([sum(await self.measure())], [150_000])
+        await self.measure(lambda found: near([sum(found)], [150_000]))
         await door.limit("all", "", download_rate=0)
-        self.assertGreater(sum(await self.measure()), MOST * 300_000)
+        await self.measure(lambda found: sum(found) > MOST * 300_000)
 
     async def pauses(self, door: Door) -> None:
         """
