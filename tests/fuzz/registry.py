@@ -277,7 +277,7 @@ def _answers(pieces: list[bytes], trust: Trust) -> _Answers:
             raise Broken(f"the daemon failed: {failures[0]}")
         for count, what in (
             (daemon.v2._connections.taken - connected, "connections are counted that have ended"),
-            (daemon.v2._documents.taken, "bytes of manifests are counted that nobody sends"),
+            (daemon.v2._documents.taken, "bytes of manifests are counted that no request holds"),
             (
                 sum(each.busy for each in daemon.store.incoming.sessions.values()),
                 "uploads are in use by requests that have ended",

@@ -281,7 +281,7 @@ class DockerBuild(Docker):
     @staticmethod
     def content(image: SampleImage) -> str:
         """
-        The diff IDs: the config is made anew.
+        The diff IDs: each engine makes a config of its own.
         """
         return " ".join(map(str, image.diff_ids))
 

@@ -43,7 +43,7 @@ class BuildKit(Engine):
     @staticmethod
     def content(image: SampleImage) -> str:
         """
-        The digests of the layers: the config is made anew.
+        The digests of the layers: each engine makes a config of its own.
         """
         return " ".join(str(layer.blob.digest) for layer in image.layers)
 

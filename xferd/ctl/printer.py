@@ -68,7 +68,7 @@ class Printer:
         A printer of another form.
 
         @param name: one of L{FORMS}.
-        @raise UsageError: it is none of them.
+        @raise UsageError: it is another word.
         """
         if name not in FORMS:
             raise UsageError(f"-o: the forms are {', '.join(FORMS)}, not {name!r}")
