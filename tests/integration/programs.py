@@ -186,6 +186,15 @@ class Xferd(Program):
             childFDs=self.descriptors,
         )
 
+    async def reload(self) -> None:
+        """
+        Let the daemon read its settings again.
+        """
+        before = self.output.count("reloaded the settings")
+        self.signal("HUP")
+        while self.output.count("reloaded the settings") == before:
+            await self.ctl("status")
+
     async def end_snapshotter(self) -> None:
         """
         End the process that serves engines, which outlives the daemon.

@@ -162,15 +162,6 @@ class RightsCase(TestCase):
         await run(reactor, ["skopeo", "--insecure-policy", "copy", *options, source, f"dir:{target}"])
         self.assertEqual((target / "manifest.json").read_bytes(), self.image.manifest.data)
 
-    async def reload(self) -> None:
-        """
-        Let the daemon read its settings again.
-        """
-        before = self.daemon.output.count("reloaded the settings")
-        self.daemon.signal("HUP")
-        while self.daemon.output.count("reloaded the settings") == before:
-            await self.daemon.ctl("status")
-
     async def refused(self, working: object) -> None:
         """
         A client is refused.
@@ -212,7 +203,7 @@ class UpstreamTests(RightsCase):
         self.assertEqual(await self.statuses("account"), {401})
         text = self.config.read_text()
         self.config.write_text(text.replace('policy = "account"\n', 'policy = "account"\nroot_may = true\n'))
-        await self.reload()
+        await self.daemon.reload()
         await self.skopeo("account")
         self.assertEqual(await self.statuses("account"), {200})
         self.assertEqual(await self.statuses("account", user=OTHER), {401})
@@ -221,7 +212,7 @@ class UpstreamTests(RightsCase):
         rebound = ("-H", "Host: evil.example")
         self.assertEqual(await self.curl("/v2/account/team/app/manifests/1", "", 0, *rebound), 401)
         self.config.write_text(text.replace('policy = "account"', 'policy = "public"'))
-        await self.reload()
+        await self.daemon.reload()
         self.assertEqual(await self.statuses("account"), {404})
 
     async def test_images_of_jobs(self) -> None:
@@ -234,7 +225,7 @@ class UpstreamTests(RightsCase):
         for gone in ("keep", "drop"):
             public = f'policy = "public"\non_upstream_gone = "{gone}"'
             self.config.write_text(text.replace('policy = "account"', public))
-            await self.reload()
+            await self.daemon.reload()
             await self.daemon.ctl("pull", f"{account}/team/app:1")
             for _ in range(2):
                 self.assertEqual(await self.statuses(account), {200}, gone)
@@ -286,7 +277,7 @@ class SecondUserTests(RightsCase):
         )
         text = self.config.read_text()
         self.config.write_text(text.replace("[[registry.rights]]", f"{rule}[[registry.rights]]", 1))
-        await self.reload()
+        await self.daemon.reload()
 
     async def ask(self, login: str, *requests: tuple[str, str], **headers: str) -> list[tuple[int, str]]:
         """
@@ -442,7 +433,7 @@ class PushTests(RightsCase):
             'repositories = ["local/dora/**"]\nmay = ["pull", "push"]\n'
         )
         self.config.write_text(settings.replace("[registry.upstreams", f"{rule}[registry.upstreams", 1))
-        await self.reload()
+        await self.daemon.reload()
         layout = str(self.place / "layout-open")
         target, other = (f"docker://{self.registry}/local/dora/{name}:1" for name in ("app", "other"))
 

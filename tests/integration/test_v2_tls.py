@@ -153,15 +153,6 @@ class TLSCase(TestCase):
         else:
             self.fail(f"{type(engine).__name__} pulled {reference}")
 
-    async def reload(self) -> None:
-        """
-        Let the daemon read its certificate again.
-        """
-        before = self.daemon.output.count("reloaded the settings")
-        self.daemon.signal("HUP")
-        while self.daemon.output.count("reloaded the settings") == before:
-            await self.daemon.ctl("status")
-
 
 class PullTests(TLSCase):
     """
@@ -180,7 +171,7 @@ class PullTests(TLSCase):
         await self.pulls(engine, first)
         self.renew()
         await self.pulls(engine, second)
-        await self.reload()
+        await self.daemon.reload()
         await self.fails(engine, third)
         await self.trust(engine)
         await self.pulls(engine, third)

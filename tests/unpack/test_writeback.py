@@ -50,7 +50,7 @@ class WritebackTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        The rest is begun at the end, unless there is none.
+        At the end, the writing of the rest begins, if there is a rest.
         """
         self.writeback.end()
         self.assertEqual(self.parts, [])
