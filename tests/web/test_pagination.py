@@ -200,12 +200,12 @@ class TransferListTests(ListCase):
 
     def test_filters_and_pages(self) -> None:
         """
-        Transfers are filtered by state, kind and host, the oldest first.
+        Transfers are filtered by state, kind, host and job, the oldest first.
         """
         self.world.jobs.running = [
             {**TRANSFER, "id": "a", "created": "2026-01-02T03:04:06.000Z", "state": "queued"},
             {**TRANSFER, "id": "b", "kind": "upload", "source": "r.example:5000/x"},
-            {**TRANSFER, "id": "c", "kind": "unpacking", "source": ""},
+            {**TRANSFER, "id": "c", "kind": "unpacking", "source": "", "jobs": ["j1", "j22"]},
         ]
         for query, expected in [
             ("", "bca"),
@@ -213,6 +213,8 @@ class TransferListTests(ListCase):
             ("?kind=upload", "b"),
             ("?host=r.example:5000", "b"),
             ("?host=r.example", ""),
+            ("?job=j22", "c"),
+            ("?job=j2", ""),
             ("?limit=2", "bc"),
         ]:
             self.assertEqual(self.found(query), list(expected), query)

@@ -497,6 +497,15 @@ class Daemon:
         """
         return self._api.get_list("/transfers")
 
+    def transfers_of(self, job_id: str) -> list[dict[str, Any]]:
+        """
+        The transfers of one job; none from an older daemon, which does not select them.
+        """
+        try:
+            return self._api.get_list(f"/transfers?job={_quoted(job_id)}")
+        except Refused:
+            return []
+
     def limits(self) -> dict[str, Any]:
         """
         The limits on concurrency and bandwidth.

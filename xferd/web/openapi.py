@@ -488,6 +488,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             _filter("state", "Only those in this state.", ref("TransferState")),
             _filter("kind", "Only those of this kind.", ref("TransferKind")),
             _filter("host", "Only those from or to this registry."),
+            _filter("job", "Only those of this job, by its whole ID."),
         )
     },
     "/api/v1/limits": {

@@ -262,6 +262,7 @@ TRANSFERS: Final = Pagination(
         "state": (_one_of(*TRANSFER_STATES), _is("state")),
         "kind": (_one_of(*TRANSFER_KINDS), _is("kind")),
         "host": (_text, lambda transfer, wanted: transfer["source"].partition("/")[0] == wanted),
+        "job": (_text, lambda transfer, wanted: wanted in transfer["jobs"]),
     },
     _age,
 )

@@ -63,9 +63,10 @@ class FilterTests(SynchronousTestCase):
         Unknown states and kinds are wrong use, and the message has the known ones.
         """
         for command, option in (("jobs", "--state"), ("transfers", "--kind"), ("watch", "--kind")):
-            outcome = run([command, option, "moving"])
-            self.assertEqual(outcome.status, 2)
-            self.assertIn("choose from", outcome.err)
+            for value, word in (("moving", "moving"), ("moving,pull", "moving"), ("", "")):
+                outcome = run([command, option, value])
+                self.assertEqual(outcome.status, 2)
+                self.assertIn(f"argument {option}: invalid choice: '{word}' (choose from ", outcome.err)
 
     def test_address(self) -> None:
         """

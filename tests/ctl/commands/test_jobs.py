@@ -8,7 +8,18 @@ from __future__ import annotations
 import os
 
 from tests.ctl.commands.case import CommandCase
-from tests.ctl.fake_daemon import DIGEST, TARGET, TIMING, Answer, blob, job, layer, push_job, refusal
+from tests.ctl.fake_daemon import (
+    DIGEST,
+    TARGET,
+    TIMING,
+    Answer,
+    blob,
+    job,
+    layer,
+    push_job,
+    refusal,
+    transfer,
+)
 from tests.ctl.run import run
 from xferd.ctl.client import client_name
 
@@ -58,6 +69,7 @@ class JobsTests(CommandCase):
             (("--host", "docker.io"), ["j1", "j2"]),
             (("--host", "registry.example.com:5000"), ["j2"]),
             (("--state", "running", "--kind", "pull"), ["j1"]),
+            (("--state", "queued,running", "--kind", "pull,import"), ["j1"]),
             (("--state", "failed"), ["j3"]),
             (("--mine",), []),
         ):
@@ -124,6 +136,23 @@ class JobsTests(CommandCase):
         self.assertNotIn("finished:", outcome.out)
         self.assertTrue(outcome.out.endswith("t1        no\\naccess\n"))
         self.assertEqual(self.objects("job", "j1"), [{**FAILED, "layers": layers}])
+
+    def test_job_pace(self) -> None:
+        """
+        A job that runs shows its rate and the time left, from its transfers; none that no bytes move
+        for, that has ended, or whose daemon does not select transfers by job.
+        """
+        layers = [layer(1, "downloading", bytes_done=4_000_000), layer(2)]
+        shown = job(bytes_done=6_000_000, layers=layers)
+        self.fake.on("GET", "/jobs/j1", Answer(shown))
+        self.fake.on("GET", "/transfers?job=j1", Answer([transfer(1), transfer(2, state="queued", rate=0)]))
+        self.assertIn(["rate:", "2.0", "MB/s,", "0:12", "left"], self.lines("job", "j1"))
+        for answer in (Answer([transfer(1, rate=0)]), refusal(400, "BAD_INPUT", "unknown parameter 'job'")):
+            self.fake.on("GET", "/transfers?job=j1", answer)
+            self.assertNotIn("rate:", [line[0] for line in self.lines("job", "j1") if line])
+        self.fake.on("GET", "/jobs/j1", Answer({**shown, "state": "done"}))
+        self.fake.on("GET", "/transfers?job=j1", Answer([transfer(1)]))
+        self.assertNotIn("rate:", [line[0] for line in self.lines("job", "j1") if line])
 
     def test_job_attempts(self) -> None:
         """

@@ -124,10 +124,11 @@ class PullTests(DaemonTestCase):
 
     def test_detach(self) -> None:
         """
-        With --detach the job's ID is printed, and the job is not followed.
+        With -d or --detach the job's ID is printed, and the job is not followed.
         """
         self.fake.on("POST", "/jobs", Answer(job("queued"), 202))
-        self.assertEqual(self.pull("--detach"), (0, "j1\n", ""))
+        for option in ("-d", "--detach"):
+            self.assertEqual(self.pull(option), (0, "j1\n", ""))
         self.assertEqual(json.loads(self.pull("--detach", "--json").out)["state"], "queued")
         self.assertEqual({method for method, _, _ in self.fake.requests}, {"POST"})
 

@@ -105,12 +105,37 @@ class TransfersTests(CommandCase):
         for options, ids in (
             (("--kind", "upload"), ["t2"]),
             (("--state", "waiting", "--state", "queued"), ["t1"]),
+            (("--state", "queued,waiting", "--kind", "download,upload"), ["t1"]),
+            (("--state", "done,queued", "--state", "running"), ["t2"]),
             (("--host", "quay.io"), ["t2"]),
             (("--host", "docker.io", "--kind", "upload"), []),
             (("--mine",), ["t2"]),
         ):
             self.assertEqual([each["id"] for each in self.objects("transfers", *options)], ids, options)
         self.assertEqual(run(["transfers", "--state", "moving", "--host", self.fake.url]).status, 2)
+
+    def test_order(self) -> None:
+        """
+        Those that move come first, then those that run, then those that wait, each group as it came.
+        """
+        found = [
+            transfer(index, state=state, rate=rate)
+            for index, (state, rate) in enumerate(
+                (
+                    ("queued", 0),
+                    ("waiting", 0),
+                    ("running", 0.0),
+                    ("backing-off", 0),
+                    ("running", 7),
+                    ("queued", 0),
+                    ("odd", None),
+                    ("running", 900),
+                )
+            )
+        ]
+        self.fake.on("GET", "/transfers", Answer(found))
+        listed = [each["id"] for each in self.objects("transfers")]
+        self.assertEqual(listed, ["t4", "t7", "t2", "t3", "t1", "t0", "t5", "t6"])
 
     def test_wide(self) -> None:
         """

@@ -134,7 +134,8 @@ def _values(command: str, option: str) -> Sequence[str]:
     if not option.startswith("-"):
         return ()
     action = command_parser(command, load_command(command)).action_of(option)
-    return () if action is None else tuple(action.choices or ())
+    # Options that take several words have "values".
+    return () if action is None else tuple(action.choices or getattr(action, "values", ()))
 
 
 def _command(before: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -5,7 +5,7 @@ The filters of lists: C{--state}, C{--kind}, C{--host} and C{--mine}.
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, Action
+from argparse import SUPPRESS, Action, ArgumentError
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -44,6 +44,36 @@ class _Host(Action):
             namespace.registries = [*getattr(namespace, "registries", ()), values]
 
 
+class _Words(Action):
+    """
+    Adds each of some words, with commas between them; those in C{values} alone are permitted.
+    """
+
+    def __init__(self, *, values: Sequence[str], **more: Any) -> None:
+        super().__init__(**more)
+        # The parser would compare the whole list with them.
+        self.values = values
+
+    def __call__(
+        self,
+        parser: ArgumentParser,  # noqa: ARG002
+        namespace: Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """
+        Keep the option's values.
+
+        @raise ArgumentError: one of them is unknown.
+        """
+        words = values.split(",")
+        for word in words:
+            if word not in self.values:
+                known = ", ".join(map(repr, self.values))
+                raise ArgumentError(self, f"invalid choice: {word!r} (choose from {known})")
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), *words])
+
+
 def add_registries(parser: _ActionsContainer, description: str) -> None:
     """
     Add C{--host HOST}, which may be repeated: a registry, in C{registries}.
@@ -68,9 +98,9 @@ def add_filters(parser: ArgumentParser, states: Sequence[str], kinds: Sequence[s
     for name, values in (("state", states), ("kind", kinds)):
         group.add_argument(
             f"--{name}",
-            action="append",
-            choices=values,
-            metavar=name.upper(),
+            action=_Words,
+            values=values,
+            metavar=f"{name.upper()}[,{name.upper()}]...",
             help=f"only {', '.join(values)}",
         )
     add_registries(group, "only of this registry")

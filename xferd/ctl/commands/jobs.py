@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from xferd.ctl.api import Event
 from xferd.ctl.client import ENDED
 from xferd.ctl.columns import Column
 from xferd.ctl.commands.arguments import Command, add_printing, add_progress
@@ -142,6 +143,9 @@ def _show(args: Namespace, session: Session) -> None:
     if found.get("transfers"):
         found["attempts"] = session.daemon.attempts(str(found.get("id")))
     view = JobView(found)
+    if not view.ended:
+        for each in session.daemon.transfers_of(str(found.get("id"))):
+            view.update(Event("transfer", each, False))
     facts = [
         ("job", clean(found.get("id"))),
         ("kind", view.kind),
@@ -158,6 +162,7 @@ def _show(args: Namespace, session: Session) -> None:
         ("waits", view.why),
         ("since", session.printer.ago((found.get("reason") or {}).get("since")) if view.why else ""),
         ("progress", portion(view.done, view.total) if view.total else ""),
+        ("rate", ", ".join(view.pace)),
         (_PAST.get(view.kind, "result"), view.pinned if view.state == "done" else ""),
         ("error", view.error),
         *timing_facts(found),

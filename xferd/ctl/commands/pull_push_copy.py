@@ -92,7 +92,7 @@ def _prefetch_arguments(parser: ArgumentParser) -> None:
 def _add_job_options(parser: ArgumentParser, past: str, *, own_credentials: bool = True) -> None:
     add_priority(parser)
     parser.add_argument(
-        "--detach", action="store_true", help="print the job's ID and exit; the job continues"
+        "-d", "--detach", action="store_true", help="print the job's ID and exit; the job continues"
     )
     if own_credentials:
         add_no_credentials(parser)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xferd.ctl.commands.arguments import Command, add_printing
 from xferd.ctl.commands.filters import TRANSFER_KINDS, TRANSFER_STATES, Filter, add_filters
 from xferd.ctl.display.job_view import count
-from xferd.ctl.display.lists import transfer_columns
+from xferd.ctl.display.lists import by_movement, transfer_columns
 from xferd.ctl.text import clean, plural, size
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def transfers(args: Namespace, session: Session) -> None:
     if chosen.client:
         mine = {str(job.get("id")) for job in session.daemon.jobs() if job.get("client") == chosen.client}
     found = [item for item in session.daemon.transfers() if chosen.selects_transfer(item, mine)]
+    found = by_movement(found)
     session.printer.rows(found, transfer_columns(session.printer.now))
 
 
@@ -126,10 +127,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _transfers_arguments,
         transfers,
         "A transfer is the download, upload, unpacking or registration of one layer or blob.  The jobs that "
-        "need it share it.",
+        "need it share it.  Those that move come first.",
         (
             "xferctl transfers",
-            "xferctl transfers --state waiting --host docker.io",
+            "xferctl transfers --state waiting,queued --host docker.io",
             "xferctl transfers --mine -o wide",
         ),
     ),

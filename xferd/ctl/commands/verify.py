@@ -27,7 +27,7 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     add_priority(parser)
     parser.add_argument(
-        "--detach", action="store_true", help="print the job's ID and exit; the job continues"
+        "-d", "--detach", action="store_true", help="print the job's ID and exit; the job continues"
     )
     add_no_credentials(parser)
     add_output(parser, "print each event as one line of JSON", "print only the result")

@@ -22,7 +22,7 @@ from xferd.ctl.columns import wrapped
 from xferd.ctl.display.job_view import NO_WAIT, Waiting
 from xferd.ctl.display.progress import ProgressDisplay
 from xferd.ctl.display.screen import Mode
-from xferd.ctl.text import amount, clock, cut, cut_reference, plural, size
+from xferd.ctl.text import amount, cut, cut_reference, plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,11 +123,9 @@ class Row(NamedTuple):
         """
         The line of a job's total.
         """
-        rows, done, total, rate = view.rows, view.done, view.total, view.rate
+        rows, done, total = view.rows, view.done, view.total
         note = "" if rows else view.title
-        if rate and not view.ended:
-            left = f", {clock((total - done) / rate)} left" if total > done else ""
-            note = f"{size(rate)}/s{left}"
+        note = ", ".join(view.pace) or note
         ended = sum(row.ended for row in rows)
         state = f"{ended}/{plural(len(rows), view.noun)}" if rows else "waiting" if view.why else view.state
         if view.archive is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xferd.ctl.client import ENDED
 from xferd.ctl.columns import Column, lay_out
 from xferd.ctl.display.job_view import JobView
-from xferd.ctl.display.lists import job_columns, rate, speed, transfer_columns
+from xferd.ctl.display.lists import by_movement, job_columns, rate, speed, transfer_columns
 from xferd.ctl.text import cut, plural, size
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _ROOMY: Final = 16
 """The height of a terminal from which empty lines separate the parts."""
 
 _DIRECTIONS: Final = {"download": "in", "upload": "out"}
-_TRANSFER_ORDER: Final = ("running", "backing-off", "queued")
 _JOB_ORDER: Final = ("running", "queued")
 
 
@@ -189,7 +188,9 @@ class Board:
 
         def place(job: JobView) -> int:
             moves = not job.ended and rates.get(str(job.job.get("id")), 0) > 0
-            return -1 if moves else _place(job.state, _JOB_ORDER)
+            if moves:
+                return -1
+            return _JOB_ORDER.index(job.state) if job.state in _JOB_ORDER else len(_JOB_ORDER)
 
         shown = [view for view in map(JobView, self._jobs.values()) if words in _line(view)]
         return sorted(shown, key=place)
@@ -202,7 +203,7 @@ class Board:
         if self.words or self._chosen is not None:
             ids = {str(view.job.get("id")) for view in self._shown_jobs({})}
             found = [each for each in found if not ids.isdisjoint(map(str, each.get("jobs") or ()))]
-        return sorted(found, key=lambda t: -1 if rate(t) > 0 else _place(t.get("state"), _TRANSFER_ORDER))
+        return by_movement(found)
 
     def _job_columns(self, rates: Mapping[str, float]) -> list[Column[JobView]]:
         columns = job_columns(self._now())
@@ -230,10 +231,6 @@ class Board:
             f"{plural(len(self._transfers), 'transfer')}, {waiting} waiting"
         )
         return f"the daemon does not answer; before: {text}" if self._lost else text
-
-
-def _place(state: object, order: Sequence[str]) -> int:
-    return order.index(str(state)) if state in order else len(order)
 
 
 def _line(view: JobView) -> str:

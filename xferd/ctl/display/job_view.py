@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from xferd.ctl.api import Event
 from xferd.ctl.client import ENDED
-from xferd.ctl.text import clean, counted, lasting, short
+from xferd.ctl.text import clean, clock, counted, lasting, short, size
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -343,6 +343,16 @@ class JobView:
         """
         rates = {_key(row.data.get("transfer")): row.rate for row in self.rows}
         return sum(rates.values())
+
+    @property
+    def pace(self) -> list[str]:
+        """
+        The rate and the time left, in words; empty while nothing moves.
+        """
+        rate, total, done = self.rate, self.total, self.done
+        if not rate or self.ended:
+            return []
+        return [f"{size(rate)}/s", *([f"{clock((total - done) / rate)} left"] if total > done else [])]
 
     @property
     def sent(self) -> int:

@@ -5,15 +5,17 @@ The columns of jobs and transfers, in lists and on the board of C{xferctl watch}
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from xferd.ctl.columns import Column
 from xferd.ctl.display.job_view import JobView, Waiting, count
 from xferd.ctl.text import age, amount, clean, cut_front, cut_reference, short, size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
+
+_TRANSFER_ORDER: Final = ("running", "backing-off", "waiting", "queued")
 
 
 def rate(item: Mapping[str, Any]) -> float:
@@ -29,6 +31,20 @@ def speed(number: float) -> str:
     Bytes per second in words; empty for 0.
     """
     return f"{size(number)}/s" if number > 0 else ""
+
+
+def by_movement(transfers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    Transfers in the order of lists: those that move, those that run, those that wait.
+    """
+
+    def place(item: Mapping[str, Any]) -> int:
+        state = item.get("state")
+        if rate(item) > 0:
+            return -1
+        return _TRANSFER_ORDER.index(state) if state in _TRANSFER_ORDER else len(_TRANSFER_ORDER)
+
+    return sorted(transfers, key=place)
 
 
 def job_columns(now: datetime) -> list[Column[JobView]]:

@@ -12,7 +12,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Final, TextIO
 
 from xferd.ctl.display.progress import ProgressDisplay
-from xferd.ctl.text import clock, counted, plural, portion, size, span
+from xferd.ctl.text import counted, plural, portion, size, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,9 +111,7 @@ class PlainLines(ProgressDisplay):
         parts = [portion(done, total) if total else view.state]
         if rows:
             parts.append(f"{sum(row.ended for row in rows)} of {plural(len(rows), view.noun)}")
-        if rate:
-            parts.append(f"{size(rate)}/s")
-            parts += [f"{clock((total - done) / rate)} left"] if total > done else []
+        parts += view.pace
         now = self._date()
         waits = [view] if view.why else [] if rate else [row for row in rows if not row.ended]
         reasons = [each.waiting.words(each.why, now) for each in waits]
