@@ -42,6 +42,30 @@ class PullTests(RegistryCase):
         self.assertEqual((answer.status, answer.json()), (200, {}))
         self.assertEqual(answer.headers["docker-distribution-api-version"], "registry/2.0")
 
+    def test_no_slash(self) -> None:
+        """
+        The root without its last slash is the root: a redirect would need a URL, which clients
+        behind a proxy cannot use.
+        """
+        for path in ("/v2", "/up/v2"):
+            answer = self.request(path)
+            self.assertEqual((answer.status, answer.json()), (200, {}), path)
+
+    def test_wrong_method(self) -> None:
+        """
+        A method that a path does not have is refused with those that it has.
+        """
+        for path, method, allowed in (
+            ("/v2/", "POST", "GET, HEAD"),
+            ("/v2/app/manifests/1", "PATCH", "DELETE, GET, HEAD, PUT"),
+            ("/v2/app/blobs/uploads/", "PUT", "POST"),
+        ):
+            answer = self.request(path, method)
+            self.assertEqual((answer.status, answer.headers["allow"]), (405, allowed), path)
+            (error,) = answer.json()["errors"]
+            self.assertEqual(error["code"], "UNSUPPORTED")
+            self.assertEqual(error["message"], f"{path} does not support {method}; it supports {allowed}")
+
     def test_manifest(self) -> None:
         """
         A manifest comes byte for byte, with its type, length and digest, by every
@@ -270,6 +294,7 @@ class PullTests(RegistryCase):
         ):
             answer = self.request(path)
             self.assertEqual((answer.status, answer.json()["errors"][0]["code"]), (404, code), path)
+        self.assertEqual(answer.json()["errors"][0]["message"], f"{path} does not exist")
 
     def test_counted(self) -> None:
         """

@@ -21,6 +21,7 @@ from xferd.names import Digest, Repository
 from xferd.oci import Descriptor
 from xferd.testing.images import sample_image
 from xferd.v2.listing import MOST_BYTES, PATIENCE, page
+from xferd.v2.settings import RegistrySettings, UpstreamSettings
 from xferd.web.peer_trust import Trust
 
 APP = Repository("localhost", "local/app")
@@ -175,6 +176,30 @@ class TagsTests(ListCase):
         answer = connection.answer()
         self.assertEqual(answer.json()["tags"], ["latest"])
         self.assertIn("within 5 s", answer.headers["warning"])
+
+
+class NamespaceTests(ListCase):
+    """
+    Lists of an upstream that the query names.
+    """
+
+    settings = RegistrySettings(default="", upstreams={HOST: UpstreamSettings()})
+
+    def test_pages(self) -> None:
+        """
+        All pages are those of that upstream.
+        """
+        image = self.add(sample_image(1))
+        for tag in ("a", "b"):
+            self.registry.add(image, "app", tag)
+        path = f"/v2/app/tags/list?ns={HOST}"
+        self.assertEqual(self.follow(path + "&n=2", "tags"), [["a", "b"], ["latest"]])
+        for number in range(2):
+            note = {"n": f"{number}" * (MOST_BYTES // 2)}
+            there = manifest_of(annotations=note, subject=image.manifest.descriptor.to_json())
+            self.registry.add_document(there, "app", str(there.digest))
+        pages = self.follow(f"/v2/app/referrers/{image.digest}?ns={HOST}", "manifests")
+        self.assertEqual([len(page) for page in pages], [1, 1])
 
 
 class CatalogTests(ListCase):

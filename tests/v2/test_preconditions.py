@@ -78,6 +78,50 @@ class PullTests(RegistryCase):
                 self.assertEqual(answer.status, status, headers)
 
 
+class BlobTests(RegistryCase):
+    """
+    Blobs of an upstream.
+    """
+
+    def setUp(self) -> None:
+        """
+        Have a blob that a manifest names.
+        """
+        super().setUp()
+        self.blob = self.add(sample_image(1)).layers[0].blob
+        self.request("/v2/app/manifests/latest")
+        self.path = f"/v2/app/blobs/{self.blob.digest}"
+
+    def test_held(self) -> None:
+        """
+        A proxy that has the blob gets no bytes, and none are fetched; one that has another
+        representation gets all.
+        """
+        for method in ("GET", "HEAD"):
+            held = {"If-None-Match": f'"{self.blob.digest}"', "Range": "bytes=0-9"}
+            answer = self.request(self.path, method, held)
+            self.assertEqual((answer.status, answer.body), (304, b""))
+            self.assertEqual(answer.headers["etag"], f'"{self.blob.digest}"')
+            self.assertEqual(self.request(self.path, method, {"If-Match": '"x"'}).status, 412)
+        self.assertEqual(self.gets(self.blob.digest), 0)
+        answer = self.request(self.path, headers={"If-None-Match": '"x"'})
+        self.assertEqual((answer.status, answer.body), (200, self.blob.read()))
+
+    def test_range(self) -> None:
+        """
+        A range for another representation than this one is ignored (RFC 9110, section 13.1.5).
+        """
+        for field, status in (
+            (f'"{self.blob.digest}"', 206),
+            ('"x"', 200),
+            (f'W/"{self.blob.digest}"', 200),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 200),
+        ):
+            answer = self.request(self.path, headers={"Range": "bytes=0-9", "If-Range": field})
+            data = self.blob.read()
+            self.assertEqual((answer.status, answer.body), (status, data[:10] if status == 206 else data))
+
+
 class PushTests(UploadCase):
     """
     Manifests of an own repository.

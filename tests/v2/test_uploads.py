@@ -95,6 +95,17 @@ class UploadTests(UploadCase):
         self.assertEqual((answer.status, answer.headers["location"]), (201, f"/v2/local/app/blobs/{DIGEST}"))
         self.assert_pushed()
 
+    def test_no_slash(self) -> None:
+        """
+        An upload begins also without the last slash of the path.
+        """
+        path = UPLOADS.removesuffix("/")
+        answer = self.request(path, "POST")
+        self.assertEqual(answer.status, 202)
+        self.assertEqual(self.send_end(str(answer.headers["location"]), DATA).status, 201)
+        self.assertEqual(self.request(f"{path}?digest={DIGEST}", "POST", {}, DATA).status, 201)
+        self.assert_pushed()
+
     def test_chunks(self) -> None:
         """
         A blob comes in chunks with their ranges (end-5), the last one with the end.

@@ -72,6 +72,8 @@ class Registry:
 
     app = Klein()
     app.url_map.merge_slashes = False
+    # A redirect needs the URL of the registry, which a proxy in front of it may change.
+    app.url_map.strict_slashes = False
 
     def __init__(
         self,
@@ -222,9 +224,7 @@ class Registry:
         preconditions = Preconditions.of(request)
         preconditions.check(document.digest, f"{target.repository.path}:{wanted}")
         if preconditions.holds(document.digest):
-            self._describe(request, document.digest, target)
-            request.setResponseCode(304)
-            return b""
+            return self._not_modified(request, document.digest, target)
         await self._wait_for_layers(request, target, document)
         request.setHeader(b"content-type", document.media_type.encode("latin-1"))
         request.setHeader(b"content-length", b"%d" % len(document.data))
@@ -248,8 +248,13 @@ class Registry:
             return respond_error(request, e, _limit_status(target))
         if target.upstream is None and not self._store.blobs.has(wanted):
             raise BlobUnknown(f"the bytes of {wanted} are gone: push it again")
+        preconditions = Preconditions.of(request)
+        preconditions.check(wanted, f"the blob of {target.repository.path}")
+        if preconditions.holds(wanted):
+            return self._not_modified(request, wanted, target)
+        asked = header(request, b"range") if preconditions.allows_range(wanted) else None
         try:
-            span = span_of(header(request, b"range"), described.size)
+            span = span_of(asked, described.size)
         except RangeNotSatisfiable:
             request.setHeader(b"content-range", b"bytes */%d" % described.size)
             return respond_errors(
@@ -520,6 +525,14 @@ class Registry:
         request.setHeader(b"etag", f'"{digest}"'.encode("ascii"))
         if target.namespace:
             request.setHeader(b"oci-namespace", target.namespace.encode("ascii"))
+
+    def _not_modified(self, request: Request, digest: Digest, target: Target) -> bytes:
+        """
+        Respond that the client has the manifest or the blob already.
+        """
+        self._describe(request, digest, target)
+        request.setResponseCode(304)
+        return b""
 
     @app.handle_errors(Exception)  # type: ignore[arg-type]  # Klein's types take self for a Klein
     def fail(self, request: Request, failure: Failure) -> bytes:

@@ -238,9 +238,11 @@ def _wanted(request: Request) -> tuple[int, str]:
 
 def _link(request: Request, **values: str) -> None:
     """
-    Set the header that leads to the next page (RFC 5988).
+    Set the header that leads to the next page (RFC 5988), of the same upstream.
     """
-    path = request.path.decode("latin-1")
+    path, namespace = request.path.decode("latin-1"), query(request, "ns")
+    if namespace:
+        values["ns"] = namespace
     request.setHeader(b"link", f'<{path}?{urlencode(values)}>; rel="next"'.encode("latin-1"))
 
 

@@ -1,11 +1,13 @@
 # -*- test-case-name: tests.v2.test_preconditions -*-
 """
-C{If-Match} and C{If-None-Match} of requests for manifests (RFC 9110, section 13).
+C{If-Match}, C{If-None-Match} and C{If-Range} of requests for manifests and blobs (RFC 9110,
+section 13).
 
-The entity tag of a manifest is its digest.  The client of docker's distribution sends
-it in C{If-None-Match} when it pulls a tag again, also without the quotes.  A client
-that maintains an index or a list of referrers sends C{If-Match} with a push, so that it
-replaces no manifest that it has not seen.  xferd's own pushes do.
+The entity tag of both is the digest.  The client of docker's distribution sends it in
+C{If-None-Match} when it pulls a tag again, also without the quotes; proxies in front of the
+registry send it for blobs, too.  A client that maintains an index or a list of referrers
+sends C{If-Match} with a push, so that it replaces no manifest that it has not seen.  xferd's
+own pushes do.
 """
 
 from __future__ import annotations
@@ -30,21 +32,30 @@ class Preconditions:
 
     @ivar match: the field C{If-Match}.
     @ivar none_match: the field C{If-None-Match}.
+    @ivar in_range: the field C{If-Range}.
     """
 
     match: str | None
     none_match: str | None
+    in_range: str | None = None
 
     @classmethod
     def of(cls, request: Request) -> Preconditions:
         """
         Those of a request.
         """
-        return cls(header(request, b"if-match"), header(request, b"if-none-match"))
+        names = (b"if-match", b"if-none-match", b"if-range")
+        return cls(*(header(request, name) for name in names))
+
+    def allows_range(self, digest: Digest) -> bool:
+        """
+        Whether a range of a blob is of use to the client, which has other parts of it.
+        """
+        return self.in_range is None or _names(self.in_range, digest, weak=False)
 
     def holds(self, digest: Digest) -> bool:
         """
-        Whether the client has the manifest already that would be sent.
+        Whether the client has the manifest or the blob already that would be sent.
         """
         return self.none_match is not None and _names(self.none_match, digest)
 
@@ -52,7 +63,7 @@ class Preconditions:
         """
         Check what a request would send, replace or remove.
 
-        @param present: the digest of the manifest that is there, or L{None}.
+        @param present: the digest of what is there, or L{None}.
         @param what: its name.
         @raise PreconditionFailed: it is another one than the client expects.
         """

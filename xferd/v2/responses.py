@@ -49,6 +49,7 @@ from xferd.errors import (
 )
 from xferd.json_encoding import encode
 from xferd.web.request import note, shown
+from xferd.web.responses import explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,9 +144,7 @@ def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
     status = refusal.code or 500
     if isinstance(refusal, TooManyHTTPRequests | ServiceUnavailable):
         request.setHeader(b"retry-after", str(refusal.retry_after or 1).encode("ascii"))
-    return respond_errors(
-        request, status, codes.get(status, "UNSUPPORTED"), refusal.description or refusal.name
-    )
+    return respond_errors(request, status, codes.get(status, "UNSUPPORTED"), explain(request, refusal))
 
 
 def respond_errors(request: Request, status: int, code: str, message: str) -> bytes:

@@ -172,17 +172,24 @@ def respond_http_error(request: Request, refusal: HTTPException) -> bytes:
     Respond with an error of HTTP itself: unknown path, wrong method, missing
     token.  The code is its name.
     """
-    path = shown(request.path)
-    message = refusal.description or refusal.name
-    if isinstance(refusal, MethodNotAllowed):
-        allowed = ", ".join(sorted(refusal.valid_methods or ()))
-        message = f"{path} does not support {shown(request.method)}; it supports {allowed}"
-        request.setHeader(b"allow", allowed.encode("ascii"))
-    elif isinstance(refusal, NoSuchPage):
-        message = f"{path} does not exist"
     code = refusal.name.upper().replace(" ", "_")
     note(request, "code", code)
-    return respond(request, error_json(code, message), refusal.code or 500)
+    return respond(request, error_json(code, explain(request, refusal)), refusal.code or 500)
+
+
+def explain(request: Request, refusal: HTTPException) -> str:
+    """
+    The message of an error of HTTP itself.  Also sets the header C{Allow}, where it is about
+    the method.
+    """
+    path = shown(request.path)
+    if isinstance(refusal, MethodNotAllowed):
+        allowed = ", ".join(sorted(refusal.valid_methods or ()))
+        request.setHeader(b"allow", allowed.encode("ascii"))
+        return f"{path} does not support {shown(request.method)}; it supports {allowed}"
+    if isinstance(refusal, NoSuchPage):
+        return f"{path} does not exist"
+    return refusal.description or refusal.name
 
 
 def respond_internal_error(request: Request) -> bytes:
