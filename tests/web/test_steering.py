@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import job
 from tests.web.world import World
+from xferd.web.openapi import PATHS
 
 JSON = {"Content-Type": "application/json", "X-Xferd-Client": "ci"}
 
@@ -77,6 +78,21 @@ class SteeringTests(SynchronousTestCase):
         answer = self.world.ask("PUT", "/api/v1/pauses/images", b"{}", JSON)
         self.assertEqual(answer.status, 404)
         self.assertIn("use all, downloads, uploads or hosts/HOST", answer.json()["error"]["message"])
+
+    def test_without_a_body(self) -> None:
+        """
+        A pause and a drain need no body, and are not kept then; their description agrees.
+        """
+        for path, template in (
+            ("drain", "drain"),
+            ("pauses/all", "pauses/{name}"),
+            ("pauses/hosts/ghcr.io", "pauses/hosts/{host}"),
+        ):
+            answer = self.world.ask("PUT", f"/api/v1/{path}", b"", {})
+            self.assertEqual((answer.status, answer.json()["keep"]), (200, False))
+            body = PATHS[f"/api/v1/{template}"]["put"]["requestBody"]
+            self.assertEqual((body["required"], list(body["content"])), (False, ["application/json"]))
+            self.assertEqual(self.world.ask("PUT", f"/api/v1/{path}", b"{", JSON).status, 400)
 
     def test_drained(self) -> None:
         """

@@ -152,9 +152,13 @@ def _operation(
     refusals: Sequence[int] = (),
     parameters: Sequence[Mapping[str, Any]] = (),
     body: Schema | None = None,
+    *,
+    body_required: bool = True,
 ) -> dict[str, Any]:
     """
     One method of one path.
+
+    @param body_required: whether a request without a body is refused.
     """
     codes = {*_ALWAYS, *refusals}
     if body is not None:
@@ -168,7 +172,7 @@ def _operation(
     if parameters:
         made["parameters"] = list(parameters)
     if body is not None:
-        made["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
+        made["requestBody"] = {"required": body_required, "content": {JSON: {"schema": body}}}
     return made
 
 
@@ -202,6 +206,7 @@ def _pauses(name: str, summary: str, whom: Mapping[str, Any]) -> dict[str, Any]:
             (404, 507),
             [whom, _CLIENT],
             ref("PauseRequest"),
+            body_required=False,
         ),
         "delete": _operation(
             f"resume{name}",
@@ -411,6 +416,7 @@ PATHS: Final[Mapping[str, Mapping[str, Any]]] = {
             (507,),
             [_CLIENT],
             ref("DrainRequest"),
+            body_required=False,
         ),
         "delete": _operation(
             "end_drain",

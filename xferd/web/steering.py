@@ -124,7 +124,7 @@ class SteeringRequests:
 
         @param name: the name of the pause; empty for one of a host.
         """
-        keep, name = PAUSE.read(request)["keep"], _name(name, host)
+        keep, name = PAUSE.read_if_sent(request)["keep"], _name(name, host)
         steering = self._jobs.steering
         pause = await steering.pause(name, keep=keep, by=who(request))
         return respond(request, pause)
