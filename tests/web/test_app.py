@@ -493,15 +493,20 @@ class StoreTests(SynchronousTestCase):
     def test_collect(self) -> None:
         """
         A collection deletes files unless the request is a dry run.  What is kept for
-        engines is listed.
+        engines is listed, and what holds space.
         """
         self.world.store.gc.kept = [KeptFor("podman", 3, 700, ("container a",))]
+        made = image()
+        self.world.store.images.named[made.reference] = made
+        self.world.jobs.others = 2
         for body, dry_run in ((b"{}", False), (b'{"dry_run": true}', True)):
             shown = self.world.ask("POST", "/api/v1/gc", body).json()
             self.assertEqual((shown["dry_run"], shown["freed"]["bytes"]), (dry_run, 900))
             self.assertEqual(
                 shown["kept"], [{"user": "podman", "layers": 3, "bytes": 700, "by": ["container a"]}]
             )
+            usage = {"blobs": 10, "arriving": 20, "trees": 30}
+            self.assertEqual(shown["held"], {"images": 1, "repositories": 0, "jobs": 2, **usage})
         for body in (
             b"",
             b"[]",

@@ -549,7 +549,13 @@ class Web:
         dry_run, partials, without = read_collection(request)
         freed = await self._jobs.image_admin.collect(dry_run, partials, without)
         kept = [asdict(each) for each in self._store.gc.kept_for()]
-        return respond(request, {"dry_run": dry_run, "freed": asdict(freed), "kept": kept})
+        held = {
+            "images": len(self._store.images.all()),
+            "repositories": len(self._repositories()),
+            "jobs": self._jobs.unfinished,
+            **await self._store.usage(),
+        }
+        return respond(request, {"dry_run": dry_run, "freed": asdict(freed), "kept": kept, "held": held})
 
     # ------------------------------------------------------------- the daemon
 

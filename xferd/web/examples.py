@@ -233,6 +233,14 @@ EXAMPLES: Final[Mapping[str, Any]] = {
                 "by": ["container web (registry.example.com/team/app:1)"],
             }
         ],
+        "held": {
+            "images": 4,
+            "repositories": 1,
+            "jobs": 0,
+            "blobs": 412_003_118,
+            "arriving": 0,
+            "trees": 1_240_118_272,
+        },
     },
     "History": {
         "interval": 10.0,

@@ -461,7 +461,19 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         }
     ),
     "CollectionRequest": COLLECTION.to_schema(),
-    "Collected": _object({"dry_run": FLAG, "freed": ref("Freed"), "kept": array(ref("KeptFor"))}),
+    "Collected": _object(
+        {"dry_run": FLAG, "freed": ref("Freed"), "kept": array(ref("KeptFor")), "held": ref("Held")}
+    ),
+    "Held": _object(
+        {
+            "images": {**COUNT, "description": "The number of images."},
+            "repositories": {**COUNT, "description": "The number of repositories of the registry."},
+            "jobs": {**COUNT, "description": "The number of jobs that have not ended."},
+            "blobs": {**COUNT, "description": "The bytes of blobs."},
+            "arriving": {**COUNT, "description": "The bytes of partial blobs."},
+            "trees": {**COUNT, "description": "The bytes of trees."},
+        }
+    ),
     "KeptFor": _object(
         {
             "user": {**TEXT, "description": "A container engine on this host, or its view of the store."},

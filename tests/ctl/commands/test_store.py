@@ -218,6 +218,39 @@ class CollectTests(DaemonTestCase):
             ],
         )
 
+    def test_held(self) -> None:
+        """
+        Where nothing can be freed, the output has what holds the space.
+        """
+        held = dict.fromkeys(("images", "repositories", "jobs", "blobs", "arriving", "trees"), 0)
+        kept = [{"user": "podman", "layers": 3, "bytes": 2000, "by": []}]
+        owners = "2 images, 2 repositories of the registry, 1 unfinished job"
+        every = {**held, "images": 2, "repositories": 2, "jobs": 1, "blobs": 41_200_000, "trees": 99_900_000}
+        for has, engines, shown in (
+            (held, [], ["the store is empty"]),
+            (
+                {**every, "arriving": 3_000_000},
+                kept,
+                [
+                    f"{owners}: 41.2 MB in blobs, 99.9 MB in trees",
+                    "podman: 3 layers, 2.0 kB",
+                    "the next pulls: 3.0 MB in partial blobs (see --partials)",
+                ],
+            ),
+            (
+                {**held, "repositories": 1, "blobs": 7},
+                [],
+                ["1 repository of the registry: 7 B in blobs"],
+            ),
+        ):
+            answer = {"freed": dict.fromkeys(FREED, 0), "kept": engines, "held": has}
+            self.fake.on("POST", "/gc", Answer(answer))
+            for options in ((), ("--dry-run",)):
+                out = run(["gc", *options, "--host", self.fake.url]).out.splitlines()
+                self.assertEqual([line.partition(":")[2].strip() for line in out], ["nothing", *shown])
+        self.fake.on("POST", "/gc", Answer({"freed": FREED, "kept": kept, "held": every}))
+        self.assertEqual(len(run(["gc", "--host", self.fake.url]).out.splitlines()), 1)
+
     def test_odd_answer(self) -> None:
         """
         An answer without the freed space is accepted.

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
     from xferd.ctl.session import Session
 
+_NOTHING: Final = "nothing"
+"""What was freed, where nothing could be."""
+
+_OWNERS: Final = (
+    ("images", "image", "images"),
+    ("repositories", "repository of the registry", "repositories of the registry"),
+    ("jobs", "unfinished job", "unfinished jobs"),
+)
+"""What keeps content in the store: the members of C{held}, and the nouns for one and several."""
+
 
 def _inspect_arguments(parser: ArgumentParser) -> None:
     add_image(parser)
@@ -191,16 +201,45 @@ def collect(args: Namespace, session: Session) -> None:
     if args.dry_run:
         _print_dry_run(session, answer, [])
     else:
-        session.printer.facts(answer, [("freed", _freed(answer))])
+        freed = _freed(answer)
+        session.printer.facts(answer, [("freed", freed), *(_held(answer) if freed == _NOTHING else ())])
 
 
 def _print_dry_run(session: Session, answer: dict[str, Any], facts: Sequence[tuple[str, str]]) -> None:
     """
     Print what a collection would free, and what it would keep.
     """
-    kept = [("kept for", _kept(each)) for each in answer.get("kept") or () if count(each, "layers")]
-    shown = [*facts, ("would free", _freed(answer)), *kept]
+    freed = _freed(answer)
+    shown = [*facts, ("would free", freed), *(_held(answer) if freed == _NOTHING else _engines(answer))]
     session.printer.facts(answer, shown, width=max(len(name) for name, _ in shown) + 2)
+
+
+def _engines(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """
+    What is kept for container engines.
+    """
+    return [("kept for", _kept(each)) for each in answer.get("kept") or () if count(each, "layers")]
+
+
+def _held(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """
+    What holds the space, where nothing can be freed.
+    """
+    held = answer.get("held")
+    if not isinstance(held, dict):
+        return _engines(answer)
+    owners = [
+        f"{number} {one if number == 1 else many}"
+        for name, one, many in _OWNERS
+        if (number := count(held, name))
+    ]
+    parts = [f"{size(count(held, name))} in {name}" for name in ("blobs", "trees") if count(held, name)]
+    facts = [("kept for", f"{', '.join(owners)}: {', '.join(parts)}")] if owners and parts else []
+    facts += _engines(answer)
+    if count(held, "arriving"):
+        partials = f"the next pulls: {size(count(held, 'arriving'))} in partial blobs (see --partials)"
+        facts.append(("kept for", partials))
+    return facts or [("held", "the store is empty")]
 
 
 def _kept(kept: dict[str, Any]) -> str:
@@ -218,7 +257,7 @@ def _freed(answer: dict[str, Any]) -> str:
         number = count(freed, f"{kind}s")
         if number:
             parts.append(plural(number, kind))
-    return f"{size(count(freed, 'bytes'))} ({', '.join(parts)})" if parts else "nothing"
+    return f"{size(count(freed, 'bytes'))} ({', '.join(parts)})" if parts else _NOTHING
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
