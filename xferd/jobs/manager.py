@@ -564,7 +564,7 @@ class Jobs:
         return Figures(
             jobs=Counter((job.kind, job.state) for job in self._runner.jobs()),
             ended=dict(self._runner.ends),
-            transfers=Counter((transfer.kind, transfer.state) for transfer in self._transfers),
+            transfers=Counter((transfer.kind, transfer.shown_state) for transfer in self._transfers),
             fetched=dict(self._layers.fetched),
             sent=dict(self._uploads.sent),
             delivered=self._runner.delivered,

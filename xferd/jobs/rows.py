@@ -212,7 +212,7 @@ class LayerRow(Row):
         if fetch is not None and fetch.state != "done":
             return ("waiting" if fetch.state == "queued" else "downloading"), fetch
         if tree is not None and tree.state != "done":
-            return ("unpacking" if tree.state == "running" else "waiting"), tree
+            return ("unpacking" if tree.shown_state == "running" else "waiting"), tree
         return ("registering" if parts else "waiting"), registration
 
 

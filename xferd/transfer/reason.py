@@ -111,6 +111,14 @@ class Reason:
         return self.host or (self.detail if self.obstacle in _NAMING else "")
 
     @property
+    def idles(self) -> bool:
+        """
+        Whether the transfer has nothing to do meanwhile, though its work runs: another
+        transfer or a worker has to act.
+        """
+        return self.obstacle in _IDLE
+
+    @property
     def hinders(self) -> bool:
         """
         Whether nothing moves meanwhile.
@@ -133,6 +141,7 @@ _NAMING: Final = frozenset(
         Obstacle.CLIENT,
     }
 )
+_IDLE: Final = frozenset({Obstacle.DOWNLOAD, Obstacle.WORKER})
 _MOVING: Final = frozenset(
     {Obstacle.NONE, Obstacle.LENT, Obstacle.SLOW, Obstacle.BANDWIDTH, Obstacle.DISCARDED}
 )

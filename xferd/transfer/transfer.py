@@ -287,6 +287,14 @@ class Transfer(Attempting):
         return self.state in ("done", "failed", "cancelled")
 
     @property
+    def shown_state(self) -> str:
+        """
+        The state as lists and metrics show it: C{waiting} also while its work runs and has
+        nothing to do.
+        """
+        return "waiting" if self.state == "running" and self.reason().idles else self.state
+
+    @property
     def source(self) -> ISource | None:
         """
         The source of the newest attempt; before the first one, that of the oldest
@@ -328,7 +336,7 @@ class Transfer(Attempting):
             "key": " ".join(map(str, self.key)) if isinstance(self.key, tuple) else str(self.key),
             "kind": self.kind,
             "digest": str(self.digest),
-            "state": self.state,
+            "state": self.shown_state,
             "watchers": len(self._watchers),
             "bytes_done": self.bytes_done,
             "bytes_total": self.bytes_total,

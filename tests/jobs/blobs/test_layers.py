@@ -178,12 +178,46 @@ class UnpackingTests(JobsCase):
         self.unpacker.unpackings[0].queued = True
         self.wait(4)
         row = self.job(job_id)["layers"][0]
-        self.assertEqual((row["state"], row["why"]), ("unpacking", "waiting for a free unpacking worker"))
+        self.assertEqual((row["state"], row["why"]), ("waiting", "waiting for a free unpacking worker"))
+        self.assertEqual([t["state"] for t in self.unpackings()], ["waiting"])
+        self.assertEqual(self.jobs.figures().transfers["unpacking", "waiting"], 1)
         self.unpacker.unpackings[0].queued = False
         self.assertEqual(self.job(job_id)["why"], "waiting for the disk to write it")
         self.unpacker.gate.release("unpack")
         self.settle()
         self.assert_done(job_id)
+
+    def test_download_without_bytes(self) -> None:
+        """
+        An unpacking whose download runs and brings no byte waits, in lists, events and metrics;
+        with the next bytes it runs.
+        """
+        image = self.add(sample_image(1))
+        blob = image.layers[0].blob.digest
+        self.registry.stall(blob)
+        job_id = self.pull()
+        self.settle()
+        self.registry.feed(blob, 10)
+        self.wait(1)
+        self.assertEqual([t["state"] for t in self.unpackings()], ["running"])
+        stream = self.jobs.events(None)
+        _ = stream.get()
+        self.wait(4)
+        shown = [(t["state"], t["why"], t["rate"]) for t in self.unpackings()]
+        self.assertEqual(shown, [("waiting", "waiting for its download", 0.0)])
+        figures = self.jobs.figures().transfers
+        self.assertEqual((figures["unpacking", "waiting"], figures["unpacking", "running"]), (1, 0))
+        got = self.successResultOf(stream.get())
+        states = [e.data["state"] for e in got if e.data.get("kind") == "unpacking"]
+        self.assertEqual(states[-1], "waiting")
+        self.registry.feed(blob, 10)
+        self.wait(1)
+        self.assertEqual([t["state"] for t in self.unpackings()], ["running"])
+        self.registry.finish(blob)
+        self.settle()
+        stream.close()
+        self.assert_done(job_id)
+        self.assert_idle()
 
     def test_slow_registration(self) -> None:
         """

@@ -209,8 +209,9 @@ class Broker:
             job.row_changed(same)
             self._put_row(streams, job, same)
         self._put_transfer(streams, transfer)
-        if self._states.get(transfer.id) != transfer.state:
-            self._states[transfer.id] = transfer.state
+        state = transfer.shown_state
+        if self._states.get(transfer.id) != state:
+            self._states[transfer.id] = state
             self._hasten()
 
     def ended(self, job: Job, record: Mapping[str, Any]) -> None:
