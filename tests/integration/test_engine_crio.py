@@ -140,30 +140,39 @@ enable_nri = false
         @param users: the map of its user namespace, if it has one.
         """
         place = self.place / name
-        pod, container = place / "pod.json", place / "container.json"
+        pod = place / "pod.json"
         metadata = {"name": "pod", "uid": "uid", "namespace": "default"}
         namespaces: dict[str, object] = {"network": 2, "pid": 1, "ipc": 1}
         if users:
             namespaces["userns_options"] = {"mode": 0, "uids": users, "gids": users}
         linux = {"security_context": {"namespace_options": namespaces}}
         pod.write_text(json.dumps({"metadata": metadata, "linux": linux, "log_directory": f"{place}/log"}))
-        container.write_text(
+        sandbox = (await self.crictl("runp", str(pod), name=name)).strip()
+        created = await self.create(sandbox, reference, name=name)
+        await self.crictl("start", created, name=name)
+        return sandbox, created
+
+    async def create(self, sandbox: str, reference: str, container: str = "app", name: str = "c") -> str:
+        """
+        Create a container in the pod that was run last; returns its ID.
+
+        @param container: its name.
+        """
+        place = self.place / name
+        pod, settings = place / "pod.json", place / "container.json"
+        settings.write_text(
             json.dumps(
                 {
-                    "metadata": {"name": "app"},
+                    "metadata": {"name": container},
                     "image": {"image": reference},
                     "command": ["/bin/sleep", "1000"],
-                    "linux": linux,
-                    "log_path": "app.log",
+                    "linux": json.loads(pod.read_text())["linux"],
+                    "log_path": f"{container}.log",
                 }
             )
         )
-        sandbox = (await self.crictl("runp", str(pod), name=name)).strip()
-        created = (
-            await self.crictl("create", "--no-pull", sandbox, str(container), str(pod), name=name)
-        ).strip()
-        await self.crictl("start", created, name=name)
-        return sandbox, created
+        argv = ("create", "--no-pull", sandbox, str(settings), str(pod))
+        return (await self.crictl(*argv, name=name)).strip()
 
     async def cat(self, container: str) -> str:
         """

@@ -18,7 +18,7 @@ from xferd.interfaces.reactor import IReactor
 reactor = cast(IReactor, installed)
 
 
-class NerdctlTests(ContainerdCase):
+class NerdctlCase(ContainerdCase):
     """
     nerdctl of the directory in C{XFERD_ENGINES}, with a containerd 2.
     """
@@ -57,6 +57,12 @@ class NerdctlTests(ContainerdCase):
         Print C{/etc/os-release} in a new container.
         """
         return (await self.nerdctl("run", "--net=host", *arguments, "cat", "/etc/os-release")).encode()
+
+
+class NerdctlTests(NerdctlCase):
+    """
+    Pulls, containers and commits.
+    """
 
     async def test_run(self) -> None:
         """

@@ -5,6 +5,7 @@ committed containers: what these need stays, and is named.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ from tests.integration.containerds import NEWEST
 from tests.integration.peers import run
 from tests.integration.programs import Xferd
 from tests.integration.test_engine_containerd import OS_RELEASE, ContainerdCase, runnable_image
+from tests.integration.test_engine_crio import CrioCase
 from tests.integration.test_engine_docker import DockerCase
+from tests.integration.test_engine_nerdctl import NerdctlCase
 from tests.integration.test_engine_podman5 import Podman5Case
 from tests.integration.trees import listing
 from xferd.interfaces.reactor import IReactor
@@ -211,6 +214,78 @@ class BuildahTests(podman.PodmanCase):
         cat = ("run", "--isolation=chroot", "created", "cat", "/etc/os-release")
         self.assertEqual(await self.storage.run("buildah", *cat), podman.RELEASE)
         self.assertEqual(await self.run_in("localhost/built:1", "cat", "/etc/os-release"), podman.RELEASE)
+
+
+class CrioTests(CrioCase):
+    """
+    CRI-O, which cannot commit.
+    """
+
+    async def test_containers(self) -> None:
+        """
+        A running container, two created ones, and a stopped one.
+        """
+        names = []
+        for name in ("running", "created", "stopped", "unused"):
+            names.append(await self.push(f"{name}:1", podman.tiny_image(name)))
+            await self.daemon.ctl("pull", names[-1])
+        listed = json.loads(await self.crictl("images", "--output", "json"))["images"]
+        (self.stopped_image,) = [each["id"] for each in listed if names[2] in each["repoTags"]]
+        self.sandbox, self.running = await self.run_pod(names[0])
+        self.created = [await self.create(self.sandbox, names[1], f"created-{n}") for n in range(2)]
+        stopped = await self.create(self.sandbox, names[2], "stopped")
+        await self.crictl("start", stopped)
+        await self.crictl("stop", stopped)
+        await exceed(self.daemon, self.options[1])
+        await check_kept(self.daemon, names[:3], names[3], str(self.storage.root), self.works)
+
+    async def works(self) -> None:
+        """
+        The running container has its files, a created one starts, and a new one takes the
+        place of the stopped one, as kubelet has it.
+        """
+        self.assertEqual(await self.cat(self.running), podman.RELEASE)
+        again = await self.create(self.sandbox, self.stopped_image, f"again-{len(self.created)}")
+        for container in (self.created.pop(), again):
+            await self.crictl("start", container)
+            self.assertEqual(await self.cat(container), podman.RELEASE)
+
+
+class NerdctlTests(NerdctlCase):
+    """
+    nerdctl with a containerd 2.
+    """
+
+    async def test_containers(self) -> None:
+        """
+        A running container, a stopped one, and an image that was committed from one.
+        """
+        base = runnable_image().layers
+        names = []
+        for name in ("running", "stopped", "committed", "unused"):
+            names.append(self.add(image_of([*base, sample_layer(50_000, name)]), name))
+            await self.daemon.ctl("pull", names[-1])
+        nerdctl = self.nerdctl
+        for name in names[:3]:
+            await nerdctl("pull", "--quiet", name)
+        await nerdctl("run", "--detach", "--net=host", "--name=running", names[0], "sleep", "1000")
+        await self.cat("--name=stopped", names[1])
+        await nerdctl("run", "--net=host", "--name=base", names[2], "touch", "/written")
+        await nerdctl("commit", "base", "built:1")
+        await nerdctl("rm", "base")
+        await exceed(self.daemon, str(self.settings))
+        await check_kept(self.daemon, names[:3], names[3], "containerd main", self.works)
+        await nerdctl("rm", "--force", "running", "stopped")
+
+    async def works(self) -> None:
+        """
+        The containers run and start, the image as well.
+        """
+        cat = ("cat", "/etc/os-release")
+        self.assertEqual((await self.nerdctl("exec", "running", *cat)).encode(), OS_RELEASE)
+        self.assertEqual((await self.nerdctl("start", "--attach", "stopped")).encode(), OS_RELEASE)
+        said = await self.nerdctl("run", "--rm", "--net=host", "built:1", *cat, "/written")
+        self.assertEqual(said.encode(), OS_RELEASE)
 
 
 class DockerTests(DockerCase):
