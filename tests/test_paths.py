@@ -9,14 +9,65 @@ import os
 import pwd
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from xferd import paths
-from xferd.paths import default_data_dir, default_socket
+from xferd.paths import default_data_dir, default_socket, user_of_paths
 
 NOBODY_KNOWS = 3_999_999_999
 """A user's number that no user database has."""
+
+
+class UserTests(SynchronousTestCase):
+    """
+    Tests for L{user_of_paths}.
+    """
+
+    def user(self, uid: int, user_map: str, *, owns_files: bool) -> int:
+        """
+        The user whose paths a process has.
+
+        @param uid: the number in its namespace.
+        @param owns_files: whether root of the namespace owns the root directory.
+        """
+        path, theirs = Path(self.mktemp()), Path(self.mktemp())
+        path.write_text(user_map)
+        theirs.mkdir()
+        if os.geteuid() == 0:
+            os.chown(theirs, 65534, -1)
+        return user_of_paths(uid, "/" if owns_files else str(theirs), str(path))
+
+    def test_outside(self) -> None:
+        """
+        Outside of a user namespace, each user has their own paths.
+        """
+        identity = "         0          0 4294967295\n"
+        self.assertEqual(self.user(0, identity, owns_files=True), 0)
+        self.assertEqual(self.user(1000, identity, owns_files=True), 1000)
+
+    def test_namespace(self) -> None:
+        """
+        Root of a user's namespace on the machine's files has the paths of the user.
+        """
+        user_map = "         0       1000          1\n         1     100000      65536\n"
+        self.assertEqual(self.user(0, user_map, owns_files=False), 1000)
+        self.assertEqual(self.user(5, user_map, owns_files=False), 5)
+
+    def test_container(self) -> None:
+        """
+        Root of a container with files of its own is root.
+        """
+        self.assertEqual(self.user(0, "         0     100000      65536\n", owns_files=True), 0)
+
+    def test_unknown(self) -> None:
+        """
+        Without a map that can be read, the number decides.
+        """
+        self.assertEqual(self.user(0, "", owns_files=False), 0)
+        self.assertEqual(self.user(0, "1 2 3\n", owns_files=False), 0)
+        self.assertEqual(user_of_paths(0, os.devnull, "/nowhere"), 0)
 
 
 class DataDirectoryTests(SynchronousTestCase):

@@ -9,7 +9,7 @@ only.
 
 from __future__ import annotations
 
-import os.path
+import os
 import pwd
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,28 @@ ROOT_DATA_DIR = "/var/lib/xferd"
 
 ROOT_SOCKET = "/run/xferd/xferd.sock"
 """The unix socket of a daemon that runs as root."""
+
+
+def user_of_paths(uid: int, root: str = "/", user_map: str = "/proc/self/uid_map") -> int:
+    """
+    The number of the user whose default paths a process has.
+
+    It is that of the process, except for root of a user namespace on the machine's own files,
+    as in C{podman unshare}: there it is the user's number outside.  Root of a container with
+    files of its own is root.
+
+    @param uid: the process's own number.
+    @param root: the root directory.
+    @param user_map: in the format of user_namespaces(7), C{/proc/pid/uid_map}.
+    """
+    if uid != 0 or os.stat(root).st_uid == 0:
+        return uid
+    try:
+        with open(user_map, encoding="ascii") as file:
+            inside, outside, _ = file.readline().split()
+    except (OSError, ValueError):
+        return uid
+    return int(outside) if inside == "0" else uid
 
 
 def default_data_dir(environ: Mapping[str, str], uid: int) -> str:

@@ -28,6 +28,7 @@ from xferd.logs.journald import Journald, is_stdout
 from xferd.logs.json_lines import JsonLines
 from xferd.logs.text_lines import text_lines
 from xferd.monotonic import use_monotonic_time
+from xferd.paths import user_of_paths
 from xferd.sd_notify import ServiceManager
 from xferd.service import Daemon
 
@@ -61,7 +62,7 @@ class Options(BaseOptions):
         super().__init__()
         self["listen"] = []
         self["registry"] = []
-        self._default = self.config = Config.default(dict(os.environ), os.geteuid())
+        self._default = self.config = Config.default(dict(os.environ), user_of_paths(os.geteuid()))
 
     def opt_listen(self, endpoint: str) -> None:
         """

@@ -731,6 +731,16 @@ class RootlessTests(RootlessCase):
         (engine,) = await self.daemon.show("engine", "ls")
         self.assertEqual([image["image"] for image in engine["images"]], [self.reference])
 
+    async def test_default_paths(self) -> None:
+        """
+        In the namespace of the user, the defaults are the user's own.
+        """
+        script = "from xferd.paths import default_data_dir as d, user_of_paths as u; import os; "
+        script += "print(d(os.environ, u(os.geteuid())))"
+        said = await self.storage.run("podman", "unshare", sys.executable, "-c", script)
+        home = self.storage.root.parent
+        self.assertEqual(said.splitlines()[-1], f"{home}/.local/share/xferd")
+
     async def test_unknown_owner(self) -> None:
         """
         An image with owners that the user does not have is refused in a sentence.

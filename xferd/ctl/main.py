@@ -24,6 +24,7 @@ from xferd.ctl.interrupts import Interrupts
 from xferd.ctl.printer import Form, Printer
 from xferd.ctl.session import Session
 from xferd.ctl.text import clean
+from xferd.paths import user_of_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,7 +164,7 @@ def _session(
     uid = os.geteuid()
     host = getattr(args, "host", None) or environ.get("XFERD_HOST")
     daemon = Daemon(
-        candidate_addresses(host, environ, uid),
+        candidate_addresses(host, environ, user_of_paths(uid)),
         client=client_name(uid),
         token=_token(getattr(args, "token_file", None) or environ.get("XFERD_TOKEN_FILE")),
     )

@@ -20,7 +20,7 @@ from xferd._version import __version__
 from xferd.engines.snapshotter.command import is_running, lock_of_snapshotter, log_of_snapshotter
 from xferd.errors import ConfigError, XferdError
 from xferd.locks import FileLock, Held
-from xferd.paths import default_data_dir
+from xferd.paths import default_data_dir, user_of_paths
 from xferd.store.disk.file_system import make_directory, trying_to
 
 THREADS: Final = 4
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        default=default_data_dir(environ, os.geteuid()),
+        default=default_data_dir(environ, user_of_paths(os.geteuid())),
         help="the data directory of the daemon (default: %(default)s)",
     )
     how = parser.add_mutually_exclusive_group()
