@@ -227,12 +227,17 @@ class Buildah(Podman):
 class Docker(Engine):
     """
     Debian's dockerd, with the classic image store.
+
+    @cvar program: the name or the path of its daemon.
+    @cvar driver: the options that choose its storage driver.
     """
 
     client = "docker"
     hub_alone = True
     replaces = True
     programs: Sequence[str] = ("dockerd", "docker")
+    program = "dockerd"
+    driver: Sequence[str] = ("--storage-driver=overlay2",)
 
     def allow(self, registry: str) -> None:
         """
@@ -252,8 +257,22 @@ class Docker(Engine):
         await super().start()
         config = str(self._path("etc/docker/daemon.json"))
         place = str(self.place / "d")
-        self._daemon = Dockerd(self._reactor, place, "--config-file", config, before=self._before)
+        self._daemon = Dockerd(
+            self._reactor,
+            place,
+            *("--config-file", config),
+            program=self.program,
+            driver=self.driver,
+            before=self._apart,
+        )
         await self._daemon.start()
+
+    @property
+    def _apart(self) -> Sequence[str]:
+        """
+        A program that runs its daemon's command line.
+        """
+        return self._before
 
     async def stop(self) -> None:
         """

@@ -10,7 +10,7 @@ from typing import Final
 from unittest import SkipTest
 
 DIRECTORY: Final = os.environ.get("XFERD_ENGINES", "")
-"""The directory of C{crio}, C{dockerd}, C{kubelet}, C{nerdctl} and C{podman}, and of
+"""The directory of C{crio}, C{dockerd}, kaniko's C{executor}, C{kubelet}, C{nerdctl} and C{podman}, and of
 C{containerd17}, which has containerd 1.7."""
 
 

@@ -4,12 +4,16 @@ Container tools that Debian does not have, or has in older versions, as clients 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
-from tests.integration.engines import Containerd, Engine
+from tests.integration.containerds import NEWEST
+from tests.integration.engines import Containerd, Docker, Engine
+from tests.integration.newer import DIRECTORY
 from tests.integration.programs import Program
 from xferd.testing.images import SampleImage
 
@@ -19,9 +23,51 @@ class Containerd2(Containerd):
     The same of version 2, from the directory in C{XFERD_CONTAINERD}.
     """
 
-    directory = os.environ.get("XFERD_CONTAINERD", "/nowhere")
+    directory = NEWEST
+    programs: Sequence[str] = [os.path.join(NEWEST, name) for name in ("containerd", "ctr")]
     # By default, its transfer service unpacks for no other.
     snapshotter = "overlayfs"
+
+
+class DockerContainerd(Docker):
+    """
+    dockerd of the directory in C{XFERD_ENGINES}, with the containerd image store, and a containerd
+    2 that it runs itself.
+    """
+
+    hub_alone = False
+    program = os.path.join(DIRECTORY or "/nowhere", "dockerd")
+    driver = ()
+    programs: Sequence[str] = [program, os.path.join(NEWEST, "containerd"), "docker", "unshare"]
+
+    @staticmethod
+    def content(image: SampleImage) -> str:
+        """
+        The diff IDs: it shows no digest of a config.
+        """
+        return " ".join(map(str, image.diff_ids))
+
+    def allow(self, registry: str) -> None:
+        """
+        It uses plain HTTP on loopback.
+        """
+
+    @property
+    def _apart(self) -> Sequence[str]:
+        """
+        Run it in a mount namespace, as no option names the directory of C{hosts.toml}.
+        """
+        Path("/etc/docker").mkdir(exist_ok=True)
+        bind = f'mount --bind {self._path("etc/docker")} /etc/docker && PATH={NEWEST}:$PATH exec "$@"'
+        return [*self._before, "unshare", "--mount", "sh", "-c", bind, "sh"]
+
+    async def pull(self, reference: str) -> str:
+        """
+        Pull an image by its full name.
+        """
+        await self._daemon.run("pull", "--quiet", reference)
+        (image,) = json.loads(await self._daemon.run("image", "inspect", reference))
+        return " ".join(image["RootFS"]["Layers"])
 
 
 class BuildKit(Engine):
@@ -106,6 +152,50 @@ class Wharfie(Engine):
         return " ".join(sorted(path.name for path in cache.iterdir()))
 
 
+class Kaniko(Engine):
+    """
+    kaniko's C{executor}, of the directory in C{XFERD_ENGINES}, with C{--registry-mirror} and
+    C{--registry-map}.
+    """
+
+    client = ""
+    programs: Sequence[str] = (os.path.join(DIRECTORY or "/nowhere", "executor"), "unshare")
+
+    @staticmethod
+    def content(image: SampleImage) -> str:
+        """
+        The digests of the layers: it makes a config of its own.
+        """
+        return " ".join(str(layer.blob.digest) for layer in image.layers)
+
+    async def start(self) -> None:
+        """
+        Make a root directory: kaniko changes that in which it runs.
+        """
+        await super().start()
+        for name in ("kaniko", "proc", "workspace"):
+            self._path(f"root/{name}").mkdir(parents=True)
+        shutil.copy(self.programs[0], self._path("root/kaniko/executor"))
+
+    async def pull(self, reference: str) -> str:
+        """
+        Build an image that has nothing else.
+        """
+        host = reference.partition("/")[0]
+        # In a path, it takes a host for the registry to use.
+        alias = "lan" if ":" in host else host.partition(".")[0]
+        mapped = f"--registry-map={host}={self._mirror}/{alias}"
+        target = self._path("root/image")
+        shutil.rmtree(target, ignore_errors=True)
+        self._path("root/workspace/Dockerfile").write_text(f"FROM {reference}\n")
+        build = ["--force", "--no-push", "--oci-layout-path=/image", "--context=dir:///workspace"]
+        build += [f"--insecure-registry={self._mirror}", f"--insecure-registry={host}"]
+        build.append(f"--registry-mirror={self._mirror}" if host == "docker.io" else mapped)
+        apart = ["--mount", "--pid", "--fork", "--mount-proc", f"--root={self.place}/root"]
+        await self._run("unshare", *apart, "/kaniko/executor", *build)
+        return " ".join(layer["digest"] for layer in self._manifest(target)["layers"])
+
+
 class ByName(Engine):
     """
     A tool that names the mirror in each reference.
@@ -170,7 +260,16 @@ class Regctl(ByName):
         return self._laid_out(target)
 
 
-OTHERS: Final[Sequence[type[Engine]]] = (Containerd2, BuildKit, Wharfie, Crane, Oras, Regctl)
+OTHERS: Final[Sequence[type[Engine]]] = (
+    DockerContainerd,
+    Containerd2,
+    BuildKit,
+    Wharfie,
+    Kaniko,
+    Crane,
+    Oras,
+    Regctl,
+)
 """Tools that are tested where they are found."""
 
 
@@ -178,6 +277,4 @@ def found(kind: type[Engine]) -> bool:
     """
     Whether the programs of a tool are installed.
     """
-    if issubclass(kind, Containerd2):
-        return os.path.exists(os.path.join(kind.directory, "containerd"))
     return all(shutil.which(program) for program in kind.programs)

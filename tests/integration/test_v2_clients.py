@@ -17,7 +17,18 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from tests.integration.engines import DEBIAN, Buildah, Containerd, Docker, DockerBuild, Engine, Podman, Skopeo
-from tests.integration.other_engines import OTHERS, BuildKit, Containerd2, Crane, Oras, Regctl, Wharfie, found
+from tests.integration.other_engines import (
+    OTHERS,
+    BuildKit,
+    Containerd2,
+    Crane,
+    DockerContainerd,
+    Kaniko,
+    Oras,
+    Regctl,
+    Wharfie,
+    found,
+)
 from tests.integration.peers import DockerRegistry, push
 from tests.integration.places import free_port
 from tests.integration.programs import Xferd
@@ -63,7 +74,7 @@ class MirrorCase(TestCase):
             f'certs_dirs = ["{self.place}/certs.d"]\n'
             # Each request for a tag asks the upstream.
             '[registry.upstreams."docker.io"]\ntag_ttl = 0\n'
-            '[registry.upstreams."other.test"]\ntag_ttl = 0\n'
+            '[registry.upstreams."other.test"]\nalias = "other"\ntag_ttl = 0\n'
             f'[registry.upstreams."{self.lan}"]\nalias = "lan"\ntag_ttl = 0\n{self.settings}'
         )
         self.options = ("--config", str(settings), "--registry", f"tcp:{port}:interface=127.0.0.1")
@@ -193,6 +204,12 @@ class PullTests(MirrorCase):
         """
         await self.check(DockerBuild)
 
+    async def test_docker_containerd(self) -> None:
+        """
+        docker with the containerd image store, by C{hosts.toml}.
+        """
+        await self.check(DockerContainerd)
+
     async def test_containerd(self) -> None:
         """
         containerd 1.6, by C{hosts.toml}.
@@ -234,6 +251,12 @@ class PullTests(MirrorCase):
         The pulls of k3s itself, by C{registries.yaml}.
         """
         await self.check(Wharfie)
+
+    async def test_kaniko(self) -> None:
+        """
+        kaniko, by its options.
+        """
+        await self.check(Kaniko)
 
     async def test_crane(self) -> None:
         """

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from tests.integration.engines import DEBIAN, Docker, Engine
-from tests.integration.other_engines import OTHERS, Crane, found
+from tests.integration.other_engines import OTHERS, ByName, Crane, found
 from tests.integration.peers import PeerFailed
 from tests.integration.tap import Tap
 from tests.integration.test_v2_clients import MirrorCase, reactor
@@ -103,7 +103,7 @@ class FaultCase(MirrorCase):
             tap = self.tap()
             host = self.lan if allow else "other.test"
             reference = "docker.io/library/app:1" if kind.hub_alone else f"{host}/team/app:1"
-            if not kind.client:
+            if issubclass(kind, ByName):
                 reference = reference.replace(self.lan, "lan")
             place = f"e{len(tools)}"
             engine = await self.engine(kind, place, tap=tap, allow=self.lan if allow else "")

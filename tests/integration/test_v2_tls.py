@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.engines import Buildah, Containerd, Docker, Engine, Podman, Skopeo
 from tests.integration.networks import Network
-from tests.integration.other_engines import Containerd2, Crane, found
+from tests.integration.other_engines import OTHERS, Containerd2, Crane, DockerContainerd, found
 from tests.integration.peers import DockerRegistry, PeerFailed, push, run
 from tests.integration.places import free_port
 from tests.integration.programs import XFERCTL, Xferd, environment
@@ -140,7 +140,7 @@ class TLSCase(TestCase):
         """
         The tool pulls an image through the mirror.
         """
-        self.assertEqual(await engine.pull(reference), str(self.images[reference].config.digest))
+        self.assertEqual(await engine.pull(reference), engine.content(self.images[reference]))
 
     async def fails(self, engine: Engine, reference: str) -> None:
         """
@@ -164,6 +164,8 @@ class PullTests(TLSCase):
         The tool pulls with the authority alone.  A renewed certificate of another one is used
         after C{SIGHUP}, and not before.
         """
+        if kind in OTHERS and not found(kind):
+            raise SkipTest(f"{kind.__name__} is not installed")
         engine = await self.engine(kind)
         first, second, third = IMAGES
         await self.fails(engine, first)
@@ -182,6 +184,12 @@ class PullTests(TLSCase):
         """
         await self.check(Docker)
 
+    async def test_docker_containerd(self) -> None:
+        """
+        docker with the containerd image store, by C{ca} in C{hosts.toml}.
+        """
+        await self.check(DockerContainerd)
+
     async def test_containerd(self) -> None:
         """
         containerd 1.6, by C{ca} in C{hosts.toml}.
@@ -192,8 +200,6 @@ class PullTests(TLSCase):
         """
         containerd 2, by C{ca} in C{hosts.toml}.
         """
-        if not found(Containerd2):
-            raise SkipTest("containerd 2 is not installed")
         await self.check(Containerd2)
 
     async def test_podman(self) -> None:
