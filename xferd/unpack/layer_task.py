@@ -171,11 +171,12 @@ class LayerTask:
             self.ended(WorkerLost(_death(body["status"])))
         elif verb == "hungry":
             self.hungry = True
+            # Its last report of progress may be older.
+            if body["consumed"] > self.progress.consumed:
+                self._progressed(body["consumed"], self.progress.entries)
             self._schedule()
         elif verb == "progress":
-            self.progress = UnpackProgress(body["consumed"], body["entries"])
-            if not self._abandoned:
-                self._notify(self.progress)
+            self._progressed(body["consumed"], body["entries"])
         elif verb == "implied":
             self._implied += [path.encode("latin-1") for path in body["paths"]]
         elif verb == "result":
@@ -190,6 +191,11 @@ class LayerTask:
         else:
             assert verb == "error", verb
             self._outcome = _ERRORS.get(body["code"], WorkerLost)(body["message"])
+
+    def _progressed(self, consumed: int, entries: int) -> None:
+        self.progress = UnpackProgress(consumed, entries)
+        if not self._abandoned:
+            self._notify(self.progress)
 
     def ended(self, why: WorkerLost) -> None:
         """

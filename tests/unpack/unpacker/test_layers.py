@@ -65,6 +65,19 @@ class UnpackingTests(UnpackerCase):
         self.process.says(0, "progress", consumed=50, entries=3)
         self.assertEqual((self.seen, layer.progress), ([UnpackProgress(50, 3)], UnpackProgress(50, 3)))
 
+    def test_progress_of_the_hungry(self) -> None:
+        """
+        A process that waits for bytes has read those before them, though it has not reported
+        progress since; one that has reported more repeats nothing.
+        """
+        layer = self.unpack(100)
+        self.process.says(0, "hungry", consumed=60)
+        self.process.says(0, "progress", consumed=60, entries=3)
+        self.process.says(0, "hungry", consumed=60)
+        self.process.says(0, "hungry", consumed=0)
+        expected = [UnpackProgress(60, 0), UnpackProgress(60, 3)]
+        self.assertEqual((self.seen, layer.progress), (expected, expected[-1]))
+
     def test_failure(self) -> None:
         """
         An error of the process becomes the error of its code, possibly before
