@@ -61,6 +61,36 @@ if (document.documentElement.scrollWidth > width) wrong.push("it scrolls sideway
 return wrong;
 """
 
+_REASONS = """
+// A reason of many lines, in each list that has one.
+for (const list of document.querySelectorAll("#jobs, #transfers, #ended-jobs, #registries, #job-page")) {
+    const node = list.querySelector(".why:not(:empty), .reason .message:not(:empty)");
+    if (node && !node.textContent.includes(arguments[0])) node.append(arguments[0]);
+}
+const kinds = ".why, .speed, .message, .bound, .reason, .attempt .digest";
+const shown = [...document.querySelectorAll(kinds)].filter(
+    (node) => node.textContent.trim() && node.checkVisibility({contentVisibilityAuto: true}));
+// What scrolls crops nothing.
+const crops = (overflow) => overflow === "hidden" || overflow === "clip";
+const cropped = [];
+for (const node of shown) {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const text = range.getBoundingClientRect();
+    for (let at = node; at; at = at.parentElement) {
+        const {overflowX, overflowY} = getComputedStyle(at);
+        const box = at.getBoundingClientRect();
+        const wide = text.left < box.left - 1 || text.right > box.right + 1;
+        const high = text.top < box.top - 4 || text.bottom > box.bottom + 4;
+        if (crops(overflowX) && wide || crops(overflowY) && high) {
+            cropped.push(node.textContent);
+            break;
+        }
+    }
+}
+return {number: shown.length, cropped};
+"""
+
 
 class DesignCase(PageCase):
     """
@@ -141,18 +171,27 @@ class LayoutTests(DesignCase):
 
     async def test_reasons_whole(self) -> None:
         """
-        No reason in the list of jobs is cropped.
+        No reason is cropped: in the lists of jobs, transfers and registries, and on the pages of jobs,
+        where attempts have whole tags, too.
         """
-        await self.fill()
-        for width in WIDTHS:
-            await self.size(width)
-            cropped = await self.browser.run(
-                "return [...document.querySelectorAll('.job .why, .job .speed, .ended .message')]"
-                ".filter(e => e.scrollWidth > e.clientWidth + 1)"
-                ".filter(e => getComputedStyle(e).overflow !== 'visible')"
-                ".map(e => e.textContent)"
-            )
-            self.assertEqual(cropped, [], width)
+        running, failed = await self.fill()
+        tag = "2026.12.1-rc1-linux-amd64-with-debug-symbols"
+        image, _ = self.add(1)
+        self.registry.add(image, "team/tagged", tag)
+        self.stall(image, 0)
+        tagged = await self.api.pull(f"{self.registry.host}/team/tagged:{tag}")
+        await self.fetched(tagged, 1000)
+        # More lines than any other reason has.
+        await self.browser.reads("#transfers .why", "asks to wait")
+        for job_id in ("", running, failed, tagged):
+            await self.visit(job_id)
+            if job_id == tagged:
+                await self.browser.reads(".attempt .digest", f"^{tag}$")
+            for width in WIDTHS:
+                await self.size(width)
+                found = await self.browser.run(_REASONS, " such a reason" * 12)
+                self.assertGreater(found["number"], 0, (job_id, width))
+                self.assertEqual(found["cropped"], [], (job_id, width))
 
     async def test_motion(self) -> None:
         """

@@ -110,9 +110,9 @@ export function title(job) {
   return from(job) + (to && ` → ${to}`);
 }
 
-/** The first twelve digits of a digest. */
+/** The first twelve digits of a digest; a tag as it is. */
 export function short(digest) {
-  return String(digest ?? "").replace(/^sha\d+:/, "").slice(0, 12);
+  return String(digest ?? "").replace(/^sha\d+:(.{12}).*/, "$1");
 }
 
 /** "1 layer", "2 layers". */

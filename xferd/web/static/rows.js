@@ -90,13 +90,14 @@ export class Rows {
   }
 }
 
-/**
- * A list that scrolls by itself, and has rows for the part that is seen alone.  All rows have the
- * same height, that of the first one.
- */
+/** A list that scrolls by itself, and has rows for the part that is seen alone. */
 export class Window {
   #values = [];
-  #height = 0;
+  /** The heights of rows by key, and that of one that was not drawn yet. */
+  #heights = new Map();
+  #usual = 88;
+  #keys = new WeakMap();
+  #late = false;
 
   /** @param rows the rows; their parent is inside the element that scrolls */
   constructor(rows, key) {
@@ -104,27 +105,48 @@ export class Window {
     this.key = key;
     this.frame = rows.parent.parentElement;
     this.frame.addEventListener("scroll", () => this.#draw(), { passive: true });
+    const sizes = new ResizeObserver((entries) => this.#measured(entries));
+    rows.made = ({ element }, name) => {
+      this.#keys.set(element, name);
+      sizes.observe(element);
+    };
   }
 
   /** Show these values, in this order. */
   set(values) {
     this.#values = values;
+    if (this.#heights.size > 2 * values.length + 200) {
+      const known = new Set(values.map(this.key));
+      for (const name of this.#heights.keys()) if (!known.has(name)) this.#heights.delete(name);
+    }
     this.#draw();
   }
 
-  #draw() {
-    const n = this.#values.length;
-    if (!this.#height && n) {
-      this.rows.set(this.#values.slice(0, 1), this.key);
-      this.#height = this.rows.parent.firstElementChild.offsetHeight;
+  #measured(entries) {
+    for (const { target, borderBoxSize } of entries) {
+      const height = borderBoxSize[0].blockSize;
+      // A row that was removed has none.
+      if (height) this.#heights.set(this.#keys.get(target), height);
     }
-    const height = this.#height || 1;
-    const first = Math.min(Math.max(Math.floor(this.frame.scrollTop / height) - 4, 0), Math.max(n - 1, 0));
-    const seen = Math.ceil(this.frame.clientHeight / height) + 8;
-    const part = this.#values.slice(first, first + seen);
-    this.rows.set(part, this.key, first);
-    if (changed(this.rows.parent, "above", first)) this.rows.parent.style.paddingTop = `${first * height}px`;
-    const below = Math.max(n - first - part.length, 0);
-    if (changed(this.rows.parent, "below", below)) this.rows.parent.style.paddingBottom = `${below * height}px`;
+    if (this.#late) return;
+    this.#late = true;
+    requestAnimationFrame(() => {
+      this.#late = false;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const values = this.#values;
+    const high = (value) => this.#heights.get(this.key(value)) ?? this.#usual;
+    const { scrollTop, clientHeight } = this.frame;
+    let [first, above, below] = [0, 0, 0];
+    while (first < values.length - 1 && above + high(values[first]) < scrollTop - 350) above += high(values[first++]);
+    let [end, reached] = [first, above];
+    while (end < values.length && reached < scrollTop + clientHeight + 350) reached += high(values[end++]);
+    for (let i = end; i < values.length; i++) below += high(values[i]);
+    this.rows.set(values.slice(first, end), this.key, first);
+    if (changed(this.rows.parent, "above", above)) this.rows.parent.style.paddingTop = `${above}px`;
+    if (changed(this.rows.parent, "below", below)) this.rows.parent.style.paddingBottom = `${below}px`;
   }
 }
