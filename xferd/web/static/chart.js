@@ -4,9 +4,8 @@
  */
 
 import { bytes } from "./format.js";
-import { hide, text } from "./rows.js";
+import { byId, hide, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 const MINUTES = 60;
 const MINUTE = 60_000;
 const HEIGHT = 132;

@@ -2,11 +2,10 @@
  * The clients with jobs, and their shares of slots and bytes.
  */
 
-import { bytes, count, rate } from "./format.js";
+import { bytes, count, joined, rate } from "./format.js";
 import { openLimits } from "./forms.js";
-import { attribute, fill, hide, optional, Rows, text } from "./rows.js";
+import { attribute, byId, fill, hide, optional, Rows, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 /** How many clients are shown, those that move most first. */
 const MOST = 12;
 const OVER_NETWORK = new Set(["download", "upload"]);
@@ -68,7 +67,7 @@ export class Clients {
     text(row.speed, speed ? rate(speed) : "");
     const moving = slots && `${slots} moving`;
     const waiting = queued && `${queued} waiting`;
-    text(row.facts, [jobs && count(jobs, "job"), moving, waiting, `${bytes(lately)} in the last minute`, down && `at most ${rate(down)} down`, up && `at most ${rate(up)} up`].filter(Boolean).join(" · "));
+    text(row.facts, joined(jobs && count(jobs, "job"), moving, waiting, `${bytes(lately)} in the last minute`, down && `at most ${rate(down)} down`, up && `at most ${rate(up)} up`));
     fill(row.out, lately / this.most);
   }
 }

@@ -2,10 +2,9 @@
  * Container engines that run images from the store, and the images that each uses.
  */
 
-import { bytes, count, familiar } from "./format.js";
-import { attribute, hide, optional, Rows, text } from "./rows.js";
+import { bytes, count, familiar, joined } from "./format.js";
+import { attribute, byId, hide, optional, Rows, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 /** How many images of each engine are shown. */
 const MOST = 8;
 
@@ -36,10 +35,10 @@ function show(row, { engine, image }) {
   attribute(row.element, "data-level", image ? "image" : "engine");
   if (image) {
     const containers = image.containers > 0 && count(image.containers, "container");
-    optional(row.facts, [count(image.layers, "layer"), containers, image.by].filter(Boolean).join(" · "));
+    optional(row.facts, joined(count(image.layers, "layer"), containers, image.by));
   } else {
     const snapshots = engine.snapshots > 0 && count(engine.snapshots, "snapshot");
-    const facts = [count(engine.layers, "layer"), bytes(engine.size), snapshots].filter(Boolean).join(" · ");
+    const facts = joined(count(engine.layers, "layer"), bytes(engine.size), snapshots);
     optional(row.facts, engine.state === "serving" ? facts : "");
   }
   optional(row.why, image ? "" : engine.problem ?? leftOut(engine.left_out ?? []));

@@ -2,10 +2,9 @@
  * The nodes that share downloads with this one, what each fetches for all, and what that saves.
  */
 
-import { bytes, count } from "./format.js";
-import { attribute, hide, optional, Rows, text } from "./rows.js";
+import { bytes, count, joined } from "./format.js";
+import { attribute, byId, hide, optional, Rows, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 /** How many nodes are shown, those that fetch something first, and how many downloads of each. */
 const MOST = 20;
 const MOST_CLAIMS = 3;
@@ -30,7 +29,7 @@ export class Fleet {
     const all = saved > 0 && `${bytes(saved)} from peers on all nodes`;
     const taken = fleet.takeovers > 0 && count(fleet.takeovers, "download") + " taken over";
     const moved = [`${bytes(upstream)} from registries`, `${bytes(peer)} from peers`, `${bytes(store)} from the store`, `${bytes(sent)} to peers`];
-    text(byId("fleet-facts"), [...moved, all, taken].filter(Boolean).join(" · "));
+    text(byId("fleet-facts"), joined(...moved, all, taken));
     const left = fleet.left_out.length ? `sent wrong bytes, and left out for an hour: ${fleet.left_out.join(", ")}` : "";
     const troubles = fleet.troubles.slice(-MOST_TROUBLES).map(({ node, why }) => `${node}: ${why}`);
     optional(byId("fleet-why"), [fleet.problem, left, ...troubles].filter(Boolean).join("; "));
@@ -45,7 +44,7 @@ function show(row, { node, own, claims }) {
   text(row.name, node.name);
   attribute(row.name, "title", node.url);
   optional(row.state, own ? "this node" : "");
-  text(row.facts, [node.url, node.version, count(node.load, "transfer"), node.saved > 0 && `${bytes(node.saved)} from peers`].filter(Boolean).join(" · "));
+  text(row.facts, joined(node.url, node.version, count(node.load, "transfer"), node.saved > 0 && `${bytes(node.saved)} from peers`));
   const fetched = claims.slice(0, MOST_CLAIMS).map((claim) => `${claim.source} ${claim.digest.slice(0, 19)} (${bytes(claim.size)})`);
   const others = claims.length > MOST_CLAIMS ? ` and ${claims.length - MOST_CLAIMS} more` : "";
   optional(row.fetches, claims.length ? `fetches ${fetched.join(", ")}${others}` : "");

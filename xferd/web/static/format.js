@@ -110,7 +110,7 @@ export function title(job) {
   return from(job) + (to && ` → ${to}`);
 }
 
-/** The first twelve digits of a digest; a tag as it is. */
+/** The first twelve digits of a digest, or a whole tag. */
 export function short(digest) {
   return String(digest ?? "").replace(/^sha\d+:(.{12}).*/, "$1");
 }
@@ -119,3 +119,6 @@ export function short(digest) {
 export function count(n, noun) {
   return `${n} ${noun}${n === 1 ? "" : "s"}`;
 }
+
+/** The parts that are not empty. */
+export const joined = (...parts) => parts.filter(Boolean).join(" · ");

@@ -3,11 +3,10 @@
  */
 
 import { ask, jobPath } from "./ask.js";
-import { familiar, rate, title } from "./format.js";
+import { familiar, joined, rate, title } from "./format.js";
 import { tag } from "./images.js";
-import { attribute, hide, optional, text } from "./rows.js";
+import { attribute, byId, hide, optional, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 /** Limits in bytes a second; a person says megabytes. */
 const RATES = new Set(["download_rate", "upload_rate"]);
 const MEGA = 1e6;
@@ -118,7 +117,7 @@ export function showLimits(limits, held = binding) {
     const own = present[field];
     const timed = present.timetables?.[field] && `by time of day: ${written(field, present)} MB/s`;
     const holding = binding[name]?.map((whose) => (whose === "global" ? "this" : whose)).join(", ");
-    return [own && `at most ${rate(own)}`, timed, holding && `limited now by ${holding}`].filter(Boolean).join(" · ");
+    return joined(own && `at most ${rate(own)}`, timed, holding && `limited now by ${holding}`);
   };
   optional(byId("limit-in"), at("download"));
   optional(byId("limit-out"), at("upload"));

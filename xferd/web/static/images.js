@@ -4,9 +4,8 @@
 
 import { ask } from "./ask.js";
 import { bytes, count, familiar, moment, short } from "./format.js";
-import { attribute, hide, optional, Rows, text } from "./rows.js";
+import { attribute, byId, hide, optional, Rows, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 /** How many images are listed at first. */
 const MOST = 30;
 

@@ -4,14 +4,13 @@
 
 import { jobAddress } from "./address.js";
 import { ask, jobPath } from "./ask.js";
-import { between, bytes, duration, instant, rate, short, stamp, title } from "./format.js";
+import { between, bytes, duration, instant, joined, rate, short, stamp, title } from "./format.js";
 import { named, outcome, showProgress, troubles } from "./jobs.js";
 import { nounOf, segment, showLayer, wordsOf } from "./layers.js";
 import { isRunning } from "./model.js";
-import { attribute, grow, hide, optional, parts, Rows, text } from "./rows.js";
+import { attribute, byId, grow, hide, optional, parts, Rows, text } from "./rows.js";
 import { showTransfer } from "./transfers.js";
 
-const byId = (id) => document.getElementById(id);
 /** Milliseconds between two requests for the attempts of a job that runs. */
 const AGAIN = 3000;
 /** Phases during which bytes move, or work is done; the others are waits. */
@@ -113,7 +112,7 @@ export class JobPage {
     this.phases.set(phases, ({ phase }) => phase);
     this.keys.set(phases, ({ phase }) => phase);
     const moved = ["received", "sent", "saved"].filter((way) => spent?.[`bytes_${way}`]).map((way) => `${bytes(spent[`bytes_${way}`])} ${way}`);
-    optional(this.row.timing, [...moved, spent?.rate && `${rate(spent.rate)} on average`].filter(Boolean).join(" · "));
+    optional(this.row.timing, joined(...moved, spent?.rate && `${rate(spent.rate)} on average`));
   }
 
   /** Read what no event has: once of a job that has ended, and now and then of one that runs. */

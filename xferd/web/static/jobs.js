@@ -4,13 +4,12 @@
 
 import { FILTERS, filter, jobAddress, passes } from "./address.js";
 import { askPage, now } from "./ask.js";
-import { between, bytes, count, destination, duration, from, moment, part, rate, rough, title, waiting } from "./format.js";
+import { between, bytes, count, destination, duration, from, joined, moment, part, rate, rough, title, waiting } from "./format.js";
 import { arriving, nounOf, segment, showLayer, unpacked, wordsOf } from "./layers.js";
 import { isRunning, isSending } from "./model.js";
-import { attribute, hide, optional, Rows, text } from "./rows.js";
+import { attribute, byId, hide, optional, Rows, text } from "./rows.js";
 import { holdWords } from "./steering.js";
 
-const byId = (id) => document.getElementById(id);
 /** How many running jobs show their layers unasked, and how many ended ones are listed. */
 const OPEN = 6;
 const ENDED = 50;
@@ -218,7 +217,7 @@ export class JobLists {
     text(row.hold, word);
     attribute(row.hold, "aria-label", label);
     optional(row.kind, job.kind === "pull" ? "" : job.kind);
-    text(row.meta, [job.platform, job.client].filter(Boolean).join(" · "));
+    text(row.meta, joined(job.platform, job.client));
     showProgress(row, job, this.model);
     hide(row.layers, !opened);
     row.rows.set(opened ? layers : [], (layer) => layer.index);
@@ -238,7 +237,7 @@ function showEnded(row, job) {
   attribute(row.element, "data-state", job.state);
   named(row, job);
   attribute(row.name, "href", jobAddress(job.id));
-  text(row.facts, [job.kind === "pull" ? "" : job.kind, job.platform, ...outcome(job), job.client].filter(Boolean).join(" · "));
+  text(row.facts, joined(job.kind === "pull" ? "" : job.kind, job.platform, ...outcome(job), job.client));
   text(row.time, moment(job.finished ?? job.created));
   const { code, message } = troubles(job);
   hide(row.reason, !code);

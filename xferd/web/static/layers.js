@@ -3,7 +3,7 @@
  */
 
 import { now } from "./ask.js";
-import { bytes, part, rate, short, waiting } from "./format.js";
+import { bytes, joined, part, rate, short, waiting } from "./format.js";
 import { isSending } from "./model.js";
 import { attribute, fill, grow, optional, text } from "./rows.js";
 
@@ -48,7 +48,7 @@ export function showLayer(row, layer, transfer, states) {
   text(row.size, waits && layer.bytes_done > 0 ? part(layer.bytes_done, layer.size) : bytes(layer.size));
   chips(row, waits ? transfer : undefined);
   let why = waiting(layer.why || (waits && transfer?.why) || states[layer.state] || "", layer.reason ?? transfer?.reason, now());
-  if (waits && transfer?.state === "running" && transfer.reason?.what !== "silence") why = [rate(transfer.rate || 0), why].filter(Boolean).join(" · ");
+  if (waits && transfer?.state === "running" && transfer.reason?.what !== "silence") why = joined(rate(transfer.rate || 0), why);
   text(row.why, why);
   attribute(row.why, "title", why);
 }

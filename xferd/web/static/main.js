@@ -17,13 +17,12 @@ import { Mirror } from "./mirror.js";
 import { Model } from "./model.js";
 import { question } from "./question.js";
 import { Registries } from "./registries.js";
-import { attribute, hide, text } from "./rows.js";
+import { attribute, byId, hide, text } from "./rows.js";
 import { Steering } from "./steering.js";
 import { follow } from "./stream.js";
 import { showRates, showStatus } from "./totals.js";
 import { Transfers } from "./transfers.js";
 
-const byId = (id) => document.getElementById(id);
 /** Milliseconds from one request for the lists and the history to the next; none is made unless something changed. */
 const LISTS_EVERY = 5000;
 const HISTORY_EVERY = 10_000;

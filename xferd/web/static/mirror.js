@@ -2,11 +2,10 @@
  * The mirror: the state of each upstream, what it sent and did not have to, and the repositories that are kept.
  */
 
-import { bytes, count, moment } from "./format.js";
+import { bytes, count, joined, moment } from "./format.js";
 import { nearest, showHealth } from "./registries.js";
-import { attribute, hide, optional, Rows, text } from "./rows.js";
+import { attribute, byId, hide, optional, Rows, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 /** How many repositories are shown at first, and how many more by a click. */
 const MOST = 8;
 const MORE = 200;
@@ -45,9 +44,9 @@ function show(row, { name, upstream, host, policy, tags, size, used, kept }) {
   if (upstream) {
     showHealth(row, nearest(host));
     const stale = upstream.stale > 0 && `${upstream.stale} stale`;
-    text(row.facts, [`${upstream.hits} from the store`, `${upstream.misses} fetched`, stale].filter(Boolean).join(" · "));
+    text(row.facts, joined(`${upstream.hits} from the store`, `${upstream.misses} fetched`, stale));
   } else {
-    text(row.facts, [policy !== "public" && policy, count(tags, "tag"), bytes(size), used && `used ${moment(used)}`].filter(Boolean).join(" · "));
+    text(row.facts, joined(policy !== "public" && policy, count(tags, "tag"), bytes(size), used && `used ${moment(used)}`));
   }
   optional(row.kept, upstream ? "" : `kept: ${kept.join("; ")}`);
 }

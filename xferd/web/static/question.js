@@ -2,9 +2,8 @@
  * A question before what hurts.
  */
 
-import { hide, optional, text } from "./rows.js";
+import { byId, hide, optional, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 const dialog = byId("question");
 let answer = () => {};
 

@@ -2,11 +2,10 @@
  * Registries: the quota of each account, pauses and failures.
  */
 
-import { bytes, count, moment, rate } from "./format.js";
+import { bytes, count, joined, moment, rate } from "./format.js";
 import { openLimits } from "./forms.js";
-import { attribute, fill, hide, optional, Rows, text } from "./rows.js";
+import { attribute, byId, fill, hide, optional, Rows, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 /** How many accounts are shown. */
 const MOST = 8;
 const WORDS = { paused: "paused", "quota-low": "quota low", down: "down" };
@@ -87,7 +86,7 @@ function show(row, { host, account }, moved, steering) {
   const failures = host.failures > 0 && count(host.failures, "failure");
   const { bytes: came = 0, sent = 0 } = moved[host.host] ?? {};
   const traffic = [came && `↓ ${bytes(came)}`, sent && `↑ ${bytes(sent)}`, host.rate > 0 && `${rate(host.rate)} by one transfer`];
-  optional(row.facts, [failures, ...traffic].filter(Boolean).join(" · "));
+  optional(row.facts, joined(failures, ...traffic));
   hide(row.bar, !quota?.limit);
   fill(row.out, quota?.limit ? quota.remaining / quota.limit : 0);
 }

@@ -3,6 +3,8 @@
  * has changed.  Text goes in as text: nothing here makes markup of a string.
  */
 
+export const byId = (id) => document.getElementById(id);
+
 const seen = new WeakMap();
 
 function changed(node, name, value) {
@@ -61,7 +63,7 @@ export class Rows {
    */
   constructor(parent, template, show, made = () => {}) {
     this.parent = parent;
-    this.template = document.getElementById(template).content.firstElementChild;
+    this.template = byId(template).content.firstElementChild;
     this.show = show;
     this.made = made;
   }

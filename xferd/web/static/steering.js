@@ -8,9 +8,8 @@ import { count, moment, title } from "./format.js";
 import { openLimits } from "./forms.js";
 import { isRunning } from "./model.js";
 import { question } from "./question.js";
-import { attribute, hide, Rows, text } from "./rows.js";
+import { attribute, byId, hide, Rows, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 const KEEP = "Also after a restart of the daemon";
 const STOPS = "Transfers stop within a second, keep their bytes, and continue at the same byte.";
 const PRIORITY = 10;

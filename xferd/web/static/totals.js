@@ -3,9 +3,8 @@
  */
 
 import { bytes, count, rate, title } from "./format.js";
-import { attribute, fill, hide, text } from "./rows.js";
+import { attribute, byId, fill, hide, text } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 /** How many registries are named. */
 const HOSTS = 3;
 /** Slots up to which each has a mark of its own. */

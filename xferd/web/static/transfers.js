@@ -6,9 +6,8 @@ import { jobAddress } from "./address.js";
 import { now } from "./ask.js";
 import { bytes, count, part, rate, short, title, waiting } from "./format.js";
 import { chips } from "./layers.js";
-import { attribute, fill, hide, Rows, text, Window } from "./rows.js";
+import { attribute, byId, fill, hide, Rows, text, Window } from "./rows.js";
 
-const byId = (id) => document.getElementById(id);
 const WAYS = { download: "↓", upload: "↑" };
 
 /** Show one transfer, with the jobs that need it, but for this one. */
