@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -496,6 +497,12 @@ async def check_cri(case: ContainerdCase) -> None:
     case.assertEqual([each["repoTags"] for each in listed["images"]], [[reference]])
     await case.containerd.crictl("rmi", reference)
     await case.until(lambda: not os.listdir(f"{case.daemon.data}/engines/main/snapshots"))
+    # The audit trail has both, and one line for all requests of the pull.
+    await case.until(
+        lambda: re.search(r"containerd main by engine: Remove \d layers?: 0", case.daemon.output)
+    )
+    pulls = re.findall(r"containerd main by engine: Prepare (\S+)@sha256:[0-9a-f]{64}: 0", case.daemon.output)
+    case.assertEqual(pulls, [reference.rpartition(":")[0]])
 
 
 async def check_pods(case: ContainerdCase, network: int = 2) -> None:

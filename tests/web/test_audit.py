@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.fakes import job
 from tests.web.world import World
+from xferd.logs.audit_line import MOST_LINES, WINDOW
 from xferd.logs.records import record_of, to_json
-from xferd.web.audit import MAX_BODY, MOST_REFUSED, WINDOW, audit_reload
+from xferd.web.audit import MAX_BODY, audit_reload
 
 TOKEN = "a-secret-token"
 
@@ -176,9 +177,9 @@ class AccessTests(AuditCase):
         """
         world = World(trusted=False, token=TOKEN)
         with capturedLogs() as events:
-            for _ in range(MOST_REFUSED + 5):
+            for _ in range(MOST_LINES + 5):
                 world.ask("GET", "/api/v1/status")
-        self.assertEqual(sum(event.get("event") == "audit" for event in events), MOST_REFUSED)
+        self.assertEqual(sum(event.get("event") == "audit" for event in events), MOST_LINES)
         right = {"Authorization": f"Bearer {TOKEN}"}
         line = self.line(world, "PATCH", "/api/v1/limits", {"uploads": 2}, **right)
         self.assert_has(line, status=200, left_out=5)

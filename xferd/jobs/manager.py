@@ -71,6 +71,7 @@ from xferd.jobs.upload_stream import UploadStream
 from xferd.jobs.verify.scrub import Scrub
 from xferd.jobs.waits import job_waits
 from xferd.jobs.work import Work
+from xferd.logs.audit_line import Door
 from xferd.names import Reference, Repository, parse_tag, parse_target
 from xferd.oci import Descriptor
 from xferd.platforms import Platform
@@ -354,7 +355,7 @@ class Jobs:
         ended: Callable[[JobJSON], object],
         credentials: Mapping[str, Credentials] | None = None,
     ) -> JobDetailsJSON:
-        request = Request(named=False)
+        request = Request(named=False, door=Door.ENGINE.value)
         job = self._job("pull", Reference.parse(reference), None, client, 0, credentials, request=request)
         return self._add(job, ended)
 

@@ -22,7 +22,7 @@ class Request:
     @ivar priority: a higher one goes first.
     @ivar owner: the user or the machine that asked, as the connection shows it; empty
         where that is unknown.
-    @ivar door: how the request came, a L{Door<xferd.web.audit.Door>}; empty where that is
+    @ivar door: how the request came, a L{Door<xferd.logs.audit_line.Door>}; empty where that is
         unknown.
     @ivar traceparent: the trace of the client's request; empty if there was none.
     @ivar hosts: the registries for which the client sent credentials.

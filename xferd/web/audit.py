@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
 
 from xferd.log_escapes import escape
+from xferd.logs.audit_line import LINE, Allowance, Door
 from xferd.names import is_loopback
 from xferd.web.request import noted, shown
 
@@ -26,43 +26,11 @@ if TYPE_CHECKING:
 
     from xferd.web.client_limits import Client
 
-MOST_REFUSED: Final = 60
-"""The largest number of lines about refused requests within L{WINDOW}: a public listener receives many."""
-
-WINDOW: Final = 60.0
-"""Seconds."""
-
 MAX_JOB: Final = 64
 """The largest number of characters of a job's ID, which a client may have invented."""
 
 MAX_BODY: Final = 500
 """The largest number of characters of a body in a line."""
-
-LINE: Final = "{user} by {door}: {method} {path}: {status}{details}"
-"""The format of a line."""
-
-
-class Door(StrEnum):
-    """
-    How a request came.
-
-    @cvar SOCKET: the unix socket of the API.
-    @cvar LOOPBACK: the API, at an address of this machine alone.
-    @cvar TCP: the API, at another address.
-    @cvar REGISTRY: the registry at C{/v2/}.
-    @cvar FLEET: from another node of the fleet.
-    @cvar BROWSER: the API, by the login of a browser.
-    @cvar SIGNAL: a signal to the daemon; the kernel does not report its sender.
-    """
-
-    SOCKET = "socket"
-    LOOPBACK = "loopback"
-    TCP = "tcp"
-    REGISTRY = "registry"
-    FLEET = "fleet"
-    BROWSER = "browser"
-    SIGNAL = "signal"
-
 
 FLEET_PATHS: Final = b"/v2/_xferd/"
 """The beginning of the paths that nodes of a fleet request from each other."""
@@ -125,12 +93,9 @@ class AuditTrail:
         """
         @param registry: whether the listener is one of the registry.
         """
-        self._clock = clock
         self._route = route
         self._registry = registry
-        self._until = 0.0
-        self._refused = 0
-        self._left_out = 0
+        self._refused = Allowance(clock.seconds)
 
     def write(self, request: HTTPRequest, client: Client) -> None:
         """
@@ -138,25 +103,13 @@ class AuditTrail:
 
         @param client: the client of its connection.
         """
-        if request.code >= 400 and not self._has_room():
-            self._left_out += 1
+        if request.code >= 400 and not self._refused.permits():
             return
         fields = self._fields(request, client)
-        left_out, self._left_out = self._left_out, 0
-        if left_out:
+        if left_out := self._refused.left_out():
             fields["left_out"] = left_out
             fields["details"] += f"; {left_out} refused requests before it have no line"
         self._log.info(LINE, **fields)
-
-    def _has_room(self) -> bool:
-        """
-        Count a refused request.
-        """
-        now = self._clock.seconds()
-        if now >= self._until:
-            self._until, self._refused = now + WINDOW, 0
-        self._refused += 1
-        return self._refused <= MOST_REFUSED
 
     def _fields(self, request: HTTPRequest, client: Client) -> dict[str, Any]:
         """

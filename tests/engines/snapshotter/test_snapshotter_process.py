@@ -12,8 +12,10 @@ from tempfile import mkdtemp
 from typing import Any, cast
 
 from attrs import evolve
+from google.protobuf.empty_pb2 import Empty
 from twisted.internet import reactor as installed
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -209,8 +211,11 @@ class SnapshotterProcessTests(SnapshotterCase):
         server = await self.snapshotter()
         daemon = self.daemon()
         await daemon.start()
-        asked = self.prepare(self.wanted())
-        await self.until(lambda: asked.called)
+        with capturedLogs() as events:
+            asked = self.prepare(self.wanted())
+            await self.until(lambda: asked.called)
+        trail = [event["action"] for event in events if event.get("event") == "audit"]
+        self.assertEqual(trail, ["pull_layers"])
         error = await self.assertFailure(asked, GrpcError)
         self.assertEqual(error.code, Status.ALREADY_EXISTS)
         layers = (self.image.chain_ids[0],)
@@ -220,6 +225,13 @@ class SnapshotterProcessTests(SnapshotterCase):
         # The lease has ended.
         await self.until(lambda: not self.pulls._flights[next(iter(self.pulls._flights))].waiting)
         self.assertEqual(server.report().engines["main"].problem, None)
+        with capturedLogs() as events:
+            removing = Deferred.fromCoroutine(
+                self.call("Remove", messages.RemoveSnapshotRequest(key=str(layers[0])), Empty)
+            )
+            await self.until(lambda: removing.called and daemon.figures().layers == 0)
+            await self.until(lambda: any(event.get("action") == "remove_layers" for event in events))
+        await removing
 
     async def test_reset(self) -> None:
         """

@@ -29,6 +29,7 @@ from xferd.engines.snapshotter.command import (
     socket_of_daemon,
 )
 from xferd.engines.snapshotter.layer_source import LayerSource
+from xferd.engines.snapshotter.trail import EngineTrail
 from xferd.engines.snapshotter.wire import (
     SERVICE,
     EngineReport,
@@ -71,6 +72,7 @@ class SnapshotterProcess:
         self._source = source
         self._reactor = context.reactor
         self._tables = context.store.snapshots
+        self._trail = EngineTrail(self._tables, context.reactor)
         self._data_dir = context.data_dir
         self._served = Served(__version__, context.jobs.isolated, engines)
         methods = {
@@ -194,6 +196,7 @@ class SnapshotterProcess:
         The process asks for a layer.
         """
         asked = decode(Wanted, request)
+        self._trail.asked(asked.engine, asked.wanted)
         try:
             promise = await self._source.obtain(asked.engine, asked.wanted, asked.below, asked.credentials)
         except NotProvided as e:
@@ -265,7 +268,11 @@ class SnapshotterProcess:
         if self._reading is None and not self._stopped:
             self._stale = False
             self._reading = self._tables.reload()
-            _ = self._reading.addErrback(self._unread).addBoth(self._was_read)
+            _ = self._reading.addCallbacks(self._noted, self._unread).addBoth(self._was_read)
+
+    def _noted(self, _: None) -> None:
+        for name in self._served.engines:
+            self._trail.read(name)
 
     def _unread(self, reason: Failure) -> None:
         # The next report, or the next collection, reads them again.
