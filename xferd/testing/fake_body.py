@@ -27,6 +27,7 @@ class FakeBody:
     abandoned.
 
     @ivar digest: the requested blob.
+    @ivar size: the bytes of the response.
     @ivar sent: the bytes delivered so far.
     @ivar ended: whether its connection is free again.
     """
@@ -40,6 +41,7 @@ class FakeBody:
         self.sent = 0
         self.ended = False
         self._rest = memoryview(data)[start:end]
+        self.size = len(self._rest)
         self._clock = clock
         self._sink: Callable[[bytes], Deferred[None] | None] | None = None
         self._hold: Deferred[None] | None = None

@@ -306,7 +306,7 @@ class ArrivingTests(ProvenanceCase):
     def test_continued(self) -> None:
         """
         Where a source with credentials continues what a public one began, the clients
-        of that one are cut.
+        of that one are cut, and those of the other one need no proof.
         """
         self.other.stall(self.digest)
         opening = self.ask_other()
@@ -327,6 +327,10 @@ class ArrivingTests(ProvenanceCase):
         reader.close()
         self.assertEqual(self.read(mine), self.data)
         mine.close()
+        self.settle()
+        self.assertEqual(self.store.catalog.origins(self.digest), {self.source.origin})
+        self.assert_whole(self.open())
+        self.assertEqual((self.registry.count("confirm", self.digest), self.gets(self.digest)), (0, 1))
 
     def test_earlier(self) -> None:
         """
@@ -347,6 +351,25 @@ class ArrivingTests(ProvenanceCase):
         reader = self.successResultOf(opening)
         self.assertEqual(self.read(reader, 0, 1000), bytes(1000))
         reader.close()
+
+    def test_earlier_of_another(self) -> None:
+        """
+        An upstream that proves to have what a cancelled download left of another one, and
+        sends the rest, proves nothing more.
+        """
+        self.registry.stall(self.digest)
+        job = self.pull()
+        self.settle()
+        self.registry.feed(self.digest, 200_000)
+        self.settle()
+        growth = self.jobs._layers.growth(self.blob, self.source)
+        self.jobs.cancel(job)
+        self.settle()
+        self.assertEqual(growth.origins, {self.source.origin})
+        self.assert_whole(self.ask_other())
+        self.assertEqual(growth.origins, {PUBLIC})
+        self.assertEqual(self.asks(), (1, PARTS + 1))
+        self.assertEqual(self.store.catalog.origins(self.digest), {PUBLIC})
 
     def test_proof_again(self) -> None:
         """

@@ -48,6 +48,7 @@ from xferd.jobs.disk_space.reservations import Reservations
 from xferd.jobs.isolation import ISOLATED, SHARED, SharingScope
 from xferd.names import Digest
 from xferd.oci import Descriptor
+from xferd.realms import PUBLIC
 from xferd.transfer.adaptive_streams import RangePolicy, StreamTrials
 from xferd.transfer.bandwidth import Bandwidth, Flow
 from xferd.transfer.fair_queue import Turn
@@ -455,11 +456,12 @@ class DownloadManager:
 
     def _verified(self, blob: Descriptor, growth: Growth) -> None:
         """
-        Record where a blob came from, if one origin has sent all of its bytes, and let
-        clients have its end while it is written to the disk.
+        Record where a blob came from, if one origin has sent all of its bytes that are not
+        public, and let clients have its end while it is written to the disk.
         """
-        if len(growth.origins) == 1 and "" not in growth.origins:
-            (origin,) = growth.origins
+        origins = growth.origins - {PUBLIC} or growth.origins
+        if len(origins) == 1 and "" not in origins:
+            (origin,) = origins
             self._store.catalog.add_origin(blob.digest, origin)
         growth.verified(blob.size)
 

@@ -249,6 +249,8 @@ class PartialDownload:
                 # The next attempt opens it again, and has it proved.
                 self.put_away()
                 raise
+            # What it has proved to have may come from it alone.
+            self._growth.origins.clear()
             if held(partial):
                 earlier = prover.origin
             else:
