@@ -225,7 +225,9 @@ class StoppedTests(RestartsCase):
         """
         job_id, _ = self.stalled_pull()
         self.stop(self.jobs)
-        self.assertEqual(self.jobs.cancel(job_id)["state"], "cancelled")
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.assertEqual(self.job(job_id)["state"], "cancelled")
         self.store.journal.restart()
         self.begin_next()
         self.assertEqual(self.job(job_id)["state"], "cancelled")
@@ -340,6 +342,82 @@ class KilledTests(RestartsCase):
         self.killed()
         self.assertEqual(self.jobs.unfinished, 0)
         self.assert_done(job_id)
+
+    def assert_reported(self, job_id: str, state: str) -> None:
+        """
+        The end of a job is reported when the journal has it, and not before; and the next
+        daemon does not begin it again.
+        """
+        stream = self.jobs.events(job_id)
+        self.successResultOf(stream.get())
+        getting = stream.get()
+        self.settle()
+        self.assertIn(self.job(job_id)["state"], ("queued", "running"))
+        self.assertNoResult(getting)
+        self.store.gate.release("journal.job", job_id)
+        self.settle()
+        self.assertEqual(self.job(job_id)["state"], state)
+        self.assertEqual(self.successResultOf(getting)[-1].data["state"], state)
+        self.assertEqual(self.store.journal.recorded[job_id]["state"], state)
+        self.killed()
+        self.assertEqual(self.job(job_id)["state"], state)
+        self.assertEqual(self.jobs.unfinished, 0)
+
+    def test_cancellation_reported(self) -> None:
+        """
+        The end of a job that is cancelled; it holds nothing but its place until then.
+        """
+        job_id, _ = self.stalled_pull()
+        self.store.gate.hold("journal.job", job_id)
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.assertEqual(self.registry.open_bodies(), [])
+        self.assertEqual(self.jobs.transfers(), [])
+        self.assert_reported(job_id, "cancelled")
+
+    def test_failure_reported(self) -> None:
+        """
+        The end of a job that fails, which can be retried.
+        """
+        job_id, blob = self.stalled_pull()
+        self.store.gate.hold("journal.job", job_id)
+        self.registry.remove_blob("app", blob)
+        self.registry.fail(blob)
+        self.wait(10)
+        self.assert_reported(job_id, "failed")
+        retried = self.jobs.steering.retry(job_id, "ci", {})
+        self.settle()
+        self.assertEqual(self.successResultOf(retried)["retry_of"], job_id)
+
+    def test_end_of_waiting_reported(self) -> None:
+        """
+        The end of a job that waits for its client, who comes back too late, or cancels it.
+        """
+        cancelled, _ = self.stalled_pull(REJOIN)
+        self.killed()
+        self.store.gate.hold("journal.job", cancelled)
+        self.jobs.cancel(cancelled)
+        self.jobs.rejoin(cancelled, "ci", "user 1")
+        self.assert_reported(cancelled, "cancelled")
+        late, _ = self.stalled_pull(REJOIN)
+        self.killed()
+        self.store.gate.hold("journal.job", late)
+        self.wait(WINDOW + 1)
+        self.jobs.rejoin(late, "ci", "user 1")
+        self.jobs.cancel(late)
+        self.assert_reported(late, "failed")
+
+    def test_cancelled_at_its_end(self) -> None:
+        """
+        A job that is cancelled while the journal writes its end keeps that end.
+        """
+        self.add(sample_image(1))
+        job_id = self.pull()
+        self.jobs.persist(job_id, ALWAYS, "")
+        self.store.gate.hold("journal.job", job_id)
+        self.settle()
+        self.jobs.cancel(job_id)
+        self.assert_reported(job_id, "done")
 
     def test_not_persisted(self) -> None:
         """
@@ -484,7 +562,7 @@ class RejoinTests(RestartsCase):
         """
         job_id, _ = self.stalled_pull(REJOIN)
         self.killed()
-        self.assertEqual(self.jobs.cancel(job_id)["state"], "cancelled")
+        self.jobs.cancel(job_id)
         self.jobs.rejoin(job_id, "ci", "user 1")
         self.wait(WINDOW + 1)
         self.assertEqual(self.job(job_id)["state"], "cancelled")

@@ -79,5 +79,20 @@ FOUND: Final[Mapping[str, Schedule]] = {
         Step(0.0, "cancel", (0.9608612550505227,)),
         Step(2.431, "read", (f"{HOST}/one", "bob", 0.7395614769199329, 0.7892136544989385)),
     ),
+    "cancellation reported before it was in the journal": _schedule(
+        47893,
+        Settings(credentials=True, kept=True),
+        Step(0.162, "import_archive", (f"{HOST}/two", "ann", 0, True, True)),
+        Step(0.0, "slow_disk", ("journal.job", 5)),
+        Step(0.226, "cancel", (0.3,)),
+        Step(0.737, "stop_and_kill", (10.0, 2.0, 0.634824840108763)),
+    ),
+    "blob proved again when it was whole": _schedule(
+        60075,
+        Settings(),
+        Step(0.0, "pull", (_TALL, "ann", 0, False, True)),
+        Step(0.3, "cancel", (0.9,)),
+        Step(1.893, "mirror", (_MANY, "bob", 0.52, 1.0)),
+    ),
 }
 """By bug, the smallest schedule that found it."""

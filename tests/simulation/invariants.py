@@ -27,7 +27,7 @@ OVERTAKEN: Final = 3
 client that waits all the time."""
 
 PROOF: Final = PARTS * PART
-"""Bytes of a blob that prove that a registry has it."""
+"""Bytes of a blob that prove that a registry has it: see L{xferd.jobs.blobs.possession}."""
 
 Place = tuple[str, str, int]
 """The client, the host and the priority of requests for slots."""
@@ -232,6 +232,7 @@ class Invariants:
             return
         daemon, gets = self._daemon, Counter[Digest]()
         bodies: Counter[Digest] = Counter()
+        proofs: Counter[Digest] = Counter(daemon.mirrored)
         moved: Counter[Digest] = Counter()
         size: dict[Digest, int] = {}
         for registry in daemon.hosts:
@@ -240,6 +241,8 @@ class Invariants:
                     gets[Digest.parse(request.wanted)] += 1
             for body in registry.bodies:
                 bodies[body.digest] += not body.ended
+                # A proof that broke off is made again, from its beginning.
+                proofs[body.digest] += body.size <= PROOF and body.ended and body.sent < body.size
                 moved[body.digest] += body.sent
                 size[body.digest] = body.total or 0
         for registry in daemon.bases:
@@ -255,8 +258,8 @@ class Invariants:
             if number > settings.streams + daemon.mirrored[digest]:
                 yield f"{number} requests for {digest} run at once"
             twice = (settings.streams - 1) * (gets[digest] - 1) * PIECE
-            # Each part between gaps is proved, for the client and for the store.
-            twice += 2 * daemon.mirrored[digest] * settings.streams * PROOF
+            # Each part between gaps is proved.
+            twice += proofs[digest] * settings.streams * PROOF
             if size[digest] < SMALL:
                 twice += size[digest] * self._relays(digest)
             if moved[digest] > size[digest] + twice and not daemon.loses and digest not in daemon.spoiled:
@@ -318,8 +321,8 @@ class Invariants:
             state = request.told[0]
             if 0 < request.cancelled_by < request.told_by and state != "cancelled":
                 yield f"{request} was cancelled, and continued by the next daemon: {state}"
-            if state == "done" and request.job and self._daemon.jobs._runner.get(request.job) is not None:
-                yield f"{request} is done, and runs again"
+            if request.job and self._daemon.jobs._runner.get(request.job) is not None:
+                yield f"{request} is {state}, and runs again"
             if state == "cancelled" and not request.cancelled:
                 yield f"{request} is cancelled, and its client has not cancelled it"
             if state == "failed" and not self._may_fail(request):

@@ -68,6 +68,10 @@ class JournalTests(JournalConformance, StoreTestCase):
         self.successResultOf(again.record_job(job(0, "failed")))
         self.successResultOf(again.record_job(job(1)))
         self.assertEqual(self.successResultOf(again.interrupted()), [])
+        # One that has ended meanwhile does not begin.
+        self.successResultOf(again.record_begun({"job-0": 0}))
+        ended = self.reopen().journal
+        self.assertEqual(self.successResultOf(ended.interrupted()), [UnfinishedJob(job(1), None, crashes=1)])
 
     def test_attempts(self) -> None:
         """

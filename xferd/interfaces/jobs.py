@@ -515,7 +515,8 @@ class IJobs(Interface):
 
     def cancel(job_id: str, by: str = "") -> JobDetailsJSON:
         """
-        Cancel a job, at once; one that has ended stays as it is.
+        Cancel a job: its work at once; one that has ended stays as it is.  If it outlives
+        the daemon, its end is reported when it is on the disk: see L{flushed}.
 
         @param by: who cancels it, for the log.
         @raise NotFound: there is no such job.

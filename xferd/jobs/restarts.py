@@ -136,9 +136,8 @@ class Restarts:
         See L{IJobs.rejoin<xferd.interfaces.jobs.IJobs.rejoin>}.
         """
         waiting = self._waiting.get(job_id)
-        if waiting is None or (client, owner) != (waiting.job.client, waiting.job.request.owner):
-            return
-        self._supply(waiting, owner, credentials)
+        if waiting is not None and (client, owner) == (waiting.job.client, waiting.job.request.owner):
+            self._supply(waiting, owner, credentials)
 
     def supply(self, owner: str, credentials: Mapping[str, Credentials]) -> None:
         """
@@ -149,6 +148,8 @@ class Restarts:
                 self._supply(waiting, owner, credentials)
 
     def _supply(self, waiting: _Waiting, owner: str, credentials: Mapping[str, Credentials]) -> None:
+        if not self._runner.may_change(waiting.job):
+            return
         job, waiting.client = waiting.job, False
         self._end_window()
         # Where the owner is unknown, these may be another user's.

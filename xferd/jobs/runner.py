@@ -87,6 +87,7 @@ class _Running:
     @ivar cancelled_by: that client, for the log.
     @ivar held: whether it waits for its client, after a restart of the daemon.
     @ivar suspended: whether the next daemon continues it.
+    @ivar ending: whether its end was passed to the journal, and is not reported yet.
     @ivar kept: whether a record was passed to the journal.
     @ivar keeping: fire when the journal has the first one.
     @ivar ended: called with the job's record when it has ended.
@@ -101,6 +102,7 @@ class _Running:
     cancelled_by: str = ""
     held: bool = False
     suspended: bool = False
+    ending: bool = False
     kept: bool = False
     keeping: list[Deferred[None]] = field(factory=list)
     ended: Callable[[JobDetailsJSON], object] | None = None
@@ -233,7 +235,7 @@ class Runner(Observer):
         elif running.job.restart is not None:
             self._suspend(running)
         else:
-            self._end(running, "failed", error=running.reason)
+            self._finish(running, "failed", running.reason)
 
     def recorded(self) -> Deferred[None]:
         """
@@ -336,7 +338,7 @@ class Runner(Observer):
         """
         End a job that was held.
         """
-        self._end(self._running[job_id], "failed", error)
+        self._finish(self._running[job_id], "failed", error)
 
     def hold_off(self, job_id: str) -> None:
         """
@@ -350,19 +352,19 @@ class Runner(Observer):
 
     def cancel(self, job_id: str, by: str = "") -> None:
         """
-        Cancel a job, at once, for a client.  One that has ended stays as it is.
+        Cancel a job for a client: its work at once.  One that has ended stays as it is.
 
         @param by: who cancels it, for the log.
         """
         running = self._running.get(job_id)
-        if running is None:
+        if running is None or running.ending:
             return
         running.cancelled, running.cancelled_by = True, running.cancelled_by or by
         if running.work is None:
-            self._end(running, "cancelled")
+            self._finish(running, "cancelled")
         else:
             running.work.cancel()
-            if job_id in self._running:
+            if job_id in self._running and not running.ending:
                 # Its work takes a while to end.
                 _ = self._record(self._record_of(running, "cancelled", None))
 
@@ -397,7 +399,7 @@ class Runner(Observer):
         """
         Run a job, and record how it ends.
         """
-        job = running.job
+        job, error = running.job, None
         try:
             trace = "" if self.tracer is None else self.tracer.traceparent(job)
             with reporting(self._waits.waiting(job)), carrying(trace):
@@ -408,35 +410,22 @@ class Runner(Observer):
                 # Settled rows are made once, so that the turn in which the job ends is short.
                 await uninterrupted(Deferred.fromCoroutine(make_rows(job.rows, job.id, self._eventual)))
         except CancelledError:
-            if running.reason is None or running.cancelled:
-                self._end(running, "cancelled")
-            else:
-                self._interrupted(running)
+            state = "cancelled"
         except Exception as e:
             if not isinstance(e, XferdError):
                 self._log.failure("{kind} of {image} broke", kind=job.kind, image=job.label)
-            if running.cancelled:
-                # An interruption may arrive as another error.
-                self._end(running, "cancelled")
-            elif running.reason is not None:
-                self._interrupted(running)
-            else:
-                self._end(running, "failed", error=e)
+            state, error = "failed", e
         else:
-            record, recorded = self._record_of(running, "done", None), False
+            state = "done"
+        if state != "done" and running.cancelled:
+            # An interruption may arrive as another error.
+            state, error = "cancelled", None
+        elif state != "done" and running.reason is not None:
             if job.restart is not None:
-                # A job whose end was reported is not begun again.
-                recorded = await uninterrupted(self._record(record))
-            self._end(running, "done", record=record, recorded=recorded)
-
-    def _interrupted(self, running: _Running) -> None:
-        """
-        The daemon has ended a job's work.
-        """
-        if running.job.restart is None:
-            self._end(running, "failed", error=running.reason)
-        else:
-            self._suspend(running)
+                self._suspend(running)
+                return
+            state, error = "failed", running.reason
+        await self._record_end(running, state, error)
 
     def _suspend(self, running: _Running) -> None:
         """
@@ -452,6 +441,24 @@ class Runner(Observer):
         self._broker.job_changed(job)
         if self.tracer is not None:
             self.tracer.job_ended(job, job.to_json())
+
+    def _finish(self, running: _Running, state: str, error: XferdError | None = None) -> None:
+        """
+        End a job that does no work.
+        """
+        if not running.ending:
+            running.work = Deferred.fromCoroutine(self._record_end(running, state, error))
+
+    async def _record_end(self, running: _Running, state: str, error: Exception | None) -> None:
+        """
+        End a job.  If it outlives the daemon, its end is on the disk before it is reported,
+        unless the disk refuses: such a job is not begun again.
+        """
+        record, recorded = self._record_of(running, state, error), False
+        if running.job.restart is not None:
+            running.ending = True
+            recorded = await uninterrupted(self._record(_retriable(running.job, record)))
+        self._end(running, record, recorded=recorded)
 
     def _end_lease(self, running: _Running) -> None:
         end_lease, running.end_lease = running.end_lease, None
@@ -490,25 +497,14 @@ class Runner(Observer):
             "until": None,
         }
 
-    def _end(
-        self,
-        running: _Running,
-        state: str,
-        error: Exception | None = None,
-        *,
-        record: JobDetailsJSON | None = None,
-        recorded: bool = False,
-    ) -> None:
+    def _end(self, running: _Running, record: JobDetailsJSON, *, recorded: bool) -> None:
         """
-        End a job: record it, and report it to the event streams.
+        Report the end of a job to the event streams, and record it.
 
-        @param record: its record, if it was made.
-        @param recorded: whether the journal has the end.
+        @param recorded: whether the journal has it.
         """
-        job = running.job
+        job, state = running.job, record["state"]
         self.ends[job.kind, state] += 1
-        if record is None:
-            record = self._record_of(running, state, error)
         if record["timing"] is not None:
             self.totals.add(job.kind, record["timing"])
         job.held = None
@@ -533,9 +529,7 @@ class Runner(Observer):
         if not self._clients[job.client]:
             del self._clients[job.client]
         self.on_end(job)
-        # A job that did not succeed can be retried.
-        again = {} if state == "done" else {REQUEST: {**job.request.to_json(), "contents": None}}
-        adding = self._ended.add({**record, **again}, recorded=recorded)
+        adding = self._ended.add(_retriable(job, record), recorded=recorded)
         self.spawn(self._keep(running, adding), "while recording a job")
         self._broker.ended(job, record)
         if job.kind in FILLING and self.is_open:
@@ -681,15 +675,15 @@ class Runner(Observer):
         """
         Write a job to the journal that a client has changed, if it outlives the daemon.
         """
-        if job.restart is not None and self._is_open(job):
+        if job.restart is not None and self.may_change(job):
             _ = self.record(job)
 
-    def _is_open(self, job: Job) -> bool:
+    def may_change(self, job: Job) -> bool:
         """
         Whether a job may change; otherwise its end is, or will be, in the journal.
         """
         running = self._running.get(job.id)
-        ends = running is None or running.cancelled or running.suspended
+        ends = running is None or running.cancelled or running.suspended or running.ending
         return not ends and job.result is None
 
     def _record_in_turns(self, job: Job) -> Deferred[bool]:
@@ -703,7 +697,7 @@ class Runner(Observer):
 
     async def _record_many(self, job: Job) -> bool:
         layers = await make_rows(job.rows, job.id, self._eventual)
-        if not self._is_open(job):
+        if not self.may_change(job):
             return False
         record = {**job.to_json(), "layers": layers, "transfers": list(job.transfers)}
         return await self._record(record, None if job.restart is None else job.to_request())
@@ -722,6 +716,15 @@ class Runner(Observer):
 
         self._background.spawn(recording.addBoth(ended), "while recording a job")
         return recorded
+
+
+def _retriable(job: Job, record: JobDetailsJSON) -> Mapping[str, Any]:
+    """
+    The record of a job that has ended, with what begins it again if it did not succeed.
+    """
+    if record["state"] == "done":
+        return record
+    return {**record, REQUEST: {**job.request.to_json(), "contents": None}}
 
 
 def _ends_within(seconds: float, job: Job) -> bool:

@@ -35,7 +35,8 @@ _RECORD_JOB = """
             THEN coalesce(excluded.request, request) END
 """
 _RECORD_BEGUN = """
-    UPDATE job SET state = 'running', run = (SELECT run FROM daemon), crashes = :crashes WHERE id = :id
+    UPDATE job SET state = 'running', run = (SELECT run FROM daemon), crashes = :crashes
+    WHERE id = :id AND state IN ('queued', 'running')
 """
 _RECORD_ATTEMPT = """
     INSERT INTO attempt (transfer, kind, digest, source, attempt, started, finished, bytes_done, code, error,

@@ -283,9 +283,10 @@ class Web:
         job = await self._jobs.find(job_id)
         if job["state"] not in ENDED:
             owner = owner_of(request)
-            job = self._jobs.cancel(job_id, " ".join(filter(None, (owner, f"({client_name(request)})"))))
+            self._jobs.cancel(job_id, " ".join(filter(None, (owner, f"({client_name(request)})"))))
             # A job whose cancellation was confirmed is not begun again.
             await self._jobs.flushed()
+            job = await self._jobs.find(job_id)
         return respond(request, job)
 
     # ----------------------------------------------------------- steering
