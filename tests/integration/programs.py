@@ -143,9 +143,10 @@ class Program(ProcessProtocol):
         Record the end of the process.
         """
         reason.trap(ProcessDone, ProcessTerminated)
+        # What waits for the start may start it again.
+        self.ended.callback(None)
         if not self._starting.called:
             self._starting.errback(PeerFailed(f"{self._argv[0]} ended: {self.output}"))
-        self.ended.callback(None)
 
 
 class Xferd(Program):
