@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import stat
 import struct
 import sys
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.integration.other_user import JOE, make_user
 from tests.integration.peers import DockerRegistry, PeerFailed, push, require, run
 from tests.integration.places import free_port
 from tests.integration.programs import Program, Xferd
@@ -42,26 +42,6 @@ RELEASE: Final = "NAME=Tiny\n"
 
 NET_BIND: Final = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
 """CAPNET_BIND_SERVICE, permitted and effective: struct vfs_cap_data of the kernel."""
-
-
-JOE: Final = 12345
-"""A user whom the machine does not know."""
-
-ENTER: Final = """
-cd "$(dirname "$0")"
-mount --bind passwd /etc/passwd
-mount --bind group /etc/group
-mount --bind ids /etc/subuid
-mount --bind ids /etc/subgid
-# The interpreter may be in a directory of root's.
-mount --bind {prefix} python
-mount -t tmpfs -o mode=755 tmpfs /root
-mkdir -p {prefix}
-mount --bind python {prefix}
-cd /
-exec setpriv --reuid={user} --regid={user} --clear-groups --bounding-set=-sys_resource "$@"
-"""
-"""Runs a program as that user, in a mount namespace that has been made."""
 
 
 def tiny_image(note: str = "", *, base: str = "") -> SampleImage:
@@ -650,19 +630,9 @@ class RootlessCase(PodmanCase):
         """
         Make a user with further users, in mount namespaces alone.
         """
-        if os.geteuid() != 0:
-            raise SkipTest("only root can make a user")
-        require("newuidmap")
-        if any(not path.stat().st_mode & stat.S_IXOTH for path in Path(sys.prefix).parents):
-            raise SkipTest(f"no other user can use {sys.prefix}")
         self.user = Path(mkdtemp(prefix="xferd-"))
         self.addCleanup(shutil.rmtree, self.user, ignore_errors=True)
-        for name, line in (("passwd", f"joe:x:{JOE}:{JOE}::/:/bin/sh\n"), ("group", f"joe:x:{JOE}:\n")):
-            (self.user / name).write_text(Path("/etc", name).read_text() + line)
-        (self.user / "ids").write_text("joe:200000:65536\n")
-        (self.user / "enter").write_text(ENTER.format(prefix=sys.base_prefix, user=JOE))
-        (self.user / "python").mkdir()
-        self.enter = ["unshare", "--mount", "sh", "-e", str(self.user / "enter")]
+        self.enter = make_user(self.user)
         await super().setUp()
 
     def make_storage(self, name: str, view: str = "") -> Storage:

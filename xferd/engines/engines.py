@@ -31,6 +31,7 @@ from xferd.interfaces.engines import (
     ILateAnswers,
 )
 from xferd.names import Reference
+from xferd.unpack.rights import Rights, own_rights
 
 
 def make_engines(settings: EnginesSettings, context: EngineContext, directory: str) -> Sequence[IEngine]:
@@ -50,8 +51,9 @@ def make_engines(settings: EnginesSettings, context: EngineContext, directory: s
         from xferd.engines.snapshotter.wire import ServedEngine  # noqa: PLC0415
 
         pulls = LayerPulls(context.jobs, context.store, context.reactor)
+        in_namespace = own_rights() is Rights.NAMESPACE
         served = {
-            name: ServedEngine(socket_of(name, each, directory), each.address, each.cri)
+            name: ServedEngine(socket_of(name, each, directory), each.address, each.cri, in_namespace)
             for name, each in settings.containerd.items()
         }
         process = SnapshotterProcess(served, LayerSource(context.store, pulls), context)

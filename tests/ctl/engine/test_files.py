@@ -5,6 +5,7 @@ Tests for L{xferd.ctl.engine.files}.
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 
 from tests.ctl.engine.case import PLATFORM, ToolCase
@@ -137,8 +138,9 @@ class FilesTests(ToolCase):
 
     def test_rootless(self) -> None:
         """
-        containerd, docker and nerdctl of a user who is not root are refused in a sentence, if
-        they run or the user's variable names them; root's are shown to that user.
+        containerd, docker and nerdctl of a user who is not root are refused in a sentence for a
+        daemon of another user, if they run or the user's variable names them; root's are shown to
+        that user.
         """
         versions = {"docker": "29.0", "containerd": "2.1", "nerdctl": "2.0"}
         marks = {
@@ -151,11 +153,13 @@ class FilesTests(ToolCase):
                     versions, {f"{home}/{mark}": "1"}, 7, {} if home != "/own" else {"XDG_RUNTIME_DIR": home}
                 )
                 error = self.assertRaises(ClientError, self.files, tool, machine)
-                self.assertEqual(
-                    str(error),
-                    f"{tool} of user 7 is rootless ({home}/{mark}), and cannot use xferd: the snapshotter "
-                    f"serves root's containerd alone; run {tool} as root",
+                why = (
+                    "cannot use xferd: it starts a containerd of its own, and gives it no snapshotter; "
+                    "run docker as root, or nerdctl with rootless containerd"
+                    if tool == "docker"
+                    else "needs an xferd of the same user in a user namespace, not the one at " + NODE.path
                 )
+                self.assertEqual(str(error), f"{tool} of user 7 is rootless ({home}/{mark}), and {why}")
             self.assertTrue(self.files(tool, self.machine(versions, uid=7)))
             self.assertTrue(self.files(tool, self.machine(versions, {f"/run/user/0/{mark}": "1"})))
         there = {"/run/user/7/docker.sock": ""}
@@ -163,6 +167,24 @@ class FilesTests(ToolCase):
         self.assertRaises(ClientError, self.files, "docker", self.machine(versions, uid=7, environ=named))
         named = {"DOCKER_HOST": "unix:///run/docker.sock"}
         self.assertTrue(self.files("docker", self.machine(versions, there, 7, named)))
+
+    def test_rootless_with_own_daemon(self) -> None:
+        """
+        Rootless containerd and nerdctl with a daemon of the same user have the user's files,
+        without the capability to map owners.
+        """
+        versions = {"containerd": "2.1", "nerdctl": "2.0"}
+        mark, socket = "/run/user/7/containerd-rootless/child_pid", NODE.path
+        machine = self.machine(versions, {mark: "1", socket: ""}, 7)
+        os.chown(os.path.join(machine.root, socket.lstrip("/")), 7, 7)
+        for tool, others in (("containerd", []), ("nerdctl", ["/home/me/.config/nerdctl/nerdctl.toml"])):
+            files = self.files(tool, machine)
+            config = "/home/me/.config/containerd/config.toml"
+            self.assertEqual(list(files), [config, *others])
+            plugin = tomllib.loads(files[config].text)["proxy_plugins"]["xferd"]
+            self.assertNotIn("capabilities", plugin)
+            self.assertEqual(plugin["address"], socket)
+            self.assertIn("systemctl --user restart containerd", files[config].note)
 
     def test_nerdctl(self) -> None:
         """

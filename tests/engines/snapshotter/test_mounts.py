@@ -64,6 +64,17 @@ class MountTests(SynchronousTestCase):
                 mount = mount_of(snapshot(kind, **MAPS), lowers, "/s/1")
                 self.assertEqual(mount.options[:2], maps)
 
+    def test_in_namespace(self) -> None:
+        """
+        In a user namespace of the daemon, each overlay has the option by which overlayfs reads
+        the attributes of the trees there.
+        """
+        for kind in (Kind.ACTIVE, Kind.VIEW):
+            mount = mount_of(snapshot(kind), ["/t/b", "/t/a"], "/s/1", in_namespace=True)
+            self.assertEqual(mount.options[-1], "userxattr")
+            bind = mount_of(snapshot(kind), [], "/s/1", in_namespace=True)
+            self.assertNotIn("userxattr", bind.options)
+
     def test_room(self) -> None:
         """
         Options that may not fit into a page need short names.

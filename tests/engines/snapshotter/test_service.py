@@ -36,7 +36,11 @@ LABELS = {"containerd.io/gc.root": "2026-01-01T00:00:00Z"}
 class SnapshotterCase(PullsCase):
     """
     The snapshotter of an engine C{main}, on a store in memory and files on the disk.
+
+    @cvar in_namespace: whether it is in a user namespace.
     """
+
+    in_namespace = False
 
     def setUp(self) -> None:
         """
@@ -77,6 +81,7 @@ class SnapshotterCase(PullsCase):
             discard=self.store.discard,
             threads=self.threads,
             wall_clock=self.wall_clock,
+            in_namespace=self.in_namespace,
         )
         starting = Deferred.fromCoroutine(made.start())
         self.settle()
@@ -201,6 +206,20 @@ class OwnTests(SnapshotterCase):
                 name, _, path = option.partition("=")
                 if name in ("upperdir", "workdir"):
                     self.assertTrue(os.path.isdir(path))
+
+    def test_mounts_in_a_namespace(self) -> None:
+        """
+        Those of a daemon in a user namespace are for it, also with short names.
+        """
+        self.in_namespace = True
+        self.snapshotter = self.make_snapshotter()
+        names = [f"c{number}" for number in range(100)]
+        for parent, name in zip(["", *names], names, strict=False):
+            self.committed(name, parent)
+        for key, below in (("few", names[1]), ("many", names[-1])):
+            (mount,) = self.prepare(key, below)
+            self.assertEqual(mount.options[-1], "userxattr")
+            self.assertEqual(f"{self.root}/l/" in ",".join(mount.options), key == "many")
 
     def test_no_mounts(self) -> None:
         """

@@ -32,6 +32,7 @@ LAYER = WantedLayer(DIGEST, Reference.parse(f"r.example/app@{DIGEST}"), "r.examp
 MESSAGES: list[Any] = [
     Hello(7, "1.0"),
     Served("1.0", True, {"main": ServedEngine("/run/a", "/run/b", True)}),
+    Served("1.0", True, {"main": ServedEngine("/run/a", "/run/b", False, True)}),
     Served("1.0", False),
     Report({"a": EngineReport("in use"), "b": EngineReport(None, {"pulled": 3})}),
     Wanted("main", LAYER, DIGEST, {"r.example": SECRETS}),
@@ -55,6 +56,16 @@ class WireTests(SynchronousTestCase):
             self.assertEqual(decode(type(message), written), message)
             more = json.dumps({**json.loads(written), "later": [1]}).encode()
             self.assertEqual(decode(type(message), more), message)
+
+    def test_older(self) -> None:
+        """
+        What an older xferd has kept of an engine is that of one outside of a user namespace.
+        """
+        engine = {"socket": "/a", "address": "/b", "cri": False}
+        kept = {"version": "1", "isolated": False, "engines": {"a": engine}}
+        self.assertEqual(
+            decode(Served, json.dumps(kept).encode()).engines["a"], ServedEngine("/a", "/b", False, False)
+        )
 
     def test_credentials(self) -> None:
         """

@@ -38,17 +38,21 @@ PATH: Final = "/etc/containerd/config.toml"
 _VERSION: Final = re.compile(r"(?m)^\s*version\s*=\s*(\d)\b")
 
 
-def proxy_plugin(engine: Engine) -> str:
+def proxy_plugin(engine: Engine, *, rootless: bool = False) -> str:
     """
     The proxy plugin.
 
     C{exports} and C{capabilities} are of containerd 2; version 1 ignores them.
+
+    @param rootless: whether containerd is in a user namespace, where the kernel maps no
+        owners of mounts.
     """
+    capabilities = "" if rootless else '  capabilities = ["remap-ids"]\n'
     return (
         f"[proxy_plugins.{SNAPSHOTTER}]\n"
         '  type = "snapshot"\n'
         f"  address = {json.dumps(engine.path)}\n"
-        '  capabilities = ["remap-ids"]\n'
+        f"{capabilities}"
         f"  [proxy_plugins.{SNAPSHOTTER}.exports]\n"
         f"    root = {json.dumps(engine.data_dir)}\n"
         '    enable_remote_snapshot_annotations = "true"\n'
@@ -85,7 +89,14 @@ def cri(version: int) -> str:
 
 
 def containerd_config(
-    engine: Engine, machine: Machine, platform: str, *, with_transfer: bool, with_cri: bool, note: str
+    engine: Engine,
+    machine: Machine,
+    platform: str,
+    *,
+    with_transfer: bool,
+    with_cri: bool,
+    note: str,
+    rootless: bool = False,
 ) -> ConfigFile:
     """
     The lines for C{config.toml}, or the whole file if there is none.
@@ -93,21 +104,24 @@ def containerd_config(
     @param with_transfer: whether clients of the transfer service are to use xferd.
     @param with_cri: whether Kubernetes is to use it.
     @param note: the first lines of the note.
+    @param rootless: whether the file is the user's, for C{containerd-rootless.sh}.
     @raise ClientError: the version of containerd is not known.
     """
-    present = machine.read(PATH)
+    path = f"{machine.config_home}/containerd/config.toml" if rootless else PATH
+    present = machine.read(path)
     is_new = machine.version("containerd").major >= 2
     parts = [f"version = {3 if is_new else 2}\n"] if present is None else []
-    parts.append(proxy_plugin(engine))
+    parts.append(proxy_plugin(engine, rootless=rootless))
     if with_transfer and is_new:
         parts.append(transfer_service(platform))
-    lines = [note, "Restart containerd: systemctl restart containerd"]
+    command = "systemctl --user" if rootless else "systemctl"
+    lines = [note, f"Restart containerd: {command} restart containerd"]
     if with_cri:
         # containerd 2 accepts the new table in an old file, and loses the old one
         # unless that has runtimes, too.
         parts.append(cri(3 if is_new else _file_version(present)))
         lines += _notes(present or "", is_new)
-    return ConfigFile(PATH, "\n".join(parts), is_whole=present is None, note="\n".join(lines))
+    return ConfigFile(path, "\n".join(parts), is_whole=present is None, note="\n".join(lines))
 
 
 def _file_version(text: str | None) -> int:

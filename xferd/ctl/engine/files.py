@@ -40,17 +40,20 @@ def containerd(engine: Engine, machine: Machine, platform: str) -> list[ConfigFi
     """
     C{config.toml} for Kubernetes and C{ctr}.
 
-    @raise ClientError: this containerd is rootless.
+    @raise ClientError: this containerd is rootless, and the daemon is another user's.
     """
-    machine.refuse_rootless("containerd")
+    rootless = _is_rootless("containerd", engine, machine)
     if machine.version("containerd").major >= 2:
         note = f"Kubernetes then uses xferd; so does: ctr images pull --snapshotter {SNAPSHOTTER} REF"
     else:
         note = "Kubernetes then uses xferd.  ctr of containerd 1 fetches layers without it."
     files = [
-        containerd_config(engine, machine, platform, with_transfer=True, with_cri=True, note=note),
-        _after_xferd("containerd"),
+        containerd_config(
+            engine, machine, platform, with_transfer=True, with_cri=True, note=note, rootless=rootless
+        )
     ]
+    if not rootless:
+        files.append(_after_xferd("containerd"))
     if engine.cri:
         text = f"imageServiceEndpoint: {json.dumps(f'unix://{engine.path}')}\n"
         note = "For the pull secrets of pods.  Restart kubelet: systemctl restart kubelet"
@@ -105,7 +108,12 @@ def docker(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]:
 
     @raise ClientError: this docker cannot have the containerd image store, or is rootless.
     """
-    machine.refuse_rootless("docker")
+    own = machine.rootless("docker")
+    if own:
+        raise ClientError(
+            f"docker of user {machine.uid} is rootless ({own}), and cannot use xferd: it starts a containerd "
+            "of its own, and gives it no snapshotter; run docker as root, or nerdctl with rootless containerd"
+        )
     version, path = machine.version("docker"), "/etc/docker/daemon.json"
     if version.major < 24:
         raise ClientError(f"docker {version} cannot use a snapshotter; version 24 is the first that can")
@@ -135,9 +143,9 @@ def nerdctl(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]
     """
     C{nerdctl.toml}, and containerd's configuration.
 
-    @raise ClientError: this nerdctl is rootless.
+    @raise ClientError: this nerdctl is rootless, and the daemon is another user's.
     """
-    machine.refuse_rootless("nerdctl")
+    rootless = _is_rootless("nerdctl", engine, machine)
     version, running = machine.version("nerdctl"), machine.version("containerd")
     note = ""
     if version.major < 2 or running.major < 2:
@@ -145,14 +153,19 @@ def nerdctl(engine: Engine, machine: Machine, platform: str) -> list[ConfigFile]
             f"nerdctl {version} with containerd {running} uses xferd only for images that are already in its "
             "store: xferctl pull REF\nBoth need version 2 to fetch them by xferd."
         )
-    path, text = "/etc/nerdctl/nerdctl.toml", f"snapshotter = {json.dumps(SNAPSHOTTER)}\n"
-    return [
-        containerd_config(
-            engine, machine, platform, with_transfer=True, with_cri=False, note="For nerdctl as root."
-        ),
-        _after_xferd("containerd"),
-        ConfigFile(path, text, is_whole=machine.read(path) is None, note=note),
-    ]
+    path = f"{machine.config_home}/nerdctl/nerdctl.toml" if rootless else "/etc/nerdctl/nerdctl.toml"
+    text = f"snapshotter = {json.dumps(SNAPSHOTTER)}\n"
+    config = containerd_config(
+        engine,
+        machine,
+        platform,
+        with_transfer=True,
+        with_cri=False,
+        note="For rootless nerdctl." if rootless else "For nerdctl as root.",
+        rootless=rootless,
+    )
+    own = ConfigFile(path, text, is_whole=machine.read(path) is None, note=note)
+    return [config, own] if rootless else [config, _after_xferd("containerd"), own]
 
 
 def podman(engine: Engine, machine: Machine, _: str) -> list[ConfigFile]:
@@ -200,6 +213,21 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "nerdctl": Tool(CONTAINERD, nerdctl),
 }
 """The tools, by name."""
+
+
+def _is_rootless(tool: str, engine: Engine, machine: Machine) -> bool:
+    """
+    Whether the tool is the user's, which runs in a user namespace.
+
+    @raise ClientError: it is, and the daemon is another user's.
+    """
+    own = machine.rootless(tool)
+    if own and not machine.owns(engine.path):
+        raise ClientError(
+            f"{tool} of user {machine.uid} is rootless ({own}), and needs an xferd of the same user in a "
+            f"user namespace, not the one at {engine.path}"
+        )
+    return bool(own)
 
 
 def _after_xferd(unit: str) -> ConfigFile:

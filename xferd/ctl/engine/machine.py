@@ -70,6 +70,8 @@ def parse_version(text: str) -> Version | None:
 class Machine:
     """
     This machine, or another one whose versions the user names.
+
+    @ivar root: the directory that the paths of files are below.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Machine:
         self._environ = environ
         self.uid = uid
         self._named = named
-        self._root = root
+        self.root = root
 
     def version(self, tool: str) -> Version:
         """
@@ -117,24 +119,32 @@ class Machine:
         The text of a file, or L{None} if it does not exist or cannot be read.
         """
         try:
-            return Path(self._root, path.lstrip("/")).read_text(encoding="utf-8", errors="replace")
+            return Path(self.root, path.lstrip("/")).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
 
-    def refuse_rootless(self, tool: str) -> None:
+    def rootless(self, tool: str) -> str:
         """
-        @raise ClientError: the tool is the user's own, which runs without root.
+        The file by which a tool of the user, which runs without root, is known; the empty
+        string if the tool is root's.
         """
         if self.uid == 0:
-            return
+            return ""
         own = f"{self._environ.get('XDG_RUNTIME_DIR') or f'/run/user/{self.uid}'}/{_ROOTLESS[tool]}"
         host = self._environ.get("DOCKER_HOST", "") if tool == "docker" else ""
         # Root's may run beside the user's: the variable decides.
-        if host.removeprefix("unix://") == own or (not host and Path(self._root, own.lstrip("/")).exists()):
-            raise ClientError(
-                f"{tool} of user {self.uid} is rootless ({own}), and cannot use xferd: the snapshotter "
-                f"serves root's containerd alone; run {tool} as root"
-            )
+        if host.removeprefix("unix://") == own or (not host and Path(self.root, own.lstrip("/")).exists()):
+            return own
+        return ""
+
+    def owns(self, path: str) -> bool:
+        """
+        Whether a file belongs to the user.
+        """
+        try:
+            return Path(self.root, path.lstrip("/")).stat().st_uid == self.uid
+        except OSError:
+            return False
 
     @property
     def config_home(self) -> str:

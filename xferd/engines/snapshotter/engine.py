@@ -84,12 +84,11 @@ class ContainerdEngine:
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        if self._rights is not Rights.ROOT:
-            # Owners would be wrong, and removed files would come back: its mounts are not those of a
-            # user namespace, where overlayfs reads other xattrs.
+        if self._rights is Rights.NONE:
+            # Owners would be wrong, and removed files would come back.
             raise EngineFailed(
-                "containerd is served only by a daemon that has root's rights over files outside of a user "
-                "namespace; run xferd as root"
+                "containerd is served only by a daemon that has root's rights over files; run xferd as root, "
+                "or in the user namespace of a rootless containerd"
             )
         try:
             await self._process.start()

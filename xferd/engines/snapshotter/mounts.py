@@ -20,12 +20,14 @@ page of options, of which containerd keeps 512 bytes free.
 """
 
 
-def mount_of(snapshot: Snapshot, lowers: Sequence[str], files: str) -> Mount:
+def mount_of(snapshot: Snapshot, lowers: Sequence[str], files: str, *, in_namespace: bool = False) -> Mount:
     """
     The mount of an active snapshot or a view.
 
     @param lowers: the directories of the snapshots below, the top one first.
     @param files: the directory of its own C{fs} and C{work}.
+    @param in_namespace: whether it is mounted in a user namespace, where overlayfs reads
+        C{user.overlay.*}.
     """
     maps = _map_options(snapshot.labels)
     writable = snapshot.kind is Kind.ACTIVE
@@ -34,7 +36,8 @@ def mount_of(snapshot: Snapshot, lowers: Sequence[str], files: str) -> Mount:
     if not writable and len(lowers) == 1:
         return Mount("bind", lowers[0], (*maps, "ro", "rbind"))
     own = (f"workdir={files}/work", f"upperdir={files}/fs") if writable else ()
-    return Mount("overlay", "overlay", (*maps, *own, f"lowerdir={':'.join(lowers)}", "index=off"))
+    more = ("index=off", "userxattr") if in_namespace else ("index=off",)
+    return Mount("overlay", "overlay", (*maps, *own, f"lowerdir={':'.join(lowers)}", *more))
 
 
 def needs_short_names(mount: Mount) -> bool:

@@ -88,6 +88,7 @@ class EngineServer:
             discard=files.discard,
             threads=files.threads,
             wall_clock=wall_clock,
+            in_namespace=settings.in_namespace,
         )
         services = [snapshots_service(self._snapshotter), *(images.services() if settings.cri else ())]
         self._listener = GrpcListener(settings.socket, services, reactor)

@@ -56,6 +56,7 @@ class Snapshotter:
         discard: Callable[[str], object],
         threads: Threads,
         wall_clock: WallClock,
+        in_namespace: bool = False,
     ) -> None:
         """
         @param table: the snapshots of this engine, whose are the provider and the
@@ -63,8 +64,10 @@ class Snapshotter:
         @param files_of: finds the files of a layer; blocking, and called in a thread.
         @param discard: removes a directory; raises L{StoreError}.
         @param threads: for the files of snapshots.
+        @param in_namespace: whether this process is root of a user namespace.
         """
         self.name = name
+        self._in_namespace = in_namespace
         self._table = table
         self._provider = provider
         self._files_of = files_of
@@ -237,11 +240,11 @@ class Snapshotter:
         below = self._table.chain(snapshot.parent)
         lowers: Sequence[str] = await self._threads.run(self._all_files, below) if below else ()
         own = self._directories.of(snapshot.number)
-        mount = mount_of(snapshot, lowers, own)
+        mount = mount_of(snapshot, lowers, own, in_namespace=self._in_namespace)
         if needs_short_names(mount):
             numbered = [(each.number, path) for each, path in zip(below, lowers, strict=True)]
             lowers = await self._threads.run(self._directories.shorten, numbered)
-            mount = mount_of(snapshot, lowers, own)
+            mount = mount_of(snapshot, lowers, own, in_namespace=self._in_namespace)
         return [mount]
 
     def _make(

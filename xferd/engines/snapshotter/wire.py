@@ -74,18 +74,22 @@ class ServedEngine:
     @ivar socket: its unix socket.
     @ivar address: containerd's own.
     @ivar cri: whether to forward CRI's C{ImageService}.
+    @ivar in_namespace: whether the daemon is root of a user namespace, and the trees are
+        those of one.
     """
 
     socket: str
     address: str
     cri: bool
+    in_namespace: bool = False
 
     @classmethod
     def from_json(cls, value: Any) -> ServedEngine:
         """
         Read it.
         """
-        return cls(str(value["socket"]), str(value["address"]), bool(value["cri"]))
+        in_namespace = bool(value.get("in_namespace", False))
+        return cls(str(value["socket"]), str(value["address"]), bool(value["cri"]), in_namespace)
 
 
 @frozen
