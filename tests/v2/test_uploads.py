@@ -4,6 +4,8 @@ Tests for L{xferd.v2.uploads} and its routes: pushing blobs.
 
 from __future__ import annotations
 
+from twisted.logger import capturedLogs
+
 from tests.jobs.case import HOST
 from tests.v2.case import RegistryCase
 from tests.web.connection import Answer
@@ -75,6 +77,18 @@ class UploadTests(UploadCase):
     """
     Uploads that go well.
     """
+
+    def test_not_here(self) -> None:
+        """
+        Clients ask whether a blob is here before they push it.  That is neither a failure nor a
+        transfer.
+        """
+        with capturedLogs() as events:
+            self.assertEqual(self.request(f"/v2/local/app/blobs/{DIGEST}", "HEAD").status, 404)
+            answer = self.request(f"/v2/local/app/blobs/{DIGEST}")
+        self.assertEqual(self.assert_error(answer, 404, "BLOB_UNKNOWN"), f"local/app has no blob {DIGEST}")
+        self.assertEqual(events, [])
+        self.assertEqual(self.jobs.figures().failures, {})
 
     def test_whole(self) -> None:
         """

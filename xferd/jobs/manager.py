@@ -186,6 +186,7 @@ class Jobs:
             sharing=sharing,
             small_blob=small_blob,
             on_attempt=self._runner.record_attempt,
+            on_question=self._runner.record_question,
             observer=self._runner,
             eventual=self._eventual,
             steering=steered,

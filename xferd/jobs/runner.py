@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from xferd.errors import BadInput, Interrupted, TooManyJobs, XferdError
+from xferd.errors import BadInput, BlobUnknown, Interrupted, ManifestUnknown, TooManyJobs, XferdError
 from xferd.interfaces.job_json import JobDetailsJSON
 from xferd.interfaces.reactor import WallClock
 from xferd.interfaces.store import IStore
@@ -71,6 +71,7 @@ SUSPENDED = "the daemon is stopping, and continues the job when it starts again"
 MAX_HOLDERS = 10_000
 """The number of blobs in repositories that are not written to the journal again."""
 
+_UNKNOWN = frozenset({ManifestUnknown.code, BlobUnknown.code})
 _OVER_NETWORK = frozenset({"document", "download", "upload"})
 _RESTS = {"import": RECEIVING, "verify": CHECKING}
 """What a job does, by its kind, while no transfer is under way and no layer is known."""
@@ -595,18 +596,31 @@ class Runner(Observer):
 
         @param turns: those of the transfer's watchers.
         """
-        if record["code"] not in (None, "CANCELLED"):
-            found = {turn.job: self._by_number.get(turn.job) for turn in turns}
-            jobs = [job for job in found.values() if job is not None]
-            self._log.warn(FAILED_LINE, **failed_fields(record, jobs))
-        if self.tracer is not None:
-            self.tracer.attempt_ended(record)
+        self.record_question(record, turns)
         changed: dict[str, str] = {key: rfc3339(record[key]) for key in ("started", "finished")}
         if record["code"] == XferdError.code:
             changed["error"] = BUG
         self._background.spawn(
             self._store.journal.record_attempt({**record, **changed}), "while recording an attempt"
         )
+
+    def record_question(self, record: Mapping[str, Any], turns: Iterable[Turn]) -> None:
+        """
+        Write a failed attempt to the log.
+
+        No job has the questions of the mirror's clients.  They would push the attempts of jobs
+        out of the journal, which keeps a number of them.
+
+        @param turns: those of the transfer's watchers.
+        """
+        if record["code"] not in (None, "CANCELLED"):
+            found = {turn.job: self._by_number.get(turn.job) for turn in turns}
+            jobs = [job for job in found.values() if job is not None]
+            # Clients ask for tags and blobs that are not there.
+            level = LogLevel.warn if jobs or record["code"] not in _UNKNOWN else LogLevel.debug
+            self._log.emit(level, FAILED_LINE, **failed_fields(record, jobs))
+        if self.tracer is not None:
+            self.tracer.attempt_ended(record)
 
     def record_holder(self, repository: Repository, blob: Digest) -> None:
         """

@@ -52,6 +52,9 @@ PASSING_AT_ONCE = 8
 BOUNDED = RetryPolicy(attempts=2, base=0.25, cap=0.25, patience=0.0)
 """The retries for such a client, which can use another registry."""
 
+OnAttempt = Callable[[Mapping[str, Any], Iterable[Turn]], None]
+"""Called with the record of an attempt, and the turns of its watchers."""
+
 _WAITS = tuple(each for each in Obstacle if each not in (Obstacle.NONE, Obstacle.FAILURE))
 """What keeps a transfer from moving at full speed."""
 
@@ -90,7 +93,8 @@ class Transfers:
         retry: RetryPolicy,
         sharing: str,
         small_blob: int,
-        on_attempt: Callable[[Mapping[str, Any], Iterable[Turn]], None],
+        on_attempt: OnAttempt,
+        on_question: OnAttempt,
         observer: Observer,
         eventual: Eventual,
         steering: Steering,
@@ -105,6 +109,7 @@ class Transfers:
         @param small_blob: the least size in bytes of a blob that waits for the
             slots of C{downloads} and C{uploads}.
         @param on_attempt: see L{TransferManager}.
+        @param on_question: the same for the questions of the mirror's clients.
         @param observer: observes the transfers of jobs.
         @param eventual: makes the calls to watchers of all transfers, so that
             one turn of the reactor has one slice of them.
@@ -130,7 +135,12 @@ class Transfers:
         uploads = add_slots("upload", limits.uploads, 0, uploading)
         self._managers: list[TransferManager] = []
 
-        def manager(kind: str, slots: Slots | None = None, retry: RetryPolicy = retry) -> TransferManager:
+        def manager(
+            kind: str,
+            slots: Slots | None = None,
+            retry: RetryPolicy = retry,
+            on_attempt: OnAttempt = on_attempt,
+        ) -> TransferManager:
             made = TransferManager(
                 clock,
                 wall_clock=wall_clock,
@@ -153,7 +163,8 @@ class Transfers:
         self.documents = manager("document", Slots(DOCUMENTS_AT_ONCE, clock, pauses=pauses, weights=weights))
         waits = Pauses(clock)
         hosts.join("question", waits)
-        self.questions = manager("document", Slots(QUESTIONS_AT_ONCE, clock, pauses=waits), BOUNDED)
+        asking = Slots(QUESTIONS_AT_ONCE, clock, pauses=waits)
+        self.questions = manager("document", asking, BOUNDED, on_question)
         self.passing = manager("download", Slots(PASSING_AT_ONCE, clock))
         self.layers = DownloadManager(
             store,

@@ -239,6 +239,8 @@ class Registry:
         """
         wanted, client = Digest.parse(digest), client_name(request)
         (target, source), _ = await self._granted(request, name, alias, Action.PULL, blob=wanted)
+        if target.upstream is None:
+            self._check_here(target, wanted)
         try:
             # A GET has a status of its own when its first bytes are here.
             described = await self._mirror.describe(
@@ -246,8 +248,6 @@ class Registry:
             )
         except TooManyRequests as e:
             return respond_error(request, e, _limit_status(target))
-        if target.upstream is None and not self._store.blobs.has(wanted):
-            raise BlobUnknown(f"the bytes of {wanted} are gone: push it again")
         preconditions = Preconditions.of(request)
         preconditions.check(wanted, f"the blob of {target.repository.path}")
         if preconditions.holds(wanted):
@@ -449,6 +449,17 @@ class Registry:
         policy = target.upstream.tag_policy
         client = client_name(request)
         return await self._mirror.manifest(source, wanted, client, policy, images=target.images)
+
+    def _check_here(self, target: Target, blob: Digest) -> None:
+        """
+        Check that an own repository has a blob.  Clients that push ask for each one.
+
+        @raise BlobUnknown: it has not.
+        """
+        if self._store.catalog.blob(target.repository, blob) is None:
+            raise BlobUnknown(f"{target.repository.path} has no blob {blob}")
+        if not self._store.blobs.has(blob):
+            raise BlobUnknown(f"the bytes of {blob} are gone: push it again")
 
     async def _wait_for_layers(self, request: Request, target: Target, document: Document) -> None:
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 from math import inf
 
 from twisted.internet.defer import CancelledError
+from twisted.logger import capturedLogs
 
 from tests.jobs.case import HOST
 from tests.jobs.mirror.case import APP, MirrorCase
@@ -104,6 +105,23 @@ class TagTests(MirrorCase):
         self.wait(4)
         self.failureResultOf(self.ask("none"), ManifestUnknown)
         self.assertEqual(self.asked("none"), (0, 2))
+
+    def test_lines(self) -> None:
+        """
+        An upstream that does not have a tag has not failed: that is no warning.  The journal
+        keeps the attempts of jobs, and has none of these.
+        """
+        with capturedLogs() as events:
+            self.failureResultOf(self.ask("none"), ManifestUnknown)
+            self.registry.gate.fail("manifest", Denied("no", host=HOST, status=401))
+            self.failureResultOf(self.ask("other"), Denied)
+            self.found()
+        failed = [each for each in events if each.get("event") == "attempt-failed"]
+        self.assertEqual(
+            [(each["code"], each["log_level"].name) for each in failed],
+            [("MANIFEST_UNKNOWN", "debug"), ("DENIED", "warn")],
+        )
+        self.assertEqual(self.store.journal.recorded_attempts, [])
 
     def test_refusals_not_remembered(self) -> None:
         """
