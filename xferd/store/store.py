@@ -26,11 +26,11 @@ from xferd.store.blobs.spans import boot_id
 from xferd.store.catalog.catalog import Catalog
 from xferd.store.catalog.records import CatalogRecords
 from xferd.store.disk.file_system import (
+    flushed,
     free_bytes,
     make_directory,
     remove,
     sync_directory,
-    sync_file_system,
     total_bytes,
     trying_to,
     write_file,
@@ -321,6 +321,7 @@ class Store:
         await self._bulk.stop()
         await self._threads.stop()
         await self._database_thread.stop()
+        self.trees.close()
         self._release()
 
     def _prepare(self) -> None:
@@ -448,7 +449,8 @@ def _settle(paths: Paths, oldest: float, restarted: bool) -> None:
         not have been flushed.
     """
     with trying_to(f"sweep {paths.ingest}"):
-        sync_file_system(paths.root)
+        with flushed(paths.root):
+            pass
         # Sorted, so that a note comes after its blob.
         for name in sorted(os.listdir(paths.ingest)):
             if name.startswith(INCOMING):

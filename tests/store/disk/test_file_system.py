@@ -18,7 +18,15 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from xferd.errors import DiskFull, StoreError
 from xferd.store.disk import file_system
-from xferd.store.disk.file_system import make_directory, move, remove, sync_file_system, trying_to, write_file
+from xferd.store.disk.file_system import (
+    FileSystemFlush,
+    flushed,
+    make_directory,
+    move,
+    remove,
+    trying_to,
+    write_file,
+)
 
 
 def become_nobody(case: SynchronousTestCase) -> str:
@@ -156,21 +164,57 @@ class WriteTests(SynchronousTestCase):
         write_file(self.path, b"", self.directory)
         self.assertRaises(NotADirectoryError, make_directory, self.path, 0o755)
 
-    def test_sync_file_system(self) -> None:
+    def refuse_flushes(self) -> None:
         """
-        A file system is flushed by any path on it, and a failure is reported.
+        Let each flush of the file system fail.
         """
-        sync_file_system(self.directory)
-        self.assertRaises(FileNotFoundError, sync_file_system, self.path)
 
         class Libc:
             def syncfs(self, fd: int) -> int:
+                os.fstat(fd)
                 return -1
 
         self.patch(ctypes, "CDLL", lambda *a, **kw: Libc())
         self.patch(ctypes, "get_errno", lambda: errno.EIO)
-        error = self.assertRaises(OSError, sync_file_system, self.directory)
-        self.assertEqual(error.errno, errno.EIO)
+
+    def test_flushed(self) -> None:
+        """
+        The file system of any path is flushed after a block, by a descriptor that was opened
+        before it, and a failure is reported.
+        """
+        files = os.listdir("/proc/self/fd")
+        with flushed(self.directory):
+            paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+            opened = [os.readlink(path) for path in paths if os.path.exists(path)]
+            self.assertIn(os.path.abspath(self.directory), opened)
+        self.assertRaises(FileNotFoundError, flushed(self.path).__enter__)
+        self.refuse_flushes()
+        with self.assertRaises(OSError) as raised, flushed(self.directory):
+            pass
+        self.assertEqual(raised.exception.errno, errno.EIO)
+        with self.assertRaises(ValueError), flushed(self.directory):
+            raise ValueError("not flushed")
+        self.assertEqual(os.listdir("/proc/self/fd"), files)
+
+    def test_file_system_flush(self) -> None:
+        """
+        A flush that fails concerns all who began before it, and none who begin later.
+        """
+        files = os.listdir("/proc/self/fd")
+        disk = FileSystemFlush(self.directory)
+        disk.open()
+        disk.flush()
+        disk.check(disk.failures)
+        known = disk.failures
+        self.refuse_flushes()
+        disk.flush()
+        for _ in range(2):
+            error = self.assertRaises(OSError, disk.check, known)
+            self.assertEqual((error.errno, error.strerror), (errno.EIO, os.strerror(errno.EIO)))
+        disk.check(disk.failures)
+        disk.close()
+        disk.close()
+        self.assertEqual(os.listdir("/proc/self/fd"), files)
 
 
 class TryingTests(SynchronousTestCase):

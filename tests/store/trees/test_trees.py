@@ -23,6 +23,7 @@ from xferd.errors import StoreError
 from xferd.interfaces.store import Unpacked
 from xferd.names import Digest
 from xferd.owners import Owners
+from xferd.store.disk import file_system
 from xferd.store.disk.file_system import sync_file_system
 from xferd.store.trees import tree_files, variants
 from xferd.store.trees.facts import TreeFacts
@@ -69,11 +70,11 @@ class TreesTests(TreesConformance, StoreTestCase):
         """
         recorder = Recorder(self, "rename", "fsync")
 
-        def flush(path: str) -> None:
+        def flush(fd: int) -> None:
             recorder.calls.append("syncfs")
-            sync_file_system(path)
+            sync_file_system(fd)
 
-        self.patch(tree_files, "sync_file_system", flush)
+        self.patch(file_system, "sync_file_system", flush)
         self.run_now(plant(self.store, DATA))
         self.assertEqual(recorder.calls[0], "syncfs")
         self.assertEqual(recorder.calls[-2:], ["rename", "fsync directory"])
@@ -82,8 +83,8 @@ class TreesTests(TreesConformance, StoreTestCase):
         """
         Trees that are ready while the disk is busy are flushed together.
         """
-        flushes: list[str] = []
-        self.patch(tree_files, "sync_file_system", flushes.append)
+        flushes: list[int] = []
+        self.patch(file_system, "sync_file_system", flushes.append)
         self.pools.disk.held = self.pools.bulk.held = True
         staging = [self.store.trees.stage() for _ in range(5)]
         while self.pools.disk.waiting:
@@ -97,6 +98,23 @@ class TreesTests(TreesConformance, StoreTestCase):
         for each in committing:
             self.successResultOf(each)
         self.assertEqual(len(flushes), 2)
+
+    def test_lost_write(self) -> None:
+        """
+        The kernel reports a lost write to one flush: it fails the commits of all trees that
+        were staged before, in whatever flush, and of none that is staged later.
+        """
+        first, second, other = (self.successResultOf(self.store.trees.stage()) for _ in range(3))
+        patched = self.refuse("sync_file_system", file_system)
+        self.failureResultOf(self.store.trees.commit(first, FACTS, BLOB), StoreError)
+        patched.restore()
+        self.successResultOf(self.store.trees.discard(other))
+        reason = self.failureResultOf(self.store.trees.commit(second, FACTS, BLOB), StoreError)
+        self.assertIn("cannot flush an unpacked layer: Input/output error", str(reason.value))
+        self.assertEqual((self.staging(), self.store.trees.has(DIGEST)), ([], False))
+        staged = self.successResultOf(self.store.trees.stage())
+        self.successResultOf(self.store.trees.commit(staged, FACTS, BLOB))
+        self.assertEqual(self.store.trees._staged, {})
 
     def test_over_a_restart(self) -> None:
         """
@@ -143,9 +161,13 @@ class TreesTests(TreesConformance, StoreTestCase):
         Whatever the disk refuses, the staged tree is removed and another
         attempt may succeed.
         """
-        for name in ("sync_file_system", "move", "make_directory"):
+        for module, name in (
+            (file_system, "sync_file_system"),
+            (tree_files, "move"),
+            (tree_files, "make_directory"),
+        ):
             staged = self.successResultOf(self.store.trees.stage())
-            patched = self.refuse(name)
+            patched = self.refuse(name, module)
             reason = self.failureResultOf(self.store.trees.commit(staged, FACTS, BLOB), StoreError)
             patched.restore()
             self.assertIn("Input/output error", str(reason.value))

@@ -79,19 +79,85 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
-def sync_file_system(path: str) -> None:
+@contextmanager
+def flushed(path: str) -> Iterator[None]:
     """
-    Flush the whole file system of C{path}: one flush for a tree of ten thousand
-    files.
+    Flush the whole file system of C{path} after a block that writes to it: one flush for a
+    tree of ten thousand files.
+
+    The kernel reports a failed write to each descriptor that was open then.  One that is
+    opened later does not get an error that another flush has got, of any program.
+    Therefore it is opened before the first write.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if libc.syncfs(fd) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
+        yield
+        sync_file_system(fd)
     finally:
         os.close(fd)
+
+
+def sync_file_system(fd: int) -> None:
+    """
+    Flush the whole file system of an open file.
+
+    @raise OSError: writes have failed since it was opened, or since the last error.
+    """
+    if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+class FileSystemFlush:
+    """
+    Flushes of one file system for many writers, each with its own beginning: see L{flushed}.
+    An error is reported to one flush only, and concerns all who wrote before it.
+
+    Life cycle: made; C{open}ed, before any write; C{close}d.
+
+    @ivar failures: the number of flushes that failed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd: int | None = None
+        self.failures = 0
+        self._error: OSError | None = None
+
+    def open(self) -> None:
+        """
+        Open the file system.
+        """
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """
+        Close it.  Idempotent.
+        """
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def flush(self) -> None:
+        """
+        Flush it.  Blocking, for one thread at a time.
+        """
+        assert self._fd is not None
+        try:
+            sync_file_system(self._fd)
+        except OSError as e:
+            self.failures += 1
+            self._error = e
+
+    def check(self, known: int) -> None:
+        """
+        Check after a flush that the writes of one writer are on the disk.
+
+        @param known: the number of C{failures} when it began.
+        @raise OSError: some may be lost.
+        """
+        if self._error is not None and self.failures > known:
+            raise OSError(self._error.errno, self._error.strerror)
 
 
 def make_directory(path: str, mode: int) -> None:

@@ -14,7 +14,7 @@ from secrets import token_hex
 from attrs import evolve
 
 from xferd.names import Digest
-from xferd.store.disk.file_system import make_directory, move, sync_file_system, trying_to
+from xferd.store.disk.file_system import make_directory, move, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import Paths, parse_tree_name, tree_name
 from xferd.store.trees.facts import (
@@ -27,14 +27,6 @@ from xferd.store.trees.facts import (
     write_facts,
 )
 from xferd.store.trees.variants import copy_size_of
-
-
-def flush(paths: Paths) -> None:
-    """
-    Flush staged trees.
-    """
-    with trying_to("flush an unpacked layer"):
-        sync_file_system(paths.staging)
 
 
 def move_in(paths: Paths, staged: str, tree: TreeFacts, *, beside: bool) -> str:

@@ -29,6 +29,7 @@ from xferd.interfaces.store import UNPACK_RULES, ITrees, Unpacked
 from xferd.names import Digest
 from xferd.owners import Owners
 from xferd.store.batches import Batches
+from xferd.store.disk.file_system import FileSystemFlush, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.disk.trash import Trash
 from xferd.store.disk.usage import size_below
@@ -44,7 +45,7 @@ from xferd.store.trees.facts import (
 )
 from xferd.store.trees.hard_links import CopySize
 from xferd.store.trees.owners import facts_with_owners
-from xferd.store.trees.tree_files import flush, load_trees, move_in, rewrite
+from xferd.store.trees.tree_files import load_trees, move_in, rewrite
 from xferd.store.trees.variants import copy, copy_key, fit, stage
 from xferd.store.trees.walk import check
 
@@ -95,12 +96,17 @@ class Trees:
         self._known: dict[Digest, Digest] = {}
         self._locks: WeakValueDictionary[Digest, DeferredLock] = WeakValueDictionary()
         # Layers that are complete at the same time share a flush.
-        self._flushes: Batches[None] = Batches(lambda _: bulk.run(flush, paths))
+        self._disk = FileSystemFlush(paths.staging)
+        self._flushes: Batches[None] = Batches(lambda _: bulk.run(self._disk.flush))
+        # For each staged tree, the number of failures before its first write.
+        self._staged: dict[str, int] = {}
 
     async def load(self) -> None:
         """
         Read the facts of all trees, and remove directories that are no trees.
         """
+        with trying_to(f"open {self._paths.staging}"):
+            self._disk.open()
         trees, self._linked, self._damaged, broken = await self._threads.run(
             load_trees, self._paths, self._reserve
         )
@@ -110,6 +116,12 @@ class Trees:
         for tree in sorted(trees, key=lambda tree: (tree.name not in self._damaged, tree.rules)):
             self._supersede(tree.diff_id)
             self._remember(tree)
+
+    def close(self) -> None:
+        """
+        Let nothing be flushed any more.
+        """
+        self._disk.close()
 
     def has(self, diff_id: Digest) -> bool:
         self._leases.touch(diff_id)
@@ -143,9 +155,14 @@ class Trees:
         return delay_cancellation(Deferred.fromCoroutine(self._owners(diff_id, stop)), stop=stop.set)
 
     def stage(self) -> Deferred[str]:
+        known = self._disk.failures
+
+        def made(staged: str) -> str:
+            self._staged[staged] = known
+            return staged
+
         return delay_cancellation(
-            self._threads.run(stage, self._paths.staging),
-            undo=lambda staged: self._trash.throw(os.path.dirname(staged)),
+            self._threads.run(stage, self._paths.staging).addCallback(made), undo=self._discard
         )
 
     def commit(self, staged: str, unpacked: Unpacked, blob: Digest) -> Deferred[None]:
@@ -398,6 +415,8 @@ class Trees:
             if not self.has(diff_id) or self.is_outdated(diff_id):
                 await self._threads.run(write_staged_facts, self._reserve, staged, tree)
                 await self._flushes.add(None)
+                with trying_to("flush an unpacked layer"):
+                    self._disk.check(self._staged[staged])
             async with self._lock(diff_id):
                 known = self._trees.get(diff_id)
                 if known is None or self.is_outdated(diff_id):
@@ -413,6 +432,7 @@ class Trees:
             self._discard(staged)
 
     def _discard(self, staged: str) -> None:
+        self._staged.pop(staged, None)
         holder = os.path.dirname(staged)
         if os.path.lexists(holder):
             self._trash.throw(holder)

@@ -18,7 +18,7 @@ from threading import Event
 from attrs import evolve
 
 from xferd.names import Digest
-from xferd.store.disk.file_system import move, remove, sync_file_system, trying_to
+from xferd.store.disk.file_system import flushed, move, remove, trying_to
 from xferd.store.disk.reserve import Reserve
 from xferd.store.paths import FILES, Paths, tree_name
 from xferd.store.trees.facts import (
@@ -89,8 +89,8 @@ def fit(
             write_facts(paths, reserve, name, tree)
         if tree.claimed == wanted and not omitted:
             if any(wanted.values()):
-                apply_metadata(path, wanted, tree.default, stop=stop)
-                sync_file_system(path)
+                with flushed(path):
+                    apply_metadata(path, wanted, tree.default, stop=stop)
             return name, None
         number = 0
         while True:
@@ -183,11 +183,11 @@ def _link(
     """
     staged = stage(paths.staging)
     try:
-        copied = link_tree(source, staged, used, most, stop)
-        change(staged)
-        _link_record(source, staged)
-        write_staged_facts(reserve, staged, evolve(tree, copied=copied))
-        sync_file_system(staged)
+        with flushed(staged):
+            copied = link_tree(source, staged, used, most, stop)
+            change(staged)
+            _link_record(source, staged)
+            write_staged_facts(reserve, staged, evolve(tree, copied=copied))
         move(os.path.dirname(staged), target)
     except BaseException:
         remove(os.path.dirname(staged), Event())
