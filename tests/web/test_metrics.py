@@ -23,7 +23,7 @@ from xferd.interfaces.transfer import HostAccount
 from xferd.testing.fake_engine import FakeEngine
 from xferd.testing.fake_fleet import FakeFleet
 from xferd.transfer.pauses import Pauses
-from xferd.web.metrics import CODES, MAX_HOSTS, METRICS
+from xferd.web.metrics import CODES, FROM_ZERO, MAX_HOSTS, METRICS
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -116,7 +116,7 @@ class MetricsTests(SynchronousTestCase):
             ("xferd_transfer_bytes_total", {"direction": "out", "host": "s.example"}, 500),
             ("xferd_delivered_bytes_total", {}, 2000),
             ("xferd_retries_total", {"reason": "TIMED_OUT"}, 2),
-            ("xferd_failures_total", {"host": "r.example", "code": "TIMED_OUT"}, 8),
+            ("xferd_failures_total", {"host": "r.example", "code": "TIMED_OUT"}, 0),
             ("xferd_transfers_waiting", {"reason": "queue"}, 3),
             ("xferd_transfers_waiting", {"reason": "pause"}, 0),
             ("xferd_jobs_waiting", {"reason": "token"}, 1),
@@ -144,6 +144,9 @@ class MetricsTests(SynchronousTestCase):
             ("xferd_gc_seconds_count", {"generation": "2"}, 0),
         ]:
             self.assertEqual(self.value(samples, name, **labels), value, name)
+        self.world.clock.advance(FROM_ZERO)
+        failed = self.value(self.scrape(), "xferd_failures_total", host="r.example", code="TIMED_OUT")
+        self.assertEqual(failed, 8)
         self.assertGreater(self.value(samples, "xferd_disk_size_bytes"), 0)
         self.assertGreater(self.value(samples, "process_resident_memory_bytes"), 0)
 
@@ -168,9 +171,21 @@ class MetricsTests(SynchronousTestCase):
     def test_failures(self) -> None:
         """
         Failures are counted from zero: a host that has moved bytes, or was used before the start, has
-        each code of a failed source, and each code that another host has failed with.
+        each code of a failed source, and each code that another host has failed with.  Where the first
+        thing that is known of a host is a failure, its counters are 0 for a minute.
         """
         self.world.memory.answered("u.example", None, None)
+        samples = self.scrape()
+        name = "xferd_failures_total"
+        self.assertEqual(self.value(samples, name, host="t.example", code="BLOB_UNKNOWN"), 0)
+        failed = {("s.example", "TIMED_OUT"): 1, **self.world.jobs.numbers.failures}
+        self.world.jobs.numbers = evolve(self.world.jobs.numbers, failures=failed)
+        samples = self.scrape()
+        # It was 0 before.
+        self.assertEqual(self.value(samples, name, host="s.example", code="TIMED_OUT"), 1)
+        self.world.clock.advance(FROM_ZERO - 1)
+        self.assertEqual(self.value(self.scrape(), name, host="t.example", code="BLOB_UNKNOWN"), 0)
+        self.world.clock.advance(1)
         samples = self.scrape()
         self.assertIn("CREDENTIALS_UNAVAILABLE", CODES)
         self.assertNotIn("NAME_INVALID", CODES)
@@ -208,6 +223,8 @@ class MetricsTests(SynchronousTestCase):
         """
         failures = {(f"h{n}", "TIMED_OUT"): 1 for n in range(MAX_HOSTS + 5)}
         self.world.jobs.numbers = evolve(FIGURES, fetched={}, sent={}, failures=failures)
+        self.scrape()
+        self.world.clock.advance(FROM_ZERO)
         samples = self.scrape()
         name = "xferd_failures_total"
         self.assertEqual(self.value(samples, name, host="other", code="TIMED_OUT"), 5)

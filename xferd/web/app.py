@@ -169,7 +169,7 @@ class Web:
         self._engines = engines
         self._fleet = fleet
         self.runtime = Runtime(clock)
-        self._metrics = Metrics(self.runtime, webhooks, logins, authentications)
+        self._metrics = Metrics(clock, self.runtime, webhooks, logins, authentications)
         self._accesses: Counter[str] = Counter()
         self._replays = Idempotency(jobs, store.journal, clock, wall_clock=wall_clock)
         self._creation = JobCreation(jobs, self._replays, self._events, clock)

@@ -34,6 +34,8 @@ from xferd.web.job_request import KINDS_OF_JOBS
 from xferd.web.responses import codes_of
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
     from xferd.interfaces.engines import EngineFigures, IEngines
     from xferd.interfaces.fleet_status import FleetCounts, IFleet
     from xferd.interfaces.hosts import IHostMemory, KnownHost
@@ -51,6 +53,9 @@ MAX_HOSTS: Final = 100
 
 CODES: Final = tuple(sorted(set(codes_of(SourceError))))
 """The codes of failures of a host, which are counted from zero for each one."""
+
+FROM_ZERO: Final = 60.0
+"""Seconds for which the failures of a host are 0 that fails before a scrape has shown it."""
 
 LOGINS: Final = ("accepted", "refused")
 """The results of logins at the registry."""
@@ -192,6 +197,7 @@ class Metrics:
 
     def __init__(
         self,
+        clock: IReactorTime,
         runtime: Runtime,
         webhooks: Callable[[], WebhookFigures] = WebhookFigures,
         logins: Callable[[], Mapping[str, int]] = dict,
@@ -202,11 +208,13 @@ class Metrics:
         @param logins: returns those of the registry's logins, by one of L{LOGINS}.
         @param authentications: returns those of authentication at registries, by host and result.
         """
+        self._clock = clock
         self._runtime = runtime
         self._webhooks = webhooks
         self._logins = logins
         self._authentications = authentications
         self._hosts: dict[str, None] = {}
+        self._first_shown: dict[str, float] = {}
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
 
@@ -299,13 +307,22 @@ class Metrics:
 
         Each host that has moved bytes, failed, or was used last, by an earlier daemon too, has a sample
         for each of L{CODES} and for each code seen so far, so that the first failure is an increase.
+        If a host fails before any scrape, its samples are 0 for L{FROM_ZERO}: each scraper sees that.
         """
         newest = sorted(known, key=lambda each: each.used, reverse=True)[: MAX_HOSTS // 2]
         used = (host for host, _ in figures.failures), (each.host for each in newest)
         hosts = dict.fromkeys([*figures.fetched, *figures.sent, *chain(*used)])
         codes = dict.fromkeys([*CODES, *(code for _, code in figures.failures)])
+        now, failed = self._clock.seconds(), {host for host, _ in figures.failures}
+        for host in hosts:
+            self._first_shown.setdefault(self._label(host), now if host in failed else now - FROM_ZERO)
+        counted = {host for host in hosts if now - self._first_shown[self._label(host)] >= FROM_ZERO}
         return self._by_host(
-            {(host, code): figures.failures.get((host, code), 0) for code in codes for host in hosts}
+            {
+                (host, code): figures.failures.get((host, code), 0) if host in counted else 0
+                for code in codes
+                for host in hosts
+            }
         )
 
     def _by_host(self, counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
