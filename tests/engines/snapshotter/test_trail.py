@@ -12,13 +12,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.engines.snapshotter.trail import LONGEST, NAMED, EngineTrail
+from xferd.engines.snapshotter.trail import EngineTrail
 from xferd.interfaces.layer_source import WantedLayer
-from xferd.interfaces.snapshots import Kind, Snapshot
 from xferd.logs.audit_line import MOST_LINES, WINDOW
 from xferd.logs.records import record_of, to_json
 from xferd.names import Digest, Reference
-from xferd.testing.fake_store import FakeStore
 
 LAYERS = [Digest.parse(f"sha256:{n:064x}") for n in range(9)]
 
@@ -30,11 +28,10 @@ class TrailTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make an engine with snapshots.
+        Make the trail.
         """
         self.clock = Clock()
-        self.tables = FakeStore(self.clock).snapshots
-        self.trail = EngineTrail(self.tables, self.clock)
+        self.trail = EngineTrail(self.clock)
 
     def written(self, act: Callable[[], object]) -> list[dict[str, Any]]:
         """
@@ -52,19 +49,11 @@ class TrailTests(SynchronousTestCase):
         wanted = WantedLayer(LAYERS[layer], Reference.parse(name), name)
         return self.written(lambda: self.trail.asked(engine, wanted))
 
-    def set(self, number: int, kind: Kind | None, key: str = "") -> None:
+    def report(self, removed: int, *last: str) -> list[dict[str, Any]]:
         """
-        Change a snapshot; without a kind it is removed.
+        The lines of a report of removed layers.
         """
-        layer = LAYERS[number] if kind is Kind.COMMITTED and not key else None
-        made = None if kind is None else Snapshot(number, key or f"k{number}", kind, "", 0, 0, {}, layer)
-        self.tables.of("main").set(number, made)
-
-    def read(self) -> list[dict[str, Any]]:
-        """
-        The lines of a reading.
-        """
-        return self.written(lambda: self.trail.read("main"))
+        return self.written(lambda: self.trail.reported("main", removed, last))
 
     def test_pull(self) -> None:
         """
@@ -104,45 +93,28 @@ class TrailTests(SynchronousTestCase):
 
     def test_removed(self) -> None:
         """
-        Layers that have gone have one line; the snapshots of containers, and what was not known
-        before, have none.
+        Layers that were removed since the last report have one line; those before the first one have
+        none.  A new process of the snapshotter counts from 0.
         """
-        for number in range(2):
-            self.set(number, Kind.COMMITTED)
-        self.set(2, Kind.ACTIVE)
-        self.set(3, Kind.COMMITTED, "built\nhere" + "x" * LONGEST)
-        self.assertEqual(self.read(), [])
-        self.set(4, Kind.COMMITTED)
-        self.set(2, None)
-        self.assertEqual(self.read(), [])
-        for number in (1, 3):
-            self.set(number, None)
-        (line,) = self.read()
+        self.assertEqual(self.report(7, "old"), [])
+        self.assertEqual(self.report(7, "old"), [])
+        (line,) = self.report(9, "old", str(LAYERS[0]), "built\nhere")
         self.assertEqual(
             (line["action"], line["method"], line["path"]), ("remove_layers", "Remove", "2 layers")
         )
-        first, second = json.loads(line["body"])["layers"]
-        self.assertEqual((first, second[:10], len(second)), (str(LAYERS[1]), "built\\nher", LONGEST))
+        self.assertEqual(json.loads(line["body"]), {"layers": [str(LAYERS[0]), "built\\nhere"]})
         self.assertNotIn("\n", self.texts[0])
-        self.assertEqual(self.read(), [])
-        self.set(0, None)
-        self.assertEqual([line["path"] for line in self.read()], ["1 layer"])
+        self.assertEqual([line["path"] for line in self.report(1, "first")], ["1 layer"])
+        self.assertEqual(self.report(0), [])
+        self.assertEqual([line["path"] for line in self.report(700, "a", "b")], ["700 layers"])
 
     def test_many(self) -> None:
         """
-        A line names few of many layers, and a minute has few lines; the next line has the number of
-        those that were left out.
+        A minute has few lines; the next line has the number of those that were left out.
         """
-        for number in range(9):
-            self.set(number, Kind.COMMITTED)
-        self.read()
-        for number in range(8):
-            self.set(number, None)
-        (line,) = self.read()
-        self.assertEqual((line["path"], len(json.loads(line["body"])["layers"])), ("8 layers", NAMED))
         lines = [line for n in range(MOST_LINES + 9) for line in self.ask(f"a:{n}")]
-        self.assertEqual(len(lines), MOST_LINES - 1)
+        self.assertEqual(len(lines), MOST_LINES)
         self.clock.advance(WINDOW)
         (line,) = self.ask("b:1")
-        self.assertEqual(line["left_out"], 10)
-        self.assertIn("; 10 lines of engines before it are left out", self.texts[0])
+        self.assertEqual(line["left_out"], 9)
+        self.assertIn("; 9 lines of engines before it are left out", self.texts[0])

@@ -34,7 +34,7 @@ MESSAGES: list[Any] = [
     Served("1.0", True, {"main": ServedEngine("/run/a", "/run/b", True)}),
     Served("1.0", True, {"main": ServedEngine("/run/a", "/run/b", False, True)}),
     Served("1.0", False),
-    Report({"a": EngineReport("in use"), "b": EngineReport(None, {"pulled": 3})}),
+    Report({"a": EngineReport("in use"), "b": EngineReport(None, {"pulled": 3}, 9, ("sha256:00", "x"))}),
     Wanted("main", LAYER, DIGEST, {"r.example": SECRETS}),
     Wanted("main", WantedLayer(DIGEST), None),
     Provided("the disk is full"),

@@ -136,4 +136,5 @@ class EngineServer:
         """
         Its state.
         """
-        return EngineReport(problem, dict(self._provider.prepares))
+        removed = self._snapshotter.removed
+        return EngineReport(problem, dict(self._provider.prepares), removed.count, tuple(removed.last))

@@ -13,9 +13,10 @@ wait for the answer: it lists and removes later what it does not know.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -36,11 +37,39 @@ from xferd.store.threads import Threads, delay_cancellation
 
 T = TypeVar("T")
 
+NAMED: Final = 5
+"""The number of removed layers whose names are reported."""
+
+LONGEST: Final = 200
+"""Characters of such a name: an engine chooses the keys of its own layers."""
+
+
+class Removed:
+    """
+    The layers that an engine has removed, for the audit trail.
+
+    @ivar count: their number.
+    @ivar last: the names of the last L{NAMED} of them.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: deque[str] = deque(maxlen=NAMED)
+
+    def add(self, name: str) -> None:
+        """
+        Add a layer, by its chain ID or by its key.
+        """
+        self.count += 1
+        self.last.append(name[:LONGEST])
+
 
 @implementer(ISnapshotter)
 class Snapshotter:
     """
     The snapshots of one engine.
+
+    @ivar removed: the layers that it has removed.
     """
 
     _log = Logger()
@@ -68,6 +97,7 @@ class Snapshotter:
         """
         self.name = name
         self._in_namespace = in_namespace
+        self.removed = Removed()
         self._table = table
         self._provider = provider
         self._files_of = files_of
@@ -202,6 +232,8 @@ class Snapshotter:
             raise NotPossible(f"cannot remove snapshot {key!r}: it is the parent of another one")
         with self._change(key, snapshot.number):
             await self._table.remove(snapshot)
+        if snapshot.kind is Kind.COMMITTED:
+            self.removed.add(str(snapshot.chain_id or key))
         if snapshot.chain_id is None:
             self._discard(snapshot.number)
 

@@ -72,7 +72,7 @@ class SnapshotterProcess:
         self._source = source
         self._reactor = context.reactor
         self._tables = context.store.snapshots
-        self._trail = EngineTrail(self._tables, context.reactor)
+        self._trail = EngineTrail(context.reactor)
         self._data_dir = context.data_dir
         self._served = Served(__version__, context.jobs.isolated, engines)
         methods = {
@@ -185,6 +185,8 @@ class SnapshotterProcess:
         The process reports what it serves, and that snapshots have changed.
         """
         self._reports = decode(Report, request).engines
+        for name, report in self._reports.items():
+            self._trail.reported(name, report.removed, report.last_removed)
         self._read()
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
@@ -268,11 +270,7 @@ class SnapshotterProcess:
         if self._reading is None and not self._stopped:
             self._stale = False
             self._reading = self._tables.reload()
-            _ = self._reading.addCallbacks(self._noted, self._unread).addBoth(self._was_read)
-
-    def _noted(self, _: None) -> None:
-        for name in self._served.engines:
-            self._trail.read(name)
+            _ = self._reading.addErrback(self._unread).addBoth(self._was_read)
 
     def _unread(self, reason: Failure) -> None:
         # The next report, or the next collection, reads them again.

@@ -7,7 +7,7 @@ for, and the layers that they remove.  Their other calls have no line.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -15,15 +15,11 @@ from twisted.logger import Logger
 
 from xferd.expiring import ExpiringDict
 from xferd.interfaces.layer_source import WantedLayer
-from xferd.interfaces.snapshots import ISnapshotTables, Kind
 from xferd.log_escapes import escape
 from xferd.logs.audit_line import LINE, WINDOW, Allowance, Door
 
-NAMED: Final = 5
-"""The number of removed layers that a line names."""
-
-LONGEST: Final = 200
-"""Characters of a name that an engine has chosen."""
+LONGEST: Final = 300
+"""Characters of the name of an image, which a client of the engine has chosen."""
 
 
 class EngineTrail:
@@ -33,14 +29,10 @@ class EngineTrail:
 
     _log = Logger()
 
-    def __init__(self, tables: ISnapshotTables, clock: IReactorTime) -> None:
-        """
-        @param tables: the snapshots of the engines, as they were read last.
-        """
-        self._tables = tables
+    def __init__(self, clock: IReactorTime) -> None:
         self._asked: ExpiringDict[tuple[str, str], bool] = ExpiringDict(clock.seconds, keep=WINDOW)
         self._allowance = Allowance(clock.seconds)
-        self._layers: dict[str, Mapping[str, str]] = {}
+        self._removed: dict[str, int] = {}
 
     def asked(self, engine: str, wanted: WantedLayer) -> None:
         """
@@ -53,22 +45,21 @@ class EngineTrail:
         self._asked[engine, image] = True
         self._write("pull_layers", engine, "Prepare", image, {})
 
-    def read(self, engine: str) -> None:
+    def reported(self, engine: str, removed: int, last: Sequence[str]) -> None:
         """
-        The snapshots of an engine were read.  What the daemon has not known before has no line when
-        it has gone.
+        An engine was reported.  What it removed before the first report has no line.
+
+        @param removed: the number of layers that it has removed since its process started.
+        @param last: the names of the last of them.
         """
-        layers = {
-            each.key: str(each.chain_id or each.key)
-            for each in self._tables.of(engine).all()
-            if each.kind is Kind.COMMITTED
-        }
-        gone = [name for key, name in self._layers.get(engine, {}).items() if key not in layers]
-        self._layers[engine] = layers
-        if gone:
-            noun = "layer" if len(gone) == 1 else "layers"
-            body = {"layers": [escape(name)[:LONGEST] for name in gone[:NAMED]]}
-            self._write("remove_layers", engine, "Remove", f"{len(gone)} {noun}", body)
+        known = self._removed.get(engine, removed)
+        self._removed[engine] = removed
+        # Another process counts from 0.
+        number = removed - known if removed >= known else removed
+        if number:
+            noun = "layer" if number == 1 else "layers"
+            body = {"layers": [escape(name) for name in last[-number:]]}
+            self._write("remove_layers", engine, "Remove", f"{number} {noun}", body)
 
     def _write(self, action: str, engine: str, method: str, path: str, body: Mapping[str, Any]) -> None:
         if not self._allowance.permits():

@@ -122,10 +122,14 @@ class EngineReport:
 
     @ivar problem: why it is not served, or L{None}.
     @ivar prepares: the layers that it asked for, by result.
+    @ivar removed: the number of layers that it has removed.
+    @ivar last_removed: the names of the last of these.
     """
 
     problem: str | None
     prepares: Mapping[str, int] = field(factory=dict, hash=False)
+    removed: int = 0
+    last_removed: tuple[str, ...] = ()
 
 
 @frozen
@@ -146,6 +150,9 @@ class Report:
                 str(name): EngineReport(
                     None if each["problem"] is None else str(each["problem"]),
                     {str(how): int(count) for how, count in each["prepares"].items()},
+                    # An older snapshotter has not these.
+                    int(each.get("removed", 0)),
+                    tuple(map(str, each.get("last_removed", ()))),
                 )
                 for name, each in value["engines"].items()
             }
