@@ -88,6 +88,26 @@ class PullTests(RegistryCase):
             self.assertEqual(answer.headers["etag"], f'"{self.image.digest}"')
             self.assertEqual(answer.headers["oci-namespace"], HOST if "ns=" in path else None)
 
+    def test_namespace(self) -> None:
+        """
+        Each response of the upstream that C{ns} chose names it, also errors and lists.
+        """
+        for path, status in (
+            ("manifests/latest", 200),
+            ("manifests/none", 404),
+            (f"blobs/{self.layer.digest}", 200),
+            (f"blobs/{Digest.of(b'none')}", 404),
+            ("tags/list", 200),
+            (f"referrers/{self.image.digest}", 200),
+        ):
+            answer = self.request(f"/v2/app/{path}?ns={HOST}")
+            self.assertEqual((answer.status, answer.headers["oci-namespace"]), (status, HOST), path)
+        self.assertIsNone(self.request("/v2/app/tags/list?ns=other.example").headers["oci-namespace"])
+        # An upstream in the path has precedence.
+        for other in ("%C3%A9", "a%0D%0Ab", "x" * 500):
+            answer = self.request(f"/v2/{HOST}/app/tags/list?ns={other}")
+            self.assertEqual((answer.status, answer.headers["oci-namespace"]), (200, HOST), other)
+
     def test_manifest_head(self) -> None:
         """
         HEAD has the same headers and no body.
@@ -294,7 +314,8 @@ class PullTests(RegistryCase):
         ):
             answer = self.request(path)
             self.assertEqual((answer.status, answer.json()["errors"][0]["code"]), (404, code), path)
-        self.assertEqual(answer.json()["errors"][0]["message"], f"{path} does not exist")
+        (error,) = self.request("/v2/nothing").json()["errors"]
+        self.assertEqual(error["message"], "/v2/nothing does not exist")
 
     def test_counted(self) -> None:
         """

@@ -42,7 +42,7 @@ class NamesTests(SynchronousTestCase):
         C{ns} chooses the upstream, and is part of the answer.
         """
         target = self.target("team/app", namespace="ghcr.io")
-        self.assertEqual((str(target.repository), target.namespace), ("ghcr.io/team/app", "ghcr.io"))
+        self.assertEqual((str(target.repository), target.namespaced), ("ghcr.io/team/app", True))
         self.assertIs(target.upstream, GHCR)
         self.assertEqual(self.found("app", namespace="registry.example:5000"), "registry.example:5000/app")
 

@@ -224,11 +224,11 @@ class Registry:
         preconditions = Preconditions.of(request)
         preconditions.check(document.digest, f"{target.repository.path}:{wanted}")
         if preconditions.holds(document.digest):
-            return self._not_modified(request, document.digest, target)
+            return self._not_modified(request, document.digest)
         await self._wait_for_layers(request, target, document)
         request.setHeader(b"content-type", document.media_type.encode("latin-1"))
         request.setHeader(b"content-length", b"%d" % len(document.data))
-        self._describe(request, document.digest, target)
+        self._describe(request, document.digest)
         return b"" if request.method == b"HEAD" else document.data
 
     @app.route("/v2/<path:name>/blobs/<digest>", methods=["GET"])
@@ -251,7 +251,7 @@ class Registry:
         preconditions = Preconditions.of(request)
         preconditions.check(wanted, f"the blob of {target.repository.path}")
         if preconditions.holds(wanted):
-            return self._not_modified(request, wanted, target)
+            return self._not_modified(request, wanted)
         asked = header(request, b"range") if preconditions.allows_range(wanted) else None
         try:
             span = span_of(asked, described.size)
@@ -269,7 +269,7 @@ class Registry:
                 )
             except TooManyRequests as e:
                 return respond_error(request, e, _limit_status(target))
-        self._describe(request, wanted, target)
+        self._describe(request, wanted)
         request.setHeader(b"content-type", b"application/octet-stream")
         request.setHeader(b"accept-ranges", b"bytes")
         request.setHeader(b"content-length", b"%d" % (span.stop - span.start))
@@ -512,7 +512,11 @@ class Registry:
         return (allowed, source), grant.manifest
 
     def _target(self, request: Request, name: str, alias: str) -> Target:
-        return self._find(name, alias, query(request, "ns") or "")
+        target = self._find(name, alias, query(request, "ns") or "")
+        if target.namespaced:
+            # Not as the client sent it, which may have any character.
+            request.setHeader(b"oci-namespace", target.repository.host.encode("ascii"))
+        return target
 
     def _find(self, name: str, alias: str = "", namespace: str = "") -> Target:
         # The settings may have changed.
@@ -528,20 +532,18 @@ class Registry:
         request.setHeader(b"etag", f'"{digest}"'.encode("ascii"))
         return respond_empty(request, 201)
 
-    def _describe(self, request: Request, digest: Digest, target: Target) -> None:
+    def _describe(self, request: Request, digest: Digest) -> None:
         """
         Set the headers that name what is sent.
         """
         request.setHeader(b"docker-content-digest", str(digest).encode("ascii"))
         request.setHeader(b"etag", f'"{digest}"'.encode("ascii"))
-        if target.namespace:
-            request.setHeader(b"oci-namespace", target.namespace.encode("ascii"))
 
-    def _not_modified(self, request: Request, digest: Digest, target: Target) -> bytes:
+    def _not_modified(self, request: Request, digest: Digest) -> bytes:
         """
         Respond that the client has the manifest or the blob already.
         """
-        self._describe(request, digest, target)
+        self._describe(request, digest)
         request.setResponseCode(304)
         return b""
 

@@ -38,13 +38,13 @@ class Target:
         only at public addresses.
     @ivar images: whether the client may have the images of this name that jobs
         pulled: set after the check of its rights.
-    @ivar namespace: the C{ns} that chose the upstream, or the empty string (OCI
-        distribution-spec, "Registry Proxying").
+    @ivar namespaced: whether the request named an upstream by C{ns} (OCI distribution-spec,
+        "Registry Proxying").
     """
 
     repository: Repository
     upstream: UpstreamSettings | None = None
-    namespace: str = ""
+    namespaced: bool = False
     images: bool = False
     listed: bool = True
 
@@ -89,7 +89,7 @@ class Names:
             # Clients with C{override_path} name the registry in the path as well.
             named = rest and _host(first) in {_host(namespace), *self._upstreams}
             target = self._upstream(_host(first), rest) if named else self._upstream(_host(namespace), name)
-            return evolve(target, namespace=namespace)
+            return evolve(target, namespaced=True)
         if rest and _is_host(first):
             if first == LOCAL_HOST:
                 return self._own(rest)
