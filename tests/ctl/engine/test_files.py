@@ -225,6 +225,13 @@ class FilesTests(ToolCase):
         )
         self.assertNotIn("60 layers", file.note)
 
+    def test_buildah(self) -> None:
+        """
+        Buildah has podman's file, also where podman is not installed.
+        """
+        file = self.files("buildah", self.machine({"buildah": "1.28.2"}))[STORAGE_CONF]
+        self.assertEqual(file, self.files("podman", self.machine({"podman": "5.4.2"}))[STORAGE_CONF])
+
     def test_podman_present(self) -> None:
         """
         Beside a file there are only lines; that of the distribution is copied first.

@@ -28,6 +28,7 @@ class VersionTests(SynchronousTestCase):
             ("k3s version v1.32.2+k3s1 (381620ef)\ngo version go1.23.6", (1, 32, 2)),
             ("Docker version 20.10.24+dfsg1, build 5d6db84", (20, 10, 24)),
             ("podman version 4.3.1", (4, 3, 1)),
+            ("buildah version 1.28.2 (image-spec 1.1.0-rc2, runtime-spec 1.0.2-dev)", (1, 28, 2)),
             ("crio version 1.30.0\nVersion: 1.30.0", (1, 30, 0)),
             ("nerdctl version 2.0", (2, 0, 0)),
         ):

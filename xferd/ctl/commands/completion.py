@@ -61,7 +61,7 @@ complete -c xferctl -a '(xferctl completion fish -- (commandline -opc)[2..] (com
 MIRROR_CLIENTS: Final = ("docker", "containerd", "podman", "buildkit", "k3s", "crane")
 """The clients of C{xferctl mirror}, whose modules are not imported for a list of words."""
 
-ENGINE_TOOLS: Final = ("containerd", "k3s", "docker", "podman", "cri-o", "nerdctl")
+ENGINE_TOOLS: Final = ("containerd", "k3s", "docker", "podman", "buildah", "cri-o", "nerdctl")
 """The tools of C{xferctl engine show}."""
 
 _FIRST_IMAGE = frozenset({"push", "inspect", "tag", "export", "unpack", "bundle"})

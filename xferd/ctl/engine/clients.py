@@ -158,6 +158,13 @@ CLIENTS: Final[Mapping[str, Callable[[Machine], Sequence[Client]]]] = {
     "podman": lambda _: [
         Client(("podman", "pull", "--quiet", "--tls-verify=false"), ("podman", "rmi", "--force"))
     ],
+    # By default, it would use the image of the view itself, without any request.
+    "buildah": lambda _: [
+        Client(
+            ("buildah", "pull", "--quiet", "--policy=always", "--tls-verify=false"),
+            ("buildah", "rmi", "--force"),
+        )
+    ],
     # CRI-O has removed the image when it fails to remove its layers, which are the view's.
     "cri-o": lambda _: [_crictl("/var/run/crio/crio.sock")._replace(removed="layer not known")],
     "nerdctl": lambda _: [

@@ -32,6 +32,8 @@ _VENDOR_STORAGE: Final = "/usr/share/containers/storage.conf"
 _K3S_WITH_CONTAINERD_2: Final = {31: Version(1, 31, 6), 32: Version(1, 32, 2)}
 """The first versions of k3s with containerd 2, of the minor versions that began with 1.7."""
 
+_NO_RESTART: Final = "For podman, buildah and skopeo; only 'podman system service' needs a restart."
+
 _USERNS_REMAP: Final = re.compile(r'"userns-remap"\s*:\s*"[^"]')
 """A user in C{daemon.json}, which people write by hand, and not always as valid JSON."""
 
@@ -173,10 +175,18 @@ def podman(engine: Engine, machine: Machine, _: str) -> list[ConfigFile]:
     C{storage.conf} for podman, buildah and skopeo.
     """
     version = machine.version("podman")
-    note = "For podman, buildah and skopeo; only 'podman system service' needs a restart."
+    note = _NO_RESTART
     if version < Version(5, 0):
         note += f"\npodman {version} cannot mount images of more than 60 layers from this store."
     return [_storage(engine, machine, note)]
+
+
+def buildah(engine: Engine, machine: Machine, _: str) -> list[ConfigFile]:
+    """
+    The same where podman is not installed.
+    """
+    machine.version("buildah")
+    return [_storage(engine, machine, _NO_RESTART)]
 
 
 def cri_o(engine: Engine, machine: Machine, _: str) -> list[ConfigFile]:
@@ -209,6 +219,7 @@ TOOLS: Final[Mapping[str, Tool]] = {
     "k3s": Tool(CONTAINERD, k3s),
     "docker": Tool(CONTAINERD, docker),
     "podman": Tool(VIEW, podman),
+    "buildah": Tool(VIEW, buildah),
     "cri-o": Tool(VIEW, cri_o),
     "nerdctl": Tool(CONTAINERD, nerdctl),
 }

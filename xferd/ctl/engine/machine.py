@@ -22,6 +22,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "k3s": "k3s",
     "docker": "dockerd",
     "podman": "podman",
+    "buildah": "buildah",
     "cri-o": "crio",
     "nerdctl": "nerdctl",
 }
