@@ -5,6 +5,8 @@ Configuration files of other programs: printed for the user, or written.
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +31,45 @@ class ConfigFile(NamedTuple):
     text: str
     is_whole: bool = True
     note: str = ""
+
+
+def without_present(file: ConfigFile, present: str | None) -> ConfigFile:
+    """
+    The lines for a file that are not all there already: a table that is there twice is an error.
+
+    @param present: the content of the file, if it exists.
+    @return: the same, or no lines and a note.
+    """
+    if file.is_whole or present is None or not _has_lines(present, file.text):
+        return file
+    return file._replace(text="", note="It has these lines already.")
+
+
+def _has_lines(present: str, text: str) -> bool:
+    """
+    Whether a file has some lines: TOML or JSON in which each setting has the same value, and a list
+    at least the same elements; or another format with the same lines in one piece.
+    """
+    parse = json.loads if text.startswith("{") else tomllib.loads
+    try:
+        wanted = parse(text)
+    except ValueError:
+        return f"\n{text}" in f"\n{present}"
+    try:
+        return _holds(parse(present), wanted)
+    except ValueError:
+        return False
+
+
+def _holds(present: object, wanted: object) -> bool:
+    """
+    Whether one value has all of another one.
+    """
+    if isinstance(present, dict) and isinstance(wanted, dict):
+        return all(name in present and _holds(present[name], value) for name, value in wanted.items())
+    if isinstance(present, list) and isinstance(wanted, list):
+        return all(any(_holds(each, value) for each in present) for value in wanted)
+    return present == wanted
 
 
 def _printable(files: Sequence[ConfigFile]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xferd.ctl.columns import Column
 from xferd.ctl.commands.arguments import Command, add_json, add_no_credentials, add_template
-from xferd.ctl.config_file import show_files
+from xferd.ctl.config_file import show_files, without_present
 from xferd.ctl.display.choose import choose_display
 from xferd.ctl.display.job_view import count
 from xferd.ctl.display.progress import Progress, Quiet
@@ -142,7 +142,7 @@ def _show(args: Namespace, session: Session) -> None:
         for name, file in found:
             print(json_line({"tool": name, **file._asdict()}), file=session.stdout)
         return
-    files = list(dict.fromkeys(file for _, file in found))
+    files = [without_present(f, machine.read(f.path)) for f in dict.fromkeys(file for _, file in found)]
     print(show_files(files, args.output), end="", file=session.stdout)
 
 
