@@ -4,19 +4,22 @@ Clients that wait while the daemon is restarted, with real daemons.
 
 from __future__ import annotations
 
+import tarfile
 from itertools import pairwise
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from tests.integration.places import free_port
+from tests.integration.programs import Xferd
 from tests.integration.slow_proxy import SlowProxy
 from tests.integration.test_daemon import reactor
 from tests.integration.test_job_restarts import RATE, SIZE, SPARE, EachSignal, RestartCase
 from xferd.ctl.address import Address
 from xferd.ctl.client import LOST, Daemon
 from xferd.ctl.display.board import Board
-from xferd.testing.images import sample_image
+from xferd.testing.images import sample_image, write_layout
 from xferd.testing.registry import Registry
 
 
@@ -122,6 +125,49 @@ class PushTests(EachSignal, ClientCase):
         job = await self.state(job_id, "done", "failed")
         self.assertEqual((job["state"], job["restart"]), ("done", "rejoin"))
         self.assertLess(proxy.sent["app"], SIZE + SPARE)
+
+
+class ImportTests(EachSignal, ClientCase):
+    """
+    C{xferctl import} sends an archive over a slow line.
+    """
+
+    async def start(self, *options: str) -> Xferd:
+        """
+        Start a daemon on the same port each time.
+        """
+        if not hasattr(self, "port"):
+            self.port = free_port()
+        return await super().start("--listen", f"tcp:{self.port}:interface=127.0.0.1", *options)
+
+    async def interrupted(self, signal: str) -> None:
+        """
+        Half of the archive is in the store.  It says so in one line, sends the archive again, and ends
+        with 0.
+        """
+        layout, archive, name = self.place / "layout", self.place / "archive", "localhost/imported:1"
+        write_layout(str(layout), {name: sample_image(1, 4 * SIZE, compression="tar")})
+        with tarfile.open(archive, "w") as tar:
+            tar.add(layout, ".")
+        proxy = SlowProxy(f"127.0.0.1:{self.port}", 40_000_000.0)
+        self.addCleanup(proxy.stop)
+        proxy.hold(archive.stat().st_size // 2)
+        client = Xferd(reactor, str(self.place / "client"))
+        client.url = f"http://{proxy.address}"
+        importing = Deferred.fromCoroutine(client.try_ctl("import", str(archive)))
+        await self.until(lambda: proxy.sent[""] >= archive.stat().st_size // 2)
+        job_id = await self.job_id("import")
+        job = await self.api("GET", f"jobs/{job_id}")
+        self.assertEqual(job["state"], "running")
+        self.assertGreater(job["archive"]["received"], 0)
+        await self.daemon.stop(signal)
+        proxy.release()
+        await self.start()
+        output, errors, status = await importing
+        self.assertEqual((errors, status), ("", 0))
+        self.assert_waited(output)
+        self.assertEqual((await self.state(job_id, "done", "failed"))["state"], "done")
+        self.assertEqual([each["reference"] for each in await self.api("GET", "images")], [name])
 
 
 class WatchTests(ClientCase):
