@@ -13,7 +13,7 @@ from twisted.internet import reactor as installed
 from twisted.trial.unittest import TestCase
 
 from tests.integration.browser import Browser
-from tests.integration.programs import PeerFailed
+from tests.integration.peers import PeerFailed
 
 reactor: Any = installed
 

@@ -362,7 +362,7 @@ class ArrivingTests(ProvenanceCase):
         self.settle()
         self.registry.feed(self.digest, 200_000)
         self.settle()
-        growth = self.jobs._layers.growth(self.blob, self.source)
+        growth = self.jobs._layers.growth(self.blob.descriptor, self.source)
         self.jobs.cancel(job)
         self.settle()
         self.assertEqual(growth.origins, {self.source.origin})

@@ -135,7 +135,8 @@ def _values(command: str, option: str) -> Sequence[str]:
         return ()
     action = command_parser(command, load_command(command)).action_of(option)
     # Options that take several words have "values".
-    return () if action is None else tuple(action.choices or getattr(action, "values", ()))
+    values: Iterable[str] | None = getattr(action, "choices", None) or getattr(action, "values", None)
+    return tuple(values or ())
 
 
 def _command(before: Sequence[str]) -> tuple[str | None, list[str]]:
