@@ -399,6 +399,7 @@ class FakeJobs:
     @ivar rejoined: the arguments of C{rejoin}.
     @ivar supplied: the arguments of C{supply}.
     @ivar flushing: the calls of C{flushed} that wait; L{None} if none has to.
+    @ivar ending: the jobs that were cancelled, and end with C{flush}.
     @ivar refuses: the error of every call.
     @ivar image_admin: the changes of images.
     """
@@ -434,6 +435,7 @@ class FakeJobs:
         self.rejoined: list[tuple[str, str, str, Mapping[str, Credentials] | None]] = []
         self.supplied: list[tuple[str, Mapping[str, Credentials]]] = []
         self.flushing: list[Deferred[None]] | None = None
+        self.ending: list[str] = []
         self.archive = FakeArchive(b"archive")
         self.refuses: Exception | None = None
         self.streams: list[tuple[str | None, FakeStream]] = []
@@ -758,8 +760,21 @@ class FakeJobs:
         """
         self._check(job_id)
         self.cancelled.append((job_id, by))
-        self.known[job_id]["state"] = "cancelled"
+        if self.flushing is None:
+            self.known[job_id]["state"] = "cancelled"
+        else:
+            self.ending.append(job_id)
         return self.get(job_id)
+
+    def flush(self) -> None:
+        """
+        Have the jobs that were cancelled end, and let all calls of C{flushed} fire.
+        """
+        for job_id in self.ending:
+            self.known[job_id]["state"] = "cancelled"
+        flushing, self.flushing = self.flushing or [], []
+        for each in flushing:
+            each.callback(None)
 
     def transfers(self) -> Sequence[TransferJSON]:
         """

@@ -134,15 +134,16 @@ class JobTests(SynchronousTestCase):
 
     def test_cancellation_is_durable(self) -> None:
         """
-        The response to a cancellation waits until the journal has it.
+        The response to a cancellation waits until the journal has it, and shows the state of then.
         """
         self.world.post({"kind": "pull", "reference": "alpine"})
         self.world.jobs.flushing = []
         connection = self.world.connect()
         connection.send("DELETE", "/api/v1/jobs/j1", {"Host": "localhost"}, b"")
-        self.assertEqual(self.world.jobs.known["j1"]["state"], "cancelled")
+        self.assertEqual(self.world.jobs.cancelled, [("j1", "(127.0.0.1)")])
+        self.assertEqual(self.world.jobs.known["j1"]["state"], "running")
         self.assertEqual(connection.received(), b"")
-        self.world.jobs.flushing[0].callback(None)
+        self.world.jobs.flush()
         self.assertEqual(connection.answer().json()["state"], "cancelled")
 
     def test_pull_all_fields(self) -> None:
