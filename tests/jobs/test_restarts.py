@@ -407,6 +407,31 @@ class KilledTests(RestartsCase):
         self.jobs.cancel(late)
         self.assert_reported(late, "failed")
 
+    def test_cancelled_before_it_continues(self) -> None:
+        """
+        A job that is cancelled while the journal writes that it continues does not.
+        """
+        for held in (False, True):
+            job_id, _ = self.stalled_pull()
+            self.stop(self.jobs)
+            self.store.journal.restart()
+            self.jobs = self.make_jobs()
+            self.store.gate.hold("journal.begun")
+            starting = Deferred.fromCoroutine(self.jobs.start())
+            self.settle()
+            self.assertNoResult(starting)
+            if held:
+                self.store.gate.hold("journal.job", job_id)
+            self.jobs.cancel(job_id)
+            self.settle()
+            self.store.gate.release("journal.begun")
+            self.settle()
+            self.successResultOf(starting)
+            self.assertEqual(self.jobs.transfers(), [])
+            self.store.gate.release("journal.job", job_id)
+            self.settle()
+            self.assertEqual((self.job(job_id)["state"], self.jobs.unfinished), ("cancelled", 0))
+
     def test_cancelled_at_its_end(self) -> None:
         """
         A job that is cancelled while the journal writes its end keeps that end.

@@ -236,7 +236,8 @@ class Restarts:
 
     def _resume(self, job_id: str) -> None:
         job = self._runner.get(job_id)
-        assert job is not None
+        if job is None or not self._runner.may_change(job):
+            return  # It was cancelled meanwhile.
         self.resumed[job.kind] += 1
         self._log.info(
             "{kind} of {image} for {client} continues", kind=job.kind, image=job.label, client=job.client
