@@ -28,6 +28,7 @@ class FakeSession:
     id: str
     repository: Repository
     brief: bool
+    client: str
     data: bytearray = field(factory=bytearray)
     busy: bool = True
 
@@ -106,7 +107,7 @@ class FakeIncomingBlobs:
     The upload sessions.
 
     @ivar sessions: those that have not ended, by their identities.
-    @ivar most: the most sessions.
+    @ivar most: the most sessions of one client.
     """
 
     def __init__(self, blobs: FakeBlobs, gate: Gate) -> None:
@@ -119,12 +120,12 @@ class FakeIncomingBlobs:
     def begin(
         self,
         repository: Repository,
-        client: str,  # noqa: ARG002
+        client: str,
         algorithm: str = "sha256",  # noqa: ARG002
         *,
         brief: bool = False,
     ) -> Deferred[IIncomingBlob]:
-        return Deferred.fromCoroutine(self._begin(repository, brief))
+        return Deferred.fromCoroutine(self._begin(repository, client, brief))
 
     def open(self, repository: Repository, session: str) -> Deferred[IIncomingBlob]:
         return Deferred.fromCoroutine(self._open(repository, session))
@@ -132,10 +133,10 @@ class FakeIncomingBlobs:
     def offset(self, repository: Repository, session: str) -> int:
         return len(self._find(repository, session).data)
 
-    async def _begin(self, repository: Repository, brief: bool) -> IIncomingBlob:
-        if len(self.sessions) >= self.most:
+    async def _begin(self, repository: Repository, client: str, brief: bool) -> IIncomingBlob:
+        if sum(each.client == client for each in self.sessions.values()) >= self.most:
             raise TooManyUploads("too many uploads are unfinished")
-        session = FakeSession(f"{next(self._numbers):032x}", repository, brief)
+        session = FakeSession(f"{next(self._numbers):032x}", repository, brief, client)
         await self.gate.enter("incoming.begin", repository)
         self.sessions[session.id] = session
         return FakeIncomingBlob(self, session)

@@ -17,7 +17,7 @@ from xferd.oci import Descriptor
 from xferd.realms import PUBLIC
 from xferd.v2.names import Target
 from xferd.v2.request import query
-from xferd.web.request import header, quoted
+from xferd.web.request import header, noted, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,7 +126,7 @@ class Uploads:
         self._check_space(request)
         session = await self._store.incoming.begin(
             target.repository,
-            cast("BoundedChannel", request.channel).client.name,
+            _owner(request),
             algorithm if digest is None else digest.algorithm,
             brief=digest is not None,
         )
@@ -281,6 +281,16 @@ class Uploads:
         if length is not None and length.isdecimal() and int(length) != end - first:
             raise BadInput(f"the chunk has {length} bytes, and its Content-Range {text} has {end - first}")
         return end
+
+
+def _owner(request: Request) -> str:
+    """
+    The owner of an upload, for the limit on unfinished ones: the user whose password was
+    checked, else the client.  Behind a proxy, the clients have one address.
+    """
+    user = noted(request).get("account")
+    client = cast("BoundedChannel", request.channel).client.name
+    return f"{user} of the registry" if user else client
 
 
 def _digest(request: Request, name: str) -> Digest | None:

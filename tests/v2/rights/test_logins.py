@@ -237,6 +237,17 @@ class PushTests(UsersCase):
             self.assertEqual(self.begin(name, headers).status, 403, name)
         self.assertEqual(self.begin("local/any", trust=Trust.ALL).status, 202)
 
+    def test_too_many(self) -> None:
+        """
+        Unfinished uploads are limited for each user: the clients behind a proxy have one address.
+        """
+        users = RightsRule(("*",), ("local/all/**",), ("push",))
+        self.v2.reload(evolve(self.settings, rights=(users,)))
+        self.store.incoming.most = 1
+        for headers in (ANN, basic("bob", "other")):
+            self.assertEqual(self.begin("local/all/app", headers).status, 202)
+            self.assertEqual(self.begin("local/all/app", headers).status, 429)
+
     def test_browsers(self) -> None:
         """
         A page of another site has no rights by the connection of root's browser.
