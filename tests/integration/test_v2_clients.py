@@ -352,7 +352,7 @@ class CommandTests(MirrorCase):
         await self.other.stop()
         output, errors, code = await self.daemon.try_ctl("mirror", "check", "crane", "--image", OTHER)
         self.assertEqual(code, 1, output)
-        self.assertIn("crane cannot use the mirror: HEAD /v2/other.test/team/tool/manifests/2", errors)
+        self.assertIn("crane cannot use the mirror: HEAD /v2/other/team/tool/manifests/2", errors)
 
     async def test_prefetch(self) -> None:
         """
