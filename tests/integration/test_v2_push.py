@@ -24,6 +24,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from tests.integration.containerds import NEWEST
+from tests.integration.other_engines import DockerContainerd, found
 from tests.integration.peers import push, require, run
 from tests.integration.places import free_port
 from tests.integration.programs import Dockerd, Xferd
@@ -149,9 +151,31 @@ class ClientTests(PushCase):
         """
         An image that docker pushes can be pulled by docker again.
         """
+        dockerd = Dockerd(reactor, str(self.place / "d"))
+        reference = await self.push_by_docker(dockerd)
+        await dockerd.run("tag", reference, f"{self.host}/library/app:1")
+        refused = await self.refused(dockerd, f"{self.host}/library/app:1")
+        self.assertIn("local/", refused)
+
+    async def test_docker_containerd(self) -> None:
+        """
+        So can one of docker with the containerd image store.
+        """
+        if not found(DockerContainerd):
+            raise SkipTest("XFERD_ENGINES names no directory with dockerd")
+        apart = ["unshare", "--mount", "env", f"PATH={NEWEST}:{os.environ['PATH']}"]
+        program, driver = DockerContainerd.program, DockerContainerd.driver
+        place = str(self.place / "d")
+        await self.push_by_docker(Dockerd(reactor, place, program=program, driver=driver, before=apart))
+
+    async def push_by_docker(self, dockerd: Dockerd) -> str:
+        """
+        Build an image, push it, and pull it.
+
+        @return: its name.
+        """
         if os.geteuid() != 0:
             raise SkipTest("dockerd needs root")
-        dockerd = Dockerd(reactor, str(self.place / "d"))
         await dockerd.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(dockerd.stop()))
         context = self.place / "context"
@@ -165,9 +189,7 @@ class ClientTests(PushCase):
         assert digest is not None, pushed
         await dockerd.run("rmi", reference)
         self.assertIn(digest[1], await dockerd.run("pull", reference))
-        await dockerd.run("tag", reference, f"{self.host}/library/app:1")
-        refused = await self.refused(dockerd, f"{self.host}/library/app:1")
-        self.assertIn("local/", refused)
+        return reference
 
     async def refused(self, dockerd: Dockerd, reference: str) -> str:
         """
