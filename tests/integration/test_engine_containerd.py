@@ -11,10 +11,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Final, cast
+from typing import Any, Final, cast
 from unittest import SkipTest
 
 from twisted.internet import reactor as installed
@@ -27,6 +27,7 @@ from tests.integration.peers import PeerFailed, require
 from tests.integration.programs import Xferd
 from xferd.engines.snapshotter.pulls import PATIENCE
 from xferd.interfaces.reactor import IReactor
+from xferd.testing.faults import Stall
 from xferd.testing.images import SampleImage, image_of, sample_layer
 from xferd.testing.layers import LayerBuilder
 from xferd.testing.registry import Registry
@@ -148,6 +149,27 @@ class ContainerdCase(TestCase):
                 return await work()
             await deferLater(reactor, 0.2)
         return await work()
+
+    async def kill_in_pull(
+        self, image: SampleImage, pull: Callable[[], Coroutine[Any, Any, str]], namespace: str
+    ) -> None:
+        """
+        Kill xferd while an engine's pull waits for the last layer, and start it again: the pull ends,
+        and xferd has fetched all layers.
+
+        @param namespace: that of the engine's images.
+        """
+        last = image.layers[-1].blob.digest
+        self.registry.faults.plant(Stall(100_000), last, times=None)
+        pulling = Deferred.fromCoroutine(pull())
+        await self.until(lambda: bool(self.registry.exchanges("GET", last)))
+        self.assertFalse(pulling.called)
+        await self.daemon.stop("KILL")
+        self.registry.faults.clear()
+        self.daemon = await self.start_daemon()
+        await pulling
+        content = await self.containerd.ctr("content", "ls", "-q", namespace=namespace)
+        self.assertEqual([each for each in image.layers if str(each.blob.digest) in content], [])
 
     def add(self, image: SampleImage, name: str = "app") -> str:
         """

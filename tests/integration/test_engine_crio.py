@@ -13,6 +13,7 @@ from unittest import SkipTest
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from tests.integration.containerds import NEWEST
 from tests.integration.newer import newer
@@ -237,3 +238,31 @@ class CrioTests(CrioCase):
         }
         said = await self.daemon.ctl("engine", "check", "cri-o", variables=variables)
         self.assertIn("cri-o: crictl pulled 127.0.0.1:", said)
+
+
+class KilledTests(CrioCase):
+    """
+    A daemon that is killed while it lets a pull wait.
+    """
+
+    wait_for = CrioCase.wait_for + "[limits]\ndownload_rate = 100000\n"
+
+    async def test_killed(self) -> None:
+        """
+        CRI-O ends the pull by itself, from the registry; its pod runs, also while the next daemon
+        collects.
+        """
+        pulling = Deferred.fromCoroutine(self.crictl("pull", self.reference))
+        while not self.fetched():
+            await deferLater(reactor, 0.05)
+        self.assertFalse(pulling.called)
+        await self.daemon.stop("KILL")
+        await pulling
+        sandbox, container = await self.run_pod(self.reference)
+        self.assertEqual(await self.cat(container), RELEASE)
+        await self.start()
+        await self.daemon.ctl("gc")
+        self.assertEqual(await self.cat(container), RELEASE)
+        again = await self.create(sandbox, self.reference, "again")
+        await self.crictl("start", again)
+        self.assertEqual(await self.cat(again), RELEASE)

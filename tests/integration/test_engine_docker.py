@@ -19,7 +19,6 @@ from tests.integration.peers import require
 from tests.integration.programs import Dockerd
 from tests.integration.test_engine_containerd import OS_RELEASE, ContainerdCase, runnable_image
 from xferd.interfaces.reactor import IReactor
-from xferd.testing.faults import Stall
 
 reactor = cast(IReactor, installed)
 
@@ -154,19 +153,8 @@ class DockerTests(DockerCase):
         has fetched all layers.
         """
         image = runnable_image(4, 1_000_000)
-        reference, last = self.add(image), image.layers[3].blob.digest
-        self.registry.faults.plant(Stall(100_000), last, times=None)
-        pulling = Deferred.fromCoroutine(self.docker.run("pull", "--quiet", reference))
-        await self.until(lambda: bool(self.registry.exchanges("GET", last)))
-        self.assertFalse(pulling.called)
-        await self.daemon.stop("KILL")
-        self.registry.faults.clear()
-        self.daemon = await self.start_daemon()
-        await pulling
-        content = await self.containerd.ctr("content", "ls", "-q", namespace="moby")
-        self.assertEqual(
-            [layer.blob.digest for layer in image.layers if str(layer.blob.digest) in content], []
-        )
+        reference = self.add(image)
+        await self.kill_in_pull(image, lambda: self.docker.run("pull", "--quiet", reference), "moby")
         self.assertEqual(await self.cat("--rm", reference), OS_RELEASE)
 
     async def test_absent(self) -> None:

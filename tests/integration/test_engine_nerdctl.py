@@ -115,6 +115,16 @@ class NerdctlTests(NerdctlCase):
         self.assertGreaterEqual(len(layers), 6, layers)
         await self.nerdctl("rmi", built, reference)
 
+    async def test_killed(self) -> None:
+        """
+        xferd is killed while nerdctl waits for a layer, and started again: the pull ends, and xferd
+        has fetched all layers.
+        """
+        image = runnable_image(4, 1_000_000)
+        reference = self.add(image)
+        await self.kill_in_pull(image, lambda: self.nerdctl("pull", "--quiet", reference), "default")
+        self.assertEqual(await self.cat("--rm", reference), OS_RELEASE)
+
     async def test_check(self) -> None:
         """
         C{xferctl engine check} succeeds.

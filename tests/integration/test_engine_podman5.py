@@ -52,6 +52,12 @@ class Podman5RemovalTests(Podman5Case, podman4.RemovalTests):
     """
 
 
+class Podman5KilledTests(Podman5Case, podman4.KilledTests):
+    """
+    A daemon that is killed while it lets C{podman pull} wait.
+    """
+
+
 class Podman5LateAnswerTests(Podman5Case, podman4.LateAnswerTests):
     """
     An unchanged C{podman pull} through the mirror.
