@@ -49,7 +49,15 @@ LIMITS: Final[Mapping[str, tuple[Any, ...]]] = {
     ),
 }
 
-HELD: Final = ("partial.commit", "trees.commit", "layers.register", "images.put", "journal.job", "blobs.put")
+HELD: Final = (
+    "partial.commit",
+    "trees.commit",
+    "layers.register",
+    "images.put",
+    "journal.job",
+    "journal.begun",
+    "blobs.put",
+)
 """Calls that a slow disk holds."""
 
 BROKEN: Final = (

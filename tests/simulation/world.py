@@ -89,6 +89,7 @@ class Simulation:
         self.pushings: list[Pushing] = []
         self.limits = Limits(workers=2, ranges=schedule.settings.streams)
         self.full_until = 0.0
+        self.slow_until: dict[str, float] = {}
         self.events: Counter[str] = Counter()
         self._root = mkdtemp(prefix="xferd-simulation-", dir=_MEMORY)
         self._later: list[tuple[float, Callable[[], object]]] = []
@@ -238,10 +239,13 @@ class Simulation:
         self.invariants.begin(daemon)
         if self.now < self.full_until:
             self._fill()
+        for call, until in self.slow_until.items():
+            if self.now < until:
+                daemon.store.gate.hold(call)
         _ = Deferred.fromCoroutine(daemon.store.catalog.load())
-        started = Deferred.fromCoroutine(daemon.jobs.start())
+        started = Deferred.fromCoroutine(daemon.jobs.start()).addErrback(self._not_started)
         daemon.settle()
-        if not started.called:
+        if not started.called and not daemon.store.gate.waiting("journal.begun"):
             self.wrong.append("the daemon does not start")
 
         async def find(repository: Repository) -> IRepository:
@@ -255,6 +259,9 @@ class Simulation:
             pushing.come_back(daemon)
         daemon.settle()
         return daemon
+
+    def _not_started(self, failure: Failure) -> None:
+        self.wrong.append(f"the daemon does not start: {failure.value!r}")
 
     def _path(self, number: int) -> str:
         path = os.path.join(self._root, str(number))
@@ -489,9 +496,13 @@ class Simulation:
         """
         The disk does one kind of work no more, for a while.
         """
-        gate = self.daemon.store.gate
-        gate.hold(call)
-        self.later(seconds, lambda: gate.release(call))
+        self.slow_until[call] = max(self.slow_until.get(call, 0.0), self.now + seconds)
+        self.daemon.store.gate.hold(call)
+        self.later(seconds, lambda: self._hurry(call))
+
+    def _hurry(self, call: str) -> None:
+        if self.now >= self.slow_until[call]:
+            self.daemon.store.gate.release(call)
 
     def fill_disk(self, seconds: float) -> None:
         """
@@ -671,10 +682,11 @@ class Simulation:
         """
         End all faults.
         """
+        self.full_until = 0.0
+        self.slow_until = dict.fromkeys(self.slow_until, 0.0)
         for _, call in self._later:
             call()
         self._later.clear()
-        self.full_until = 0.0
         self._free_disk()
         for registry in self.daemon.hosts:
             registry.gate.mend()
