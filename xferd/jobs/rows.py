@@ -210,7 +210,7 @@ class LayerRow(Row):
         if registration is not None and registration.state == "done":
             return ("exists" if fetch is None else "done"), None
         if fetch is not None and fetch.state != "done":
-            return ("waiting" if fetch.state == "queued" else "downloading"), fetch
+            return ("downloading" if fetch.state == "running" else "waiting"), fetch
         if tree is not None and tree.state != "done":
             return ("unpacking" if tree.shown_state == "running" else "waiting"), tree
         return ("registering" if parts else "waiting"), registration
@@ -354,7 +354,7 @@ class FetchedRow(_DownloadRow):
             return "exists" if self.existed else "waiting"
         if self.fetch.state in ("done", "failed", "cancelled"):
             return self.fetch.state
-        return "waiting" if self.fetch.state == "queued" else "downloading"
+        return "downloading" if self.fetch.state == "running" else "waiting"
 
 
 @define(eq=False)

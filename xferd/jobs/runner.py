@@ -472,17 +472,14 @@ class Runner(Observer):
         """
         job = running.job
         record = job.with_layers()
-        if not record["layers"]:
-            # It ends before it knows its layers again: their partial blobs go with its image.
-            record["layers"] = [
-                {
-                    **layer,
-                    "state": layer["state"] if layer["state"] in ENDED | PRESENT else state,
-                    "why": "",
-                    "reason": None,
-                }
-                for layer in job.earlier
-            ]
+        # Without layers, it ends before it knows them again: their partial blobs go with its image.
+        # Transfers that other jobs share go on, and their waits are not this job's any more.
+        record["layers"] = [
+            layer
+            if layer["state"] in ENDED | PRESENT
+            else {**layer, "state": state, "why": "", "reason": None}
+            for layer in record["layers"] or job.earlier
+        ]
         job.timing.count()
         received = None if job.upload_stream is None else job.upload_stream.offset
         return {

@@ -121,6 +121,8 @@ class UnpackingTests(JobsCase):
         self.registry.fail(blob)
         self.settle()
         self.assertEqual(self.transfer("download", blob)["state"], "backing-off")
+        row = self.job(job_id)["layers"][0]
+        self.assertEqual((row["state"], row["why"][:15]), ("waiting", "trying again in"))
         self.assertEqual(
             [(t["state"], t["why"]) for t in self.unpackings()], [("waiting", "waiting for its download")]
         )
@@ -129,6 +131,36 @@ class UnpackingTests(JobsCase):
         self.registry.finish(blob)
         self.settle()
         self.assert_done(job_id)
+        self.assert_idle()
+
+    def test_shared_when_cancelled(self) -> None:
+        """
+        A job that is cancelled while another one shares its transfers has cancelled layers, which
+        wait for nothing, whatever the transfers do.
+        """
+        image = self.add(sample_image(2))
+        blobs = [layer.blob.digest for layer in image.layers]
+        for blob in blobs:
+            self.registry.stall(blob)
+        first, second = self.pull(), self.pull()
+        self.settle()
+        self.registry.feed(blobs[0], 10)
+        self.registry.fail(blobs[0])
+        self.settle()
+        shown = [(row["state"], row["why"][:15]) for row in self.job(second)["layers"]]
+        self.assertEqual(shown, [("waiting", "trying again in"), ("downloading", "")])
+        self.jobs.cancel(second)
+        self.settle()
+        rows = self.job(second)["layers"]
+        self.assertEqual(
+            [(row["state"], row["why"], row["reason"]) for row in rows], [("cancelled", "", None)] * 2
+        )
+        self.assertEqual([row["state"] for row in self.job(first)["layers"]], ["waiting", "downloading"])
+        self.wait(5)
+        for blob in blobs:
+            self.registry.finish(blob)
+        self.wait(5)
+        self.assert_done(first)
         self.assert_idle()
 
     def test_cancelled_while_queued(self) -> None:
