@@ -10,6 +10,7 @@ from typing import Any
 from weakref import ref
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -55,6 +56,31 @@ class ReportTests(EngineTests):
             },
         )
         self.assertEqual(watcher.transfer.extra, {"phase": "unpacking"})
+
+    def test_log(self) -> None:
+        """
+        Each end has one line: of one that failed with its error, of a cancelled one without the name
+        of a class of Python.
+        """
+        lines = []
+        for name, error in (("a", BadLayer("no tar")), ("b", None)):
+            attempt = Attempt()
+            watcher = self.request(("v2", name), attempt.work(), ONE)
+            _ = watcher.result().addErrback(lambda _: None)
+            with capturedLogs() as events:
+                if error is None:
+                    watcher.release()
+                else:
+                    attempt.ends[-1].errback(error)
+                self.clock.advance(0)
+            lines += [formatEvent(event) for event in events if event["log_namespace"].endswith("Transfer")]
+        self.assertEqual(
+            lines,
+            [
+                "download of sha256:('v2', 'a') failed: no tar",
+                "download of sha256:('v2', 'b') cancelled",
+            ],
+        )
 
     def test_no_rate_when_nothing_moves(self) -> None:
         """

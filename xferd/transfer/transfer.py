@@ -715,7 +715,9 @@ class Transfer(Attempting):
         if error is None:
             self._log.info("{kind} of {digest} done: {size} bytes", **facts)
         else:
-            self._log.info("{kind} of {digest} {state}: {error}", state=state, error=repr(error), **facts)
+            # A cancellation has no text.
+            why = f": {error}" if str(error) else ""
+            self._log.info("{kind} of {digest} {state}{why}", state=state, why=why, **facts)
 
     def _changed(self) -> None:
         if not self.over:
