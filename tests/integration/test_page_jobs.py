@@ -91,7 +91,7 @@ class AddressTests(PageCase):
             "return [document.querySelector('.phases').clientWidth,"
             " [...document.querySelectorAll('.phases i')].reduce((s, i) => s + i.offsetWidth + 2, -2)]"
         )
-        self.assertAlmostEqual(whole, parts, delta=3)
+        self.assertApproximates(whole, parts, 3)
 
 
 class FilterTests(PageCase):

@@ -105,8 +105,8 @@ class JobTests(AfterwardsCase):
         shown = self.jobs.history()
         self.assertEqual(shown["clients"], {"ci": 60_000, "nightly": 60_000})
         self.assertEqual(len(shown["received"]), 3)
-        self.assertAlmostEqual(sum(shown["received"]), 60_000, delta=5_000)
-        self.assertAlmostEqual(sum(shown["saved"]), 60_000, delta=5_000)
+        self.assertApproximates(sum(shown["received"]), 60_000, 5_000)
+        self.assertApproximates(sum(shown["saved"]), 60_000, 5_000)
         self.registry.finish(blob)
         self.wait(10)
         for job_id in (one, two):
@@ -114,8 +114,8 @@ class JobTests(AfterwardsCase):
         size = self.job(one)["bytes_total"]
         shown = self.jobs.history()
         self.assertEqual(shown["clients"], {"ci": size, "nightly": size})
-        self.assertAlmostEqual(sum(shown["received"]), size, delta=5_000)
-        self.assertAlmostEqual(sum(shown["saved"]), size, delta=5_000)
+        self.assertApproximates(sum(shown["received"]), size, 5_000)
+        self.assertApproximates(sum(shown["saved"]), size, 5_000)
         self.wait(60)
         self.assertEqual(self.jobs.history()["clients"], {})
 
