@@ -16,6 +16,7 @@ from tests.jobs.case import HOST, OTHER, JobsCase
 from xferd.credentials import Credentials, Secret
 from xferd.errors import NotFound, StoreError
 from xferd.interfaces.jobs import ALWAYS, REJOIN, Event
+from xferd.jobs.job import REQUEST
 from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.restarts import MOST_CRASHES, WINDOW
 from xferd.jobs.runner import MOMENT
@@ -497,6 +498,52 @@ class KilledTests(RestartsCase):
             self.assertEqual(self.job(job_id)["state"], "running")
         self.killed()
         self.assertIn(f"died {MOST_CRASHES} times", self.assert_failed(job_id, "INTERRUPTED"))
+
+    def retry(self, job_id: str) -> str:
+        """
+        Retry a job; returns the new one's ID.
+        """
+        retried = self.jobs.steering.retry(job_id, "ci")
+        self.settle()
+        return str(self.successResultOf(retried)["id"])
+
+    def test_crash_loop_retried(self) -> None:
+        """
+        It can be retried as it was.
+        """
+        blob = self.add(sample_image(1, size=100_000)).layers[0].blob.digest
+        self.pulled()
+        self.other.uploads.stall(blob)
+        push = self.push(target=f"{OTHER}/pushed:1", tags=["2"])
+        self.jobs.persist(push, ALWAYS, "")
+        self.settle()
+        for _ in range(MOST_CRASHES):
+            self.killed()
+        self.assert_failed(push, "INTERRUPTED")
+        self.other.uploads.finish(blob)
+        again = self.retry(push)
+        self.settle()
+        self.assert_done(again)
+        for tag in ("1", "2"):
+            self.assertIsNotNone(self.other.document_of("pushed", tag))
+
+    def test_cancelled_retried(self) -> None:
+        """
+        So can one that was cancelled, even if the daemon dies before its work has ended.
+        """
+        self.add(sample_image(1))
+        self.store.gate.hold("images.put")
+        job_id = str(self.jobs.pull(f"{HOST}/app", None, "ci", 3)["id"])
+        self.jobs.persist(job_id, ALWAYS, "")
+        self.settle()
+        self.jobs.cancel(job_id)
+        self.settle()
+        self.assertEqual(self.job(job_id)["state"], "running")
+        record = self.store.journal.recorded[job_id]
+        self.assertEqual((record["state"], record[REQUEST]["priority"]), ("cancelled", 3))
+        self.store.gate.release("images.put")
+        self.settle()
+        self.assert_done(job_id)
 
     def test_stop_resets(self) -> None:
         """

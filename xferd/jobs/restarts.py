@@ -26,7 +26,7 @@ from xferd.jobs.job import Job, describe
 from xferd.jobs.kept_credentials import KeptCredentials
 from xferd.jobs.reasons import JobWait
 from xferd.jobs.request import Request
-from xferd.jobs.runner import Runner
+from xferd.jobs.runner import Runner, retriable
 from xferd.jobs.shutdown_errors import crashed, killed, left
 from xferd.jobs.upload_stream import UploadStream
 from xferd.jobs.work import Work
@@ -107,7 +107,8 @@ class Restarts:
             if unfinished.request is None:
                 await self._fail(unfinished.record, killed(kind))
             elif unfinished.crashes >= MOST_CRASHES:
-                await self._fail(unfinished.record, crashed(kind, unfinished.crashes))
+                record = retriable(unfinished.record, unfinished.request)
+                await self._fail(record, crashed(kind, unfinished.crashes))
             elif self._add(number, unfinished):
                 begun[unfinished.record["id"]] = unfinished.crashes
         self._kept.keep_only(self._crashes)

@@ -367,7 +367,7 @@ class Runner(Observer):
             running.work.cancel()
             if job_id in self._running and not running.ending:
                 # Its work takes a while to end.
-                _ = self._record(self._record_of(running, "cancelled", None))
+                _ = self._record(_retriable(running.job, self._record_of(running, "cancelled", None)))
 
     def reporter(self, job: Job) -> Reporter:
         """
@@ -729,13 +729,18 @@ class Runner(Observer):
         return recorded
 
 
+def retriable(record: Mapping[str, Any], request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    The record of a job that did not succeed, with what begins it again.
+    """
+    return {**record, REQUEST: {**request, "contents": None}}
+
+
 def _retriable(job: Job, record: JobDetailsJSON) -> Mapping[str, Any]:
     """
     The record of a job that has ended, with what begins it again if it did not succeed.
     """
-    if record["state"] == "done":
-        return record
-    return {**record, REQUEST: {**job.request.to_json(), "contents": None}}
+    return record if record["state"] == "done" else retriable(record, job.request.to_json())
 
 
 def _ends_within(seconds: float, job: Job) -> bool:
