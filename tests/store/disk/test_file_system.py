@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import os
 import resource
 import stat
@@ -169,12 +170,11 @@ class WriteTests(SynchronousTestCase):
         Let each flush of the file system fail.
         """
 
-        class Libc:
-            def syncfs(self, fd: int) -> int:
-                os.fstat(fd)
-                return -1
+        def refuse(fd: int) -> int:
+            os.fstat(fd)
+            return -1
 
-        self.patch(ctypes, "CDLL", lambda *a, **kw: Libc())
+        self.patch(file_system, "_syncfs", refuse)
         self.patch(ctypes, "get_errno", lambda: errno.EIO)
 
     def test_flushed(self) -> None:
@@ -195,6 +195,21 @@ class WriteTests(SynchronousTestCase):
         with self.assertRaises(ValueError), flushed(self.directory):
             raise ValueError("not flushed")
         self.assertEqual(os.listdir("/proc/self/fd"), files)
+
+    def test_flushes_leave_nothing(self) -> None:
+        """
+        A flush makes no library, whose functions would be garbage in a circle.
+        """
+
+        def libraries() -> int:
+            return sum(type(each) is ctypes.CDLL for each in gc.get_objects())
+
+        gc.disable()
+        self.addCleanup(gc.enable)
+        before = libraries()
+        with flushed(self.directory):
+            pass
+        self.assertEqual(libraries(), before)
 
     def test_file_system_flush(self) -> None:
         """

@@ -25,6 +25,8 @@ from xferd.errors import DiskFull, StoreError
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How to open a directory that must not be a link to one."""
 
+_syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+
 
 def refusal(error: OSError, doing: str) -> StoreError:
     """
@@ -103,7 +105,7 @@ def sync_file_system(fd: int) -> None:
 
     @raise OSError: writes have failed since it was opened, or since the last error.
     """
-    if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+    if _syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
