@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from xferd.locks import FileLock, Held
+from xferd.locks import FileLock, Held, is_held
 
 
 class FileLockTests(SynchronousTestCase):
@@ -103,6 +103,35 @@ class FileLockTests(SynchronousTestCase):
             os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
             self.assertIn(f"{holder.pid} ", Path(self.path).read_text())
             self.lock.acquire()
+
+    def test_looked_at(self) -> None:
+        """
+        To look whether a lock is held is in nobody's way, and does not name the one who looks.
+        """
+        self.assertFalse(is_held(self.path))
+        script = """if True:
+            import sys
+            from xferd.locks import is_held
+            while True:
+                if is_held(sys.argv[1]):
+                    print(flush=True)
+        """
+        with subprocess.Popen(
+            [sys.executable, "-c", script, self.path],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ) as looking:
+            assert looking.stdout is not None
+            try:
+                for _ in range(500):
+                    self.lock.acquire()
+                    # It looks all the time.
+                    looking.stdout.readline()
+                    self.assertTrue(is_held(self.path))
+                    self.assertEqual(Path(self.path).read_text().split()[0], str(os.getpid()))
+                    self.lock.release()
+            finally:
+                looking.kill()
 
     def test_not_inherited(self) -> None:
         """

@@ -29,6 +29,22 @@ class Held(Exception):
         self.holder = holder
 
 
+def is_held(path: str) -> bool:
+    """
+    Whether a process holds the L{FileLock} on a file.
+
+    @raise OSError: that cannot be found out.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locked(file, fcntl.LOCK_SH)
+    finally:
+        os.close(file)
+
+
 class FileLock:
     """
     An exclusive lock on a file, which is made if it is missing and stays when
@@ -55,10 +71,10 @@ class FileLock:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(self.path, flags, 0o600)
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                raise Held(self.path, _holder(file)) from e
+            while not _locked(file, fcntl.LOCK_EX):
+                # One that looks whether it is held has a shared lock for a moment.
+                if not _locked(file, fcntl.LOCK_SH):
+                    raise Held(self.path, _holder(file))
             # The content is informative; a full disk must not prevent the lock.
             try:
                 os.ftruncate(file, 0)
@@ -87,6 +103,19 @@ class FileLock:
                 os.unlink(self.path)
         except FileNotFoundError:
             pass
+
+
+def _locked(file: int, kind: int) -> bool:
+    """
+    Lock a file, without waiting.
+
+    @return: whether that was possible.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder(file: int) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 
 import xferd
 from xferd.engines.settings import MAX_SOCKET
-from xferd.locks import FileLock, Held
+from xferd.locks import is_held
 
 _START: Final = (
     "import sys; root = sys.argv.pop(1); root in sys.path or sys.path.insert(0, root); "
@@ -73,10 +73,4 @@ def is_running(data_dir: str) -> bool:
 
     @raise OSError: that cannot be found out.
     """
-    lock = FileLock(lock_of_snapshotter(data_dir))
-    try:
-        lock.acquire()
-    except Held:
-        return True
-    lock.release()
-    return False
+    return is_held(lock_of_snapshotter(data_dir))
