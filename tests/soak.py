@@ -61,7 +61,7 @@ class Sample:
     """
     What a daemon without work holds.
 
-    @ivar memory: KiB of its memory and of its worker's (PSS).
+    @ivar memory: KiB of its memory and of its worker's.
     @ivar descriptors: open descriptors.
     @ivar threads: threads.
     @ivar processes: it, its workers and their children.
@@ -262,10 +262,12 @@ def descendants(pid: int) -> list[int]:
 
 def memory(pid: int) -> int:
     """
-    KiB of a process; shared pages are divided among those that share them.
+    KiB of a process: its own pages, and its share of those of files.  Pages of the process
+    that forked the daemon count as the daemon's: it gets one after the other for itself.
     """
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    found = dict(line.split(":", 1) for line in text.splitlines()[1:])
+    return sum(int(found[name].split()[0]) for name in ("Anonymous", "Pss_File"))
 
 
 async def soak(reactor: Any, minutes: float, seed: int) -> int:
