@@ -40,6 +40,10 @@ from xferd.unpack.unpacker import _START
 MOST = 256 * 1000 * 1000
 """Bytes of resident memory of a layer's process."""
 
+NOISE = 1 << 20
+"""Bytes by which C{VmHWM} may differ from one process to the next: the kernel counts pages on each
+processor, and adds them now and then ("inaccurate" in proc(5))."""
+
 SPARSE = {b"GNU.sparse.major": b"0", b"GNU.sparse.minor": b"1", b"GNU.sparse.size": b"0"}
 
 
@@ -271,7 +275,8 @@ class MemoryTests(SynchronousTestCase):
         count, name = 60_000, b"n" * 80
         parts = [file(b"d/%s%05d" % (name, n)) for n in range(count)]
         peak = self.taken(parts, [file(b"d", b"instead")])
-        self.assertLess(peak - self.taken(parts), count * 20)
+        # A list would have more than 120 bytes for each.
+        self.assertLess(peak - self.taken(parts), count * 20 + NOISE)
 
     def test_long_names(self) -> None:
         """
@@ -304,4 +309,4 @@ class MemoryTests(SynchronousTestCase):
             ),
         ):
             # The buffers of the tar are touched for the first time as well.
-            self.assertLess(self.taken(parts) - empty, count * each + (4 << 20))
+            self.assertLess(self.taken(parts) - empty, count * each + (4 << 20) + NOISE)
