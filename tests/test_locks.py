@@ -104,9 +104,10 @@ class FileLockTests(SynchronousTestCase):
             self.assertIn(f"{holder.pid} ", Path(self.path).read_text())
             self.lock.acquire()
 
-    def test_looked_at(self) -> None:
+    def test_checked(self) -> None:
         """
-        To look whether a lock is held is in nobody's way, and does not name the one who looks.
+        A check whether a lock is held keeps no process from acquiring it, and leaves the ID of
+        its holder in the file.
         """
         self.assertFalse(is_held(self.path))
         script = """if True:
@@ -120,18 +121,18 @@ class FileLockTests(SynchronousTestCase):
             [sys.executable, "-c", script, self.path],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        ) as looking:
-            assert looking.stdout is not None
+        ) as checking:
+            assert checking.stdout is not None
             try:
                 for _ in range(500):
                     self.lock.acquire()
-                    # It looks all the time.
-                    looking.stdout.readline()
+                    # The other process checks all the time.
+                    checking.stdout.readline()
                     self.assertTrue(is_held(self.path))
                     self.assertEqual(Path(self.path).read_text().split()[0], str(os.getpid()))
                     self.lock.release()
             finally:
-                looking.kill()
+                checking.kill()
 
     def test_not_inherited(self) -> None:
         """

@@ -72,7 +72,7 @@ class FileLock:
         file = os.open(self.path, flags, 0o600)
         try:
             while not _locked(file, fcntl.LOCK_EX):
-                # One that looks whether it is held has a shared lock for a moment.
+                # L{is_held} takes a shared lock for a moment.
                 if not _locked(file, fcntl.LOCK_SH):
                     raise Held(self.path, _holder(file))
             # The content is informative; a full disk must not prevent the lock.
