@@ -67,6 +67,39 @@ async def check_kept(
     await works()
 
 
+async def check_commands(case: ContainerdCase, tool: Callable[..., Awaitable[str]]) -> None:
+    """
+    The containers of docker or nerdctl, whose commands are the same.
+
+    @param tool: runs it, and returns what it prints.
+    """
+    base = runnable_image().layers
+    names = []
+    for name in ("running", "stopped", "committed", "unused"):
+        names.append(case.add(image_of([*base, sample_layer(50_000, name)]), name))
+        await case.daemon.ctl("pull", names[-1])
+    for name in names[:3]:
+        await tool("pull", "--quiet", name)
+    cat = ("cat", "/etc/os-release")
+    await tool("run", "--detach", "--net=host", "--name=running", names[0], "sleep", "1000")
+    await tool("run", "--net=host", "--name=stopped", names[1], *cat)
+    await tool("run", "--net=host", "--name=base", names[2], "touch", "/written")
+    await tool("commit", "base", "built:1")
+    await tool("rm", "base")
+
+    async def works() -> None:
+        for command in (
+            ("exec", "running", *cat),
+            ("start", "--attach", "stopped"),
+            ("run", "--rm", "--net=host", "built:1", *cat, "/written"),
+        ):
+            case.assertEqual((await tool(*command)).encode(), OS_RELEASE, command)
+
+    await exceed(case.daemon, str(case.settings))
+    await check_kept(case.daemon, names[:3], names[3], "containerd main", works)
+    await tool("rm", "--force", "running", "stopped")
+
+
 class NewestTests(ContainerdCase):
     """
     containerd 2 by C{ctr}.
@@ -260,32 +293,7 @@ class NerdctlTests(NerdctlCase):
         """
         A running container, a stopped one, and an image that was committed from one.
         """
-        base = runnable_image().layers
-        names = []
-        for name in ("running", "stopped", "committed", "unused"):
-            names.append(self.add(image_of([*base, sample_layer(50_000, name)]), name))
-            await self.daemon.ctl("pull", names[-1])
-        nerdctl = self.nerdctl
-        for name in names[:3]:
-            await nerdctl("pull", "--quiet", name)
-        await nerdctl("run", "--detach", "--net=host", "--name=running", names[0], "sleep", "1000")
-        await self.cat("--name=stopped", names[1])
-        await nerdctl("run", "--net=host", "--name=base", names[2], "touch", "/written")
-        await nerdctl("commit", "base", "built:1")
-        await nerdctl("rm", "base")
-        await exceed(self.daemon, str(self.settings))
-        await check_kept(self.daemon, names[:3], names[3], "containerd main", self.works)
-        await nerdctl("rm", "--force", "running", "stopped")
-
-    async def works(self) -> None:
-        """
-        The containers run and start, the image as well.
-        """
-        cat = ("cat", "/etc/os-release")
-        self.assertEqual((await self.nerdctl("exec", "running", *cat)).encode(), OS_RELEASE)
-        self.assertEqual((await self.nerdctl("start", "--attach", "stopped")).encode(), OS_RELEASE)
-        said = await self.nerdctl("run", "--rm", "--net=host", "built:1", *cat, "/written")
-        self.assertEqual(said.encode(), OS_RELEASE)
+        await check_commands(self, self.nerdctl)
 
 
 class DockerTests(DockerCase):
@@ -297,29 +305,4 @@ class DockerTests(DockerCase):
         """
         A running container, a stopped one, and an image that was committed from one.
         """
-        base = runnable_image().layers
-        names = []
-        for name in ("running", "stopped", "committed", "unused"):
-            names.append(self.add(image_of([*base, sample_layer(50_000, name)]), name))
-            await self.daemon.ctl("pull", names[-1])
-        docker = self.docker.run
-        for name in names[:3]:
-            await docker("pull", "--quiet", name)
-        await docker("run", "--detach", "--network=host", "--name=running", names[0], "sleep", "1000")
-        await docker("run", "--network=host", "--name=stopped", names[1], "cat", "/etc/os-release")
-        await docker("run", "--network=host", "--name=base", names[2], "touch", "/written")
-        await docker("commit", "base", "built:1")
-        await docker("rm", "base")
-        await exceed(self.daemon, str(self.settings))
-        await check_kept(self.daemon, names[:3], names[3], "containerd main", self.works)
-        await docker("rm", "--force", "running", "stopped")
-
-    async def works(self) -> None:
-        """
-        The containers run and start, the image as well.
-        """
-        cat = ("cat", "/etc/os-release")
-        self.assertEqual((await self.docker.run("exec", "running", *cat)).encode(), OS_RELEASE)
-        self.assertEqual((await self.docker.run("start", "--attach", "stopped")).encode(), OS_RELEASE)
-        said = await self.docker.run("run", "--rm", "--network=host", "built:1", *cat, "/written")
-        self.assertEqual(said.encode(), OS_RELEASE)
+        await check_commands(self, self.docker.run)

@@ -150,7 +150,7 @@ class Report:
                 str(name): EngineReport(
                     None if each["problem"] is None else str(each["problem"]),
                     {str(how): int(count) for how, count in each["prepares"].items()},
-                    # An older snapshotter has not these.
+                    # An older snapshotter does not report these.
                     int(each.get("removed", 0)),
                     tuple(map(str, each.get("last_removed", ()))),
                 )
